@@ -1,0 +1,66 @@
+"""Inheritune: a pretrained language model in, a smaller one that is as good out.
+
+Importing the package loads neither torch nor transformers; each name loads its module on first use.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from inheritune.errors import (
+    DataError,
+    InherituneError,
+    InputError,
+    ModelError,
+    OutputError,
+    ProofError,
+    RecipeError,
+    TrainingError,
+)
+
+if TYPE_CHECKING:
+    from inheritune.blocks.modules import grow, inherit
+    from inheritune.blocks.proof import prove
+    from inheritune.diagnosis.diagnose import diagnose
+    from inheritune.diagnosis.profile import Profile
+    from inheritune.evidence.gap import Gap, gap
+    from inheritune.run import run, train
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "Gap": "evidence.gap",
+    "Profile": "diagnosis.profile",
+    "diagnose": "diagnosis.diagnose",
+    "gap": "evidence.gap",
+    "grow": "blocks.modules",
+    "inherit": "blocks.modules",
+    "prove": "blocks.proof",
+    "run": "run",
+    "train": "run",
+}
+
+__all__ = [
+    "DataError",
+    "Gap",
+    "InherituneError",
+    "InputError",
+    "ModelError",
+    "OutputError",
+    "Profile",
+    "ProofError",
+    "RecipeError",
+    "TrainingError",
+    "diagnose",
+    "gap",
+    "grow",
+    "inherit",
+    "prove",
+    "run",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'inheritune' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"inheritune.{_LAZY[name]}"), name)

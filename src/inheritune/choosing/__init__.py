@@ -1,0 +1,1 @@
+"""Which of the reference's blocks a target inherits, one criterion a file."""

@@ -1,0 +1,51 @@
+"""Every error a user can meet, as one small tree.
+
+InherituneError
+├── InputError            the user's input is wrong: exit code 2
+│   ├── RecipeError       an unknown, mistyped or contradictory recipe key
+│   ├── ModelError        a model folder that is missing, damaged or not supported
+│   ├── DataError         text that is missing, empty, damaged or too short
+│   └── OutputError       a folder that cannot be written, or that belongs to another run
+├── ProofError            a cut or grown model that is not what it should be: exit code 2
+└── TrainingError         training that cannot go on (a loss that is not finite): exit code 1
+
+Each message is one sentence that names the value and says what to do.
+"""
+
+
+class InherituneError(Exception):
+    """Base of every error raised on purpose."""
+
+    exit_code = 1
+
+
+class InputError(InherituneError):
+    """The user's input is wrong."""
+
+    exit_code = 2
+
+
+class RecipeError(InputError):
+    """A recipe that cannot be carried out as written."""
+
+
+class ModelError(InputError):
+    """A model that is missing, damaged or not supported."""
+
+
+class DataError(InputError):
+    """Text or tokens that are missing, empty, damaged or too short."""
+
+
+class OutputError(InputError):
+    """A place that cannot be written, or that belongs to something else."""
+
+
+class ProofError(InherituneError):
+    """A cut or grown model that is not what it should be."""
+
+    exit_code = 2
+
+
+class TrainingError(InherituneError):
+    """Training that cannot go on."""

@@ -1,0 +1,1 @@
+"""Losses on one fixed set of validation documents."""

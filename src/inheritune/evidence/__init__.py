@@ -1,0 +1,1 @@
+"""What numbers mean: gaps with intervals, and what they cost. Numpy only."""

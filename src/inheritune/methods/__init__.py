@@ -1,0 +1,1 @@
+"""How a target starts, one method a file."""

@@ -1,0 +1,1 @@
+"""Pictures, the HTML page and the model card, made from a run folder's files alone."""

@@ -1,0 +1,1 @@
+"""Devices, dtypes and processes: the only package that knows them."""
