@@ -1,0 +1,122 @@
+"""Where a decoder keeps its blocks, embeddings, final norm and head.
+
+Most of it is found by structure: the one `ModuleList` as long as the depth, what stands beside it, and the output
+embeddings that the model itself names. What structure cannot tell is data at the top of this file.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+from transformers import PretrainedConfig, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from inheritune.errors import ModelError
+
+DEPTH_FIELDS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+FINAL_NORMS = (
+    "norm",
+    "ln_f",
+    "final_layernorm",
+    "final_layer_norm",
+    "final_norm",
+    "norm_f",
+    "embedding_norm",
+)
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """A decoder's parts: `path` is the name of `blocks` in the model; `embeddings` stand outside, before them."""
+
+    path: str
+    blocks: nn.ModuleList
+    embeddings: list[nn.Module]
+    final_norm: nn.Module | None
+    head: nn.Module
+
+    @property
+    def depth(self) -> int:
+        return len(self.blocks)
+
+
+def text_config(config: PretrainedConfig) -> PretrainedConfig:
+    """The part of a config that describes the decoder (most configs: all of it)."""
+    return config.get_text_config(decoder=True)
+
+
+def depth_field(config: PretrainedConfig) -> str:
+    """The name under which this config keeps its depth; raises ModelError where there is none."""
+    plain = text_config(config)
+    known = getattr(plain, "attribute_map", {}).get("num_hidden_layers", "num_hidden_layers")
+    for name in (known, *DEPTH_FIELDS):
+        if isinstance(getattr(plain, name, None), int):
+            return name
+    raise ModelError(f"The model type {config.model_type!r} names no depth: it is not a stack of blocks.")
+
+
+def depth_of(config: PretrainedConfig) -> int:
+    """The number of blocks that a config describes."""
+    return int(getattr(text_config(config), depth_field(config)))
+
+
+def refuse_unsupported(config: PretrainedConfig) -> None:
+    """Raise ModelError for an encoder, an encoder-decoder, quantised weights or a type that is no language model."""
+    kind = config.model_type
+    if getattr(config, "is_encoder_decoder", False):
+        raise ModelError(f"The model type {kind!r} is an encoder-decoder: only decoders can be cut.")
+    if getattr(config, "quantization_config", None):
+        raise ModelError(
+            f"This {kind!r} model is quantised: load it unquantised (a dtype, no quantisation) first."
+        )
+    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        raise ModelError(f"The model type {kind!r} is not a causal language model that transformers knows.")
+    if getattr(config, "is_decoder", None) is False and _is_encoder(kind):
+        raise ModelError(f"The model type {kind!r} is an encoder: only decoders can be cut.")
+    depth_field(config)
+
+
+def _is_encoder(kind: str) -> bool:
+    """Encoders that also have a causal class mark it by `is_decoder`; plain decoders never read that field."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+    return kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+
+def anatomy(model: PreTrainedModel) -> Anatomy:
+    """Find a decoder's parts; raises ModelError if there is not exactly one stack of blocks."""
+    refuse_unsupported(model.config)
+    path, blocks = _stack(model)
+    holder = model.get_submodule(path.rpartition(".")[0])
+    own = path.rpartition(".")[2]
+    children = {name: child for name, child in holder.named_children() if name != own}
+    norm = next((children[name] for name in FINAL_NORMS if name in children), None)
+    before = [
+        child
+        for child in children.values()
+        if child is not norm and next(child.parameters(), None) is not None
+    ]
+    return Anatomy(path, blocks, before, norm, _head(model))
+
+
+def _stack(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
+    depth = depth_of(model.config)
+    lists = [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) == depth
+    ]
+    outer = [pair for pair in lists if not any(pair[0].startswith(f"{other[0]}.") for other in lists)]
+    if len(outer) != 1:
+        names = ", ".join(name for name, _ in outer) or "none"
+        raise ModelError(
+            f"Cannot tell the stack of {depth} blocks of {model.config.model_type!r}: found {names}."
+        )
+    return outer[0]
+
+
+def _head(model: PreTrainedModel) -> nn.Module:
+    head: Any = model.get_output_embeddings()
+    if head is None:
+        raise ModelError(f"This {model.config.model_type!r} model has no language-model head.")
+    return head

@@ -1,0 +1,192 @@
+"""What every cut or grown model must pass before it is trusted."""
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from inheritune.blocks.anatomy import anatomy, text_config
+from inheritune.blocks.trace import rearranged_logits
+from inheritune.errors import ProofError
+
+# Shapes: B sequences, T tokens, V vocabulary.
+
+
+@dataclass(frozen=True)
+class Check:
+    """One question to a model: its name, whether it passed, and what was seen."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+@dataclass(frozen=True)
+class Proof:
+    """The checks that a model was put to."""
+
+    checks: list[Check]
+
+    @property
+    def passed(self) -> bool:
+        return all(check.passed for check in self.checks)
+
+    def require(self) -> "Proof":
+        """This proof, if it holds; raises ProofError naming the first check that failed."""
+        for check in self.checks:
+            if not check.passed:
+                raise ProofError(f"The model fails the check {check.name!r}: {check.detail}")
+        return self
+
+    def save(self, path: Path | str) -> None:
+        """Write the proof as JSON."""
+        content = {"passed": self.passed, "checks": [asdict(check) for check in self.checks]}
+        Path(path).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def prove(
+    model: PreTrainedModel, reference: PreTrainedModel | None = None, blocks: Sequence[int] | None = None
+) -> Proof:
+    """Put `model` to every check; with the `reference` and the `blocks` cut from it, to its own early exit too.
+
+    A check that raises has failed, and says with what. The model is left as it was.
+    """
+    tokens_BT = _tokens(model)
+    questions: list[tuple[str, Callable[[], str | None]]] = [
+        ("every weight is a number", lambda: _finite(model)),
+        ("every block knows its place", lambda: _places(model)),
+        ("tied weights are tied", lambda: _ties(model)),
+        ("cached generation equals uncached", lambda: _cached(model, tokens_BT)),
+        ("gradients reach every parameter", lambda: _gradients(model, tokens_BT)),
+        ("saved and loaded, it is the same", lambda: _reloaded(model, tokens_BT)),
+    ]
+    if reference is not None:
+        listed = list(blocks) if blocks is not None else list(range(anatomy(model).depth))
+        question = "logits equal the reference's with its blocks so arranged"
+        questions.append((question, lambda: _arranged(model, reference, listed, tokens_BT)))
+    training = model.training
+    model.eval()
+    checks = [_ask(name, question) for name, question in questions]
+    model.train(training)
+    return Proof(checks)
+
+
+def _ask(name: str, question: Callable[[], str | None]) -> Check:
+    """A question answers None, or with the first thing that is wrong."""
+    try:
+        wrong = question()
+    except Exception as error:
+        wrong = f"{type(error).__name__}: {error}".split("\n")[0]
+    return Check(name, wrong is None, wrong or "as it should be")
+
+
+def _tokens(model: PreTrainedModel) -> Tensor:
+    """Fixed tokens (2, T), longer than a sliding window where that is short."""
+    plain = text_config(model.config)
+    window = getattr(plain, "sliding_window", None) or 0
+    longest = getattr(plain, "max_position_embeddings", None) or 4096
+    length = min(longest, max(24, window + 8) if window <= 256 else 24)
+    generator = torch.Generator().manual_seed(0)
+    tokens_BT = torch.randint(
+        3, model.get_input_embeddings().weight.shape[0], (2, length), generator=generator
+    )
+    return tokens_BT.to(model.device)
+
+
+def _finite(model: PreTrainedModel) -> str | None:
+    for name, tensor in model.named_parameters():
+        if not torch.isfinite(tensor).all():
+            return f"{name} holds NaN or infinity."
+    return None
+
+
+def _places(model: PreTrainedModel) -> str | None:
+    found = anatomy(model)
+    for place, block in enumerate(found.blocks):
+        for name, module in block.named_modules():
+            index = getattr(module, "layer_idx", place)
+            if index is not None and index != place:
+                return f"{found.path}.{place}.{name} believes to be block {index}."
+    return None
+
+
+def _ties(model: PreTrainedModel) -> str | None:
+    if not getattr(text_config(model.config), "tie_word_embeddings", False):
+        return None
+    same = model.get_input_embeddings().weight is anatomy(model).head.weight
+    return None if same else "The config ties the head to the token embeddings, but they are two tensors."
+
+
+@torch.no_grad()
+def _cached(model: PreTrainedModel, tokens_BT: Tensor) -> str | None:
+    whole_BTV = model(tokens_BT, use_cache=False).logits
+    prompt = tokens_BT.shape[1] // 2
+    output = model(tokens_BT[:, :prompt], use_cache=True)
+    parts = [output.logits]
+    for place in range(prompt, tokens_BT.shape[1]):
+        output = model(
+            tokens_BT[:, place : place + 1], past_key_values=output.past_key_values, use_cache=True
+        )
+        parts.append(output.logits)
+    return _differ(torch.cat(parts, dim=1), whole_BTV, tolerance=1e-4)
+
+
+def _gradients(model: PreTrainedModel, tokens_BT: Tensor) -> str | None:
+    frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
+    saved = {name: parameter.grad for name, parameter in model.named_parameters()}
+    model.requires_grad_(True).zero_grad()
+    model(tokens_BT, labels=tokens_BT, use_cache=False).loss.backward()
+    unreached = [name for name, parameter in model.named_parameters() if parameter.grad is None]
+    for name, parameter in model.named_parameters():
+        parameter.grad = saved[name]
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    return f"No gradient reaches {unreached[0]}." if unreached else None
+
+
+@torch.no_grad()
+def _reloaded(model: PreTrainedModel, tokens_BT: Tensor) -> str | None:
+    with tempfile.TemporaryDirectory() as folder:
+        model.save_pretrained(folder)
+        again, report = type(model).from_pretrained(folder, dtype=model.dtype, output_loading_info=True)
+    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if report.get(kind):
+            return f"{kind.replace('_', ' ')}: {sorted(map(str, report[kind]))[0]}."
+    again.to(model.device).eval()
+    kept = again.state_dict()
+    for name, tensor in model.state_dict().items():
+        if not torch.equal(tensor, kept[name]):
+            return f"{name} differs after it was saved and loaded."
+    return _differ(again(tokens_BT).logits, model(tokens_BT).logits, tolerance=0.0)
+
+
+@torch.no_grad()
+def _arranged(
+    model: PreTrainedModel, reference: PreTrainedModel, blocks: Sequence[int], tokens_BT: Tensor
+) -> str | None:
+    training = reference.training
+    reference.eval()
+    wanted_BTV = rearranged_logits(reference, blocks, tokens_BT)
+    reference.train(training)
+    return _differ(model(tokens_BT, use_cache=False).logits, wanted_BTV, tolerance=1e-5)
+
+
+def _differ(seen_BTV: Tensor, wanted_BTV: Tensor, tolerance: float) -> str | None:
+    """None, or the first position at which two logits differ by more than the tolerance (relative)."""
+    scale = max(1.0, wanted_BTV.abs().max().item())
+    apart_BT = (seen_BTV.float() - wanted_BTV.float()).abs().amax(dim=-1) / scale
+    for row, position in _first(~(apart_BT <= tolerance)):
+        return (
+            f"Logits differ by {apart_BT[row, position]:.2g} first at position {position} of sequence {row}."
+        )
+    return None
+
+
+def _first(wrong_BT: Tensor) -> Iterator[tuple[int, int]]:
+    for row, position in wrong_BT.nonzero()[:1].tolist():
+        yield row, position
