@@ -1,0 +1,158 @@
+"""A run folder as it lies on disk, whole or not: what the report reads.
+
+A run may be going on, or have been killed: every file may be missing, and the last line of a log may be half written.
+"""
+
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from inheritune.errors import InputError
+from inheritune.result import Result
+
+Point = tuple[float, float]
+Row = Mapping[str, Any]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One round of training: (tokens so far in the run, loss in nats per token) as logged."""
+
+    round: int
+    depth: int
+    training: list[Point] = field(default_factory=list)
+    validation: list[Point] = field(default_factory=list)
+    gaps: list[Point] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Everything a run folder says. None: the file is not there (yet); `notices` says what could not be read."""
+
+    path: Path
+    config: Row | None
+    profile: Row | None
+    choice: Row | None
+    result: Result | None
+    rows: list[Row]
+    controls: dict[str, list[Curve]]
+    notices: list[str]
+
+    @property
+    def curves(self) -> list[Curve]:
+        """The rounds in order, on one axis of tokens."""
+        return curves(self.rows)
+
+    def of_kind(self, kind: str) -> list[Row]:
+        """The log's rows of one kind, in order."""
+        return [row for row in self.rows if row.get("kind") == kind]
+
+
+def read_run(path: Path) -> RunFolder:
+    """Read a run folder. Raises InputError if there is no such folder or nothing of a run in it."""
+    if not path.is_dir():
+        raise InputError(
+            f"There is no run folder at {path}; name the folder that `inheritune run --out` wrote."
+        )
+    if not any((path / name).exists() for name in ("config.yaml", "metrics.jsonl", "result.json")):
+        raise InputError(
+            f"{path} is not a run folder: it holds no config.yaml, metrics.jsonl or result.json."
+        )
+    notices: list[str] = []
+    return RunFolder(
+        path=path,
+        config=_read(path / "config.yaml", _yaml_mapping, notices),
+        profile=_read(path / "profile.json", _json_mapping, notices),
+        choice=_read(path / "choice.json", _json_mapping, notices),
+        result=_read_result(path / "result.json", notices),
+        rows=_read_log(path / "metrics.jsonl", notices),
+        controls={
+            log.parent.name: curves(_read_log(log, notices))
+            for log in sorted(path.glob("controls/*/metrics.jsonl"))
+        },
+        notices=notices,
+    )
+
+
+def curves(rows: Iterable[Row]) -> list[Curve]:
+    """The log's rounds on one axis of tokens, whether the log counts tokens anew in each round or not."""
+    found: dict[int, Curve] = {}
+    offset = latest = 0.0
+    for row in rows:
+        if row.get("kind") not in ("step", "validation") or not _is_number(row.get("tokens")):
+            continue
+        tokens, number = float(row["tokens"]), int(row.get("round", 1))
+        if number not in found and tokens + offset < latest:
+            offset = latest
+        latest = max(latest, tokens + offset)
+        curve = found.setdefault(number, Curve(number, int(row.get("depth", 0))))
+        _add(curve, row, tokens + offset)
+    return list(found.values())
+
+
+def _add(curve: Curve, row: Row, tokens: float) -> None:
+    places = {"loss": curve.training, "val_loss": curve.validation, "gap": curve.gaps}
+    for key, points in places.items():
+        if _is_number(row.get(key)):
+            points.append((tokens, float(row[key])))
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _read(path: Path, parse: Callable[[str], T], notices: list[str]) -> T | None:
+    if not path.exists():
+        return None
+    try:
+        return parse(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        notices.append(f"{path.name} could not be read: {' '.join(str(error).split())}")
+        return None
+
+
+def _read_log(path: Path, notices: list[str]) -> list[Row]:
+    return _read(path, lambda text: _rows(text, path.name, notices), notices) or []
+
+
+def _read_result(path: Path, notices: list[str]) -> Result | None:
+    if not path.exists():
+        return None
+    try:
+        return Result.load(path)
+    except InputError as error:
+        notices.append(str(error))
+        return None
+
+
+def _json_mapping(text: str) -> Row:
+    return _mapping(json.loads(text))
+
+
+def _yaml_mapping(text: str) -> Row:
+    return _mapping(yaml.safe_load(text))
+
+
+def _mapping(value: object) -> Row:
+    if not isinstance(value, dict):
+        raise ValueError("it does not hold a mapping")
+    return value
+
+
+def _rows(text: str, name: str, notices: list[str]) -> list[Row]:
+    """One JSON object a line. A last line cut short by a kill is silently left out; any other is reported."""
+    lines = text.splitlines()
+    rows: list[Row] = []
+    for number, line in enumerate(lines, 1):
+        try:
+            rows.append(_mapping(json.loads(line)))
+        except ValueError:
+            if number < len(lines):
+                notices.append(f"{name}: line {number} could not be read and was left out.")
+    return rows

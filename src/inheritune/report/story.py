@@ -1,0 +1,154 @@
+"""What a run says in sentences: the verdict, the reference's training, what the controls show. Plain text, escaped later."""
+
+from dataclasses import dataclass
+
+from inheritune.report import words
+from inheritune.report.folder import RunFolder
+from inheritune.result import Control, GapResult, Result
+
+# Below this many training tokens per parameter a reference has much left to learn (compute-optimal is about 20).
+WELL_TRAINED = 20
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The page's first words. `state` is good, bad or open, and picks colour and mark."""
+
+    state: str
+    mark: str
+    headline: str
+    message: str
+    evidence: str
+
+
+def verdict(run: RunFolder) -> Verdict:
+    """What the run found; or, before its end, how far it is."""
+    return _finished(run.result) if run.result else _unfinished(run)
+
+
+def target_gap(result: Result) -> GapResult | None:
+    """The gap of the round that gave the saved target."""
+    gaps = [round_.gap for round_ in result.rounds if round_.blocks == result.target.blocks]
+    return gaps[-1] if gaps else None
+
+
+def _finished(result: Result) -> Verdict:
+    state = "good" if result.outcome == "matched" else "bad"
+    mark = "✓" if state == "good" else "✕"
+    return Verdict(state, mark, _headline(result), result.message, evidence(result))
+
+
+def _headline(result: Result) -> str:
+    blocks = f"{result.target.depth} of {words.plural(result.reference.depth, 'block')}"
+    gap = target_gap(result)
+    if result.outcome == "matched":
+        better = gap is not None and gap.verdict == "surpassed"
+        return f"{blocks} {'do better than' if better else 'match'} the reference"
+    if result.outcome == "budget_spent":
+        return f"The budget was spent before a match; {blocks} is as far as it came"
+    if gap is not None and gap.verdict == "cannot tell":
+        return f"Whether {blocks} match the reference cannot be told"
+    return f"{blocks} do not match the reference"
+
+
+def evidence(result: Result) -> str:
+    """The gap with its interval, beside the margin and what it was measured on."""
+    measured = (
+        f"{words.plural(result.validation.documents, 'validation document')} "
+        f"({words.count(result.validation.tokens)} tokens), paired document by document"
+    )
+    gap = target_gap(result)
+    if gap is None:
+        return f"No round was compared. A match needs a gap below {result.margin:.3f} nats per token on {measured}."
+    return (
+        f"Target minus reference is {words.signed(gap.mean)} nats per token, "
+        f"with a {100 * result.confidence:g}% interval of {words.signed(gap.low)} to {words.signed(gap.high)}. "
+        f"The margin, declared before the run, is {result.margin:.3f}. Measured on {measured}."
+    )
+
+
+def _unfinished(run: RunFolder) -> Verdict:
+    curves = run.curves
+    if not curves:
+        message = "Nothing has been trained yet. Running the same command again goes on from here."
+        return Verdict("open", "…", "This run has not finished", message, "")
+    last = curves[-1]
+    tokens = max(point[0] for point in (*last.training, *last.validation, (0.0, 0.0)))
+    message = (
+        f"It is going on or was stopped in round {last.round}, at {words.plural(last.depth, 'block')}, "
+        f"after {words.count(tokens)} tokens of training. Running the same command again goes on from here."
+    )
+    standing = ""
+    if last.gaps:
+        standing = (
+            f"At its latest look the target stood at {words.signed(last.gaps[-1][1])} nats per token "
+            "from the reference. That is one look without an interval, and no verdict."
+        )
+    return Verdict("open", "…", "This run has not finished", message, standing)
+
+
+def reference_training(result: Result) -> str:
+    """How long the reference was trained, and what that means for the verdict."""
+    reference = result.reference
+    if reference.trained_tokens is None:
+        return (
+            "How long the reference was trained is not known here. "
+            "A reference with much left to learn is easier to match than a finished one."
+        )
+    said = f"The reference was trained on {words.count(reference.trained_tokens)} tokens"
+    per_parameter = reference.tokens_per_parameter
+    if per_parameter is None:
+        return said + "."
+    said += f", {per_parameter:.3g} for each of its parameters."
+    if per_parameter < WELL_TRAINED:
+        said += " That is little: such a reference has much left to learn, and is easier to match than a finished one."
+    return said
+
+
+def run_against_reference(result: Result) -> str:
+    """The whole run's tokens beside the reference's training, where that is known."""
+    trained = result.reference.trained_tokens
+    total = result.ledger.total
+    said = f"In all {words.count(total.tokens)} tokens in {words.duration(total.seconds)}"
+    if not trained:
+        return said + "."
+    return f"{said}: {words.percent(total.tokens, trained)} of the tokens that the reference was trained on."
+
+
+def controls(result: Result) -> list[str]:
+    """What the controls say of the target; or that they were not run, and what is then not known."""
+    if result.controls is None:
+        return [
+            "The controls were not run. So this page cannot say how much of the result is owed to the inherited blocks, "
+            "and how much to training alone: the reference itself, trained on for the same tokens, might have improved "
+            "as well, and a model of the same depth from a random start might have come near.",
+            "Run the same recipe with --controls to know; it costs about as much again.",
+        ]
+    gap = target_gap(result)
+    return [_control(control, gap) for control in result.controls]
+
+
+def _control(control: Control, target: GapResult | None) -> str:
+    said = f"{control_name(control.name)} ends at {words.interval(control.gap)} against the reference"
+    if target is None:
+        return said + "."
+    difference = control.gap.mean - target.mean
+    if control.gap.low <= target.high and target.low <= control.gap.high:
+        return f"{said}; its interval and the target's overlap, so the two cannot be told apart."
+    if difference > 0:
+        return f"{said}, {difference:.3f} above the target."
+    return f"{said}, {-difference:.3f} below the target: the same training does more for it."
+
+
+def control_name(name: str) -> str:
+    """A control's name for people."""
+    known = {
+        "reference": "The reference, trained on for the same tokens,",
+        "random": "The target's shape from a random start, for the same tokens,",
+    }
+    return known.get(name, f"The control “{name}”")
+
+
+def control_label(name: str) -> str:
+    """A control's name for a figure or a table."""
+    return {"reference": "reference, trained on", "random": "random start"}.get(name, name)

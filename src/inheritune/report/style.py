@@ -1,0 +1,97 @@
+"""The look of the figures: one palette, and how a figure becomes part of a page.
+
+Colours were chosen apart in lightness as well as in hue, so that the figures read in grey and by the colour-blind;
+no meaning hangs on colour alone (the reference is dashed, lazy layers are triangles, blocks left out are hollow).
+"""
+
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+INK = "#20252b"
+MUTED = "#646c75"
+GRID = "#dfe2e4"
+PAPER = "#fdfdfc"
+TARGET = "#0b5a94"
+TARGET_SOFT = "#c9dded"
+REFERENCE = "#c4560a"
+LAZY = "#a3326e"
+CONTROL = "#7d858d"
+
+# On a page each colour is a variable, so that dark mode and print change the figures with the text.
+_VARIABLES = {
+    INK: "--ink",
+    MUTED: "--muted",
+    GRID: "--grid",
+    PAPER: "--paper",
+    TARGET: "--target",
+    TARGET_SOFT: "--target-soft",
+    REFERENCE: "--reference",
+    LAZY: "--lazy",
+    CONTROL: "--control",
+}
+
+WIDE = 7.4
+NARROW = 3.5
+
+_RC: dict[str, Any] = {
+    "font.family": "sans-serif",
+    "font.sans-serif": ["Inter", "Segoe UI", "Helvetica Neue", "Arial", "Liberation Sans", "DejaVu Sans"],
+    "font.size": 9,
+    "text.color": INK,
+    # names come from users: a dollar sign in them is not mathematics
+    "text.parse_math": False,
+    "axes.edgecolor": GRID,
+    "axes.facecolor": "none",
+    "axes.labelcolor": MUTED,
+    "axes.labelsize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.unicode_minus": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "xtick.color": GRID,
+    "ytick.color": GRID,
+    "xtick.labelcolor": MUTED,
+    "ytick.labelcolor": MUTED,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "figure.facecolor": PAPER,
+    "figure.dpi": 100,
+    "lines.solid_capstyle": "round",
+    "svg.fonttype": "none",
+}
+
+
+@contextmanager
+def figure_style() -> Iterator[None]:
+    """The style, for as long as figures are drawn."""
+    with rc_context(_RC):
+        yield
+
+
+def inline_svg(figure: Figure, name: str) -> str:
+    """The figure as an <svg> element for a page: colours as CSS variables, ids prefixed with `name`, nothing fetched."""
+    with rc_context({**_RC, "svg.hashsalt": name}):
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :].strip()
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    svg = re.sub(r'\sxmlns(:xlink)?="[^"]*"', "", svg)
+    svg = re.sub(r'(?<=<svg )([^>]*?)width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'^(<svg [^>]*?)height="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'\bid="', f'id="{name}-', svg)
+    svg = svg.replace('href="#', f'href="#{name}-').replace("url(#", f"url(#{name}-")
+    # the page's own typeface; sizes stay
+    svg = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", svg)
+    for colour, variable in _VARIABLES.items():
+        svg = svg.replace(colour, f"var({variable})")
+    return svg
