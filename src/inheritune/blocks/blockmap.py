@@ -1,7 +1,7 @@
 """Which source block stands at each place of the target: pure data, the one idea of surgery.
 
-A `BlockMap` is carried out three times from the same two questions (`targets` and `fresh_names`): on a model in
-memory (`modules`), between safetensors files (`files`) and on an optimizer's state (`training.carry`).
+A `BlockMap` is carried out three times by the same question, `targets`: on a model in memory (`modules`),
+between safetensors files (`files`) and on an optimizer's state (`training.carry`).
 """
 
 import re

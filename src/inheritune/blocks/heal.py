@@ -1,10 +1,11 @@
 """Closed-form repair around a cut: the block before each gap is refitted to the reference's own hidden states.
 
-The matrix that closes that block's MLP (`down_proj` or its like) is fitted by ridge, so that the block gives what
-the removed run of the reference gave. Only forward passes are needed, and the model stays a stock one.
+The matrix that closes that block's MLP (`down_proj` or its like) is fitted by ridge, so that the block gives
+what the removed run of the reference gave. Only forward passes are needed, and the model stays a stock one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,15 +15,16 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from inheritune.blocks.anatomy import anatomy, text_config
-from inheritune.blocks.flops import forward_flops_per_token
-from inheritune.blocks.trace import hidden_after, hooked
+from inheritune.blocks.anatomy import anatomy
+from inheritune.blocks.flops import block_flops_per_token, forward_flops_per_token
+from inheritune.blocks.stack import Stack
 from inheritune.errors import ModelError
 
 # Shapes: B sequences, T tokens, N = B * T, D hidden width, I inner width of the MLP (plus one for a bias).
 
 CLOSING = ("mlp.down_proj", "mlp.c_proj", "mlp.dense_4h_to_h", "mlp.fc2", "fc2", "feed_forward.w2", "mlp.w2")
 RIDGE = 0.01
+STRAIGHT = 1e-3  # how far a block's output may be from linear in its closing matrix, relative
 
 
 @dataclass(frozen=True)
@@ -45,22 +47,21 @@ def heal(
     Raises ModelError for a model whose MLP ends in no single matrix that is added to the residual.
     """
     fit_BT, held_BT = _split(tokens_BT)
-    before = _loss(target, held_BT)
-    gaps = find_gaps(blocks, anatomy(reference).depth)
-    for place, last in gaps:
-        _refit(target, reference, place, last, fit_BT)
-    flops = _flops(target, reference, gaps, fit_BT, held_BT)
-    return Healing(before, _loss(target, held_BT), [place for place, _ in gaps], fit_BT.numel(), flops)
+    gaps = dict(find_gaps(blocks, anatomy(reference).depth))
+    before = Stack(target, held_BT).whole_losses.mean().item()
+    if gaps:
+        wanted = _hidden_after(reference, set(gaps.values()), fit_BT)
+        _sweep(target, {place: wanted[last] for place, last in gaps.items()}, fit_BT)
+    after = Stack(target, held_BT).whole_losses.mean().item()
+    cost = _flops(target, reference, gaps, fit_BT) + 2 * held_BT.numel() * _forward(target, held_BT)
+    return Healing(before, after, list(gaps), fit_BT.numel(), cost)
 
 
 def find_gaps(blocks: Sequence[int], depth: int) -> list[tuple[int, int]]:
     """(place, last): after `place` the reference's blocks up to and with `last` are missing."""
     following = [*blocks[1:], depth]
-    return [
-        (place, after - 1)
-        for place, (block, after) in enumerate(zip(blocks, following, strict=True))
-        if after > block + 1
-    ]
+    pairs = enumerate(zip(blocks, following, strict=True))
+    return [(place, after - 1) for place, (block, after) in pairs if after > block + 1]
 
 
 def closing_matrix(block: nn.Module, kind: str) -> nn.Linear | Conv1D:
@@ -77,48 +78,88 @@ def _split(tokens_BT: Tensor) -> tuple[Tensor, Tensor]:
     return (tokens_BT[:-held], tokens_BT[-held:]) if held else (tokens_BT, tokens_BT)
 
 
+def _hidden_after(reference: PreTrainedModel, lasts: set[int], tokens_BT: Tensor) -> dict[int, Tensor]:
+    """The reference's hidden states (B, T, D) after each of these blocks."""
+    stack = Stack(reference, tokens_BT)
+    hidden_BTD, held = stack.hidden0, {}
+    for block in range(max(lasts) + 1):
+        hidden_BTD = stack.run(hidden_BTD, [block])
+        if block in lasts:
+            held[block] = hidden_BTD
+    return held
+
+
 @torch.no_grad()
-def _refit(
-    target: PreTrainedModel, reference: PreTrainedModel, place: int, last: int, fit_BT: Tensor
-) -> None:
-    matrix = closing_matrix(anatomy(target).blocks[place], target.config.model_type)
-    scale = float(getattr(text_config(target.config), "residual_multiplier", 1.0))
-    gram_II, cross_ID = 0.0, 0.0
-    for tokens_BT in fit_BT.split(_rows(fit_BT)):
-        inner_NI, hidden_ND = _inside(target, place, matrix, tokens_BT)
-        wanted_ND = hidden_after(reference, last, tokens_BT).flatten(0, 1)
-        missing_ND = (wanted_ND.double() - hidden_ND.double()) / scale
-        gram_II = gram_II + inner_NI.T @ inner_NI
-        cross_ID = cross_ID + inner_NI.T @ missing_ND
-    assert isinstance(gram_II, Tensor)
-    _add(matrix, _ridge(gram_II, cross_ID))
+def _sweep(target: PreTrainedModel, wanted: dict[int, Tensor], tokens_BT: Tensor) -> None:
+    """Refit from below, so that each gap is closed for the hidden states that the repair before it gives."""
+    stack = Stack(target, tokens_BT)
+    below_BTD = stack.hidden0
+    for place in range(max(wanted) + 1):
+        if place in wanted:
+            _refit(stack, place, below_BTD, wanted[place])
+        below_BTD = stack.run(below_BTD, [place])
 
 
-def _rows(tokens_BT: Tensor) -> int:
-    return max(1, 4096 // tokens_BT.shape[1])
+def _refit(stack: Stack, place: int, below_BTD: Tensor, wanted_BTD: Tensor) -> None:
+    matrix = closing_matrix(stack.blocks[place], stack.model.config.model_type)
+    scale = _scale(stack, place, matrix, below_BTD)
+    missing_ND = (wanted_BTD - stack.run(below_BTD, [place])).flatten(0, 1).double() / scale
+    gram = _Gram(missing_ND)
+    with _hooked(matrix, gram):
+        stack.run(below_BTD, [place])
+    _add(matrix, gram.ridge())
 
 
-def _inside(
-    model: PreTrainedModel, place: int, matrix: nn.Module, tokens_BT: Tensor
-) -> tuple[Tensor, Tensor]:
-    """What enters the matrix (a column of ones beside it if it has a bias), and the block's output."""
-    entered: list[Tensor] = []
+def _scale(stack: Stack, place: int, matrix: nn.Module, below_BTD: Tensor) -> float:
+    """By how much the matrix's output is multiplied before it is added to the residual.
 
-    def keep(module: nn.Module, args: Any, kwargs: Any) -> None:
-        entered.append(args[0])
+    Raises ModelError where that is not one number, as where the sum is normalised first.
+    """
+    given: list[Tensor] = []
+    with _hooked(matrix, lambda _module, _args, output: given.append(output)):
+        whole_BTD = stack.run(below_BTD, [place])
+    with _hooked(matrix, lambda _module, _args, output: output * 0):
+        without_BTD = stack.run(below_BTD, [place])
+    part_N = torch.cat([output.reshape(-1) for output in given]).double()
+    moved_N = (whole_BTD - without_BTD).reshape(-1).double()
+    scale = (moved_N @ part_N / (part_N @ part_N)).item()
+    if not (moved_N - scale * part_N).norm() <= STRAIGHT * moved_N.norm():
+        kind = stack.model.config.model_type
+        raise ModelError(f"Cannot heal {kind!r}: its MLP's output is not added to the residual as it is.")
+    return scale
 
-    with hooked(matrix, keep, before=True):
-        hidden_BTD = hidden_after(model, place, tokens_BT)
-    inner_NI = entered[0].reshape(-1, entered[0].shape[-1]).double()
-    if matrix.bias is not None:
-        inner_NI = F.pad(inner_NI, (0, 1), value=1.0)
-    return inner_NI, hidden_BTD.flatten(0, 1)
+
+class _Gram:
+    """Sums what ridge needs, chunk by chunk, from what enters the matrix."""
+
+    def __init__(self, missing_ND: Tensor) -> None:
+        self.missing_ND = missing_ND
+        self.seen = 0
+        self.gram_II: Any = 0
+        self.cross_ID: Any = 0
+
+    def __call__(self, matrix: nn.Module, args: tuple[Tensor, ...], _output: Tensor) -> None:
+        inner_NI = args[0].reshape(-1, args[0].shape[-1]).double()
+        if matrix.bias is not None:
+            inner_NI = F.pad(inner_NI, (0, 1), value=1.0)
+        rows = self.missing_ND[self.seen : self.seen + len(inner_NI)]
+        self.seen += len(inner_NI)
+        self.gram_II = self.gram_II + inner_NI.T @ inner_NI
+        self.cross_ID = self.cross_ID + inner_NI.T @ rows
+
+    def ridge(self) -> Tensor:
+        """The change of the matrix (I, D); the ridge pulls towards no change."""
+        weight = RIDGE * self.gram_II.diagonal().mean()
+        return torch.linalg.solve(self.gram_II + weight * torch.eye(*self.gram_II.shape).to(weight), self.cross_ID)
 
 
-def _ridge(gram_II: Tensor, cross_ID: Any) -> Tensor:
-    """The change of the matrix (I, D): the ridge pulls towards no change."""
-    weight = RIDGE * gram_II.diagonal().mean()
-    return torch.linalg.solve(gram_II + weight * torch.eye(len(gram_II), dtype=gram_II.dtype), cross_ID)
+@contextmanager
+def _hooked(module: nn.Module, hook: Any) -> Iterator[None]:
+    handle = module.register_forward_hook(hook)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def _add(matrix: nn.Linear | Conv1D, change_ID: Tensor) -> None:
@@ -128,30 +169,17 @@ def _add(matrix: nn.Linear | Conv1D, change_ID: Tensor) -> None:
     matrix.weight += (change_ID if isinstance(matrix, Conv1D) else change_ID.T).to(matrix.weight.dtype)
 
 
-@torch.no_grad()
-def _loss(model: PreTrainedModel, tokens_BT: Tensor) -> float:
-    total = 0.0
-    for rows_BT in tokens_BT.split(_rows(tokens_BT)):
-        logits_BTV = model(rows_BT, use_cache=False).logits[:, :-1].float()
-        total += F.cross_entropy(logits_BTV.flatten(0, 1), rows_BT[:, 1:].flatten(), reduction="sum").item()
-    return total / tokens_BT[:, 1:].numel()
+def _forward(model: PreTrainedModel, tokens_BT: Tensor) -> int:
+    return forward_flops_per_token(model, tokens_BT.shape[1])
 
 
-def _flops(
-    target: PreTrainedModel,
-    reference: PreTrainedModel,
-    gaps: list[tuple[int, int]],
-    fit_BT: Tensor,
-    held_BT: Tensor,
-) -> int:
-    """Forward passes up to each gap, the Gram matrices, and the two passes that measure the loss."""
-    length = fit_BT.shape[1]
-    own, parent = (forward_flops_per_token(model, length) for model in (target, reference))
-    depth, parent_depth = anatomy(target).depth, anatomy(reference).depth
-    total = 2 * held_BT.numel() * own
-    for place, last in gaps:
-        matrix = closing_matrix(anatomy(target).blocks[place], target.config.model_type)
-        inner = max(matrix.weight.shape)
-        passes = own * (place + 1) / depth + parent * (last + 1) / parent_depth
-        total += round(fit_BT.numel() * (passes + 2 * inner * (inner + min(matrix.weight.shape))))
-    return total
+def _flops(target: PreTrainedModel, reference: PreTrainedModel, gaps: dict[int, int], fit_BT: Tensor) -> int:
+    """Two passes of each model (one of them to record how its blocks are called), five of each refitted block."""
+    if not gaps:
+        return 0
+    total = 2 * (_forward(target, fit_BT) + _forward(reference, fit_BT))
+    for place in gaps:
+        block = anatomy(target).blocks[place]
+        inner, outer = max(shape := closing_matrix(block, "").weight.shape), min(shape)
+        total += 4 * block_flops_per_token(block, target.config, fit_BT.shape[1]) + 2 * inner * (inner + outer)
+    return total * fit_BT.numel()

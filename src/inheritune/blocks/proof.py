@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from inheritune.blocks.anatomy import anatomy, text_config
-from inheritune.blocks.trace import rearranged_logits
+from inheritune.blocks.stack import Stack
 from inheritune.errors import ProofError
 
 # Shapes: B sequences, T tokens, V vocabulary.
@@ -169,10 +169,8 @@ def _reloaded(model: PreTrainedModel, tokens_BT: Tensor) -> str | None:
 def _arranged(
     model: PreTrainedModel, reference: PreTrainedModel, blocks: Sequence[int], tokens_BT: Tensor
 ) -> str | None:
-    training = reference.training
-    reference.eval()
-    wanted_BTV = rearranged_logits(reference, blocks, tokens_BT)
-    reference.train(training)
+    stack = Stack(reference, tokens_BT)
+    wanted_BTV = stack.logits(stack.run(stack.hidden0, blocks))
     return _differ(model(tokens_BT, use_cache=False).logits, wanted_BTV, tolerance=1e-5)
 
 
