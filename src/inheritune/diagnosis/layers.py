@@ -1,0 +1,84 @@
+"""From measures by sequence to layers and heads with their errors, and which of them are lazy.
+
+Shapes: N sequences, H heads, L blocks.
+"""
+
+import torch
+from torch import Tensor
+
+from inheritune.diagnosis.measuring import Measured
+from inheritune.diagnosis.profile import ATTENTION, OTHER, Contrast, Curves, Cut, Head, Layer
+from inheritune.diagnosis.statistics import mean_and_error, probability_below, standard_error, wilson
+
+LAZY_RANK = 1.5
+"""A head is lazy in the useful sense when its mean k* is at most this."""
+
+
+def summarise(measured: Measured, curves: Curves | None, without: list[Cut]) -> list[Layer]:
+    """One `Layer` for each block."""
+    depth = len(measured.heads)
+    exits = [*(cut.loss for cut in reversed(curves.first)), curves.whole_loss] if curves else [None] * depth
+    layers = []
+    for index, heads in enumerate(measured.heads):
+        influence, influence_se = mean_and_error(measured.influence_NL[:, index])
+        attention = _attention(heads) if heads else {"kind": OTHER, "heads": []}
+        layers.append(
+            Layer(
+                index=index,
+                influence=influence,
+                influence_se=influence_se,
+                exit_loss=exits[index],
+                without_loss=without[index].loss if without else None,
+                without_rise_se=without[index].rise_se if without else None,
+                **attention,
+            )
+        )
+    return layers
+
+
+def _attention(measures: dict[str, Tensor]) -> dict[str, object]:
+    """The fields of a layer that attends."""
+    heads = _heads(measures)
+    widest = max(heads, key=lambda head: head.rank)
+    mass, mass_se = mean_and_error(measures["mass"].mean(1))
+    whole_N = (measures["rank"] == 1).all(1)
+    low, high = wilson(int(whole_N.sum()), len(whole_N))
+    return {
+        "kind": ATTENTION,
+        "heads": heads,
+        "max_rank": widest.rank,
+        "max_rank_se": widest.rank_se,
+        "mass": mass,
+        "mass_se": mass_se,
+        "lazy": widest.rank == 1,
+        "lazy_sequences": whole_N.double().mean().item(),
+        "lazy_sequences_low": low,
+        "lazy_sequences_high": high,
+        "lazy_share": _share([head.rank <= LAZY_RANK for head in heads]),
+        "lazy_share_low": _share([head.lazy_probability >= 0.975 for head in heads]),
+        "lazy_share_high": _share([head.lazy_probability > 0.025 for head in heads]),
+    }
+
+
+def _heads(measures: dict[str, Tensor]) -> list[Head]:
+    means = {name: values.mean(0).tolist() for name, values in measures.items()}
+    errors = {f"{name}_se": standard_error(values).tolist() for name, values in measures.items()}
+    rows = [{name: values[i] for name, values in (means | errors).items()} for i in range(len(means["rank"]))]
+    return [Head(**row, lazy_probability=probability_below(row["rank"], row["rank_se"], LAZY_RANK)) for row in rows]
+
+
+def contrast(name: str, sequences: list[Tensor], measured: Measured) -> Contrast:
+    """The layers' attention measures of other weights or another length."""
+    layers = summarise(measured, None, [])
+    return Contrast(
+        name=name,
+        length=max(map(len, sequences)),
+        sequences=len(sequences),
+        max_rank=[layer.max_rank for layer in layers],
+        mass=[layer.mass for layer in layers],
+        lazy_share=[layer.lazy_share for layer in layers],
+    )
+
+
+def _share(flags: list[bool]) -> float:
+    return torch.tensor(flags, dtype=torch.float64).mean().item()

@@ -1,0 +1,249 @@
+"""Sees each layer's attention while the model computes it, one layer at a time, in any decoder.
+
+There are two ways to see a map. Most families hand query, key and value to transformers' attention interface: there the
+family's own eager function is asked for the weights beside whatever kernel computes the output. Families that do their
+own attention (BLOOM, MPT, Falcon) are seen through PyTorch's function mode: the softmax or the fused attention that
+they call. Neither touches the model's configuration, its masks or its output.
+
+Shapes: B sequences, H heads, T tokens (queries and keys), D hidden size, E size of one head's output.
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+from transformers import PreTrainedModel
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, AttentionInterface
+from transformers.pytorch_utils import Conv1D
+
+from inheritune.blocks.anatomy import anatomy
+
+_SOFTMAXES = {F.softmax, torch.softmax, Tensor.softmax, torch.nn.functional.softmax}
+
+
+class Observer(Protocol):
+    """What the probe calls. A map is gone after `saw_map` returns unless the observer keeps it."""
+
+    def saw_map(self, layer: int, maps_BHTT: Tensor) -> None:
+        """The attention weights of one layer, after the softmax."""
+
+    def saw_output(self, layer: int, share_BH: Tensor) -> None:
+        """How much each head writes: norm of its part of the attention's output over the norm of the residual."""
+
+
+@contextmanager
+def probing(model: PreTrainedModel, observer: Observer) -> Iterator[None]:
+    """While open, every forward pass of `model` shows its attention maps to `observer`; outputs stay bit-equal.
+
+    Sequences must be unpadded and the cache off. Everything is put back on leaving, also after an error.
+    """
+    probe = _Probe(observer, anatomy(model).blocks)
+    with ExitStack() as stack:
+        for remove in probe.hooks():
+            stack.callback(remove)
+        for interface in _interfaces(model):
+            stack.enter_context(_tapped(interface, probe))
+        stack.enter_context(_Mode(probe))
+        yield
+
+
+class _Probe:
+    def __init__(self, observer: Observer, blocks: nn.ModuleList) -> None:
+        self.observer = observer
+        self.blocks = blocks
+        self.layer: int | None = None
+        self.busy = False
+        self._residual_BT: Tensor | None = None
+        self._heads: int | None = None
+
+    def hooks(self) -> Iterator[Callable[[], None]]:
+        for index, block in enumerate(self.blocks):
+            yield block.register_forward_pre_hook(self._entering(index), with_kwargs=True).remove
+            yield block.register_forward_hook(self._leaving, always_call=True).remove
+            for module in block.modules():
+                if isinstance(module, nn.Linear | Conv1D):
+                    yield module.register_forward_pre_hook(self._projecting).remove
+
+    def _entering(self, index: int) -> Callable[..., None]:
+        def enter(_block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            hidden = args[0] if args else kwargs["hidden_states"]
+            self.layer, self._heads = index, None
+            self._residual_BT = hidden.flatten(2).float().norm(dim=-1)
+
+        return enter
+
+    def _leaving(self, *_: Any) -> None:
+        self.layer = self._heads = self._residual_BT = None
+
+    @contextmanager
+    def looking(self) -> Iterator[None]:
+        """What is called inside belongs to a map that is already seen."""
+        before, self.busy = self.busy, True
+        try:
+            yield
+        finally:
+            self.busy = before
+
+    def show(self, maps_BHTT: Tensor) -> None:
+        assert self.layer is not None
+        self._heads = maps_BHTT.shape[1]
+        with self.looking(), torch.no_grad():
+            self.observer.saw_map(self.layer, maps_BHTT.detach())
+
+    def _projecting(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        """The first projection after a map is the attention's output projection: its input is the heads side by side."""
+        if self._heads is None or self.layer is None:
+            return
+        inputs, heads, self._heads = args[0], self._heads, None
+        if self._residual_BT is None or inputs.shape[-1] % heads or inputs.shape[:2] != self._residual_BT.shape:
+            return
+        with self.looking(), torch.no_grad():
+            written_BTH = _written(module, inputs, heads)
+            self.observer.saw_output(self.layer, (written_BTH / self._residual_BT[..., None]).mean(1))
+
+
+def _written(projection: nn.Module, inputs: Tensor, heads: int) -> Tensor:
+    """Norm of what each head adds to the residual stream, (B, T, H), through the Gram matrix of its slice of weights."""
+    weight = projection.weight.T if isinstance(projection, nn.Linear) else projection.weight
+    assert isinstance(weight, Tensor)
+    weight_HED = weight.detach().float().unflatten(0, (heads, -1))
+    parts_BTHE = inputs.detach().float().unflatten(-1, (heads, -1))
+    gram_HEE = weight_HED @ weight_HED.mT
+    return torch.einsum("bthe,hef,bthf->bth", parts_BTHE, gram_HEE, parts_BTHE).clamp(min=0).sqrt()
+
+
+def _interfaces(model: PreTrainedModel) -> list[AttentionInterface]:
+    """The attention interfaces that this model's modules look their kernels up in."""
+    names = {type(module).__module__ for module in model.modules()}
+    own = [getattr(sys.modules[name], "ALL_ATTENTION_FUNCTIONS", None) for name in names if name in sys.modules]
+    found = {id(one): one for one in own if isinstance(one, AttentionInterface)}
+    return list(found.values()) or [ALL_ATTENTION_FUNCTIONS]
+
+
+@contextmanager
+def _tapped(interface: AttentionInterface, probe: _Probe) -> Iterator[None]:
+    """Every kernel of the interface wrapped, `eager` too, which each family otherwise supplies itself."""
+    own = dict(interface._local_mapping)
+    kernels = {name: interface[name] for name in interface.valid_keys()}
+    try:
+        for name, kernel in {"eager": None, **kernels}.items():
+            interface[name] = _tap(kernel, probe)
+        yield
+    finally:
+        interface._local_mapping.clear()
+        interface._local_mapping.update(own)
+
+
+def _tap(kernel: Callable[..., Any] | None, probe: _Probe) -> Callable[..., Any]:
+    def attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any = None, **kwargs: Any) -> Any:
+        eager = _eager(module)
+        compute = kernel or eager
+        assert compute is not None
+        if probe.layer is None or probe.busy:
+            return compute(module, query, key, value, mask, **kwargs)
+        with probe.looking():
+            output = compute(module, query, key, value, mask, **kwargs)
+            maps = output[1] if kernel is None else _weights(module, eager, query, key, value, mask, kwargs)
+        probe.show(maps)
+        return output
+
+    return attend
+
+
+def _eager(module: nn.Module) -> Callable[..., Any] | None:
+    """The eager attention that the module's own family defines."""
+    homes = (sys.modules.get(kind.__module__) for kind in type(module).__mro__)
+    return next((found for home in homes if (found := getattr(home, "eager_attention_forward", None))), None)
+
+
+def _weights(
+    module: nn.Module,
+    eager: Callable[..., Any] | None,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Any,
+    kwargs: dict[str, Any],
+) -> Tensor:
+    dense = _dense(mask, query, key, kwargs.get("sliding_window"))
+    if eager is None:
+        return _fused_weights(query, key, attn_mask=dense, scale=kwargs.get("scaling"))
+    return eager(module, query, key, value, dense, **kwargs)[1]
+
+
+def _dense(mask: Any, query: Tensor, key: Tensor, window: int | None) -> Tensor:
+    """The additive mask (·, ·, T, T) that eager attention needs, from whatever the kernel was given."""
+    if isinstance(mask, Tensor) and mask.ndim == 4:
+        mask = mask[..., : key.shape[-2]]
+        return _additive(mask, query.dtype) if mask.dtype == torch.bool else mask
+    rows = torch.arange(query.shape[-2], device=query.device)[:, None]
+    columns = torch.arange(key.shape[-2], device=query.device)[None]
+    if hasattr(mask, "mask_mod"):
+        zero = torch.zeros((), dtype=torch.long, device=query.device)
+        allowed = mask.mask_mod(zero, zero, rows, columns)
+    else:
+        allowed = columns <= rows
+        if window is not None:
+            allowed = allowed & (columns > rows - window)
+    return _additive(allowed[None, None], query.dtype)
+
+
+def _additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:
+    return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill(~allowed, torch.finfo(dtype).min)
+
+
+class _Mode(TorchFunctionMode):
+    """The second way of seeing: softmax and fused attention of families that do not use the interface."""
+
+    def __init__(self, probe: _Probe) -> None:
+        super().__init__()
+        self.probe = probe
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        output = func(*args, **kwargs)
+        if self.probe.layer is None or self.probe.busy:
+            return output
+        if func in _SOFTMAXES:
+            self._consider(output, args[0])
+        elif func is F.scaled_dot_product_attention:
+            self._consider(_fused_weights(*args, **kwargs), args[0])
+        return output
+
+    def _consider(self, maps: Any, source: Tensor) -> None:
+        if is_map(maps):
+            self.probe.show(maps.to(source.dtype) if maps.dtype != source.dtype else maps)
+
+
+def is_map(tensor: Tensor) -> bool:
+    """Whether a softmax's result is a causal attention map: four axes, square, nothing above the diagonal.
+
+    A router's probabilities are none of these at once.
+    """
+    square = tensor.ndim == 4 and tensor.shape[-1] == tensor.shape[-2] > 1
+    return square and not tensor.triu(1).any().item()
+
+
+def _fused_weights(
+    query: Tensor,
+    key: Tensor,
+    _value: Tensor | None = None,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Tensor:
+    """The weights that `scaled_dot_product_attention` computes and does not give."""
+    key = key.repeat_interleave(query.shape[-3] // key.shape[-3], dim=-3)
+    scores = query @ key.mT * (query.shape[-1] ** -0.5 if scale is None else scale)
+    if is_causal:
+        attn_mask = _dense(None, query, key, None)
+    if attn_mask is not None:
+        scores = scores + (_additive(attn_mask, scores.dtype) if attn_mask.dtype == torch.bool else attn_mask)
+    return scores.softmax(-1, dtype=torch.float32).to(query.dtype)

@@ -1,0 +1,43 @@
+"""Token ids as they are handed in, checked and without padding."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from inheritune.blocks.anatomy import text_config
+from inheritune.errors import DataError
+
+Tokens = Tensor | np.ndarray | Sequence[Sequence[int]]
+
+
+def unpadded(model: PreTrainedModel, tokens: Tokens, attention_mask: Tokens | None) -> list[Tensor]:
+    """Each sequence of `tokens` as a 1-D tensor of the ids that the mask keeps.
+
+    Raises DataError for ids outside the vocabulary, sequences shorter than 2 or longer than the model's positions.
+    """
+    rows = [torch.as_tensor(np.asarray(row)) for row in tokens]
+    if attention_mask is not None:
+        kept = [torch.as_tensor(np.asarray(row)).bool() for row in attention_mask]
+        rows = [row[mask] for row, mask in zip(rows, kept, strict=True)]
+    if not rows:
+        raise DataError("There are no tokens to diagnose on: give at least one sequence.")
+    for row in rows:
+        _check(model, row)
+    return [row.long() for row in rows]
+
+
+def _check(model: PreTrainedModel, row: Tensor) -> None:
+    config = text_config(model.config)
+    if row.ndim != 1 or row.is_floating_point():
+        raise DataError(f"Tokens must be integer ids of shape (N, T), and a row here is {row.dtype} {tuple(row.shape)}.")
+    if len(row) < 2:
+        raise DataError(f"A sequence has {len(row)} tokens: at least 2 are needed.")
+    if row.min() < 0 or row.max() >= config.vocab_size:
+        worst = row.max().item() if row.max() >= config.vocab_size else row.min().item()
+        raise DataError(f"Token id {worst} is not in the model's vocabulary of {config.vocab_size}.")
+    longest = getattr(config, "max_position_embeddings", None)
+    if longest is not None and len(row) > longest:
+        raise DataError(f"A sequence has {len(row)} tokens and the model {longest} positions: give shorter ones.")
