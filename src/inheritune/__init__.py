@@ -10,6 +10,7 @@ from inheritune.errors import (
     DataError,
     InherituneError,
     InputError,
+    Interrupted,
     ModelError,
     OutputError,
     ProofError,
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
     from inheritune.diagnosis.diagnose import diagnose
     from inheritune.diagnosis.profile import Profile
     from inheritune.evidence.gap import Gap, gap
-    from inheritune.run import run, train
+    from inheritune.pretrain import train
+    from inheritune.run import run
 
 __version__ = "0.1.0"
 
@@ -36,7 +38,7 @@ _LAZY = {
     "inherit": "blocks.modules",
     "prove": "blocks.proof",
     "run": "run",
-    "train": "run",
+    "train": "pretrain",
 }
 
 __all__ = [
@@ -44,6 +46,7 @@ __all__ = [
     "Gap",
     "InherituneError",
     "InputError",
+    "Interrupted",
     "ModelError",
     "OutputError",
     "Profile",

@@ -7,7 +7,8 @@ InherituneError
 │   ├── DataError         text that is missing, empty, damaged or too short
 │   └── OutputError       a folder that cannot be written, or that belongs to another run
 ├── ProofError            a cut or grown model that is not what it should be: exit code 2
-└── TrainingError         training that cannot go on (a loss that is not finite): exit code 1
+├── TrainingError         training that cannot go on (a loss that is not finite): exit code 1
+└── Interrupted           stopped by Ctrl-C (130) or SIGTERM (143), and can be continued
 
 Each message is one sentence that names the value and says what to do.
 """
@@ -49,3 +50,11 @@ class ProofError(InherituneError):
 
 class TrainingError(InherituneError):
     """Training that cannot go on."""
+
+
+class Interrupted(InherituneError):
+    """Stopped by a signal after a step that was saved."""
+
+    def __init__(self, step: int, exit_code: int):
+        super().__init__(f"stopped after step {step} of the round, which is saved: the same command goes on from there")
+        self.exit_code = exit_code

@@ -79,7 +79,9 @@ class Stack:
         self.head_passes += 1
         with evaluating(self.model):
             parts = enumerate(self._parts(hidden))
-            return torch.cat([token_losses(self._logits(i, part), self.tokens[i]).mean(1) for i, part in parts])
+            return torch.cat(
+                [token_losses(self._logits(i, part), self.tokens[i]).mean(1) for i, part in parts]
+            )
 
     def loss(self, hidden: Tensor) -> float:
         """Mean of `losses`, nats per token."""
@@ -125,7 +127,9 @@ class Stack:
 
 def token_losses(logits_BTV: Tensor, tokens_BT: Tensor) -> Tensor:
     """Cross-entropy of each next token, (B, T-1) in float64, nats."""
-    loss = F.cross_entropy(logits_BTV[:, :-1].flatten(0, 1).float(), tokens_BT[:, 1:].flatten(), reduction="none")
+    loss = F.cross_entropy(
+        logits_BTV[:, :-1].flatten(0, 1).float(), tokens_BT[:, 1:].flatten(), reduction="none"
+    )
     return loss.view(tokens_BT.shape[0], -1).double()
 
 
@@ -161,7 +165,11 @@ class _Call:
         return hidden
 
     def __call__(self, block: nn.Module, hidden: Tensor) -> Tensor:
-        output = block(hidden_states=hidden, **self.kwargs) if self.by_name else block(hidden, *self.rest, **self.kwargs)
+        output = (
+            block(hidden_states=hidden, **self.kwargs)
+            if self.by_name
+            else block(hidden, *self.rest, **self.kwargs)
+        )
         return output[0] if isinstance(output, tuple) else output
 
     def handing_out(self, hidden: Tensor) -> Callable[..., Any]:

@@ -1,0 +1,252 @@
+"""A run as data: recipes are YAML, checked whole before anything is loaded; unknown keys name the nearest valid one."""
+
+import difflib
+import re
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from inheritune.errors import RecipeError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Data(_Section):
+    """Text in: where it is, and how it becomes sequences."""
+
+    train: str = Field(description="Training text: a file (.txt, .md, .jsonl, nanoGPT's .bin), or `bundled:docstrings`.")
+    valid: str | None = Field(None, description="Validation text; without it a share of `train`'s documents is held out.")
+    field: str = Field("text", description="The field of a JSONL object that holds the text.")
+    valid_share: float = Field(0.05, gt=0, lt=1, description="Share of documents held out where `valid` is absent.")
+    valid_documents: int = Field(400, ge=2, description="Most validation documents used, of those that have at least 2 tokens.")
+    valid_tokens_per_document: int = Field(1024, ge=2, description="Tokens read of each validation document, from its start.")
+    sequence_length: int = Field(1024, ge=2, description="Tokens in one training sequence.")
+
+
+class Training(_Section):
+    """How weights are trained: the same loop for references, targets and controls."""
+
+    optimizer: Literal["adamw", "muon"] = Field("adamw", description="`adamw`, or `muon` for the blocks' matrices with AdamW for the rest.")
+    peak_lr: float = Field(3e-4, gt=0, description="Peak learning rate.")
+    final_lr: float = Field(0.0, ge=0, description="Learning rate at the end of the decay, as a share of the peak.")
+    schedule: Literal["cosine", "linear", "wsd", "constant"] = Field("cosine", description="Shape of the decay after warm-up.")
+    decay_share: float = Field(0.2, gt=0, le=1, description="Share of a round that a `wsd` schedule spends decaying.")
+    warmup_tokens: int = Field(0, ge=0, description="Tokens of linear warm-up at the start of each round.")
+    tokens: int = Field(gt=0, description="Training tokens: of the whole run for `train`, of each round for `run`.")
+    batch_tokens: int = Field(16_384, gt=0, description="Tokens in one optimizer step.")
+    micro_batch_size: int = Field(8, ge=1, description="Sequences in one forward and backward pass.")
+    weight_decay: float = Field(0.1, ge=0, description="Decoupled weight decay of the 2-D weights inside the blocks.")
+    beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's first moment.")
+    beta2: float = Field(0.95, ge=0, lt=1, description="AdamW's second moment.")
+    clip: float = Field(1.0, gt=0, description="Largest norm of the whole gradient.")
+    precision: Literal["fp32", "bf16"] = Field("fp32", description="Precision of forward and backward; weights and optimizer stay fp32.")
+    evaluate_every: int = Field(100, ge=1, description="Steps between evaluations on the validation documents.")
+    checkpoint_every: int = Field(100, ge=1, description="Steps between checkpoints, of which the last two are kept.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Training":
+        if self.warmup_tokens >= self.tokens:
+            raise ValueError(f"warmup_tokens ({self.warmup_tokens:,}) must be below tokens ({self.tokens:,})")
+        if self.batch_tokens > self.tokens:
+            raise ValueError(f"batch_tokens ({self.batch_tokens:,}) must not exceed tokens ({self.tokens:,})")
+        return self
+
+
+class Diagnosis(_Section):
+    """How the reference is measured before blocks are chosen."""
+
+    sequences: int = Field(16, ge=2, description="Sequences whose attention maps are measured.")
+    length: int = Field(100, ge=8, description="Tokens of each (the paper uses 100).")
+    threshold: float = Field(0.9, gt=0, lt=1, description="Share of squared singular values that rank k* must hold.")
+
+
+class Choice(_Section):
+    """Which blocks the target starts from."""
+
+    method: Literal["first", "lazy", "influence", "angular", "greedy"] = Field("greedy", description="The criterion that orders the blocks.")
+    sequences: int = Field(12, ge=1, description="Sequences that a measured criterion reads.")
+    blocks: str | None = Field(None, description="The target's blocks by hand, as `0-11` or `0,1,2,9-14`: overrides `method` for the start.")
+    heal: bool = Field(True, description="Repair the cut in closed form before training.")
+    heal_tokens: int = Field(32_768, ge=256, description="Tokens that the repair reads.")
+
+
+class Growth(_Section):
+    """From which depth to which, in which steps."""
+
+    start: int | None = Field(None, ge=1, description="Depth to start at; without it, the diagnosis's suggestion.")
+    add: int = Field(2, ge=1, description="Blocks added after a round that did not match (the paper adds 2).")
+    max_depth: int | None = Field(None, ge=1, description="Deepest target tried; without it, one block less than the reference.")
+
+
+class Match(_Section):
+    """What counts as a match, declared before the run."""
+
+    margin: float = Field(0.01, gt=0, description="Largest gap, in nats per token, that still counts as a match.")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence of the two-sided interval of the gap.")
+
+
+class Limits(_Section):
+    """Where a run ends though nothing matched. These may change when a run is continued."""
+
+    max_rounds: int = Field(8, ge=1, description="Most rounds trained.")
+    max_tokens: int | None = Field(None, gt=0, description="Most training tokens, over all rounds.")
+    max_flops: float | None = Field(None, gt=0, description="Most training FLOPs, over all rounds.")
+    max_seconds: float | None = Field(None, gt=0, description="Most seconds of training, over all rounds.")
+
+
+class RunRecipe(_Section):
+    """A whole run: measure, choose, inherit, train, grow, prove, save."""
+
+    name: str = Field(description="Name of the recipe, and of its default run folder.")
+    seed: int = Field(0, ge=0, description="Seed of the order of batches and of fresh weights.")
+    reference: str = Field(description="The pretrained model: a Hugging Face folder, a hub id, or `bundled:laptop`.")
+    revision: str | None = Field(None, description="Revision of a hub id.")
+    data: Data
+    diagnosis: Diagnosis = Diagnosis()
+    choice: Choice = Choice()
+    growth: Growth = Growth()
+    training: Training
+    match: Match = Match()
+    limits: Limits = Limits()
+    controls: bool = Field(False, description="Also train the controls: random initialisation, and the reference trained on.")
+
+
+class TrainRecipe(_Section):
+    """One training run without a reference."""
+
+    name: str = Field(description="Name of the recipe, and of its default run folder.")
+    seed: int = Field(0, ge=0, description="Seed of the weights and of the order of batches.")
+    model: dict[str, Any] = Field(description="A Hugging Face config with its `model_type`; trained from random initialisation.")
+    tokenizer: str | None = Field(None, description="A tokenizer's folder or hub id; without it a byte-level BPE is trained on `data.train`.")
+    data: Data
+    training: Training
+
+
+Recipe = TypeVar("Recipe", RunRecipe, TrainRecipe)
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes in the package."""
+    return sorted(path.name[:-5] for path in resources.files("inheritune.recipes").iterdir() if path.name.endswith(".yaml"))
+
+
+def load_recipe(kind: type[Recipe], name_or_path: str, overrides: dict[str, Any]) -> Recipe:
+    """A recipe by name or path, with dotted `overrides` applied; RecipeError names what is wrong and what would be right."""
+    tree = read_yaml(_find(name_or_path))
+    for key, value in overrides.items():
+        _set(tree, key.split("."), value, key)
+    return check(kind, tree)
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which `1e-3` is a number (YAML 1.1 reads it as text) and a key stands once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        twice = next((key for key in keys if keys.count(key) > 1), None)
+        if twice is not None:
+            raise yaml.YAMLError(f"the key {twice!r} stands twice")
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789"))
+
+
+def read_yaml(text: str) -> dict[str, Any]:
+    """The mapping that a YAML text holds; RecipeError if it is none."""
+    try:
+        tree = yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise RecipeError(f"this recipe is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(tree, dict):
+        raise RecipeError(f"a recipe is a mapping of keys to values, and this one is a {type(tree).__name__}")
+    return tree
+
+
+def check(kind: type[Recipe], tree: dict[str, Any]) -> Recipe:
+    """`tree` as a checked recipe; RecipeError names the first wrong key or value."""
+    try:
+        return kind.model_validate(tree)
+    except ValidationError as error:
+        raise RecipeError(_explain(kind, error)) from None
+
+
+def to_yaml(recipe: BaseModel) -> str:
+    """The resolved recipe, every field written out."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def parse_setting(setting: str) -> tuple[str, Any]:
+    """`key=value` from the command line, its value read as YAML."""
+    key, equals, value = setting.partition("=")
+    if not equals or not key:
+        raise RecipeError(f"--set {setting!r} is not key=value, as in --set training.peak_lr=1e-3")
+    try:
+        return key, yaml.load(value, _Loader)
+    except yaml.YAMLError:
+        raise RecipeError(f"--set {key}: {value!r} is not a YAML value") from None
+
+
+def _find(name_or_path: str) -> str:
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml") and name_or_path in recipe_names():
+        return (resources.files("inheritune.recipes") / f"{name_or_path}.yaml").read_text(encoding="utf-8")
+    if not path.is_file():
+        near = difflib.get_close_matches(name_or_path, recipe_names(), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"recipes in the package: {', '.join(recipe_names())}"
+        raise RecipeError(f"there is no recipe {name_or_path!r}: {hint}")
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise RecipeError(f"the recipe {name_or_path!r} cannot be read: {error}") from None
+
+
+def _set(tree: dict[str, Any], keys: list[str], value: Any, whole: str) -> None:
+    for key in keys[:-1]:
+        tree = tree.setdefault(key, {})
+        if not isinstance(tree, dict):
+            raise RecipeError(f"--set {whole}: {key!r} is a value and holds no keys")
+    tree[keys[-1]] = value
+
+
+def _explain(kind: type[BaseModel], error: ValidationError) -> str:
+    first = error.errors()[0]
+    location = [str(part) for part in first["loc"]]
+    key = ".".join(location)
+    if first["type"] == "extra_forbidden":
+        valid = fields(kind)
+        near = difflib.get_close_matches(key, valid, n=1, cutoff=0.5) or [v for v in valid if v.split(".")[-1] == location[-1]]
+        hint = f"did you mean {near[0]!r}?" if near else "`inheritune config` lists the valid ones"
+        return f"the recipe has an unknown key {key!r}: {hint}"
+    if first["type"] == "missing":
+        return f"the recipe lacks {key!r}, which it needs (`inheritune config` describes it)"
+    reason = first["msg"].removeprefix("Value error, ")
+    if not location or first["type"] == "value_error":
+        return f"the recipe contradicts itself{f' in {key!r}' if key else ''}: {reason}"
+    return f"the recipe's {key!r} is {first['input']!r}: {reason[0].lower() + reason[1:]}"
+
+
+def fields(kind: type[BaseModel], prefix: str = "") -> dict[str, tuple[str, str, str]]:
+    """Every dotted key of a recipe: its type, default and description."""
+    found: dict[str, tuple[str, str, str]] = {}
+    for name, field in kind.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, _Section):
+            found |= fields(field.annotation, f"{prefix}{name}.")
+            continue
+        default = "required" if field.is_required() else repr(field.default)
+        found[prefix + name] = (_type_name(field.annotation), default, field.description or "")
+    return found
+
+
+def _type_name(annotation: Any) -> str:
+    arguments = get_args(annotation)
+    if not arguments:
+        return annotation.__name__
+    if all(isinstance(argument, str) for argument in arguments):
+        return " | ".join(arguments)
+    return str(annotation).replace("typing.", "")

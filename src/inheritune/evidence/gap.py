@@ -1,0 +1,92 @@
+"""Is the target as good as the reference? Losses paired by document, with an interval and a margin declared beforehand."""
+
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+Verdict = Literal["surpassed", "matched", "worse", "cannot tell"]
+
+
+@dataclass(frozen=True)
+class Gap:
+    """Target minus reference in nats per token: mean, two-sided interval, and what it says about the margin."""
+
+    mean: float
+    low: float
+    high: float
+    verdict: Verdict
+
+    @property
+    def matched(self) -> bool:
+        """Whether the whole interval lies below the margin."""
+        return self.verdict in ("surpassed", "matched")
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.4f} [{self.low:+.4f}, {self.high:+.4f}] ({self.verdict})"
+
+
+def gap(
+    target_losses: ArrayLike,
+    reference_losses: ArrayLike,
+    tokens: ArrayLike | None = None,
+    documents: ArrayLike | None = None,
+    margin: float = 0.01,
+    confidence: float = 0.95,
+) -> Gap:
+    """The gap of a target over the same units of validation text as the reference.
+
+    `target_losses` and `reference_losses`: mean loss of each unit in nats per token. `tokens`: each unit's weight
+    (default: equal). `documents`: the document each unit belongs to (default: each its own). The interval is that of a
+    ratio of sums over documents as clusters. Raises ValueError for unequal lengths, fewer than two documents, losses that
+    are not finite, or weights that are not positive.
+    """
+    target, reference = np.asarray(target_losses, float), np.asarray(reference_losses, float)
+    weights = np.ones(target.shape) if tokens is None else np.asarray(tokens, float)
+    owners = np.arange(len(target)) if documents is None else np.unique(np.asarray(documents), return_inverse=True)[1]
+    _check(target, reference, weights, owners)
+    differences = target - reference
+    mean = float(np.average(differences, weights=weights))
+    residuals = np.bincount(owners, weights=weights * (differences - mean))
+    count = len(residuals)
+    error = float(np.sqrt(count / (count - 1) * np.sum(residuals**2)) / weights.sum())
+    reach = _student(confidence, count - 1) * error
+    return Gap(mean, mean - reach, mean + reach, _verdict(mean - reach, mean + reach, margin))
+
+
+def _verdict(low: float, high: float, margin: float) -> Verdict:
+    if high < 0:
+        return "surpassed"
+    if high < margin:
+        return "matched"
+    return "worse" if low > margin else "cannot tell"
+
+
+def _check(target: np.ndarray, reference: np.ndarray, weights: np.ndarray, owners: np.ndarray) -> None:
+    if not target.shape == reference.shape == weights.shape == owners.shape or target.ndim != 1:
+        raise ValueError("losses, tokens and documents must be one row each, of equal length")
+    if len(np.unique(owners)) < 2:
+        raise ValueError("an interval needs at least two documents")
+    if not (np.isfinite(target).all() and np.isfinite(reference).all()):
+        raise ValueError("a loss is not finite")
+    if not (np.isfinite(weights).all() and (weights > 0).all()):
+        raise ValueError("each unit's tokens must be above 0")
+
+
+def _student(confidence: float, freedom: int) -> float:
+    """Two-sided quantile of Student's t: exact for 1 and 2 degrees of freedom, else Hill's expansion (within 1e-3)."""
+    p = (1 + confidence) / 2
+    if freedom == 1:
+        return float(np.tan(np.pi * (p - 0.5)))
+    if freedom == 2:
+        return (2 * p - 1) * float(np.sqrt(2 / (4 * p * (1 - p))))
+    z = NormalDist().inv_cdf(p)
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    return z + sum(term / freedom**power for power, term in enumerate(terms, 1))

@@ -1,0 +1,136 @@
+"""`inheritune train`: the same loop without a reference, from random weights to a model folder. Makes the bundled reference."""
+
+import json
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import transformers
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedTokenizerFast
+
+from inheritune.blocks.flops import parameter_count
+from inheritune.config import TrainRecipe, load_recipe
+from inheritune.data import corpora, tokens
+from inheritune.data.batches import Batches
+from inheritune.data.vocabulary import train_tokenizer
+from inheritune.errors import RecipeError
+from inheritune.evaluation.losses import Validation, document_losses, mean_loss, validation
+from inheritune.folder import close_folder, open_folder, write_text
+from inheritune.models import load_tokenizer
+from inheritune.progress import Progress, clock
+from inheritune.runtime.device import device, make_repeatable
+from inheritune.training.checkpoint import Position
+from inheritune.training.loop import Round, train as train_round
+from inheritune.training.metrics import Metrics
+from inheritune.training.schedule import steps_of
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training run gave: the loss on its validation documents, the cost, and where the model is."""
+
+    val_loss: float
+    parameters: int
+    tokens: int
+    flops: float
+    seconds: float
+    tokens_per_parameter: float
+    model_dir: str
+
+
+def train(recipe: str, out: str | None = None, progress: Progress | None = None, **overrides: Any) -> Trained:
+    """Train a model from random weights by a recipe (name or path); continues where the same command stopped."""
+    checked = load_recipe(TrainRecipe, recipe, overrides)
+    folder = open_folder(Path(out or f"runs/{checked.name}"), checked)
+    progress = progress or Progress(quiet=True)
+    try:
+        return _Pretraining(checked, folder, progress).run()
+    finally:
+        progress.close()
+        close_folder(folder)
+
+
+class _Pretraining:
+    def __init__(self, recipe: TrainRecipe, folder: Path, progress: Progress):
+        self.recipe, self.folder, self.progress = recipe, folder, progress
+        self.metrics = Metrics(folder / "metrics.jsonl")
+
+    def run(self) -> Trained:
+        self.progress.stage(f"Text: {self.recipe.data.train}")
+        tokenizer = self._tokenizer()
+        make_repeatable(self.recipe.seed)
+        model = self._model()
+        train_tokens, valid_tokens = tokens.prepare(
+            self.recipe.data, tokenizer.backend_tokenizer, tokenizer.eos_token_id, model.config.vocab_size
+        )
+        self.documents = validation(valid_tokens, self.recipe.data)
+        self.progress.note(f"{len(train_tokens):,} training tokens, {self.documents.tokens:,} for validation")
+        self.progress.stage(f"Training {parameter_count(model):,} parameters on {self.recipe.training.tokens:,} tokens")
+        position = train_round(model, self._round(train_tokens))
+        return self._save(model, tokenizer, position)
+
+    def _tokenizer(self) -> PreTrainedTokenizerFast:
+        if self.recipe.tokenizer:
+            return load_tokenizer(self.recipe.tokenizer)
+        place = self.folder / "tokenizer"
+        if not place.exists():
+            data, size = self.recipe.data, self.recipe.model.get("vocab_size", 4096)
+            kept = (d.text for d in corpora.documents(data.train, data.field) if not tokens.on_validation_side(d.name, data.valid_share))
+            beside = self.folder / ".tokenizer.partial"
+            train_tokenizer(kept, size).save_pretrained(beside)
+            beside.rename(place)
+        return load_tokenizer(str(place))
+
+    def _model(self) -> nn.Module:
+        return AutoModelForCausalLM.from_config(_config_of(self.recipe.model)).to(device())
+
+    def _round(self, train_tokens: tokens.Tokens) -> Round:
+        training, length = self.recipe.training, self.recipe.data.sequence_length
+        batches = Batches(train_tokens, self.recipe.seed, training.batch_tokens // length, length)
+        checkpoints = self.folder / "checkpoints"
+        return Round(training, batches, 0, checkpoints, self._observe, self._evaluate, self._resume)
+
+    def _resume(self, position: Position) -> None:
+        self.metrics.keep(lambda row: row["step"] <= position.step)
+
+    def _observe(self, row: dict[str, Any]) -> None:
+        self.metrics.add({"kind": "step", **row})
+        left = (self.recipe.training.tokens - row["tokens"]) / max(1, row["tokens_per_second"])
+        self.progress.now(
+            f"step {row['step']:,} of {steps_of(self.recipe.training):,}  loss {row['loss']:.3f}"
+            f"  {row['tokens_per_second']:,} tokens/s  {clock(left)} left"
+        )
+
+    def _evaluate(self, model: nn.Module, position: Position) -> None:
+        loss = mean_loss(document_losses(model, self.documents, self.recipe.training.precision), self.documents)
+        self.metrics.add({"kind": "validation", "step": position.step, "tokens": position.tokens, "val_loss": loss})
+        self.progress.note(f"step {position.step:,}, {position.tokens:,} tokens: validation loss {loss:.4f}")
+
+    def _save(self, model: nn.Module, tokenizer: PreTrainedTokenizerFast, position: Position) -> Trained:
+        self._evaluate(model, position)
+        loss = self.metrics.rows()[-1]["val_loss"]
+        place, beside = self.folder / "model", self.folder / ".model.partial"
+        shutil.rmtree(beside, ignore_errors=True)
+        model.save_pretrained(beside)
+        tokenizer.save_pretrained(beside)
+        trained = Trained(loss, parameter_count(model), position.tokens, position.flops, round(position.seconds, 1),
+                          position.tokens / parameter_count(model), str(place))  # fmt: skip
+        write_text(beside / "training.json", json.dumps(_without(asdict(trained), "model_dir"), indent=1))
+        shutil.rmtree(place, ignore_errors=True)
+        beside.rename(place)
+        write_text(self.folder / "result.json", json.dumps(asdict(trained), indent=1))
+        self.progress.stage(f"Validation loss {loss:.4f} nats per token; the model is in {place}")
+        return trained
+
+
+def _config_of(fields: dict[str, Any]) -> PretrainedConfig:
+    try:
+        return AutoConfig.for_model(**fields)
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"model: transformers {transformers.__version__} builds no config from it: {str(error).splitlines()[0]}") from None
+
+
+def _without(tree: dict[str, Any], key: str) -> dict[str, Any]:
+    return {name: value for name, value in tree.items() if name != key}

@@ -1,0 +1,35 @@
+"""Ctrl-C and SIGTERM while training: the step is finished and saved, then the run ends so that it can go on."""
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+
+
+class Stop:
+    """Whether somebody asked the process to stop, and with which exit code."""
+
+    code: int | None = None
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.code is not None:
+            raise KeyboardInterrupt
+        self.code = _CODES[signal.Signals(number)]
+
+
+@contextmanager
+def on_request() -> Iterator[Stop]:
+    """Turn the first signal into a request and the second into KeyboardInterrupt, for as long as the block runs."""
+    stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.signal(number, stop._ask) for number in _CODES}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,39 @@
+"""`metrics.jsonl`: one object a line, cut back to the checkpoint when a run continues, so that no step stands twice."""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from inheritune.errors import OutputError
+
+Row = dict[str, Any]
+
+
+class Metrics:
+    """The metrics of one run, appended row by row."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def add(self, row: Row) -> None:
+        """Append one row."""
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise OutputError(f"{str(self.path)!r} cannot be written: {error.strerror}") from None
+
+    def rows(self) -> list[Row]:
+        """Every whole row so far (a line broken off by a kill is none)."""
+        if not self.path.exists():
+            return []
+        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+        return [json.loads(line) for line in lines if line.endswith("\n")]
+
+    def keep(self, wanted: Callable[[Row], bool]) -> None:
+        """Drop the rows that are not wanted, in one atomic step."""
+        beside = self.path.with_suffix(".partial")
+        beside.write_text("".join(json.dumps(row) + "\n" for row in self.rows() if wanted(row)), encoding="utf-8")
+        os.replace(beside, self.path)

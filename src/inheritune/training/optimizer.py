@@ -1,0 +1,72 @@
+"""AdamW, or Muon for the blocks' matrices with AdamW for the rest; state by parameter name, so that growth can carry it.
+
+Weight decay goes to the 2-D weights inside blocks alone (the paper excludes embeddings and norms). Muon's update is
+scaled to AdamW's root mean square, so that one learning rate serves both.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from inheritune.blocks.anatomy import anatomy
+from inheritune.config import Training
+
+State = dict[str, dict[str, Tensor]]
+_NEWTON_SCHULZ_STEPS = 5
+
+
+class Optimizer:
+    """The optimizer of a model's trainable parameters."""
+
+    def __init__(self, model: nn.Module, training: Training):
+        self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        inside = anatomy(model).path + "."
+        matrices = {name for name, p in self.parameters.items() if name.startswith(inside) and p.ndim == 2}
+        muon = matrices if training.optimizer == "muon" else set()
+        self.parts = [part for part in (_adamw(self.parameters, matrices, muon, training), _muon(self.parameters, muon, training)) if part]
+        self.flops_per_step = sum(_newton_schulz_flops(*self.parameters[name].shape) for name in muon)
+
+    def step(self, rate: float) -> None:
+        """Apply the gradients at a learning rate, then drop them."""
+        for part in self.parts:
+            for group in part.param_groups:
+                group["lr"] = rate
+            part.step()
+            part.zero_grad()
+
+    def state(self) -> State:
+        """Each parameter's state by the parameter's name."""
+        return {name: dict(part.state[p]) for name, p in self.parameters.items() for part in self._holding(p)}
+
+    def load_state(self, state: State) -> None:
+        """Take over states by name; a parameter that is not named starts afresh."""
+        for name, values in state.items():
+            parameter = self.parameters[name]
+            part = next(part for part in self.parts if any(parameter is p for g in part.param_groups for p in g["params"]))
+            part.state[parameter] = {key: value.clone() for key, value in values.items()}
+
+    def _holding(self, parameter: nn.Parameter) -> Iterator[torch.optim.Optimizer]:
+        return (part for part in self.parts if parameter in part.state)
+
+
+def _adamw(
+    parameters: dict[str, nn.Parameter], matrices: set[str], muon: set[str], training: Training
+) -> torch.optim.Optimizer | None:
+    decayed = [p for name, p in parameters.items() if name in matrices - muon]
+    kept = [p for name, p in parameters.items() if name not in matrices]
+    groups = [{"params": decayed, "weight_decay": training.weight_decay}, {"params": kept, "weight_decay": 0.0}]
+    return torch.optim.AdamW([g for g in groups if g["params"]], betas=(training.beta1, training.beta2), fused=True)
+
+
+def _muon(parameters: dict[str, nn.Parameter], muon: set[str], training: Training) -> torch.optim.Optimizer | None:
+    if not muon:
+        return None
+    chosen = [p for name, p in parameters.items() if name in muon]
+    return torch.optim.Muon(chosen, weight_decay=training.weight_decay, adjust_lr_fn="match_rms_adamw", ns_steps=_NEWTON_SCHULZ_STEPS)
+
+
+def _newton_schulz_flops(rows: int, columns: int) -> int:
+    """Products of Newton-Schulz on one matrix: X Xᵀ, its square, and their sum times X, each step."""
+    small, large = sorted((rows, columns))
+    return _NEWTON_SCHULZ_STEPS * (4 * small * small * large + 2 * small**3)

@@ -1,0 +1,31 @@
+"""The learning rate of each step of a round: linear warm-up, then a shape by name."""
+
+import math
+
+from inheritune.config import Training
+
+
+def steps_of(training: Training) -> int:
+    """Optimizer steps in a round (the last one is whole, so up to a batch more than `tokens` is read)."""
+    return math.ceil(training.tokens / training.batch_tokens)
+
+
+def learning_rate(training: Training, step: int) -> float:
+    """Learning rate of step `step` (from 0) of a round."""
+    steps, warmup = steps_of(training), training.warmup_tokens // training.batch_tokens
+    if step < warmup:
+        return training.peak_lr * (step + 1) / (warmup + 1)
+    done = (step - warmup) / max(1, steps - warmup)
+    return training.peak_lr * (training.final_lr + (1 - training.final_lr) * _shape(training, done))
+
+
+def _shape(training: Training, done: float) -> float:
+    match training.schedule:
+        case "constant":
+            return 1.0
+        case "linear":
+            return 1 - done
+        case "cosine":
+            return (1 + math.cos(math.pi * done)) / 2
+        case "wsd":
+            return min(1.0, (1 - done) / training.decay_share)
