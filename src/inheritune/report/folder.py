@@ -1,6 +1,6 @@
 """A run folder as it lies on disk, whole or not: what the report reads.
 
-A run may be going on, or have been killed: every file may be missing, and the last line of a log may be half written.
+A run may be going on, or have been killed: any file may be missing, and a log's last line half written.
 """
 
 import json
@@ -33,7 +33,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Everything a run folder says. None: the file is not there (yet); `notices` says what could not be read."""
+    """All that a run folder says. None: the file is not there; `notices` says what could not be read."""
 
     path: Path
     config: Row | None

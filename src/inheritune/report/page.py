@@ -1,6 +1,6 @@
 """report.html: one self-contained page about a run, from its folder's files alone.
 
-The page fetches nothing and runs no script. It can be written at any moment of a run: what is missing is said.
+It fetches nothing and runs no script. It can be written at any moment of a run, and says what is missing.
 """
 
 import math
@@ -14,7 +14,7 @@ import yaml
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from inheritune.report import figures, story, words
+from inheritune.report import block_figures, figures, story, words
 from inheritune.report.figures import GapRow
 from inheritune.report.folder import Row, RunFolder, read_run
 from inheritune.report.style import NARROW, WIDE, inline_svg
@@ -71,7 +71,7 @@ def _view(run: RunFolder) -> dict[str, Any]:
         "controls": story.controls(result) if result else [],
         "control_label": story.control_label,
         "ledger": _ledger(result) if result else [],
-        "spent": story.run_against_reference(result) if result else "",
+        "spent": story.spent(result) if result else "",
         "suggestion": _suggestion(run.profile),
         "recipe": yaml.safe_dump(dict(run.config), sort_keys=False, allow_unicode=True) if run.config else "",
         **_pictures(run),
@@ -88,20 +88,18 @@ def _model_name(run: RunFolder) -> str:
 def _comparison(result: Result) -> list[tuple[str, str, str, str]]:
     """Rows of reference beside target: what, the reference's, the target's, the difference."""
     reference, target = result.reference, result.target
-    saved = 100 * (1 - target.parameters / reference.parameters) if reference.parameters else 0.0
-    shallower = 100 * (1 - target.depth / reference.depth)
     return [
-        ("Blocks", str(reference.depth), str(target.depth), f"{words.signed(-shallower, 0)}%"),
+        ("Blocks", str(reference.depth), str(target.depth), _change(reference.depth, target.depth)),
         (
             "Parameters",
             words.count(reference.parameters),
             words.count(target.parameters),
-            f"{words.signed(-saved, 0)}%",
+            _change(reference.parameters, target.parameters),
         ),
         (
             "Validation loss",
-            f"{reference.val_loss:.3f}",
-            f"{target.val_loss:.3f}",
+            f"{reference.val_loss:.4f}",
+            f"{target.val_loss:.4f}",
             words.signed(target.val_loss - reference.val_loss),
         ),
         ("Perplexity", *_perplexities(reference.val_loss, target.val_loss)),
@@ -111,6 +109,10 @@ def _comparison(result: Result) -> list[tuple[str, str, str, str]]:
 def _perplexities(reference: float, target: float) -> tuple[str, str, str]:
     ratio = 100 * (math.exp(min(target - reference, 50)) - 1)
     return words.perplexity(reference), words.perplexity(target), f"{words.signed(ratio, 1)}%"
+
+
+def _change(before: int, after: int) -> str:
+    return f"{words.signed(100 * (after / before - 1), 0)}%" if before else ""
 
 
 def _decisions(run: RunFolder) -> list[tuple[int, str]]:
@@ -200,6 +202,10 @@ def _layers(run: RunFolder) -> list[Row]:
     return [layer for layer in layers if isinstance(layer, dict)] if isinstance(layers, list) else []
 
 
+def _lazy(run: RunFolder) -> list[int]:
+    return [index for index, layer in enumerate(_layers(run)) if layer.get("lazy")]
+
+
 def _kept(run: RunFolder) -> list[int]:
     """The target's blocks; before the end, those of the depth in training."""
     if run.result:
@@ -212,12 +218,10 @@ def _kept(run: RunFolder) -> list[int]:
 
 
 def _rank_picture(run: RunFolder) -> Markup | None:
-    layers = _layers(run)
-    ranks = [layer.get("max_rank") for layer in layers]
-    lazy = [bool(layer.get("lazy")) for layer in layers]
+    ranks = [layer.get("max_rank") for layer in _layers(run)]
     if not any(ranks):
         return None
-    return _both("rank", lambda width: figures.rank_figure(ranks, lazy, _kept(run), width))
+    return _both("rank", lambda width: block_figures.rank_figure(ranks, _lazy(run), _kept(run), width))
 
 
 def _map_picture(run: RunFolder) -> Markup | None:
@@ -225,5 +229,4 @@ def _map_picture(run: RunFolder) -> Markup | None:
     depth = run.result.reference.depth if run.result else len(_layers(run))
     if not kept or depth <= max(kept):
         return None
-    lazy = [index for index, layer in enumerate(_layers(run)) if layer.get("lazy")]
-    return _both("map", lambda width: figures.block_map_figure(depth, kept, lazy, width))
+    return _both("map", lambda width: block_figures.block_map_figure(depth, kept, _lazy(run), width))

@@ -1,4 +1,4 @@
-"""What a run says in sentences: the verdict, the reference's training, what the controls show. Plain text, escaped later."""
+"""What a run says in sentences: the verdict, the reference's training, what the controls show. Plain text."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ from inheritune.report import words
 from inheritune.report.folder import RunFolder
 from inheritune.result import Control, GapResult, Result
 
-# Below this many training tokens per parameter a reference has much left to learn (compute-optimal is about 20).
+# With fewer training tokens per parameter a reference has much left to learn (compute-optimal is about 20).
 WELL_TRAINED = 20
 
 
@@ -23,7 +23,7 @@ class Verdict:
 
 def verdict(run: RunFolder) -> Verdict:
     """What the run found; or, before its end, how far it is."""
-    return _finished(run.result) if run.result else _unfinished(run)
+    return verdict_of(run.result) if run.result else _unfinished(run)
 
 
 def target_gap(result: Result) -> GapResult | None:
@@ -32,7 +32,8 @@ def target_gap(result: Result) -> GapResult | None:
     return gaps[-1] if gaps else None
 
 
-def _finished(result: Result) -> Verdict:
+def verdict_of(result: Result) -> Verdict:
+    """What a finished run found."""
     state = "good" if result.outcome == "matched" else "bad"
     mark = "✓" if state == "good" else "✕"
     return Verdict(state, mark, _headline(result), result.message, evidence(result))
@@ -59,11 +60,12 @@ def evidence(result: Result) -> str:
     )
     gap = target_gap(result)
     if gap is None:
-        return f"No round was compared. A match needs a gap below {result.margin:.3f} nats per token on {measured}."
+        needed = f"A match needs a gap below {result.margin:g} nats per token"
+        return f"The saved target was not compared. {needed} on {measured}."
     return (
-        f"Target minus reference is {words.signed(gap.mean)} nats per token, "
-        f"with a {100 * result.confidence:g}% interval of {words.signed(gap.low)} to {words.signed(gap.high)}. "
-        f"The margin, declared before the run, is {result.margin:.3f}. Measured on {measured}."
+        f"Target minus reference is {words.signed(gap.mean)} nats per token, with a "
+        f"{100 * result.confidence:g}% interval of {words.signed(gap.low)} to {words.signed(gap.high)}. "
+        f"The margin, declared before the run, is {result.margin:g}. Measured on {measured}."
     )
 
 
@@ -101,27 +103,31 @@ def reference_training(result: Result) -> str:
         return said + "."
     said += f", {per_parameter:.3g} for each of its parameters."
     if per_parameter < WELL_TRAINED:
-        said += " That is little: such a reference has much left to learn, and is easier to match than a finished one."
+        said += (
+            " That is little: such a reference has much left to learn, "
+            "and is easier to match than a finished one."
+        )
     return said
 
 
-def run_against_reference(result: Result) -> str:
-    """The whole run's tokens beside the reference's training, where that is known."""
-    trained = result.reference.trained_tokens
+def spent(result: Result) -> str:
+    """What the whole run took, beside the reference's training where that is known."""
     total = result.ledger.total
-    said = f"In all {words.count(total.tokens)} tokens in {words.duration(total.seconds)}"
+    said = f"The run took {words.duration(total.seconds)} and processed {words.count(total.tokens)} tokens"
+    trained = result.reference.trained_tokens
     if not trained:
         return said + "."
-    return f"{said}: {words.percent(total.tokens, trained)} of the tokens that the reference was trained on."
+    return f"{said}, {words.percent(total.tokens, trained)} of as many as the reference was trained on."
 
 
 def controls(result: Result) -> list[str]:
     """What the controls say of the target; or that they were not run, and what is then not known."""
     if result.controls is None:
         return [
-            "The controls were not run. So this page cannot say how much of the result is owed to the inherited blocks, "
-            "and how much to training alone: the reference itself, trained on for the same tokens, might have improved "
-            "as well, and a model of the same depth from a random start might have come near.",
+            "The controls were not run. So it is not known how much of the result is owed to the inherited "
+            "blocks, and how much to training alone: the reference itself, trained on for the same tokens, "
+            "might have improved as well, and a model of the same depth from a random start might have come "
+            "near.",
             "Run the same recipe with --controls to know; it costs about as much again.",
         ]
     gap = target_gap(result)
@@ -136,8 +142,8 @@ def _control(control: Control, target: GapResult | None) -> str:
     if control.gap.low <= target.high and target.low <= control.gap.high:
         return f"{said}; its interval and the target's overlap, so the two cannot be told apart."
     if difference > 0:
-        return f"{said}, {difference:.3f} above the target."
-    return f"{said}, {-difference:.3f} below the target: the same training does more for it."
+        return f"{said}, {difference:.4f} above the target."
+    return f"{said}, {-difference:.4f} below the target: the same training does more for it."
 
 
 def control_name(name: str) -> str:

@@ -1,16 +1,18 @@
 """The look of the figures: one palette, and how a figure becomes part of a page.
 
-Colours were chosen apart in lightness as well as in hue, so that the figures read in grey and by the colour-blind;
-no meaning hangs on colour alone (the reference is dashed, lazy layers are triangles, blocks left out are hollow).
+Colours were chosen apart in lightness as well as in hue, so that the figures read in grey and by the
+colour-blind; no meaning hangs on colour alone: the reference is dashed, lazy layers are triangles, blocks
+that were left out are hollow.
 """
 
 import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from matplotlib import rc_context
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 INK = "#20252b"
@@ -39,7 +41,7 @@ _VARIABLES = {
 WIDE = 7.4
 NARROW = 3.5
 
-_RC: dict[str, Any] = {
+_RC: Any = {
     "font.family": "sans-serif",
     "font.sans-serif": ["Inter", "Segoe UI", "Helvetica Neue", "Arial", "Liberation Sans", "DejaVu Sans"],
     "font.size": 9,
@@ -77,8 +79,48 @@ def figure_style() -> Iterator[None]:
         yield
 
 
+def canvas(width: float, height: float) -> tuple[Figure, Axes]:
+    """A figure of one panel, in inches; no pyplot, so nothing is kept anywhere else."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def line(axes: Axes, points: Sequence[tuple[float, float]], label: str, **look: Any) -> None:
+    """A line through (x, y) points, named in the legend once only, however many rounds draw it."""
+    if label in axes.get_legend_handles_labels()[1]:
+        label = "_" + label
+    axes.plot([x for x, _ in points], [y for _, y in points], label=label, **look)
+
+
+def legend(figure: Figure, columns: int) -> None:
+    """A legend below the panel, in one column on narrow figures."""
+    narrow = figure.get_figwidth() < (WIDE + NARROW) / 2
+    figure.legend(
+        loc="outside lower left",
+        ncols=1 if narrow else columns,
+        frameon=False,
+        fontsize=8.5,
+        handlelength=2.6,
+    )
+
+
+def note(axes: Axes, x: float, text: str, side: str = "center", colour: str = INK) -> None:
+    """A few words above the panel at `x`; `side` says which of their ends stands there."""
+    axes.annotate(
+        text,
+        (x, 1),
+        xycoords=("data", "axes fraction"),
+        xytext=({"left": 3, "right": -3}.get(side, 0), 3),
+        textcoords="offset points",
+        ha=side,
+        va="bottom",
+        color=colour,
+        fontsize=8.5,
+    )
+
+
 def inline_svg(figure: Figure, name: str) -> str:
-    """The figure as an <svg> element for a page: colours as CSS variables, ids prefixed with `name`, nothing fetched."""
+    """The figure as an <svg> element: colours as CSS variables, ids prefixed with `name`, nothing fetched."""
     with rc_context({**_RC, "svg.hashsalt": name}):
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})

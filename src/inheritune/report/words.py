@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from inheritune.result import GapResult
 
 _SCALES = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
-MINUS = "\N{MINUS SIGN}"
+MINUS, EN_DASH, TIMES = "\N{MINUS SIGN}", "\N{EN DASH}", "\N{MULTIPLICATION SIGN}"
+SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def count(value: float | None) -> str:
     """A large number in three digits: 1_228_800 is "1.23 M"; None is an en dash."""
     if value is None:
-        return "–"
+        return EN_DASH
     for index, (scale, letter) in enumerate(_SCALES):
         if value < scale:
             continue
@@ -21,18 +22,18 @@ def count(value: float | None) -> str:
         if float(digits) >= 1000 and index > 0:
             digits, letter = "1", _SCALES[index - 1][1]
         return f"{float(digits):g} {letter}"
-    return f"{value:.3g}" if value != int(value) else str(int(value))
+    return f"{value:g}"
 
 
 def flops(value: float) -> str:
-    """Floating-point operations, as 1.4 × 10¹³."""
+    """Floating-point operations as a power of ten, to two digits."""
     if value < 1e4:
         return f"{value:.0f}"
     power = math.floor(math.log10(value))
     lead = f"{value / 10**power:.1f}"
     if lead == "10.0":
         lead, power = "1.0", power + 1
-    return f"{lead} × 10{str(power).translate(str.maketrans('0123456789', '⁰¹²³⁴⁵⁶⁷⁸⁹'))}"
+    return f"{lead} {TIMES} 10{str(power).translate(SUPERSCRIPTS)}"
 
 
 def duration(seconds: float) -> str:
@@ -48,7 +49,7 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def signed(value: float, digits: int = 3) -> str:
+def signed(value: float, digits: int = 4) -> str:
     """A difference with its sign, a true minus; what rounds to nothing has no sign."""
     text = f"{abs(value):.{digits}f}"
     if float(text) == 0:
@@ -57,7 +58,7 @@ def signed(value: float, digits: int = 3) -> str:
 
 
 def interval(gap: GapResult) -> str:
-    """A gap with its interval: "+0.005 [+0.002, +0.008]"."""
+    """A gap with its interval: "+0.0051 [+0.0023, +0.0079]"."""
     return f"{signed(gap.mean)} [{signed(gap.low)}, {signed(gap.high)}]"
 
 
@@ -67,19 +68,29 @@ def percent(part: float, whole: float) -> str:
     return f"{share:.1f}%" if 0 < share < 1 else f"{share:.0f}%"
 
 
-def ranges(blocks: Sequence[int]) -> str:
-    """Block indices with their runs closed up: [0, 1, 2, 5, 7, 8] is "0–2, 5, 7–8"."""
-    runs: list[list[int]] = []
+def runs(blocks: Sequence[int]) -> list[tuple[int, int]]:
+    """Block indices as (first, last) of each unbroken run: [0, 1, 2, 5] is [(0, 2), (5, 5)]."""
+    found: list[tuple[int, int]] = []
     for block in blocks:
-        if runs and block == runs[-1][-1] + 1:
-            runs[-1].append(block)
+        if found and block == found[-1][1] + 1:
+            found[-1] = (found[-1][0], block)
         else:
-            runs.append([block])
-    return ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}–{run[-1]}" for run in runs)
+            found.append((block, block))
+    return found
+
+
+def span(first: int, last: int) -> str:
+    """One run of blocks: "5", or "5-8" with an en dash."""
+    return str(first) if first == last else f"{first}{EN_DASH}{last}"
+
+
+def ranges(blocks: Sequence[int]) -> str:
+    """Block indices with their runs closed up: [0, 1, 2, 5, 7, 8] is "0-2, 5, 7-8" with en dashes."""
+    return ", ".join(span(*run) for run in runs(blocks))
 
 
 def plural(number: int, noun: str) -> str:
-    """ "1 block", "2 blocks", with thin groups of thousands."""
+    """A count with its noun: 1 block, 2 blocks."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 

@@ -1,0 +1,105 @@
+"""The README.md of a saved model: where it comes from, how it measured, how to load it, its limits."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+
+from inheritune.config import RunRecipe, to_yaml
+from inheritune.report import story, words
+from inheritune.result import Result
+
+TEMPLATES = Path(__file__).parent / "templates"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+def model_card(result: Result, config: RunRecipe) -> str:
+    """The model card as Markdown with YAML front matter, for `README.md` in the saved model's folder.
+
+    It can be read without any other file of the run. Names and reasons from outside are escaped.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        # Markdown, not HTML: `plain` and `code` escape
+        autoescape=False,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {
+        "plain": plain,
+        "code": code,
+        "count": words.count,
+        "flops": words.flops,
+        "duration": words.duration,
+        "interval": words.interval,
+    }
+    return environment.get_template("card.md.j2").render(_view(result, config))
+
+
+def plain(text: str) -> str:
+    """Text from outside as one line of Markdown that means only itself."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~$&!])", r"\\\1", " ".join(str(text).split()))
+
+
+def code(text: str) -> str:
+    """Text from outside as a code span, fenced by more backticks than it holds in a row."""
+    line = " ".join(str(text).split())
+    fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    pad = " " if "`" in line else ""
+    return f"{fence}{pad}{line}{pad}{fence}"
+
+
+def _view(result: Result, config: RunRecipe) -> dict[str, Any]:
+    return {
+        "front_matter": _front_matter(result),
+        "result": result,
+        "config": config,
+        "headline": story.verdict_of(result).headline,
+        "evidence": story.evidence(result),
+        "gap": story.target_gap(result),
+        "block_rows": _block_rows(result.target.blocks),
+        "left_out": _left_out(result),
+        "controls": story.controls(result),
+        "reference_training": story.reference_training(result),
+        "spent": story.spent(result),
+        "recipe": _fenced(to_yaml(config)),
+    }
+
+
+def _front_matter(result: Result) -> str:
+    front: dict[str, Any] = {
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["inheritune", "depth-reduced", result.outcome.replace("_", "-")],
+    }
+    name = result.reference.model
+    # a hub links to its parent by id; a folder on somebody's disk is no id
+    if _HUB_ID.fullmatch(name) and not Path(name).exists():
+        front["base_model"] = name
+    return f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n"
+
+
+def _block_rows(blocks: list[int]) -> list[tuple[str, str]]:
+    """(target's places, reference's blocks), a row for each unbroken run."""
+    rows = []
+    place = 0
+    for first, last in words.runs(blocks):
+        end = place + last - first
+        rows.append((words.span(place, end), words.span(first, last)))
+        place = end + 1
+    return rows
+
+
+def _left_out(result: Result) -> str:
+    left = [block for block in range(result.reference.depth) if block not in result.target.blocks]
+    return words.ranges(left) or "none"
+
+
+def _fenced(text: str) -> str:
+    """YAML in a code block that nothing inside it can close."""
+    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence}yaml\n{text.rstrip()}\n{fence}"
