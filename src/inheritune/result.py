@@ -11,9 +11,9 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from inheritune.errors import InputError
+from inheritune.evidence.gap import Verdict
 
 Outcome = Literal["matched", "not_matched", "budget_spent"]
-Verdict = Literal["surpassed", "matched", "worse", "cannot tell"]
 Count = Annotated[int, Field(ge=0)]
 Depth = Annotated[int, Field(ge=1)]
 Amount = Annotated[float, Field(ge=0)]

@@ -30,13 +30,18 @@ RANK_TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
 def rank_figure(
-    ranks: Sequence[float | None], lazy: Sequence[int], kept: Sequence[int] = (), width: float = WIDE
+    ranks: Sequence[float | None],
+    lazy: Sequence[int],
+    kept: Sequence[int] = (),
+    untrained: Sequence[float | None] = (),
+    width: float = WIDE,
 ) -> Figure:
     """MaxRank by layer, on a log scale: lazy layers are triangles, those that the target left out are hollow.
 
     A rank of None (a layer without softmax attention) leaves its place empty; without `kept` all are filled.
+    `untrained` are the ranks of the same model with fresh weights, for contrast.
     """
-    known = [(layer, rank) for layer, rank in enumerate(ranks) if rank is not None and rank > 0]
+    known, fresh = _known(ranks), _known(untrained)
     with figure_style():
         figure, axes = canvas(width, 2.7)
         line(axes, known, "_path", color=MUTED, linewidth=0.8, zorder=1)
@@ -46,7 +51,17 @@ def rank_figure(
                     p for p in known if (p[0] in lazy) == is_lazy and (not kept or p[0] in kept) == is_kept
                 ]
                 _rank_points(axes, points, is_lazy, is_kept, named=bool(kept))
-        _rank_frame(axes, [rank for _, rank in known], len(ranks))
+        if fresh:
+            line(
+                axes,
+                fresh,
+                "untrained weights",
+                color=CONTROL,
+                linewidth=1.2,
+                linestyle=(0, (1, 1.5)),
+                zorder=0,
+            )
+        _rank_frame(axes, [rank for _, rank in (*known, *fresh)], len(ranks))
         legend(figure, columns=4)
     return figure
 
@@ -54,7 +69,7 @@ def rank_figure(
 def block_map_figure(
     depth: int, blocks: Sequence[int], lazy: Container[int] = (), width: float = WIDE
 ) -> Figure:
-    """The reference's blocks, input first: filled in the target, dashed left out, a triangle for lazy ones."""
+    """The reference's blocks, input first: filled in the target, dashed left out, a triangle if lazy."""
     across = min(depth, 24 if width > 5 else 12)
     down = math.ceil(depth / across)
     row = 1.2
@@ -66,6 +81,10 @@ def block_map_figure(
         for block in range(depth):
             _cell(axes, (block % across, block // across * row), block, blocks.count(block), block in lazy)
     return figure
+
+
+def _known(ranks: Sequence[float | None]) -> list[Point]:
+    return [(layer, rank) for layer, rank in enumerate(ranks) if rank is not None and rank > 0]
 
 
 def _rank_points(axes: Axes, points: Sequence[Point], is_lazy: bool, is_kept: bool, named: bool) -> None:

@@ -138,7 +138,8 @@ def _mark_rounds(axes: Axes, curves: Sequence[Curve], short: bool) -> None:
         end = max([start, *(tokens for tokens, _ in (*curve.training, *curve.validation))])
         if start:
             axes.axvline(start, color=MUTED, linewidth=0.8, linestyle=(0, (1, 2)))
-        note(axes, (start + end) / 2, f"{curve.depth}" if short else f"{curve.depth} blocks")
+        if curve.depth:
+            note(axes, (start + end) / 2, f"{curve.depth}" if short else f"{curve.depth} blocks")
         start = end
 
 
@@ -188,7 +189,7 @@ def _gap_frame(axes: Axes, labels: Sequence[str], margin: float) -> None:
     axes.tick_params(axis="y", length=0, labelcolor=INK)
     axes.grid(visible=False, axis="y")
     axes.spines["left"].set_visible(False)
-    axes.set_xlabel("target minus reference, nats per token")
+    axes.set_xlabel("gap, nats per token")
     axes.xaxis.set_major_locator(MaxNLocator(4 if axes.get_figure().get_figwidth() < 5 else 6))  # type: ignore[union-attr]
     note(axes, 0, "reference", side="right", colour=REFERENCE)
     note(axes, margin, "margin", side="left", colour=TARGET)

@@ -8,6 +8,7 @@ from inheritune.result import Control, GapResult, Result
 
 # With fewer training tokens per parameter a reference has much left to learn (compute-optimal is about 20).
 WELL_TRAINED = 20
+LONGEST_LABEL = 24
 
 
 @dataclass(frozen=True)
@@ -156,5 +157,6 @@ def control_name(name: str) -> str:
 
 
 def control_label(name: str) -> str:
-    """A control's name for a figure or a table."""
-    return {"reference": "reference, trained on", "random": "random start"}.get(name, name)
+    """A control's name for a figure or a table; long names would leave a figure no room."""
+    known = {"reference": "reference, trained on", "random": "random start"}
+    return known.get(name, name if len(name) <= LONGEST_LABEL else name[: LONGEST_LABEL - 1] + "…")

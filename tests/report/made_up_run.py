@@ -6,8 +6,6 @@ import random
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 DEPTHS = {
     16: [0, 1, 2, 3, 6, 7, 8, 9, 11, 13, 14, 18, 19, 20, 22, 23],
     18: [0, 1, 2, 3, 6, 7, 8, 9, 11, 12, 13, 14, 15, 18, 19, 20, 22, 23],
@@ -88,11 +86,6 @@ def write_controls(folder: Path) -> None:
         _write_log(folder / "controls" / name / "metrics.jsonl", _round_log(1, 20, start, end, 0))
 
 
-@pytest.fixture
-def run_folder(tmp_path: Path) -> Path:
-    return write_run(tmp_path / "laptop")
-
-
 def _round(depth: int) -> dict[str, Any]:
     return {
         "depth": depth,
@@ -146,7 +139,13 @@ def _ledger() -> dict[str, Any]:
 def _profile() -> dict[str, Any]:
     reason = "20 of 24 blocks are suggested: 3 layers are lazy (10, 16, 17) and one nearly so (21)."
     layers = [{"max_rank": rank, "lazy": rank == 1.0} for rank in RANKS]
-    return {"layers": layers, "suggestion": {"depth": 20, "blocks": DEPTHS[20], "reason": reason}}
+    contrasts = [{"name": "untrained", "max_rank": [5.0 + 0.2 * math.sin(layer) for layer in range(24)]}]
+    return {
+        "layers": layers,
+        "threshold": 0.9,
+        "contrasts": contrasts,
+        "suggestion": {"depth": 20, "blocks": DEPTHS[20], "reason": reason},
+    }
 
 
 def _choice() -> dict[str, Any]:

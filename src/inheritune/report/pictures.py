@@ -1,0 +1,123 @@
+"""The page's pictures: what of a run folder goes into which figure, each drawn for screens and for phones."""
+
+from collections.abc import Callable
+
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from inheritune.report import block_figures, figures, story
+from inheritune.report.figures import GapRow
+from inheritune.report.folder import Row, RunFolder
+from inheritune.report.style import NARROW, WIDE, inline_svg
+from inheritune.result import Result
+
+
+def pictures(run: RunFolder) -> dict[str, Markup | None]:
+    """Each figure as wide and narrow SVG, or None where there is nothing to draw."""
+    return {
+        "loss_picture": _loss_picture(run),
+        "gap_picture": _gap_picture(run),
+        "control_picture": _control_picture(run),
+        "rank_picture": _rank_picture(run),
+        "map_picture": _map_picture(run),
+    }
+
+
+def _both(name: str, draw: Callable[[float], Figure]) -> Markup:
+    """The figure drawn twice, for a screen and for a phone; the page shows the one that fits."""
+    sizes = (("wide", WIDE), ("narrow", NARROW))
+    drawn = (
+        f'<div class="{size}">{inline_svg(draw(width), f"{name}-{size}")}</div>' for size, width in sizes
+    )
+    return Markup("".join(drawn))
+
+
+def _loss_picture(run: RunFolder) -> Markup | None:
+    curves = run.curves
+    if not curves:
+        return None
+    loss = run.result.reference.val_loss if run.result else _logged_reference_loss(run)
+    return _both("loss", lambda width: figures.loss_figure(curves, loss, width))
+
+
+def _logged_reference_loss(run: RunFolder) -> float | None:
+    losses = [row.get("reference_loss") for row in run.of_kind("validation")]
+    return next((float(loss) for loss in reversed(losses) if isinstance(loss, int | float)), None)
+
+
+def _gap_picture(run: RunFolder) -> Markup | None:
+    rows = _gap_rows(run.result) if run.result else []
+    margin = run.result.margin if run.result else 0.0
+    return _both("gap", lambda width: figures.gap_figure(rows, margin, width)) if rows else None
+
+
+def _gap_rows(result: Result) -> list[GapRow]:
+    rounds = [GapRow(f"{r.depth} blocks", r.gap.mean, r.gap.low, r.gap.high) for r in result.rounds]
+    controls = [
+        GapRow(story.control_label(c.name), c.gap.mean, c.gap.low, c.gap.high, control=True)
+        for c in result.controls or []
+    ]
+    return rounds + controls
+
+
+def _control_picture(run: RunFolder) -> Markup | None:
+    if not run.result or not run.curves:
+        return None
+    last = run.curves[-1]
+    start = min((tokens for tokens, _ in (*last.training, *last.validation)), default=0.0)
+    gaps = {"target": [(tokens - start, gap) for tokens, gap in last.gaps]}
+    gaps |= {
+        story.control_label(name): [point for curve in curves for point in curve.gaps]
+        for name, curves in run.controls.items()
+    }
+    margin = run.result.margin
+    drawable = len(gaps) > 1 and all(gaps.values())
+    return _both("control", lambda width: figures.control_figure(gaps, margin, width)) if drawable else None
+
+
+def _layers(run: RunFolder) -> list[Row]:
+    layers = (run.profile or {}).get("layers")
+    return [layer for layer in layers if isinstance(layer, dict)] if isinstance(layers, list) else []
+
+
+def _lazy(run: RunFolder) -> list[int]:
+    return [index for index, layer in enumerate(_layers(run)) if layer.get("lazy")]
+
+
+def _kept(run: RunFolder) -> list[int]:
+    """The target's blocks; before the end, those of the depth in training."""
+    if run.result:
+        return run.result.target.blocks
+    depths = (run.choice or {}).get("depths")
+    if not isinstance(depths, dict) or not run.curves:
+        return []
+    blocks = depths.get(str(run.curves[-1].depth), [])
+    return [block for block in blocks if isinstance(block, int)]
+
+
+def _rank_picture(run: RunFolder) -> Markup | None:
+    ranks = [_number(layer.get("max_rank")) for layer in _layers(run)]
+    if not any(ranks):
+        return None
+    lazy, kept, untrained = _lazy(run), _kept(run), _untrained(run)
+    return _both("rank", lambda width: block_figures.rank_figure(ranks, lazy, kept, untrained, width))
+
+
+def _untrained(run: RunFolder) -> list[float | None]:
+    """The same measure on fresh weights, which the diagnosis takes for contrast."""
+    for contrast in (run.profile or {}).get("contrasts") or []:
+        if contrast.get("name") == "untrained":
+            return [_number(rank) for rank in contrast.get("max_rank", [])]
+    return []
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
+
+
+def _map_picture(run: RunFolder) -> Markup | None:
+    kept = _kept(run)
+    depth = run.result.reference.depth if run.result else len(_layers(run))
+    if not kept or depth <= max(kept):
+        return None
+    return _both("map", lambda width: block_figures.block_map_figure(depth, kept, _lazy(run), width))

@@ -1,0 +1,85 @@
+# ruff: noqa: RUF001  (the page's own minus, dash and times signs)
+"""The model card: what it says, plain YAML in front, and names from outside stay text."""
+
+from typing import Any
+
+import pytest
+import yaml
+from made_up_run import CONFIG, control_data, result_data
+
+from inheritune.config import RunRecipe, check
+from inheritune.report.card import code, model_card, plain
+from inheritune.result import Result
+
+
+def card_of(**changes: Any) -> str:
+    recipe = check(RunRecipe, yaml.safe_load(CONFIG))
+    return model_card(Result.model_validate(result_data() | changes), recipe)
+
+
+def front_matter(card: str) -> dict[str, Any]:
+    _, front, _ = card.split("---\n", 2)
+    return yaml.safe_load(front)
+
+
+def said_in(card: str) -> str:
+    return " ".join(card.split())
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "**20 of 24 blocks match the reference.**",
+        "95% interval of +0.0003 to +0.0079",
+        "| 0–4 | 0–4 | | 5–8 | 6–9 | | 9–13 | 11–15 | | 14–19 | 18–23 |",
+        "Left out: 5, 10, 16–17.",
+        "| verdict (margin 0.01) | | matched |",
+        "The controls were not run.",
+        "| **total** | 5.87 M |",
+        "AutoModelForCausalLM.from_pretrained(folder)",
+        "An equal loss is not an equal ability",
+        "One run with one seed (0)",
+        "repaired in closed form",
+        "peak_lr: 0.001",
+    ],
+)
+def test_the_card_says(said: str) -> None:
+    assert said in said_in(card_of())
+
+
+def test_controls_and_a_failed_match_are_told_first_hand() -> None:
+    card = said_in(card_of(outcome="not_matched", controls=control_data()))
+    assert "0.0241 below the target" in card
+    assert "**This model was not shown to match its reference.**" in card
+    assert "not shown" not in card_of()
+
+
+@pytest.mark.parametrize(
+    ("name", "parent"),
+    [
+        ("HuggingFaceTB/SmolLM2-135M", "HuggingFaceTB/SmolLM2-135M"),
+        ("bundled:laptop", None),
+        ("/models/mine", None),
+    ],
+)
+def test_only_a_hub_id_becomes_a_parent_link(name: str, parent: str | None) -> None:
+    front = front_matter(card_of(reference=result_data()["reference"] | {"model": name}))
+    assert front.get("base_model") == parent
+    assert front["library_name"] == "transformers"
+
+
+def test_names_from_outside_stay_text() -> None:
+    evil = "a`b``c\n---\nlicense: mit\n# <script>"
+    card = card_of(reference=result_data()["reference"] | {"model": evil}, message=evil)
+    assert "license" not in front_matter(card)
+    assert "\n# <script>" not in card and "\nlicense" not in card
+    assert card.count("\n# ") == 1
+
+
+def test_code_spans_outgrow_the_backticks_inside() -> None:
+    assert code("x") == "`x`"
+    assert code("a``b") == "``` a``b ```"
+
+
+def test_plain_text_means_only_itself() -> None:
+    assert plain("*a* [b](c) <i>\n1|2") == r"\*a\* \[b\](c) \<i\> 1\|2"

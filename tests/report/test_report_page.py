@@ -1,0 +1,242 @@
+# ruff: noqa: RUF001  (the page's own minus, dash and times signs)
+"""The page says what the run's files say, at any moment of a run, and nothing from outside becomes markup."""
+
+import json
+import re
+from html import unescape
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from made_up_run import DEPTHS, control_data, result_data, write_controls, write_run
+
+from inheritune.errors import InputError
+from inheritune.report.page import write_report
+
+EVIL = '<img src=x onerror=alert(1)> & "q" {{ 7*7 }} $\\alpha$'
+
+
+def page_of(folder: Path) -> str:
+    path = write_report(folder)
+    assert path == folder / "report.html"
+    return path.read_text(encoding="utf-8")
+
+
+def text_of(page: str) -> str:
+    """What a reader sees, without figures and style, on one line."""
+    bare = re.sub(r"<(svg|style|title)\b.*?</\1>|<[^>]+>", " ", page, flags=re.DOTALL)
+    return " ".join(unescape(bare).split())
+
+
+def run_with(folder: Path, **changes: Any) -> Path:
+    return write_run(folder / "run", result_data() | changes)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = write_run(tmp_path_factory.mktemp("finished"), result_data() | {"controls": control_data()})
+    write_controls(folder)
+    return page_of(folder)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "20 of 24 blocks match the reference",
+        "Target minus reference is +0.0041 nats per token, with a 95% interval of +0.0003 to +0.0079",
+        "The margin, declared before the run, is 0.01. Measured on 400 validation documents",
+        "Parameters 1.46 M 1.26 M −14%",
+        "8.2 M tokens, 5.6 for each of its parameters. That is little",
+        "The target is blocks 0–4, 6–9, 11–15, 18–23.",
+        "1 16 150 1.23 M 2 min 02 s 3.6370 +0.0710 [+0.0650, +0.0770] worse",
+        "Round 1 16 blocks: gap +0.071 [+0.065, +0.077] above the margin 0.010, so growing to 18",
+        "ends at −0.0200 [−0.0240, −0.0160] against the reference, 0.0241 below the target",
+        "ends at +1.4120 [+1.3920, +1.4320] against the reference, 1.4079 above the target",
+        "training 3.69 M 2.5 × 10¹³ 6 min 50 s",
+        "total 5.87 M",
+        "inheritune run laptop --out runs/laptop",
+        "torch 2.13.0+cpu",
+        "peak_lr: 0.001",
+    ],
+)
+def test_the_page_of_a_finished_run_says(finished: str, said: str) -> None:
+    assert said in text_of(finished)
+
+
+def test_every_figure_is_there_for_screens_and_for_phones(finished: str) -> None:
+    drawn = re.findall(r'<div class="(wide|narrow)"><svg', finished)
+    assert drawn == ["wide", "narrow"] * 5
+
+
+def test_the_page_is_self_contained(finished: str) -> None:
+    assert "default-src 'none'" in finished
+    assert not re.search(r"<script|<link|<img|@import|\bsrc=|url\((?!#)", finished)
+    assert not re.search(r'href="(?!#)', finished)
+
+
+def test_ids_are_unique_across_figures_and_tags_close(finished: str) -> None:
+    ids = re.findall(r'\bid="([^"]+)"', finished)
+    assert len(ids) == len(set(ids))
+    assert unclosed(finished) == []
+
+
+def test_the_same_folder_gives_the_same_page(tmp_path: Path) -> None:
+    folder = run_with(tmp_path)
+    assert page_of(folder) == page_of(folder)
+    assert not list(folder.glob("*.part"))
+
+
+def test_without_controls_the_page_says_what_is_not_known(tmp_path: Path) -> None:
+    said = text_of(page_of(run_with(tmp_path)))
+    assert (
+        "The controls were not run. So it is not known how much of the result is owed to the inherited"
+        in said
+    )
+    assert "--controls" in said
+
+
+@pytest.mark.parametrize(
+    ("outcome", "verdict", "headline"),
+    [
+        ("matched", "surpassed", "20 of 24 blocks do better than the reference"),
+        ("not_matched", "worse", "20 of 24 blocks do not match the reference"),
+        ("not_matched", "cannot tell", "Whether 20 of 24 blocks match the reference cannot be told"),
+        (
+            "budget_spent",
+            "worse",
+            "The budget was spent before a match; 20 of 24 blocks is as far as it came",
+        ),
+    ],
+)
+def test_the_headline_follows_outcome_and_verdict(
+    tmp_path: Path, outcome: str, verdict: str, headline: str
+) -> None:
+    data = result_data()
+    data["rounds"][-1]["gap"] = data["rounds"][-1]["gap"] | {"verdict": verdict}
+    page = page_of(
+        run_with(tmp_path, outcome=outcome, rounds=data["rounds"], message="Try more tokens next.")
+    )
+    assert headline in text_of(page) and "Try more tokens next." in text_of(page)
+    assert f'class="verdict {"good" if outcome == "matched" else "bad"}"' in page
+
+
+def test_an_unknown_training_of_the_reference_is_said(tmp_path: Path) -> None:
+    reference = result_data()["reference"] | {"trained_tokens": None, "tokens_per_parameter": None}
+    assert "How long the reference was trained is not known here" in text_of(
+        page_of(run_with(tmp_path, reference=reference))
+    )
+
+
+def test_a_run_before_its_end_says_how_far_it_is(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    (folder / "result.json").unlink()
+    said = text_of(page_of(folder))
+    assert "This run has not finished" in said
+    assert "in round 3, at 20 blocks, after 3.69 M tokens" in said
+    assert "stood at +0.0041 nats per token from the reference" in said
+    assert "match the reference" not in said
+
+
+@pytest.mark.parametrize(
+    "missing", ["config.yaml", "profile.json", "choice.json", "metrics.jsonl", "result.json"]
+)
+def test_any_one_file_may_be_missing(tmp_path: Path, missing: str) -> None:
+    folder = write_run(tmp_path / "run")
+    (folder / missing).unlink()
+    assert "</html>" in page_of(folder)
+
+
+def test_a_run_that_has_only_begun_has_a_page(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    for name in ("profile.json", "choice.json", "metrics.jsonl", "result.json"):
+        (folder / name).unlink()
+    said = text_of(page_of(folder))
+    for absence in (
+        "Nothing has been trained yet",
+        "No blocks have been chosen yet",
+        "was not measured, or not yet",
+    ):
+        assert absence in said
+
+
+def test_a_log_line_cut_by_a_kill_is_left_out_and_damage_is_named(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    log = folder / "metrics.jsonl"
+    whole = page_of(folder)
+    log.write_text(log.read_text() + '{"kind": "step", "rou')
+    assert page_of(folder) == whole
+    log.write_text("nonsense\n" + log.read_text())
+    assert "metrics.jsonl: line 1 could not be read and was left out." in text_of(page_of(folder))
+
+
+@pytest.mark.parametrize("name", ["profile.json", "choice.json", "result.json", "config.yaml"])
+def test_a_damaged_file_is_named_on_the_page(tmp_path: Path, name: str) -> None:
+    folder = write_run(tmp_path / "run")
+    (folder / name).write_text('{"half": [')
+    assert name in text_of(page_of(folder))
+
+
+def test_no_text_from_outside_becomes_markup(tmp_path: Path) -> None:
+    data = result_data() | {"message": EVIL, "command": EVIL, "controls": control_data()}
+    data["reference"]["model"] = data["decisions"][0]["reason"] = data["controls"][0]["name"] = EVIL
+    data["ledger"]["phases"][EVIL] = data["ledger"]["phases"]["heal"]
+    folder = write_run(tmp_path / "run", data)
+    for name, key in (("choice.json", "reason"), ("profile.json", "suggestion")):
+        changed = json.loads((folder / name).read_text()) | {
+            key: EVIL if key == "reason" else {"reason": EVIL}
+        }
+        (folder / name).write_text(json.dumps(changed))
+    (folder / "config.yaml").write_text(json.dumps({"name": EVIL}))
+    page = page_of(folder)
+    assert "<img" not in page
+    assert text_of(page).count(EVIL) >= 6
+
+
+@pytest.mark.parametrize("make", [False, True])
+def test_what_is_no_run_folder_is_refused(tmp_path: Path, make: bool) -> None:
+    folder = tmp_path / "other"
+    if make:
+        folder.mkdir()
+    with pytest.raises(InputError, match="run folder"):
+        write_report(folder)
+
+
+def test_tokens_counted_anew_in_each_round_give_the_same_picture(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "run")
+    whole = page_of(folder)
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    for row in rows:
+        if row["kind"] in ("step", "validation"):
+            row["tokens"] -= (row["round"] - 1) * 1_228_800
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert page_of(folder) == whole
+
+
+def test_more_blocks_than_numbers_on_a_line_still_draw(tmp_path: Path) -> None:
+    data = result_data()
+    data["reference"]["depth"] = 80
+    assert len(DEPTHS[20]) == data["target"]["depth"]
+    assert "20 of 80 blocks" in text_of(page_of(write_run(tmp_path / "run", data)))
+
+
+class _Nesting(HTMLParser):
+    VOID = frozenset({"meta", "br", "img", "hr", "input", "link"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open and self.open[-1] == tag, f"</{tag}> closes {self.open[-1:]}"
+        self.open.pop()
+
+
+def unclosed(page: str) -> list[str]:
+    nesting = _Nesting()
+    nesting.feed(page)
+    return nesting.open
