@@ -150,7 +150,9 @@ class _Gram:
     def ridge(self) -> Tensor:
         """The change of the matrix (I, D); the ridge pulls towards no change."""
         weight = RIDGE * self.gram_II.diagonal().mean()
-        return torch.linalg.solve(self.gram_II + weight * torch.eye(*self.gram_II.shape).to(weight), self.cross_ID)
+        return torch.linalg.solve(
+            self.gram_II + weight * torch.eye(*self.gram_II.shape).to(weight), self.cross_ID
+        )
 
 
 @contextmanager
@@ -181,5 +183,7 @@ def _flops(target: PreTrainedModel, reference: PreTrainedModel, gaps: dict[int, 
     for place in gaps:
         block = anatomy(target).blocks[place]
         inner, outer = max(shape := closing_matrix(block, "").weight.shape), min(shape)
-        total += 4 * block_flops_per_token(block, target.config, fit_BT.shape[1]) + 2 * inner * (inner + outer)
+        total += 4 * block_flops_per_token(block, target.config, fit_BT.shape[1]) + 2 * inner * (
+            inner + outer
+        )
     return total * fit_BT.numel()

@@ -1,16 +1,22 @@
 """Carries a block map out on a model in memory."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 
 import torch
+from torch import Tensor
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers.initialization import no_init_weights
 
-from inheritune.blocks.anatomy import anatomy, depth_of
+from inheritune.blocks import fold
+from inheritune.blocks.anatomy import anatomy, depth_of, refuse_unsupported
 from inheritune.blocks.blockmap import BlockMap, grown
+from inheritune.blocks.kinds import require_kinds
 from inheritune.blocks.layerlists import cut_config
-from inheritune.errors import InputError
+from inheritune.errors import InputError, ModelError
 
 OUTSIDE = ("all", "as-released", "none")
+State = dict[str, Tensor]
 
 
 def inherit(
@@ -21,25 +27,26 @@ def inherit(
     outside: str = "all",
     seed: int = 0,
 ) -> PreTrainedModel:
-    """A new model made of these blocks of `model`, which is left as it is.
+    """A new model made of these blocks of `model`, which is left as it is (the paper's Algorithm 1, steps 1-3).
 
     `parts` (attention, mlp, norms) limits what is inherited of each block, `outside` what is inherited of the
     rest: "all", "none" or "as-released" (the head alone, as in the paper's public code). What is not inherited
-    is initialised as the architecture does it, from `seed`. Raises InputError for blocks that do not exist.
+    is initialised as the architecture does it, from `seed`. Raises InputError for blocks that do not exist and
+    ModelError for a model whose blocks cannot stand elsewhere.
     """
     if outside not in OUTSIDE:
         raise InputError(f"outside={outside!r} is unknown: choose {', '.join(OUTSIDE)}.")
     found = anatomy(model)
     block_map = as_map(blocks).within(found.depth).of_parts(parts)
-    target = _fresh(model, cut_config(model.config, block_map.blocks), seed)
-    left_out = _left_out(model, outside)
-    state = {
-        name: tensor
-        for source_name, tensor in model.state_dict().items()
-        if source_name not in left_out
-        for name in block_map.targets(source_name, found.path)
+    listed = block_map.blocks
+    whole = parts is None and outside == "all"
+    target = _build(model, cut_config(model.config, listed), seed, initialised=not whole)
+    kept = {
+        name: tensor for name, tensor in model.state_dict().items() if name not in _left_out(model, outside)
     }
-    _load(target, state)
+    _fill(target, _carried(kept, block_map, found.path), whole)
+    known = fold.refold(target, before=listed)
+    require_kinds(anatomy(target).blocks, [found.blocks[block] for block in listed], model.config, known)
     return target
 
 
@@ -53,21 +60,20 @@ def grow(
 ) -> PreTrainedModel:
     """A new model of the reference's blocks `wanted`: those that `target` holds (`held`) as it has trained them.
 
-    Everything outside the blocks comes from `target`. Raises InputError where `held` does not fit the target.
+    Everything outside the blocks comes from `target`. Raises InputError where `held` does not fit the target or
+    `wanted` does not fit the reference.
     """
-    found = anatomy(target)
+    found, parent = anatomy(target), anatomy(reference)
     if len(held) != found.depth:
         raise InputError(f"The target has {found.depth} blocks, but {len(held)} held blocks were named.")
-    BlockMap.of(wanted).within(anatomy(reference).depth)
+    BlockMap.of([*held, *wanted]).within(parent.depth)
     block_map = grown(held, wanted)
-    result = _fresh(target, cut_config(reference.config, wanted), seed)
-    state = {
-        name: tensor
-        for source, model in enumerate((target, reference))
-        for source_name, tensor in model.state_dict().items()
-        for name in block_map.targets(source_name, found.path, source)
-    }
-    _load(result, state)
+    result = _build(target, cut_config(reference.config, wanted), seed, initialised=False)
+    state = _carried(target.state_dict(), block_map, found.path)
+    state |= _carried(reference.state_dict(), block_map, parent.path, source=1)
+    _fill(result, state, whole=True)
+    known = fold.refold(result, before=[place.block or 0 for place in block_map.places])
+    require_kinds(anatomy(result).blocks, [parent.blocks[block] for block in wanted], reference.config, known)
     return result
 
 
@@ -76,8 +82,9 @@ def fresh(source: PreTrainedModel | PretrainedConfig, depth: int, seed: int) -> 
     if depth < 1:
         raise InputError(f"A model of {depth} blocks cannot be made: ask for at least one.")
     config = source.config if isinstance(source, PreTrainedModel) else source
+    refuse_unsupported(config)
     kinds = [place % depth_of(config) for place in range(depth)]
-    return _fresh(source, cut_config(config, kinds), seed)
+    return _build(source, cut_config(config, kinds), seed, initialised=True)
 
 
 def as_map(blocks: Sequence[int] | str | BlockMap) -> BlockMap:
@@ -87,14 +94,15 @@ def as_map(blocks: Sequence[int] | str | BlockMap) -> BlockMap:
     return BlockMap.parse(blocks) if isinstance(blocks, str) else BlockMap.of(blocks)
 
 
-def _fresh(
-    source: PreTrainedModel | PretrainedConfig, config: PretrainedConfig, seed: int
+def _build(
+    source: PreTrainedModel | PretrainedConfig, config: PretrainedConfig, seed: int, initialised: bool
 ) -> PreTrainedModel:
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), nullcontext() if initialised else no_init_weights():
         torch.manual_seed(seed)
         if not isinstance(source, PreTrainedModel):
             return AutoModelForCausalLM.from_config(config)
         made = type(source)._from_config(config, dtype=source.dtype)
+    made.tie_weights()
     return made.to(source.device).train(source.training)
 
 
@@ -109,8 +117,17 @@ def _left_out(model: PreTrainedModel, outside: str) -> set[str]:
     return set(model.state_dict()) - inside - kept
 
 
-def _load(target: PreTrainedModel, state: dict[str, torch.Tensor]) -> None:
-    """Each tensor with its own dtype, which a model may mix."""
-    own = {**dict(target.named_buffers()), **dict(target.named_parameters(remove_duplicate=False))}
+def _carried(state: State, block_map: BlockMap, path: str, source: int = 0) -> State:
+    return {name: tensor for old, tensor in state.items() for name in block_map.targets(old, path, source)}
+
+
+def _fill(target: PreTrainedModel, state: State, whole: bool) -> None:
+    """Copies the tensors in, each with its own dtype, which a model may mix; `whole`: none may be missing."""
+    own = {name: tensor for name, tensor in target.state_dict(keep_vars=True).items() if tensor is not None}
+    wrong = [name for name in state if name not in own or own[name].shape != state[name].shape]
+    wrong += sorted(set(own) - set(state)) if whole else []
+    if wrong:
+        kind = target.config.model_type
+        raise ModelError(f"Cannot cut {kind!r} so: {wrong[0]} does not fit a model of this depth.")
     for name, tensor in state.items():
         own[name].data = tensor.detach().clone()
