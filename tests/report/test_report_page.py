@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 from made_up_run import DEPTHS, control_data, result_data, write_controls, write_run
+from markupsafe import Markup
 
 from inheritune.errors import InputError
+from inheritune.report import pictures
 from inheritune.report.page import write_report
 
 EVIL = '<img src=x onerror=alert(1)> & "q" {{ 7*7 }} $\\alpha$'
@@ -38,6 +40,12 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = write_run(tmp_path_factory.mktemp("finished"), result_data() | {"controls": control_data()})
     write_controls(folder)
     return page_of(folder)
+
+
+@pytest.fixture
+def text_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave the figures undrawn, for what is said in words alone."""
+    monkeypatch.setattr(pictures, "_both", lambda name, draw: Markup())
 
 
 @pytest.mark.parametrize(
@@ -87,6 +95,7 @@ def test_the_same_folder_gives_the_same_page(tmp_path: Path) -> None:
     assert not list(folder.glob("*.part"))
 
 
+@pytest.mark.usefixtures("text_only")
 def test_without_controls_the_page_says_what_is_not_known(tmp_path: Path) -> None:
     said = text_of(page_of(run_with(tmp_path)))
     assert (
@@ -96,6 +105,7 @@ def test_without_controls_the_page_says_what_is_not_known(tmp_path: Path) -> Non
     assert "--controls" in said
 
 
+@pytest.mark.usefixtures("text_only")
 @pytest.mark.parametrize(
     ("outcome", "verdict", "headline"),
     [
@@ -121,6 +131,7 @@ def test_the_headline_follows_outcome_and_verdict(
     assert f'class="verdict {"good" if outcome == "matched" else "bad"}"' in page
 
 
+@pytest.mark.usefixtures("text_only")
 def test_an_unknown_training_of_the_reference_is_said(tmp_path: Path) -> None:
     reference = result_data()["reference"] | {"trained_tokens": None, "tokens_per_parameter": None}
     assert "How long the reference was trained is not known here" in text_of(
@@ -170,6 +181,7 @@ def test_a_log_line_cut_by_a_kill_is_left_out_and_damage_is_named(tmp_path: Path
     assert "metrics.jsonl: line 1 could not be read and was left out." in text_of(page_of(folder))
 
 
+@pytest.mark.usefixtures("text_only")
 @pytest.mark.parametrize("name", ["profile.json", "choice.json", "result.json", "config.yaml"])
 def test_a_damaged_file_is_named_on_the_page(tmp_path: Path, name: str) -> None:
     folder = write_run(tmp_path / "run")
