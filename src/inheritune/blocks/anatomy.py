@@ -1,7 +1,7 @@
 """Where a decoder keeps its blocks, embeddings, final norm and head.
 
-Most of it is found by structure: the one `ModuleList` as long as the depth, what stands beside it, and the output
-embeddings that the model itself names. What structure cannot tell is data at the top of this file.
+Most of it is found by structure: the one `ModuleList` as long as the depth, what stands beside it, and the
+output embeddings that the model itself names. What structure cannot tell is data at the top of this file.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,10 @@ from typing import Any
 
 from torch import nn
 from transformers import PretrainedConfig, PreTrainedModel
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MASKED_LM_MAPPING_NAMES,
+)
 
 from inheritune.errors import ModelError
 
@@ -27,7 +30,7 @@ FINAL_NORMS = (
 
 @dataclass(frozen=True)
 class Anatomy:
-    """A decoder's parts: `path` is the name of `blocks` in the model; `embeddings` stand outside, before them."""
+    """A decoder's parts: `path` names `blocks` in the model; `embeddings` stand outside, before them."""
 
     path: str
     blocks: nn.ModuleList
@@ -61,7 +64,7 @@ def depth_of(config: PretrainedConfig) -> int:
 
 
 def refuse_unsupported(config: PretrainedConfig) -> None:
-    """Raise ModelError for an encoder, an encoder-decoder, quantised weights or a type that is no language model."""
+    """Raise ModelError for an encoder, an encoder-decoder, quantised weights and what is no language model."""
     kind = config.model_type
     if getattr(config, "is_encoder_decoder", False):
         raise ModelError(f"The model type {kind!r} is an encoder-decoder: only decoders can be cut.")
@@ -77,9 +80,7 @@ def refuse_unsupported(config: PretrainedConfig) -> None:
 
 
 def _is_encoder(kind: str) -> bool:
-    """Encoders that also have a causal class mark it by `is_decoder`; plain decoders never read that field."""
-    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
-
+    """Encoders that also have a causal class say by `is_decoder` which they are; plain decoders need not."""
     return kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 

@@ -27,7 +27,7 @@ class Place:
 
 @dataclass(frozen=True)
 class BlockMap:
-    """One `Place` for each block of the target, the parts inherited, and the source of all outside the blocks."""
+    """One `Place` for each block of the target, the parts inherited, and whence all outside the blocks comes."""
 
     places: tuple[Place, ...]
     parts: frozenset[str] = PARTS
@@ -145,8 +145,8 @@ def _runs(blocks: Sequence[int]) -> Iterator[list[int]]:
 def grown(held: Sequence[int], wanted: Sequence[int]) -> BlockMap:
     """The map from a target that holds reference blocks `held` to one that holds `wanted`.
 
-    Source 0 is the target (its places), source 1 the reference (its blocks). A block held more than once is used
-    in the order in which it stands.
+    Source 0 is the target (its places), source 1 the reference (its blocks). A block held more than once is
+    used in the order in which it stands.
     """
     free: dict[int, list[int]] = defaultdict(list)
     for place, block in enumerate(held):

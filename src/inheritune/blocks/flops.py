@@ -18,11 +18,11 @@ def forward_flops_per_token(model: PreTrainedModel, sequence_length: int) -> int
     """FLOPs of one token's forward pass in a sequence of `sequence_length` tokens.
 
     Two for each multiplication in a matrix product: the linear layers (the head's, tied or not; of a mixture
-    of experts those that one token is sent to) and attention's two products over the full square of positions.
+    of experts those that one token is sent to) and attention's two products over all pairs of positions.
     """
     found = anatomy(model)
     blocks = sum(block_flops_per_token(block, model.config, sequence_length) for block in found.blocks)
-    return blocks + 2 * found.head.weight.numel()
+    return blocks + 2 * found.head.get_parameter("weight").numel()
 
 
 def block_flops_per_token(block: nn.Module, config: PretrainedConfig, sequence_length: int) -> int:

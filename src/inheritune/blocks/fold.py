@@ -7,11 +7,16 @@ multiplied by (new index + 1) / (old index + 1); in floating point that is exact
 from collections.abc import Sequence
 
 import torch
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
 from inheritune.blocks.anatomy import anatomy
 
 FIELD = "scale_attn_by_inverse_layer_idx"
+
+
+def moves(config: PretrainedConfig, before: Sequence[int]) -> bool:
+    """Whether a block that computes with its own index stands elsewhere than at index `before[i]`."""
+    return bool(getattr(config, FIELD, False)) and list(before) != list(range(len(before)))
 
 
 def refold(target: PreTrainedModel, before: Sequence[int]) -> frozenset[str]:
@@ -23,12 +28,13 @@ def refold(target: PreTrainedModel, before: Sequence[int]) -> frozenset[str]:
         return frozenset()
     for place, (block, index) in enumerate(zip(anatomy(target).blocks, before, strict=True)):
         if place != index:
-            _scale_queries(block.attn.c_attn, (place + 1) / (index + 1))
+            _scale_queries(block.get_submodule("attn.c_attn"), (place + 1) / (index + 1))
     return frozenset({"attn.scaling"})
 
 
 @torch.no_grad()
 def _scale_queries(projection: torch.nn.Module, factor: float) -> None:
-    width = projection.weight.shape[0]
-    projection.weight[:, :width] *= factor
-    projection.bias[:width] *= factor
+    weight, bias = projection.get_parameter("weight"), projection.get_parameter("bias")
+    width = weight.shape[0]
+    weight[:, :width] *= factor
+    bias[:width] *= factor

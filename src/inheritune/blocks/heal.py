@@ -1,4 +1,4 @@
-"""Closed-form repair around a cut: the block before each gap is refitted to the reference's own hidden states.
+"""Closed-form repair: the block before each gap of a cut is refitted to the reference's own hidden states.
 
 The matrix that closes that block's MLP (`down_proj` or its like) is fitted by ridge, so that the block gives
 what the removed run of the reference gave. Only forward passes are needed, and the model stays a stock one.
@@ -43,7 +43,7 @@ def heal(
 ) -> Healing:
     """Refit `target`, which holds the reference's `blocks`, in place, on `tokens_BT` (B, T).
 
-    With at least eight sequences the last eighth is kept from the fit, and the losses are those of that eighth.
+    With at least eight sequences the last eighth is kept from the fit, and the losses are measured on it.
     Raises ModelError for a model whose MLP ends in no single matrix that is added to the residual.
     """
     fit_BT, held_BT = _split(tokens_BT)
@@ -176,7 +176,7 @@ def _forward(model: PreTrainedModel, tokens_BT: Tensor) -> int:
 
 
 def _flops(target: PreTrainedModel, reference: PreTrainedModel, gaps: dict[int, int], fit_BT: Tensor) -> int:
-    """Two passes of each model (one of them to record how its blocks are called), five of each refitted block."""
+    """Two passes of each model (one to record how its blocks are called), five of each refitted block."""
     if not gaps:
         return 0
     total = 2 * (_forward(target, fit_BT) + _forward(reference, fit_BT))

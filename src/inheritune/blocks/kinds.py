@@ -5,7 +5,7 @@ built blocks themselves: classes, shapes, and every plain number, flag and fixed
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -61,7 +61,7 @@ def _brief(value: Any) -> Any:
 
 
 def require_kinds(
-    made: Sequence[nn.Module], meant: Sequence[nn.Module], config: PretrainedConfig, known: frozenset[str]
+    made: Iterable[nn.Module], meant: Iterable[nn.Module], config: PretrainedConfig, known: frozenset[str]
 ) -> None:
     """Raise ModelError where a block of the target is not of the kind of the block that it repeats.
 

@@ -1,7 +1,7 @@
 """The config fields that are indexed by layer follow the blocks: by rule, with exceptions as data.
 
-A list as long as the depth follows the blocks item by item. A pattern (every second layer, the first three) is
-searched anew, and refused by the name of its fields where none gives every place the kind of its block.
+A list as long as the depth follows the blocks item by item. A pattern (every second layer, the first three)
+is searched anew, and refused by the name of its fields where none gives every place the kind of its block.
 """
 
 import copy

@@ -29,10 +29,10 @@ def inherit(
 ) -> PreTrainedModel:
     """A new model made of these blocks of `model`, which is left as it is (the paper's Algorithm 1, steps 1-3).
 
-    `parts` (attention, mlp, norms) limits what is inherited of each block, `outside` what is inherited of the
-    rest: "all", "none" or "as-released" (the head alone, as in the paper's public code). What is not inherited
-    is initialised as the architecture does it, from `seed`. Raises InputError for blocks that do not exist and
-    ModelError for a model whose blocks cannot stand elsewhere.
+    `parts` (attention, mlp, norms) limits what is inherited of each block, `outside` what is inherited of
+    the rest: "all", "none" or "as-released" (the head alone, as in the paper's public code). What is not
+    inherited is initialised as the architecture does it, from `seed`. Raises InputError for blocks that do
+    not exist and ModelError for a model whose blocks cannot stand elsewhere.
     """
     if outside not in OUTSIDE:
         raise InputError(f"outside={outside!r} is unknown: choose {', '.join(OUTSIDE)}.")
@@ -58,10 +58,10 @@ def grow(
     wanted: Sequence[int],
     seed: int = 0,
 ) -> PreTrainedModel:
-    """A new model of the reference's blocks `wanted`: those that `target` holds (`held`) as it has trained them.
+    """A new model of the reference's blocks `wanted`; those that `target` holds (`held`) as it trained them.
 
-    Everything outside the blocks comes from `target`. Raises InputError where `held` does not fit the target or
-    `wanted` does not fit the reference.
+    Everything outside the blocks comes from `target`. Raises InputError where `held` does not fit the target
+    or `wanted` does not fit the reference.
     """
     found, parent = anatomy(target), anatomy(reference)
     if len(held) != found.depth:

@@ -10,8 +10,8 @@ _MIXER_NAMES = ("attn", "attention", "mixer", "mamba", "conv", "ssm", "temporal"
 def part_of(suffix: str) -> str:
     """The part ("attention", "mlp" or "norms") that holds the tensor `suffix`, a name inside its block.
 
-    A norm that stands inside the attention (queries, keys) belongs to the attention; what is neither a norm nor
-    the attention (or what stands for it: Mamba, convolution, recurrence) belongs to the MLP.
+    A norm that stands inside the attention (queries, keys) belongs to the attention; what is neither a norm
+    nor the attention (or what stands for it: Mamba, convolution, recurrence) belongs to the MLP.
     """
     module = suffix.split(".", 1)[0].lower()
     if any(word in module for word in _NORM_NAMES):

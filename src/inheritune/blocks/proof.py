@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -60,7 +61,7 @@ class Proof:
 def prove(
     model: PreTrainedModel, reference: PreTrainedModel | None = None, blocks: Sequence[int] | None = None
 ) -> Proof:
-    """Put `model` to every check; with the `reference` and the `blocks` cut from it, to its own early exit too.
+    """Put `model` to every check; with the `reference` and the `blocks` cut from it, hold it against that.
 
     A check that raises has failed, and says with what. The model is left as it was.
     """
@@ -100,10 +101,12 @@ def _tokens(model: PreTrainedModel) -> Tensor:
     longest = getattr(plain, "max_position_embeddings", None) or 4096
     length = min(longest, max(24, window + 8) if window <= 256 else 24)
     generator = torch.Generator().manual_seed(0)
-    tokens_BT = torch.randint(
-        3, model.get_input_embeddings().weight.shape[0], (2, length), generator=generator
-    )
+    tokens_BT = torch.randint(3, _vocabulary(model), (2, length), generator=generator)
     return tokens_BT.to(model.device)
+
+
+def _vocabulary(model: PreTrainedModel) -> int:
+    return model.get_input_embeddings().get_parameter("weight").shape[0]
 
 
 def _finite(model: PreTrainedModel) -> str | None:
@@ -165,7 +168,8 @@ def _gradients(model: PreTrainedModel, tokens_BT: Tensor) -> str | None:
 def _reloaded(model: PreTrainedModel, tokens_BT: Tensor) -> str | None:
     with tempfile.TemporaryDirectory() as folder, quiet():
         model.save_pretrained(folder)
-        again, report = type(model).from_pretrained(folder, dtype=model.dtype, output_loading_info=True)
+        loaded: Any = type(model).from_pretrained(folder, dtype=model.dtype, output_loading_info=True)
+    again, report = loaded
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if report.get(kind):
             return f"{kind.replace('_', ' ')}: {sorted(map(str, report[kind]))[0]}."

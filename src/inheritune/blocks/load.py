@@ -1,0 +1,107 @@
+"""Models from folders, GGUF files and the Hub, with the user's mistakes in words."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from inheritune.blocks.anatomy import refuse_unsupported
+from inheritune.blocks.files import read_config
+from inheritune.blocks.folder import require_model
+from inheritune.blocks.quiet import quiet
+from inheritune.errors import InputError, ModelError
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+FETCHED = [
+    "*.safetensors",
+    "*.json",
+    "*.txt",
+    "*.model",
+    "*.jinja",
+    "*.tiktoken",
+    "LICENSE*",
+    "NOTICE*",
+    "README.md",
+]
+
+
+def locate(source: str) -> Path:
+    """The folder or GGUF file that `source` names; a Hub id is fetched first. Raises ModelError for neither."""
+    path = Path(source)
+    if path.exists():
+        return path
+    if source.count("/") > 1 or path.is_absolute() or source.startswith("."):
+        raise ModelError(f"{source} does not exist: give a model folder, a .gguf file or a Hub id.")
+    from huggingface_hub import snapshot_download
+
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    try:
+        return Path(snapshot_download(source, allow_patterns=FETCHED))
+    except Exception as error:
+        raise ModelError(
+            f"{source} is no folder here, and it cannot be fetched from the Hub ({type(error).__name__}): "
+            "check the name and the network."
+        ) from error
+
+
+def dtype_named(name: str | None) -> torch.dtype | None:
+    """The torch dtype of this name; raises InputError for one that weights are not kept in."""
+    if name is None:
+        return None
+    if name not in DTYPES:
+        raise InputError(f"dtype {name!r} is unknown: choose {', '.join(DTYPES)}.")
+    return DTYPES[name]
+
+
+def load_model(path: Path, dtype: torch.dtype | None = None) -> PreTrainedModel:
+    """The model of a folder or a GGUF file, in the dtype it is kept in (GGUF: float32) or the one asked for.
+
+    Raises ModelError for what cannot be loaded, and where weights are missing, not asked for, or misshapen.
+    """
+    options: dict[str, Any] = {"dtype": dtype or "auto", "trust_remote_code": False}
+    folder = path
+    if path.suffix == ".gguf":
+        folder, options = path.parent, {"dtype": dtype or torch.float32, "gguf_file": path.name}
+    else:
+        require_model(path)
+        read_config(path)
+    try:
+        with quiet():
+            loaded: Any = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, **options)
+    except Exception as error:
+        cause = str(error).split("\n")[0][:200]
+        raise ModelError(f"{path} cannot be loaded: {type(error).__name__}: {cause}") from error
+    model, report = loaded
+    refuse_unsupported(model.config)
+    for kind in ("missing_keys", "mismatched_keys"):
+        if report.get(kind):
+            raise ModelError(f"{path} does not fit its config: {kind} {sorted(map(str, report[kind]))[0]}.")
+    return model.eval()
+
+
+def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder or a GGUF file; raises ModelError where there is none."""
+    gguf = {"gguf_file": path.name} if path.suffix == ".gguf" else {}
+    try:
+        with quiet():
+            return AutoTokenizer.from_pretrained(path.parent if gguf else path, **gguf)
+    except Exception as error:
+        raise ModelError(
+            f"{path} has no tokenizer that can be loaded: {str(error).splitlines()[0][:200]}"
+        ) from error
+
+
+def tokens_of(text: Path, tokenizer: PreTrainedTokenizerBase, length: int, most: int) -> torch.Tensor:
+    """The first `most` sequences of `length` tokens of a text, (B, T); raises InputError if it is too short."""
+    try:
+        content = text.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{text} cannot be read as UTF-8 text: {error}.") from error
+    # Eight bytes a token are more than any tokenizer needs.
+    ids = tokenizer(content[: 8 * length * most], add_special_tokens=False, verbose=False)["input_ids"]
+    count = min(most, len(ids) // length)
+    if count < 1:
+        raise InputError(f"{text} has {len(ids)} tokens; at least {length} are needed.")
+    return torch.tensor(ids[: count * length]).view(count, length)

@@ -1,0 +1,148 @@
+"""Surgery on model folders: cut or grow, heal, prove, and put the result in place."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+
+from inheritune.blocks.anatomy import anatomy
+from inheritune.blocks.card import Record, license_of
+from inheritune.blocks.files import Checkpoint, grow_files, inherit_files, open_checkpoint
+from inheritune.blocks.fold import moves
+from inheritune.blocks.folder import PROOF, copy_along, placed, require_place, require_room
+from inheritune.blocks.heal import heal
+from inheritune.blocks.load import load_model, load_tokenizer, tokens_of
+from inheritune.blocks.modules import as_map, inherit
+from inheritune.blocks.parts import PARTS
+from inheritune.blocks.proof import Proof, prove
+from inheritune.blocks.quiet import quiet
+from inheritune.blocks.shards import fingerprint
+
+TINY = 200_000_000  # bytes of weights up to which every cut is proved unless asked not to
+HEAL_LENGTH, HEAL_SEQUENCES = 512, 64
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What to inherit and what to do with it; `proved` None: prove it if it is small."""
+
+    blocks: list[int]
+    parts: list[str] | None = None
+    outside: str = "all"
+    heal: Path | None = None
+    dtype: torch.dtype | None = None
+    proved: bool | None = None
+    seed: int = 0
+
+
+@quiet()
+def inherit_folder(source: Path, target: Path, cut: Cut, force: bool = False) -> Record:
+    """Cut the model `source` (a folder or a GGUF file) into the new folder `target`; the source is only read.
+
+    Raises InputError for what is wrong with source, blocks or target, and ProofError where the cut fails its
+    proof; then nothing is written.
+    """
+    require_place(target, [source], force)
+    if source.suffix == ".gguf":
+        proved = replace(cut, proved=_proves(cut, source.stat().st_size))
+        return _in_memory(source, target, proved, source.name, _file_print(source))
+    checkpoint = open_checkpoint(source)
+    as_map(cut.blocks).within(checkpoint.depth)
+    print_ = _print(checkpoint)
+    plain = cut.parts is None and cut.outside == "all" and cut.heal is None and cut.dtype is None
+    if not plain or moves(checkpoint.config, cut.blocks):
+        size = sum(piece.size for piece in checkpoint.pieces)
+        return _in_memory(source, target, replace(cut, proved=_proves(cut, size)), source.name, print_)
+    return _between_files(checkpoint, target, cut, print_)
+
+
+@quiet()
+def grow_folder(
+    target: Path, reference: Path, out: Path, held: Sequence[int], wanted: Sequence[int], force: bool = False
+) -> Record:
+    """Grow the model `target`, which holds the reference's blocks `held`, to `wanted`, in the folder `out`."""
+    require_place(out, [target, reference], force)
+    own, parent = open_checkpoint(target), open_checkpoint(reference)
+    record = Record(
+        "grow", reference.name, _print(parent), parent.depth, list(wanted), sorted(PARTS), "target"
+    )
+    with placed(out) as folder:
+        grow_files(held, own, parent, wanted, folder)
+        copy_along(target, folder)
+        if sum(piece.size for piece in parent.pieces) <= TINY:
+            prove(load_model(folder)).require().save(folder / PROOF)
+            record = replace(record, proved=True)
+        record.save(folder, license_of(target) or license_of(reference))
+    return record
+
+
+def _between_files(checkpoint: Checkpoint, target: Path, cut: Cut, print_: str) -> Record:
+    source = checkpoint.folder
+    record = Record("inherit", source.name, print_, checkpoint.depth, cut.blocks, sorted(PARTS), "all")
+    with placed(target) as folder:
+        inherit_files(checkpoint, cut.blocks, folder)
+        copy_along(source, folder)
+        if _proves(cut, sum(piece.size for piece in checkpoint.pieces)):
+            proof = prove(load_model(folder), load_model(source), cut.blocks)
+            proof.require().save(folder / PROOF)
+            record = replace(record, proved=True)
+        record.save(folder, license_of(source))
+    return record
+
+
+def _in_memory(source: Path, target: Path, cut: Cut, name: str, print_: str) -> Record:
+    reference = load_model(source, cut.dtype)
+    model = inherit(reference, cut.blocks, parts=cut.parts, outside=cut.outside, seed=cut.seed)
+    parts = sorted(PARTS if cut.parts is None else cut.parts)
+    record = Record("inherit", name, print_, anatomy(reference).depth, cut.blocks, parts, cut.outside)
+    require_room(target, sum(tensor.numel() * tensor.element_size() for tensor in model.parameters()))
+    with placed(target) as folder:
+        whole = cut.parts is None and cut.outside == "all"
+        proof = prove(model, reference if whole else None, cut.blocks) if cut.proved else None
+        if cut.heal is not None:
+            record = replace(record, healed=_heal(model, reference, cut, source))
+            proof = _both(proof, prove(model)) if proof else None
+        _save(model, source, folder)
+        if proof:
+            proof.require().save(folder / PROOF)
+            record = replace(record, proved=True)
+        record.save(folder, license_of(source))
+    return record
+
+
+def _heal(model: PreTrainedModel, reference: PreTrainedModel, cut: Cut, source: Path) -> dict[str, object]:
+    assert cut.heal is not None
+    longest = getattr(model.config, "max_position_embeddings", None) or HEAL_LENGTH
+    tokens_BT = tokens_of(cut.heal, load_tokenizer(source), min(HEAL_LENGTH, longest), HEAL_SEQUENCES)
+    return asdict(heal(model, reference, cut.blocks, tokens_BT))
+
+
+def _save(model: PreTrainedModel, source: Path, folder: Path) -> None:
+    with quiet():
+        model.save_pretrained(folder)
+    if source.is_dir():
+        copy_along(source, folder)
+    else:
+        load_tokenizer(source).save_pretrained(folder)
+
+
+def _both(first: Proof, second: Proof) -> Proof:
+    """One proof of the cut and of the healed model."""
+    return Proof([*first.checks, *(replace(check, name=f"healed: {check.name}") for check in second.checks)])
+
+
+def _proves(cut: Cut, size: int) -> bool:
+    return size <= TINY if cut.proved is None else cut.proved
+
+
+def _print(checkpoint: Checkpoint) -> str:
+    return fingerprint((checkpoint.folder / "config.json").read_bytes(), checkpoint.pieces)
+
+
+def _file_print(path: Path) -> str:
+    import hashlib
+
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

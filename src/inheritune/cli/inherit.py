@@ -1,0 +1,47 @@
+"""`inheritune inherit`: a new model of some blocks of another."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from inheritune.blocks.blockmap import parse
+
+
+def command(
+    source: Annotated[str, typer.Argument(help="A model folder, a .gguf file or a Hub id.")],
+    dest: Annotated[Path, typer.Argument(help="The folder to write.")],
+    blocks: Annotated[
+        str, typer.Option(help="Blocks from 0, ranges inclusive: 0-11 or 0,1,2,9-14 or 0-5,3-8.")
+    ],
+    parts: Annotated[str | None, typer.Option(help="Inherit only these: attention,mlp,norms.")] = None,
+    outside: Annotated[str, typer.Option(help="Outside the blocks: all, as-released or none.")] = "all",
+    heal: Annotated[Path | None, typer.Option(help="Repair the cut on this text (UTF-8).")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(help="float32, float16 or bfloat16; kept if not given.")
+    ] = None,
+    prove: Annotated[bool | None, typer.Option(help="Prove the cut; small models by default.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of what is not inherited.")] = 0,
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing folder.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
+) -> None:
+    """Cut a model: keep the blocks named, with all that stands outside them, as a plain model folder."""
+    listed = parse(blocks)
+    from inheritune.blocks.load import dtype_named, locate
+    from inheritune.blocks.surgery import Cut, inherit_folder
+
+    chosen = None if parts is None else [part.strip() for part in parts.split(",")]
+    cut = Cut(listed, chosen, outside, heal, dtype_named(dtype), prove, seed)
+    record = inherit_folder(locate(source), dest, cut, force)
+    typer.echo(json.dumps(vars(record)) if as_json else _sentence(record, dest))
+
+
+def _sentence(record: Any, dest: Path) -> str:
+    """What was done, for people."""
+    lines = [f"{dest}: {len(record.blocks)} of {record.reference_depth} blocks ({record.shown})"]
+    if record.healed:
+        healed = record.healed
+        lines.append(f"healed: {healed['loss_before']:.3f} to {healed['loss_after']:.3f} nats per token")
+    lines.append(f"proved: {dest / 'proof.json'}" if record.proved else "not proved (--prove asks for it)")
+    return "\n".join(lines)

@@ -1,0 +1,37 @@
+"""`inheritune prove`: put a model to every check."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from inheritune.blocks.blockmap import parse
+
+
+def command(
+    model: Annotated[Path, typer.Argument(help="The model folder to prove.")],
+    against: Annotated[Path | None, typer.Option(help="The reference's model folder.")] = None,
+    blocks: Annotated[
+        str | None, typer.Option(help="The reference's blocks it holds; else its record says.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the proof as JSON.")] = False,
+) -> None:
+    """Prove a model, against its reference if that is given; the proof is written to proof.json beside it."""
+    listed = None if blocks is None else parse(blocks)
+    from inheritune.blocks.card import held_blocks
+    from inheritune.blocks.folder import PROOF
+    from inheritune.blocks.load import load_model
+    from inheritune.blocks.proof import prove
+
+    if against is not None and listed is None:
+        listed = held_blocks(model)
+    proof = prove(load_model(model), None if against is None else load_model(against), listed)
+    proof.save(model / PROOF)
+    if as_json:
+        typer.echo(json.dumps({"passed": proof.passed, "checks": [asdict(check) for check in proof.checks]}))
+    else:
+        for check in proof.checks:
+            typer.echo(f"{'passed' if check.passed else 'FAILED'}  {check.name}: {check.detail}")
+    proof.require()
