@@ -99,32 +99,43 @@ class Limits(_Section):
     max_seconds: float | None = Field(None, gt=0, description="Most seconds of training, over all rounds.")
 
 
-class RunRecipe(_Section):
-    """A whole run: measure, choose, inherit, train, grow, prove, save."""
-
+class _Whole(_Section):
     name: str = Field(description="Name of the recipe, and of its default run folder.")
     seed: int = Field(0, ge=0, description="Seed of the order of batches and of fresh weights.")
+    data: Data
+    training: Training
+
+    @model_validator(mode="after")
+    def _whole_sequences(self) -> "_Whole":
+        batch, length = self.training.batch_tokens, self.data.sequence_length
+        if batch % length:
+            raise ValueError(f"training.batch_tokens ({batch:,}) must be a multiple of data.sequence_length ({length:,})")
+        if self.training.micro_batch_size * length > batch:
+            raise ValueError(
+                f"training.micro_batch_size ({self.training.micro_batch_size}) sequences of {length:,} tokens are more than"
+                f" training.batch_tokens ({batch:,})"
+            )
+        return self
+
+
+class RunRecipe(_Whole):
+    """A whole run: measure, choose, inherit, train, grow, prove, save."""
+
     reference: str = Field(description="The pretrained model: a Hugging Face folder, a hub id, or `bundled:laptop`.")
     revision: str | None = Field(None, description="Revision of a hub id.")
-    data: Data
     diagnosis: Diagnosis = Diagnosis()
     choice: Choice = Choice()
     growth: Growth = Growth()
-    training: Training
     match: Match = Match()
     limits: Limits = Limits()
-    controls: bool = Field(False, description="Also train the controls: random initialisation, and the reference trained on.")
+    controls: bool = Field(False, description="After the run, also train the controls: random initialisation, and the reference trained on.")
 
 
-class TrainRecipe(_Section):
+class TrainRecipe(_Whole):
     """One training run without a reference."""
 
-    name: str = Field(description="Name of the recipe, and of its default run folder.")
-    seed: int = Field(0, ge=0, description="Seed of the weights and of the order of batches.")
     model: dict[str, Any] = Field(description="A Hugging Face config with its `model_type`; trained from random initialisation.")
     tokenizer: str | None = Field(None, description="A tokenizer's folder or hub id; without it a byte-level BPE is trained on `data.train`.")
-    data: Data
-    training: Training
 
 
 Recipe = TypeVar("Recipe", RunRecipe, TrainRecipe)

@@ -1,10 +1,12 @@
 """A run is a folder: opened for one recipe, held by one process, its files written whole or not at all."""
 
+import fcntl
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeVar
 
 from pydantic import BaseModel
 
@@ -13,6 +15,7 @@ from inheritune.errors import OutputError, RecipeError
 
 # What may change when a run is continued: it moves the end of the run, not a step of it.
 _MAY_CHANGE = ("limits", "controls")
+Value = TypeVar("Value")
 _locks: dict[Path, TextIO] = {}
 
 
@@ -55,9 +58,13 @@ def once(path: Path, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def _lock(path: Path) -> None:
-    import fcntl
+def timed(compute: Callable[[], Value]) -> tuple[Value, float]:
+    """What a computation gives, and the seconds it took."""
+    began = time.perf_counter()
+    return compute(), time.perf_counter() - began
 
+
+def _lock(path: Path) -> None:
     lock = (path / ".lock").open("w")
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

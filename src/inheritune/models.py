@@ -1,23 +1,95 @@
 """Models and tokenizers in: from a folder, the hub or the package, refused in one sentence where they are no use."""
 
 import json
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
+from inheritune.blocks.anatomy import refuse_unsupported
+from inheritune.blocks.files import open_checkpoint
+from inheritune.blocks.quiet import quiet
 from inheritune.errors import ModelError
+from inheritune.runtime.device import device
+
+BUNDLED = "bundled:laptop"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A pretrained model with its tokenizer, in fp32, and how many tokens it was trained on, where that is known."""
+
+    name: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerFast
+    trained_tokens: int | None
+
+
+def load_reference(source: str, revision: str | None = None) -> Reference:
+    """A reference from a folder, a hub id or the package; ModelError says what is wrong with it."""
+    place = str(resources.files("inheritune") / "assets" / "laptop-reference") if source == BUNDLED else source
+    local = Path(place).exists()
+    if local:
+        open_checkpoint(Path(place))
+    elif place.count("/") > 1 or place.startswith((".", "/", "~")):
+        raise ModelError(f"there is no model folder {place!r}: give a Hugging Face folder, a hub id or {BUNDLED!r}")
+    model = _load(place, revision)
+    refuse_unsupported(model.config)
+    _refuse_not_finite(model, source)
+    tokenizer = load_tokenizer(place, revision)
+    _refuse_larger(tokenizer, model, source)
+    return Reference(source, model.to(device()), tokenizer, _trained_tokens(Path(place)))
 
 
 def load_tokenizer(source: str, revision: str | None = None) -> PreTrainedTokenizerFast:
     """The fast tokenizer of a folder or hub id; ModelError if there is none, or it names no end of text."""
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+        with quiet():
+            tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
     except Exception as error:
-        reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"{source!r} has no tokenizer that transformers can read ({reason}): add tokenizer.json") from None
-    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise ModelError(f"{source!r} has no tokenizer that transformers reads ({_first_line(error)}): add tokenizer.json") from None
+    if not isinstance(tokenizer, PreTrainedTokenizerFast) or not tokenizer.get_vocab():
         raise ModelError(f"{source!r} has no fast tokenizer: add tokenizer.json")
     if tokenizer.eos_token_id is None:
         raise ModelError(f"the tokenizer of {source!r} has no eos_token, which closes each document: set one")
     return tokenizer
+
+
+def _load(place: str, revision: str | None) -> PreTrainedModel:
+    try:
+        with quiet():
+            model, report = AutoModelForCausalLM.from_pretrained(
+                place, revision=revision, dtype=torch.float32, use_safetensors=True, trust_remote_code=False,
+                output_loading_info=True,
+            )  # fmt: skip
+    except Exception as error:
+        online = "" if Path(place).exists() else ", and no folder of that name is here: give a folder, or check the id and the network"
+        raise ModelError(f"the model {place!r} cannot be loaded ({_first_line(error)}){online}") from None
+    if missing := sorted(report["missing_keys"]):
+        raise ModelError(f"the weights of {place!r} lack {missing[0]!r}, which its config asks for")
+    return model
+
+
+def _refuse_not_finite(model: PreTrainedModel, source: str) -> None:
+    for name, parameter in model.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise ModelError(f"the weights of {source!r} hold NaN or infinity in {name!r}: this model is damaged")
+
+
+def _refuse_larger(tokenizer: PreTrainedTokenizerFast, model: PreTrainedModel, source: str) -> None:
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        raise ModelError(f"the tokenizer of {source!r} has {len(tokenizer)} tokens and its embedding {rows} rows: they do not belong together")
+
+
+def _trained_tokens(place: Path) -> int | None:
+    """What `inheritune train` wrote beside a model of its own."""
+    note = place / "training.json"
+    return json.loads(note.read_text(encoding="utf-8")).get("tokens") if note.is_file() else None
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__

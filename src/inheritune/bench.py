@@ -1,0 +1,97 @@
+"""What every part of a run shares: the reference, the text, the fixed validation documents, and comparing on them."""
+
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from inheritune.blocks.anatomy import text_config
+from inheritune.config import RunRecipe
+from inheritune.data import tokens
+from inheritune.data.batches import Batches
+from inheritune.errors import RecipeError
+from inheritune.evaluation.losses import Validation, document_losses, mean_loss, validation
+from inheritune.evidence.gap import Gap, gap
+from inheritune.folder import once
+from inheritune.models import Reference
+from inheritune.runtime.device import device
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One evaluation: mean loss in nats per token, each document's, the gap to the reference, and its cost."""
+
+    val_loss: float
+    gap: Gap
+    losses: np.ndarray
+    tokens: int
+    flops: float
+    seconds: float
+
+
+class Bench:
+    """Reference, text and validation of one run; made once, used by the target's rounds and the controls."""
+
+    def __init__(self, recipe: RunRecipe, folder: Path, reference: Reference):
+        self.recipe, self.folder, self.reference = recipe, folder, reference
+        length, positions = recipe.data.sequence_length, getattr(text_config(self.model.config), "max_position_embeddings", None)
+        if positions and length > positions:
+            raise RecipeError(f"data.sequence_length is {length} and the reference has {positions} positions: make it at most that")
+        tokenizer = reference.tokenizer
+        self.train_tokens, valid_tokens = tokens.prepare(
+            recipe.data, tokenizer.backend_tokenizer, tokenizer.eos_token_id, self.model.get_input_embeddings().weight.shape[0]
+        )
+        self.documents: Validation = validation(valid_tokens, recipe.data)
+        self.batches = Batches(self.train_tokens, recipe.seed, recipe.training.batch_tokens // length, length)
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The reference model."""
+        return self.reference.model
+
+    def sequences(self, count: int, length: int) -> Tensor:
+        """Training text for measuring, of shape (count, length): evenly spread, the same each time."""
+        ids = self.train_tokens.ids
+        count = min(count, len(ids) // length)
+        starts = np.linspace(0, len(ids) - length, count, dtype=np.int64)
+        return torch.from_numpy(np.stack([ids[start : start + length] for start in starts]).astype(np.int64)).to(device())
+
+    @cached_property
+    def reference_measured(self) -> dict[str, Any]:
+        """The reference's losses on the validation documents, and what they cost; measured once a run."""
+
+        def measure() -> dict[str, Any]:
+            began = time.perf_counter()
+            losses = document_losses(self.model, self.documents, self.recipe.training.precision)
+            seconds = time.perf_counter() - began
+            return {
+                "val_loss": mean_loss(losses, self.documents), "losses": losses.tolist(),
+                "tokens": self.documents.tokens, "flops": self.documents.flops(self.model), "seconds": seconds,
+            }  # fmt: skip
+
+        return once(self.folder / "reference.json", measure)
+
+    @property
+    def reference_loss(self) -> float:
+        """The reference's loss: the line that a target has to meet."""
+        return self.reference_measured["val_loss"]
+
+    def compare(self, model: PreTrainedModel) -> Measured:
+        """A model against the reference on the same documents, paired."""
+        began, match = time.perf_counter(), self.recipe.match
+        losses = document_losses(model, self.documents, self.recipe.training.precision)
+        against = gap(
+            losses, self.reference_measured["losses"], tokens=self.documents.weights, margin=match.margin, confidence=match.confidence
+        )
+        return Measured(
+            mean_loss(losses, self.documents), against, losses, self.documents.tokens, self.documents.flops(model),
+            time.perf_counter() - began,
+        )  # fmt: skip
+
+

@@ -1,0 +1,22 @@
+"""Angular distance: one run of blocks, grown from where the hidden state turns least (Gromov et al.)."""
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from inheritune.choosing.choice import Choice
+from inheritune.diagnosis.profile import Profile
+
+
+def order(reference: PreTrainedModel, tokens_BT: Tensor, profile: Profile) -> Choice:
+    """The block of least angular distance goes first, then the run is extended to the side that keeps it least."""
+    depth, distances = profile.depth, profile.angular
+    first = last = min(range(depth), key=lambda block: distances[0][block])
+    gone = [first]
+    while len(gone) < depth:
+        length = last - first + 1
+        down = distances[length][first - 1] if first > 0 else float("inf")
+        up = distances[length][first] if last < depth - 1 else float("inf")
+        first, last = (first - 1, last) if down < up else (first, last + 1)
+        gone.append(first if down < up else last)
+    reason = "one run of blocks is left out, where the hidden state turns least"
+    return Choice("angular", reason, depth, tuple(gone))

@@ -1,0 +1,12 @@
+"""The first n blocks, as the paper inherits them."""
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from inheritune.choosing.choice import Choice
+from inheritune.diagnosis.profile import Profile
+
+
+def order(reference: PreTrainedModel, tokens_BT: Tensor, profile: Profile) -> Choice:
+    """Blocks go from the top (paper, Algorithm 1)."""
+    return Choice("first", "the first blocks, as in the paper", profile.depth, tuple(reversed(range(profile.depth))))

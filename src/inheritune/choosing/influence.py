@@ -1,0 +1,13 @@
+"""Block influence: 1 minus the cosine between what enters a block and what leaves it (ShortGPT)."""
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from inheritune.choosing.choice import Choice, by_score
+from inheritune.diagnosis.profile import Profile
+
+
+def order(reference: PreTrainedModel, tokens_BT: Tensor, profile: Profile) -> Choice:
+    """The blocks that turn the hidden state least go first."""
+    scores = [layer.influence for layer in profile.layers]
+    return Choice("influence", "the blocks that change the hidden state least are left out", profile.depth, by_score(scores))

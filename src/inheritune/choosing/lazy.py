@@ -1,0 +1,18 @@
+"""Lazy-aware: the layers whose attention collapsed most go first."""
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from inheritune.choosing.choice import Choice, by_score
+from inheritune.diagnosis.profile import Layer, Profile
+
+
+def order(reference: PreTrainedModel, tokens_BT: Tensor, profile: Profile) -> Choice:
+    """Layers by their MaxRank (paper, section 2); a layer without softmax attention is never called lazy."""
+    count = len(profile.lazy_layers)
+    reason = f"the layers with the lowest attention rank are left out ({count} of {profile.depth} are lazy)"
+    return Choice("lazy", reason, profile.depth, by_score([_rank(layer) for layer in profile.layers]))
+
+
+def _rank(layer: Layer) -> float:
+    return float("inf") if layer.max_rank is None else layer.max_rank

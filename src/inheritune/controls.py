@@ -1,0 +1,33 @@
+"""The controls of a verdict: random initialisation, and the reference itself trained on, for the run's tokens."""
+
+from pathlib import Path
+from typing import Any
+
+from inheritune.bench import Bench
+from inheritune.blocks.anatomy import anatomy
+from inheritune.methods import METHODS
+from inheritune.progress import Progress
+from inheritune.rounds import Round, latest, prepare_folder
+from inheritune.training import checkpoint
+from inheritune.training.checkpoint import Position
+from inheritune.training.metrics import Metrics
+
+NAMES = ("random", "reference")
+
+
+def run_control(name: str, bench: Bench, folder: Path, progress: Progress, blocks: list[int], tokens: int) -> dict[str, Any]:
+    """Train a control for `tokens` in one round of the recipe's own schedule, and compare it with the reference."""
+    place = folder / "controls" / name
+    if not place.exists():
+        beside = prepare_folder(place)
+        checkpoint.save(beside / "checkpoints", METHODS[name](bench.model, blocks, bench.recipe.seed), {}, Position())
+        beside.rename(place)
+    model = METHODS[name](bench.model, blocks, bench.recipe.seed)
+    checkpoint.load(latest(place), model)
+    training = bench.recipe.training.model_copy(update={"tokens": tokens})
+    metrics, depth = Metrics(place / "metrics.jsonl"), anatomy(model).depth
+    progress.stage(f"Control: {name}, {depth} blocks, {tokens:,} tokens")
+    round_ = Round(bench, progress, place, metrics, number=1, depth=depth, training=training, before=Position())
+    found = round_.train(model)
+    return {"name": name, "depth": depth, **{key: found[key] for key in ("tokens", "flops", "seconds", "val_loss", "gap")}}
+

@@ -1,0 +1,211 @@
+"""The algorithm's hands: each step done on the bench, written to the run folder, and not done twice."""
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from inheritune.bench import Bench
+from inheritune.blocks.anatomy import anatomy
+from inheritune.blocks.blockmap import parse, show
+from inheritune.blocks.flops import forward_flops_per_token
+from inheritune.blocks.heal import heal
+from inheritune.blocks.modules import grow
+from inheritune.blocks.proof import prove
+from inheritune.choosing import CRITERIA, Choice
+from inheritune.config import RunRecipe
+from inheritune.diagnosis.diagnose import diagnose
+from inheritune.diagnosis.profile import Profile
+from inheritune.errors import RecipeError
+from inheritune.evidence.gap import Gap
+from inheritune.evidence.ledger import Spent
+from inheritune.folder import once, timed
+from inheritune.methods import METHODS
+from inheritune.policy import Action, Finished, Grow, Inherit, Plan, Stop
+from inheritune.progress import Progress
+from inheritune.rounds import Round, blocks_name, latest, prepare_folder
+from inheritune.training import carry, checkpoint
+from inheritune.training.checkpoint import Position
+from inheritune.training.metrics import Metrics
+from inheritune.training.optimizer import State
+
+_NAMES = {Inherit: "inherit", Grow: "grow", Stop: "stop"}
+
+
+class FolderLab:
+    """Carries the algorithm's steps out in a run folder."""
+
+    def __init__(self, recipe: RunRecipe, folder: Path, bench: Bench, progress: Progress):
+        self.recipe, self.folder, self.bench, self.progress = recipe, folder, bench, progress
+        self.metrics = Metrics(folder / "metrics.jsonl")
+        self.depth = anatomy(bench.model).depth
+        self.chosen = self._by_hand()
+        self._refuse_depths()
+        self.blocks: dict[int, list[int]] = {}
+
+    def diagnose(self) -> Profile:
+        """Measure the reference; `profile.json` and `diagnosis.json` (its cost)."""
+        place = self.folder / "profile.json"
+        self.progress.stage(f"Diagnosis of {self.bench.reference.name}, {self.depth} blocks")
+
+        def measure() -> dict[str, Any]:
+            wanted = self.recipe.diagnosis
+            profile = diagnose(self.bench.model, self.bench.sequences(wanted.sequences, wanted.length), threshold=wanted.threshold)
+            profile.save(place)
+            return asdict(self._diagnosis_cost(profile))
+
+        once(self.folder / "diagnosis.json", measure)
+        profile = Profile.load(place)
+        lazy = f"lazy: {show(profile.lazy_layers)}" if profile.lazy_layers else "none is lazy"
+        self.progress.note(f"of {self.depth} layers {lazy}. {profile.suggestion.reason}")
+        return profile
+
+    def choose(self, profile: Profile) -> Choice:
+        """Order the blocks; `choice.json`."""
+        wanted = self.recipe.choice
+
+        def measure() -> dict[str, Any]:
+            tokens_BT = self.bench.sequences(wanted.sequences, self.recipe.data.sequence_length)
+            choice, seconds = timed(lambda: CRITERIA[wanted.method](self.bench.model, tokens_BT, profile))
+            order = self._with_hand(choice.order)
+            depths = {n: [b for b in range(self.depth) if b not in order[: self.depth - n]] for n in range(1, self.depth + 1)}
+            return {**asdict(choice), "order": order, "seconds": seconds, "depths": depths}
+
+        found = once(self.folder / "choice.json", measure)
+        choice = Choice(found["method"], found["reason"], self.depth, tuple(found["order"]), found["tokens"], found["flops"])
+        self.progress.note(f"Choice: {choice.reason}. First to go: {', '.join(map(str, choice.order[:6]))}")
+        return choice
+
+    def plan(self, profile: Profile) -> Plan:
+        """Depths and limits, from the recipe and the diagnosis."""
+        growth, limits = self.recipe.growth, self.recipe.limits
+        deepest = growth.max_depth or self.depth - 1
+        start = len(self.chosen) if self.chosen else growth.start or min(profile.suggestion.depth, deepest)
+        return Plan(
+            start, growth.add, deepest, self.recipe.match.margin, self.recipe.training.tokens, limits.max_rounds, limits.max_tokens,
+            limits.max_flops, limits.max_seconds,
+        )  # fmt: skip
+
+    def inherit(self, round_: int, choice: Choice, depth: int) -> None:
+        """Cut the first target, prove it, repair it."""
+        blocks = choice.blocks(depth)
+        self._begin(round_, blocks, lambda: (METHODS["inheritune"](self.bench.model, blocks, self.recipe.seed), {}))
+
+    def grow(self, round_: int, choice: Choice, depth: int) -> None:
+        """The target of the round before, deeper by the next blocks of the choice; its optimizer state goes along."""
+        held, blocks = self.blocks[round_ - 1], choice.blocks(depth)
+
+        def deeper() -> tuple[PreTrainedModel, State]:
+            target = METHODS["inheritune"](self.bench.model, held, self.recipe.seed)
+            state, _ = checkpoint.load(latest(self._folder(round_ - 1)), target)
+            grown = grow(target, self.bench.model, held=held, wanted=blocks, seed=self.recipe.seed)
+            return grown, carry.carry(state, held, blocks, anatomy(grown).path)
+
+        self._begin(round_, blocks, deeper)
+
+    def train(self, round_: int) -> None:
+        """Train the round's target to its end."""
+        round_of = self.round(round_)
+        if not (round_of.folder / "round.json").exists():
+            self.progress.stage(f"Round {round_}: {round_of.depth} blocks ({show(self.blocks[round_])})")
+        round_of.train(self.target(round_))
+
+    def compare(self, round_: int) -> Finished:
+        """What the round's end gave."""
+        found = self.finished(round_)
+        return Finished(found["depth"], Gap(**found["gap"]), found["tokens"], found["flops"], found["seconds"])
+
+    def note(self, round_: int, action: Action) -> None:
+        """Say what was decided, and keep it in the metrics once."""
+        name = _NAMES.get(type(action))
+        if name is None:
+            return
+        row = {"kind": "decision", "round": max(1, round_ - (name != "inherit")), "action": name, "reason": action.reason}
+        before = self.metrics.rows()
+        if row not in before:
+            self.metrics.add(row)
+        self.progress.note(action.reason[0].upper() + action.reason[1:])
+
+    def finished(self, round_: int) -> dict[str, Any]:
+        """A finished round as it was written down."""
+        return json.loads((self._folder(round_) / "round.json").read_text(encoding="utf-8"))
+
+    def started(self, round_: int) -> dict[str, Any]:
+        """How a round started: its blocks, and the repair's cost and gain."""
+        return json.loads((self._folder(round_) / "start.json").read_text(encoding="utf-8"))
+
+    def target(self, round_: int) -> PreTrainedModel:
+        """The round's target with the weights of its newest checkpoint."""
+        model = METHODS["inheritune"](self.bench.model, self.blocks[round_], self.recipe.seed)
+        checkpoint.load(latest(self._folder(round_)), model)
+        return model
+
+    def round(self, round_: int) -> Round:
+        """The round as something to train."""
+        before = Position()
+        for done in map(self.finished, range(1, round_)):
+            before.step, before.tokens = before.step + done["step"], before.tokens + done["tokens"]
+            before.flops, before.seconds = before.flops + done["flops"], before.seconds + done["seconds"]
+        return Round(
+            self.bench, self.progress, self._folder(round_), self.metrics,
+            number=round_, depth=len(self.blocks[round_]), training=self.recipe.training, before=before,
+        )  # fmt: skip
+
+    def _folder(self, round_: int) -> Path:
+        return self.folder / "rounds" / blocks_name(round_, self.blocks[round_])
+
+    def _begin(self, round_: int, blocks: list[int], make: Callable[[], tuple[PreTrainedModel, State]]) -> None:
+        """Make a round's first checkpoint in a folder beside, and move it into place when it is whole."""
+        self.blocks[round_] = blocks
+        if self._folder(round_).exists():
+            return
+        beside = prepare_folder(self._folder(round_))
+        model, state = make()
+        prove(model, self.bench.model if not state else None, blocks if not state else None).require().save(beside / "proof.json")
+        start = {"blocks": blocks, **(self._heal(model, blocks) if not state else asdict(Spent()))}
+        checkpoint.save(beside / "checkpoints", model, state, Position())
+        once(beside / "start.json", lambda: start)
+        beside.rename(self._folder(round_))
+
+    def _heal(self, model: PreTrainedModel, blocks: list[int]) -> dict[str, Any]:
+        if not self.recipe.choice.heal:
+            return asdict(Spent())
+        length = self.recipe.data.sequence_length
+        tokens_BT = self.bench.sequences(max(2, self.recipe.choice.heal_tokens // length), length)
+        healing, seconds = timed(lambda: heal(model, self.bench.model, blocks, tokens_BT))
+        self.progress.note(f"Repaired in {seconds:.0f} s: loss {healing.loss_before:.3f} to {healing.loss_after:.3f} before any training")
+        spent = Spent(healing.tokens, healing.flops, seconds)
+        return {**asdict(spent), "loss_before": healing.loss_before, "loss_after": healing.loss_after, "places": healing.places}
+
+    def _by_hand(self) -> list[int] | None:
+        if self.recipe.choice.blocks is None:
+            return None
+        blocks = parse(self.recipe.choice.blocks)
+        if blocks != sorted(set(blocks)) or blocks[-1] >= self.depth:
+            raise RecipeError(
+                f"choice.blocks is {self.recipe.choice.blocks!r}: name blocks of 0-{self.depth - 1}, rising, each once"
+            )
+        return blocks
+
+    def _with_hand(self, order: tuple[int, ...]) -> list[int]:
+        """The criterion's order, with the blocks chosen by hand going last."""
+        chosen = self.chosen or []
+        return [b for b in order if b not in chosen] + [b for b in order if b in chosen]
+
+    def _refuse_depths(self) -> None:
+        for key, value in (("growth.start", self.recipe.growth.start), ("growth.max_depth", self.recipe.growth.max_depth)):
+            if value is not None and value > self.depth:
+                raise RecipeError(f"{key} is {value} and the reference has {self.depth} blocks: make it at most that")
+        start, deepest = self.recipe.growth.start, self.recipe.growth.max_depth
+        if start and deepest and start > deepest:
+            raise RecipeError(f"growth.start is {start} and growth.max_depth {deepest}: start at most there")
+
+    def _diagnosis_cost(self, profile: Profile) -> Spent:
+        """Forward passes alone: the measuring one, the contrasts', and the curve's block passes."""
+        read = profile.tokens + sum(contrast.length * contrast.sequences for contrast in profile.contrasts)
+        passes = profile.curves.block_passes / profile.depth * profile.curves.sequences if profile.curves else 0.0
+        per_token = forward_flops_per_token(self.bench.model, profile.longest)
+        return Spent(profile.tokens, (read + passes * profile.longest) * per_token, profile.seconds)

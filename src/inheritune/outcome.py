@@ -1,0 +1,116 @@
+"""A finished run folder as a `Result`: rounds, controls, ledger, and one sentence for people."""
+
+import platform
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import transformers
+
+import inheritune
+from inheritune.blocks.flops import parameter_count
+from inheritune.evidence.ledger import Spent, ledger
+from inheritune.folder import once
+from inheritune.lab import FolderLab
+from inheritune.policy import History, Stop
+from inheritune.result import (
+    Control,
+    Decision,
+    GapResult,
+    Ledger,
+    ReferenceModel,
+    Result,
+    Round,
+    TargetModel,
+    Validation,
+    Versions,
+)
+from inheritune.training.metrics import Metrics, Row
+
+_NEXT = "next: more tokens a round (training.tokens), another learning rate (training.peak_lr), or deeper (growth.max_depth)"
+
+
+def assemble(
+    lab: FolderLab, stop: Stop, history: History, best: int, controls: list[dict[str, Any]] | None, command: str
+) -> Result:
+    """The result of a run whose target is that of round `best`."""
+    rounds = [_round(lab, number) for number in range(1, len(history.rounds) + 1)]
+    target = rounds[best - 1]
+    reference = _reference(lab)
+    return Result(
+        outcome=stop.outcome,
+        message=_message(stop, target, reference),
+        reference=reference,
+        target=TargetModel(
+            depth=target.depth, blocks=target.blocks, parameters=parameter_count(lab.target(best)), val_loss=target.val_loss
+        ),
+        rounds=rounds,
+        margin=lab.recipe.match.margin,
+        confidence=lab.recipe.match.confidence,
+        decisions=_decisions(lab.metrics.rows()),
+        controls=[Control(**control) for control in controls] if controls else None,
+        ledger=Ledger(**ledger(_entries(lab, len(rounds), controls or []))),
+        model_dir=str(lab.folder / "model"),
+        report=str(lab.folder / "report.html"),
+        seed=lab.recipe.seed,
+        versions=_versions(),
+        command=command,
+        validation=Validation(documents=len(lab.bench.documents.weights), tokens=lab.bench.documents.tokens),
+    )
+
+
+def _message(stop: Stop, target: Round, reference: ReferenceModel) -> str:
+    gap = target.gap
+    seen = f"{target.depth} of {reference.depth} blocks, gap {gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}] nats per token"
+    if stop.outcome == "matched":
+        return f"{gap.verdict.capitalize()}: {seen}"
+    why = "the limits are reached" if stop.outcome == "budget_spent" else "the deepest target allowed does not match"
+    return f"Not matched ({gap.verdict}): {seen}; {why}; {_NEXT}"
+
+
+def _reference(lab: FolderLab) -> ReferenceModel:
+    reference, parameters = lab.bench.reference, parameter_count(lab.bench.model)
+    trained = reference.trained_tokens
+    return ReferenceModel(
+        model=reference.name, depth=lab.depth, parameters=parameters, val_loss=lab.bench.reference_loss,
+        trained_tokens=trained, tokens_per_parameter=trained / parameters if trained else None,
+    )  # fmt: skip
+
+
+def _round(lab: FolderLab, number: int) -> Round:
+    found = lab.finished(number)
+    return Round(
+        depth=found["depth"], blocks=lab.blocks[number], steps=found["step"], tokens=found["tokens"], flops=found["flops"],
+        seconds=found["seconds"], val_loss=found["val_loss"], gap=GapResult(**found["gap"]),
+    )  # fmt: skip
+
+
+def _decisions(rows: list[Row]) -> list[Decision]:
+    kept = ("round", "action", "reason")
+    return [Decision(**{key: row[key] for key in kept}) for row in rows if row["kind"] == "decision"]
+
+
+def _entries(lab: FolderLab, rounds: int, controls: list[dict[str, Any]]) -> Iterator[tuple[str, Spent]]:
+    """What each stage wrote down, by phase."""
+    yield "diagnosis", _spent(once(lab.folder / "diagnosis.json", dict))
+    yield "choice", _spent(once(lab.folder / "choice.json", dict))
+    yield "validation", _spent(lab.bench.reference_measured)
+    for number in range(1, rounds + 1):
+        yield "heal", _spent(lab.started(number))
+        yield "training", _spent(lab.finished(number))
+    yield from (("validation", _spent(row["cost"])) for row in lab.metrics.rows() if "cost" in row)
+    for control in controls:
+        rows = Metrics(lab.folder / "controls" / control["name"] / "metrics.jsonl").rows()
+        yield "controls", _spent(control)
+        yield from (("controls", _spent(row["cost"])) for row in rows if "cost" in row)
+
+
+def _spent(row: dict[str, Any]) -> Spent:
+    return Spent(row["tokens"], row["flops"], row["seconds"])
+
+
+def _versions() -> Versions:
+    return Versions(
+        python=platform.python_version(), torch=torch.__version__, transformers=transformers.__version__,
+        inheritune=inheritune.__version__, platform=platform.platform(),
+    )  # fmt: skip

@@ -1,0 +1,62 @@
+"""THE ALGORITHM: inherit, train, compare, grow, until matched (the paper's Algorithm 1, with a stopping rule).
+
+It carries out what `policy` decides and writes down each action; it knows no devices, files or arguments.
+"""
+
+from dataclasses import replace
+from typing import Protocol
+
+from inheritune.choosing.choice import Choice
+from inheritune.diagnosis.profile import Profile
+from inheritune.policy import Action, Finished, Grow, History, Inherit, Plan, Stop, Train, next_action
+
+
+class Lab(Protocol):
+    """What the algorithm needs done. Each step is resumable: asked again, it gives what it gave before."""
+
+    def diagnose(self) -> Profile:
+        """Measure every layer and head of the reference."""
+
+    def choose(self, profile: Profile) -> Choice:
+        """Order the reference's blocks by what they are worth."""
+
+    def plan(self, profile: Profile) -> Plan:
+        """Depths and limits."""
+
+    def inherit(self, round_: int, choice: Choice, depth: int) -> None:
+        """Cut the first target out of the reference, with everything outside the blocks, and prove it."""
+
+    def grow(self, round_: int, choice: Choice, depth: int) -> None:
+        """Add the reference's next blocks to the target as it is trained so far, and prove it."""
+
+    def train(self, round_: int) -> None:
+        """Train the target for one round."""
+
+    def compare(self, round_: int) -> Finished:
+        """Target against reference on the same validation documents."""
+
+    def note(self, round_: int, action: Action) -> None:
+        """Write an action down."""
+
+
+def carry_out(lab: Lab) -> tuple[Stop, History]:
+    """Run the algorithm to its end: why it stopped, and every round that led there."""
+    profile = lab.diagnose()
+    choice = lab.choose(profile)
+    plan = lab.plan(profile)
+    history = History()
+    while True:
+        action, round_ = next_action(history, plan), len(history.rounds) + 1
+        lab.note(round_, action)
+        match action:
+            case Inherit(depth):
+                lab.inherit(round_, choice, depth)
+                history = replace(history, standing=depth, waiting=True)
+            case Grow(depth):
+                lab.grow(round_, choice, depth)
+                history = replace(history, standing=depth, waiting=True)
+            case Train():
+                lab.train(round_)
+                history = replace(history, waiting=False, rounds=(*history.rounds, lab.compare(round_)))
+            case Stop():
+                return action, history

@@ -1,0 +1,79 @@
+"""The composition root: a recipe becomes a reference, text, a run folder and, through `recipe.py`, a result."""
+
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from inheritune.bench import Bench
+from inheritune.config import RunRecipe, load_recipe
+from inheritune.controls import NAMES, run_control
+from inheritune.folder import close_folder, open_folder
+from inheritune.lab import FolderLab
+from inheritune.models import load_reference
+from inheritune.outcome import assemble
+from inheritune.progress import Progress
+from inheritune.recipe import carry_out
+from inheritune.report.card import model_card
+from inheritune.report.page import write_report
+from inheritune.result import Result
+from inheritune.runtime.device import make_repeatable
+
+
+def run(recipe: str = "laptop", out: str | None = None, progress: Progress | None = None, **overrides: Any) -> Result:
+    """Carry out a recipe (name or path) in the folder `out`, or continue it there; returns what `result.json` holds.
+
+    `overrides` are recipe keys, dotted or nested as `training__peak_lr`. Raises InputError for whatever the user has to
+    mend, TrainingError where training cannot go on, Interrupted after a signal.
+    """
+    checked = load_recipe(RunRecipe, recipe, {key.replace("__", "."): value for key, value in overrides.items()})
+    progress = progress or Progress(quiet=True)
+    reference = load_reference(checked.reference, checked.revision)
+    folder = open_folder(Path(out or f"runs/{checked.name}"), checked)
+    try:
+        make_repeatable(checked.seed)
+        progress.stage(f"Text: {checked.data.train}")
+        bench = Bench(checked, folder, reference)
+        progress.note(
+            f"{len(bench.train_tokens):,} training tokens; {len(bench.documents.weights):,} validation documents"
+            f" of {bench.documents.tokens:,} tokens, on which the reference has {bench.reference_loss:.4f} nats per token"
+        )
+        return _carry_out(checked, folder, bench, progress)
+    finally:
+        progress.close()
+        close_folder(folder)
+
+
+def _carry_out(recipe: RunRecipe, folder: Path, bench: Bench, progress: Progress) -> Result:
+    lab = FolderLab(recipe, folder, bench, progress)
+    stop, history = carry_out(lab)
+    best = len(history.rounds) if stop.outcome == "matched" else _best(history.rounds)
+    tokens = sum(done.tokens for done in history.rounds)
+    controls = [run_control(name, bench, folder, progress, lab.blocks[best], tokens) for name in NAMES if recipe.controls]
+    result = assemble(lab, stop, history, best, controls or None, _command())
+    _save_model(lab, best, result)
+    result.save(folder / "result.json")
+    write_report(folder)
+    progress.stage(result.message)
+    progress.note(f"The model: {result.model_dir}")
+    progress.note(f"The report: {result.report}")
+    return result
+
+
+def _best(rounds: tuple) -> int:
+    return min(range(len(rounds)), key=lambda index: rounds[index].gap.mean) + 1
+
+
+def _save_model(lab: FolderLab, round_: int, result: Result) -> None:
+    """The target as a plain Hugging Face folder, written beside and moved into place."""
+    place, beside = lab.folder / "model", lab.folder / ".model.partial"
+    shutil.rmtree(beside, ignore_errors=True)
+    lab.target(round_).save_pretrained(beside)
+    lab.bench.reference.tokenizer.save_pretrained(beside)
+    (beside / "README.md").write_text(model_card(result, lab.recipe), encoding="utf-8")
+    shutil.rmtree(place, ignore_errors=True)
+    beside.rename(place)
+
+
+def _command() -> str:
+    return " ".join(["inheritune", *sys.argv[1:]]) if Path(sys.argv[0]).name in ("inheritune", "__main__.py") else "inheritune.run(...)"
