@@ -40,12 +40,20 @@ class Bench:
 
     def __init__(self, recipe: RunRecipe, folder: Path, reference: Reference):
         self.recipe, self.folder, self.reference = recipe, folder, reference
-        length, positions = recipe.data.sequence_length, getattr(text_config(self.model.config), "max_position_embeddings", None)
+        length, positions = (
+            recipe.data.sequence_length,
+            getattr(text_config(self.model.config), "max_position_embeddings", None),
+        )
         if positions and length > positions:
-            raise RecipeError(f"data.sequence_length is {length} and the reference has {positions} positions: make it at most that")
+            raise RecipeError(
+                f"data.sequence_length is {length} and the reference has {positions} positions: make it at most that"
+            )
         tokenizer = reference.tokenizer
         self.train_tokens, valid_tokens = tokens.prepare(
-            recipe.data, tokenizer.backend_tokenizer, tokenizer.eos_token_id, self.model.get_input_embeddings().weight.shape[0]
+            recipe.data,
+            tokenizer.backend_tokenizer,
+            tokenizer.eos_token_id,
+            self.model.get_input_embeddings().weight.shape[0],
         )
         self.documents: Validation = validation(valid_tokens, recipe.data)
         self.batches = Batches(self.train_tokens, recipe.seed, recipe.training.batch_tokens // length, length)
@@ -60,7 +68,9 @@ class Bench:
         ids = self.train_tokens.ids
         count = min(count, len(ids) // length)
         starts = np.linspace(0, len(ids) - length, count, dtype=np.int64)
-        return torch.from_numpy(np.stack([ids[start : start + length] for start in starts]).astype(np.int64)).to(device())
+        return torch.from_numpy(np.stack([ids[start : start + length] for start in starts]).astype(np.int64)).to(
+            device()
+        )
 
     @cached_property
     def reference_measured(self) -> dict[str, Any]:
@@ -87,11 +97,13 @@ class Bench:
         began, match = time.perf_counter(), self.recipe.match
         losses = document_losses(model, self.documents, self.recipe.training.precision)
         against = gap(
-            losses, self.reference_measured["losses"], tokens=self.documents.weights, margin=match.margin, confidence=match.confidence
+            losses,
+            self.reference_measured["losses"],
+            tokens=self.documents.weights,
+            margin=match.margin,
+            confidence=match.confidence,
         )
         return Measured(
             mean_loss(losses, self.documents), against, losses, self.documents.tokens, self.documents.flops(model),
             time.perf_counter() - began,
         )  # fmt: skip
-
-

@@ -19,22 +19,34 @@ class _Section(BaseModel):
 class Data(_Section):
     """Text in: where it is, and how it becomes sequences."""
 
-    train: str = Field(description="Training text: a file (.txt, .md, .jsonl, nanoGPT's .bin), or `bundled:docstrings`.")
-    valid: str | None = Field(None, description="Validation text; without it a share of `train`'s documents is held out.")
+    train: str = Field(
+        description="Training text: a file (.txt, .md, .jsonl, nanoGPT's .bin), or `bundled:docstrings`."
+    )
+    valid: str | None = Field(
+        None, description="Validation text; without it a share of `train`'s documents is held out."
+    )
     field: str = Field("text", description="The field of a JSONL object that holds the text.")
     valid_share: float = Field(0.05, gt=0, lt=1, description="Share of documents held out where `valid` is absent.")
-    valid_documents: int = Field(400, ge=2, description="Most validation documents used, of those that have at least 2 tokens.")
-    valid_tokens_per_document: int = Field(1024, ge=2, description="Tokens read of each validation document, from its start.")
+    valid_documents: int = Field(
+        400, ge=2, description="Most validation documents used, of those that have at least 2 tokens."
+    )
+    valid_tokens_per_document: int = Field(
+        1024, ge=2, description="Tokens read of each validation document, from its start."
+    )
     sequence_length: int = Field(1024, ge=2, description="Tokens in one training sequence.")
 
 
 class Training(_Section):
     """How weights are trained: the same loop for references, targets and controls."""
 
-    optimizer: Literal["adamw", "muon"] = Field("adamw", description="`adamw`, or `muon` for the blocks' matrices with AdamW for the rest.")
+    optimizer: Literal["adamw", "muon"] = Field(
+        "adamw", description="`adamw`, or `muon` for the blocks' matrices with AdamW for the rest."
+    )
     peak_lr: float = Field(3e-4, gt=0, description="Peak learning rate.")
     final_lr: float = Field(0.0, ge=0, description="Learning rate at the end of the decay, as a share of the peak.")
-    schedule: Literal["cosine", "linear", "wsd", "constant"] = Field("cosine", description="Shape of the decay after warm-up.")
+    schedule: Literal["cosine", "linear", "wsd", "constant"] = Field(
+        "cosine", description="Shape of the decay after warm-up."
+    )
     decay_share: float = Field(0.2, gt=0, le=1, description="Share of a round that a `wsd` schedule spends decaying.")
     warmup_tokens: int = Field(0, ge=0, description="Tokens of linear warm-up at the start of each round.")
     tokens: int = Field(gt=0, description="Training tokens: of the whole run for `train`, of each round for `run`.")
@@ -44,7 +56,9 @@ class Training(_Section):
     beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's first moment.")
     beta2: float = Field(0.95, ge=0, lt=1, description="AdamW's second moment.")
     clip: float = Field(1.0, gt=0, description="Largest norm of the whole gradient.")
-    precision: Literal["fp32", "bf16"] = Field("fp32", description="Precision of forward and backward; weights and optimizer stay fp32.")
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="Precision of forward and backward; weights and optimizer stay fp32."
+    )
     evaluate_every: int = Field(100, ge=1, description="Steps between evaluations on the validation documents.")
     checkpoint_every: int = Field(100, ge=1, description="Steps between checkpoints, of which the last two are kept.")
 
@@ -68,9 +82,14 @@ class Diagnosis(_Section):
 class Choice(_Section):
     """Which blocks the target starts from."""
 
-    method: Literal["first", "lazy", "influence", "angular", "greedy"] = Field("greedy", description="The criterion that orders the blocks.")
+    method: Literal["first", "lazy", "influence", "angular", "greedy"] = Field(
+        "greedy", description="The criterion that orders the blocks."
+    )
     sequences: int = Field(12, ge=1, description="Sequences that a measured criterion reads.")
-    blocks: str | None = Field(None, description="The target's blocks by hand, as `0-11` or `0,1,2,9-14`: overrides `method` for the start.")
+    blocks: str | None = Field(
+        None,
+        description="The target's blocks by hand, as `0-11` or `0,1,2,9-14`: overrides `method` for the start.",
+    )
     heal: bool = Field(True, description="Repair the cut in closed form before training.")
     heal_tokens: int = Field(32_768, ge=256, description="Tokens that the repair reads.")
 
@@ -80,7 +99,9 @@ class Growth(_Section):
 
     start: int | None = Field(None, ge=1, description="Depth to start at; without it, the diagnosis's suggestion.")
     add: int = Field(2, ge=1, description="Blocks added after a round that did not match (the paper adds 2).")
-    max_depth: int | None = Field(None, ge=1, description="Deepest target tried; without it, one block less than the reference.")
+    max_depth: int | None = Field(
+        None, ge=1, description="Deepest target tried; without it, one block less than the reference."
+    )
 
 
 class Match(_Section):
@@ -109,7 +130,9 @@ class _Whole(_Section):
     def _whole_sequences(self) -> "_Whole":
         batch, length = self.training.batch_tokens, self.data.sequence_length
         if batch % length:
-            raise ValueError(f"training.batch_tokens ({batch:,}) must be a multiple of data.sequence_length ({length:,})")
+            raise ValueError(
+                f"training.batch_tokens ({batch:,}) must be a multiple of data.sequence_length ({length:,})"
+            )
         if self.training.micro_batch_size * length > batch:
             raise ValueError(
                 f"training.micro_batch_size ({self.training.micro_batch_size}) sequences of {length:,} tokens are more than"
@@ -128,14 +151,22 @@ class RunRecipe(_Whole):
     growth: Growth = Growth()
     match: Match = Match()
     limits: Limits = Limits()
-    controls: bool = Field(False, description="After the run, also train the controls: random initialisation, and the reference trained on.")
+    controls: bool = Field(
+        False,
+        description="After the run, also train the controls: random initialisation, and the reference trained on.",
+    )
 
 
 class TrainRecipe(_Whole):
     """One training run without a reference."""
 
-    model: dict[str, Any] = Field(description="A Hugging Face config with its `model_type`; trained from random initialisation.")
-    tokenizer: str | None = Field(None, description="A tokenizer's folder or hub id; without it a byte-level BPE is trained on `data.train`.")
+    model: dict[str, Any] = Field(
+        description="A Hugging Face config with its `model_type`; trained from random initialisation."
+    )
+    tokenizer: str | None = Field(
+        None,
+        description="A tokenizer's folder or hub id; without it a byte-level BPE is trained on `data.train`.",
+    )
 
 
 Recipe = TypeVar("Recipe", RunRecipe, TrainRecipe)
@@ -143,7 +174,9 @@ Recipe = TypeVar("Recipe", RunRecipe, TrainRecipe)
 
 def recipe_names() -> list[str]:
     """Names of the recipes in the package."""
-    return sorted(path.name[:-5] for path in resources.files("inheritune.recipes").iterdir() if path.name.endswith(".yaml"))
+    return sorted(
+        path.name[:-5] for path in resources.files("inheritune.recipes").iterdir() if path.name.endswith(".yaml")
+    )
 
 
 def load_recipe(kind: type[Recipe], name_or_path: str, overrides: dict[str, Any]) -> Recipe:
@@ -165,7 +198,9 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)
 
 
 def read_yaml(text: str) -> dict[str, Any]:
@@ -231,7 +266,9 @@ def _explain(kind: type[BaseModel], error: ValidationError) -> str:
     key = ".".join(location)
     if first["type"] == "extra_forbidden":
         valid = fields(kind)
-        near = difflib.get_close_matches(key, valid, n=1, cutoff=0.5) or [v for v in valid if v.split(".")[-1] == location[-1]]
+        near = difflib.get_close_matches(key, valid, n=1, cutoff=0.5) or [
+            v for v in valid if v.split(".")[-1] == location[-1]
+        ]
         hint = f"did you mean {near[0]!r}?" if near else "`inheritune config` lists the valid ones"
         return f"the recipe has an unknown key {key!r}: {hint}"
     if first["type"] == "missing":

@@ -15,7 +15,9 @@ from inheritune.training.metrics import Metrics
 NAMES = ("random", "reference")
 
 
-def run_control(name: str, bench: Bench, folder: Path, progress: Progress, blocks: list[int], tokens: int) -> dict[str, Any]:
+def run_control(
+    name: str, bench: Bench, folder: Path, progress: Progress, blocks: list[int], tokens: int
+) -> dict[str, Any]:
     """Train a control for `tokens` in one round of the recipe's own schedule, and compare it with the reference."""
     place = folder / "controls" / name
     if not place.exists():
@@ -29,5 +31,8 @@ def run_control(name: str, bench: Bench, folder: Path, progress: Progress, block
     progress.stage(f"Control: {name}, {depth} blocks, {tokens:,} tokens")
     round_ = Round(bench, progress, place, metrics, number=1, depth=depth, training=training, before=Position())
     found = round_.train(model)
-    return {"name": name, "depth": depth, **{key: found[key] for key in ("tokens", "flops", "seconds", "val_loss", "gap")}}
-
+    return {
+        "name": name,
+        "depth": depth,
+        **{key: found[key] for key in ("tokens", "flops", "seconds", "val_loss", "gap")},
+    }

@@ -70,7 +70,9 @@ def _lock(path: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         lock.close()
-        raise OutputError(f"another run is going on in {str(path)!r}: wait for it, or name another folder with --out") from None
+        raise OutputError(
+            f"another run is going on in {str(path)!r}: wait for it, or name another folder with --out"
+        ) from None
     _locks[path.resolve()] = lock
 
 
@@ -78,7 +80,9 @@ def _same(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
     for key in sorted({*_flat(found), *_flat(wanted)}):
         here, there = _flat(found).get(key), _flat(wanted).get(key)
         if here != there and key.split(".")[0] not in _MAY_CHANGE:
-            raise RecipeError(f"{str(path)!r} holds a run with {key} = {here!r}, and this recipe says {there!r}: name another --out")
+            raise RecipeError(
+                f"{str(path)!r} holds a run with {key} = {here!r}, and this recipe says {there!r}: name another --out"
+            )
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -53,7 +53,11 @@ class FolderLab:
 
         def measure() -> dict[str, Any]:
             wanted = self.recipe.diagnosis
-            profile = diagnose(self.bench.model, self.bench.sequences(wanted.sequences, wanted.length), threshold=wanted.threshold)
+            profile = diagnose(
+                self.bench.model,
+                self.bench.sequences(wanted.sequences, wanted.length),
+                threshold=wanted.threshold,
+            )
             profile.save(place)
             return asdict(self._diagnosis_cost(profile))
 
@@ -71,11 +75,20 @@ class FolderLab:
             tokens_BT = self.bench.sequences(wanted.sequences, self.recipe.data.sequence_length)
             choice, seconds = timed(lambda: CRITERIA[wanted.method](self.bench.model, tokens_BT, profile))
             order = self._with_hand(choice.order)
-            depths = {n: [b for b in range(self.depth) if b not in order[: self.depth - n]] for n in range(1, self.depth + 1)}
+            depths = {
+                n: [b for b in range(self.depth) if b not in order[: self.depth - n]] for n in range(1, self.depth + 1)
+            }
             return {**asdict(choice), "order": order, "seconds": seconds, "depths": depths}
 
         found = once(self.folder / "choice.json", measure)
-        choice = Choice(found["method"], found["reason"], self.depth, tuple(found["order"]), found["tokens"], found["flops"])
+        choice = Choice(
+            found["method"],
+            found["reason"],
+            self.depth,
+            tuple(found["order"]),
+            found["tokens"],
+            found["flops"],
+        )
         self.progress.note(f"Choice: {choice.reason}. First to go: {', '.join(map(str, choice.order[:6]))}")
         return choice
 
@@ -123,7 +136,12 @@ class FolderLab:
         name = _NAMES.get(type(action))
         if name is None:
             return
-        row = {"kind": "decision", "round": max(1, round_ - (name != "inherit")), "action": name, "reason": action.reason}
+        row = {
+            "kind": "decision",
+            "round": max(1, round_ - (name != "inherit")),
+            "action": name,
+            "reason": action.reason,
+        }
         before = self.metrics.rows()
         if row not in before:
             self.metrics.add(row)
@@ -164,7 +182,9 @@ class FolderLab:
             return
         beside = prepare_folder(self._folder(round_))
         model, state = make()
-        prove(model, self.bench.model if not state else None, blocks if not state else None).require().save(beside / "proof.json")
+        prove(model, self.bench.model if not state else None, blocks if not state else None).require().save(
+            beside / "proof.json"
+        )
         start = {"blocks": blocks, **(self._heal(model, blocks) if not state else asdict(Spent()))}
         checkpoint.save(beside / "checkpoints", model, state, Position())
         once(beside / "start.json", lambda: start)
@@ -176,9 +196,16 @@ class FolderLab:
         length = self.recipe.data.sequence_length
         tokens_BT = self.bench.sequences(max(2, self.recipe.choice.heal_tokens // length), length)
         healing, seconds = timed(lambda: heal(model, self.bench.model, blocks, tokens_BT))
-        self.progress.note(f"Repaired in {seconds:.0f} s: loss {healing.loss_before:.3f} to {healing.loss_after:.3f} before any training")
+        self.progress.note(
+            f"Repaired in {seconds:.0f} s: loss {healing.loss_before:.3f} to {healing.loss_after:.3f} before any training"
+        )
         spent = Spent(healing.tokens, healing.flops, seconds)
-        return {**asdict(spent), "loss_before": healing.loss_before, "loss_after": healing.loss_after, "places": healing.places}
+        return {
+            **asdict(spent),
+            "loss_before": healing.loss_before,
+            "loss_after": healing.loss_after,
+            "places": healing.places,
+        }
 
     def _by_hand(self) -> list[int] | None:
         if self.recipe.choice.blocks is None:
@@ -196,7 +223,10 @@ class FolderLab:
         return [b for b in order if b not in chosen] + [b for b in order if b in chosen]
 
     def _refuse_depths(self) -> None:
-        for key, value in (("growth.start", self.recipe.growth.start), ("growth.max_depth", self.recipe.growth.max_depth)):
+        for key, value in (
+            ("growth.start", self.recipe.growth.start),
+            ("growth.max_depth", self.recipe.growth.max_depth),
+        ):
             if value is not None and value > self.depth:
                 raise RecipeError(f"{key} is {value} and the reference has {self.depth} blocks: make it at most that")
         start, deepest = self.recipe.growth.start, self.recipe.growth.max_depth
@@ -205,7 +235,10 @@ class FolderLab:
 
     def _diagnosis_cost(self, profile: Profile) -> Spent:
         """Forward passes alone: the measuring one, the contrasts', and the curve's block passes."""
+        whole = forward_flops_per_token(self.bench.model, profile.longest)
         read = profile.tokens + sum(contrast.length * contrast.sequences for contrast in profile.contrasts)
-        passes = profile.curves.block_passes / profile.depth * profile.curves.sequences if profile.curves else 0.0
-        per_token = forward_flops_per_token(self.bench.model, profile.longest)
-        return Spent(profile.tokens, (read + passes * profile.longest) * per_token, profile.seconds)
+        if curves := profile.curves:
+            head = 2 * anatomy(self.bench.model).head.get_parameter("weight").numel()
+            passes = curves.block_passes * (whole - head) / profile.depth + curves.head_passes * head
+            return Spent(profile.tokens, read * whole + curves.sequences * profile.longest * passes, profile.seconds)
+        return Spent(profile.tokens, float(read * whole), profile.seconds)

@@ -49,7 +49,9 @@ def load_tokenizer(source: str, revision: str | None = None) -> PreTrainedTokeni
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
     except Exception as error:
-        raise ModelError(f"{source!r} has no tokenizer that transformers reads ({_first_line(error)}): add tokenizer.json") from None
+        raise ModelError(
+            f"{source!r} has no tokenizer that transformers reads ({_first_line(error)}): add tokenizer.json"
+        ) from None
     if not isinstance(tokenizer, PreTrainedTokenizerFast) or not tokenizer.get_vocab():
         raise ModelError(f"{source!r} has no fast tokenizer: add tokenizer.json")
     if tokenizer.eos_token_id is None:
@@ -65,7 +67,11 @@ def _load(place: str, revision: str | None) -> PreTrainedModel:
                 output_loading_info=True,
             )  # fmt: skip
     except Exception as error:
-        online = "" if Path(place).exists() else ", and no folder of that name is here: give a folder, or check the id and the network"
+        online = (
+            ""
+            if Path(place).exists()
+            else ", and no folder of that name is here: give a folder, or check the id and the network"
+        )
         raise ModelError(f"the model {place!r} cannot be loaded ({_first_line(error)}){online}") from None
     if missing := sorted(report["missing_keys"]):
         raise ModelError(f"the weights of {place!r} lack {missing[0]!r}, which its config asks for")
@@ -81,7 +87,9 @@ def _refuse_not_finite(model: PreTrainedModel, source: str) -> None:
 def _refuse_larger(tokenizer: PreTrainedTokenizerFast, model: PreTrainedModel, source: str) -> None:
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
-        raise ModelError(f"the tokenizer of {source!r} has {len(tokenizer)} tokens and its embedding {rows} rows: they do not belong together")
+        raise ModelError(
+            f"the tokenizer of {source!r} has {len(tokenizer)} tokens and its embedding {rows} rows: they do not belong together"
+        )
 
 
 def _trained_tokens(place: Path) -> int | None:

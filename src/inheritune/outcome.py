@@ -31,7 +31,12 @@ _NEXT = "next: more tokens a round (training.tokens), another learning rate (tra
 
 
 def assemble(
-    lab: FolderLab, stop: Stop, history: History, best: int, controls: list[dict[str, Any]] | None, command: str
+    lab: FolderLab,
+    stop: Stop,
+    history: History,
+    best: int,
+    controls: list[dict[str, Any]] | None,
+    command: str,
 ) -> Result:
     """The result of a run whose target is that of round `best`."""
     rounds = [_round(lab, number) for number in range(1, len(history.rounds) + 1)]
@@ -42,7 +47,10 @@ def assemble(
         message=_message(stop, target, reference),
         reference=reference,
         target=TargetModel(
-            depth=target.depth, blocks=target.blocks, parameters=parameter_count(lab.target(best)), val_loss=target.val_loss
+            depth=target.depth,
+            blocks=target.blocks,
+            parameters=parameter_count(lab.target(best)),
+            val_loss=target.val_loss,
         ),
         rounds=rounds,
         margin=lab.recipe.match.margin,

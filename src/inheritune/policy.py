@@ -90,7 +90,10 @@ def next_action(history: History, plan: Plan) -> Action:
     if spent := _limit(history, plan):
         return Stop("budget_spent", f"{said} is not below the margin {plan.margin:g}, and {spent}")
     if last.depth >= plan.max_depth:
-        return Stop("not_matched", f"{said} is not below the margin {plan.margin:g}, and this is the deepest target allowed")
+        return Stop(
+            "not_matched",
+            f"{said} is not below the margin {plan.margin:g}, and this is the deepest target allowed",
+        )
     depth = min(last.depth + plan.add, plan.max_depth)
     return Grow(depth, f"{said} is not below the margin {plan.margin:g}, so growing to {depth}")
 

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from inheritune.blocks.flops import parameter_count
 from inheritune.config import TrainRecipe, load_recipe
@@ -16,13 +15,15 @@ from inheritune.data import corpora, tokens
 from inheritune.data.batches import Batches
 from inheritune.data.vocabulary import train_tokenizer
 from inheritune.errors import RecipeError
-from inheritune.evaluation.losses import Validation, document_losses, mean_loss, validation
+from inheritune.evaluation.losses import document_losses, mean_loss, validation
 from inheritune.folder import close_folder, open_folder, write_text
 from inheritune.models import load_tokenizer
 from inheritune.progress import Progress, clock
 from inheritune.runtime.device import device, make_repeatable
+from inheritune.runtime.memory import keep_freed_memory
 from inheritune.training.checkpoint import Position
-from inheritune.training.loop import Round, train as train_round
+from inheritune.training.loop import Round
+from inheritune.training.loop import train as train_round
 from inheritune.training.metrics import Metrics
 from inheritune.training.schedule import steps_of
 
@@ -60,6 +61,7 @@ class _Pretraining:
     def run(self) -> Trained:
         self.progress.stage(f"Text: {self.recipe.data.train}")
         tokenizer = self._tokenizer()
+        keep_freed_memory()
         make_repeatable(self.recipe.seed)
         model = self._model()
         train_tokens, valid_tokens = tokens.prepare(
@@ -77,13 +79,17 @@ class _Pretraining:
         place = self.folder / "tokenizer"
         if not place.exists():
             data, size = self.recipe.data, self.recipe.model.get("vocab_size", 4096)
-            kept = (d.text for d in corpora.documents(data.train, data.field) if not tokens.on_validation_side(d.name, data.valid_share))
+            kept = (
+                d.text
+                for d in corpora.documents(data.train, data.field)
+                if not tokens.on_validation_side(d.name, data.valid_share)
+            )
             beside = self.folder / ".tokenizer.partial"
             train_tokenizer(kept, size).save_pretrained(beside)
             beside.rename(place)
         return load_tokenizer(str(place))
 
-    def _model(self) -> nn.Module:
+    def _model(self) -> PreTrainedModel:
         return AutoModelForCausalLM.from_config(_config_of(self.recipe.model)).to(device())
 
     def _round(self, train_tokens: tokens.Tokens) -> Round:
@@ -103,12 +109,12 @@ class _Pretraining:
             f"  {row['tokens_per_second']:,} tokens/s  {clock(left)} left"
         )
 
-    def _evaluate(self, model: nn.Module, position: Position) -> None:
+    def _evaluate(self, model: PreTrainedModel, position: Position) -> None:
         loss = mean_loss(document_losses(model, self.documents, self.recipe.training.precision), self.documents)
         self.metrics.add({"kind": "validation", "step": position.step, "tokens": position.tokens, "val_loss": loss})
         self.progress.note(f"step {position.step:,}, {position.tokens:,} tokens: validation loss {loss:.4f}")
 
-    def _save(self, model: nn.Module, tokenizer: PreTrainedTokenizerFast, position: Position) -> Trained:
+    def _save(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, position: Position) -> Trained:
         self._evaluate(model, position)
         loss = self.metrics.rows()[-1]["val_loss"]
         place, beside = self.folder / "model", self.folder / ".model.partial"
@@ -129,7 +135,9 @@ def _config_of(fields: dict[str, Any]) -> PretrainedConfig:
     try:
         return AutoConfig.for_model(**fields)
     except (TypeError, ValueError) as error:
-        raise RecipeError(f"model: transformers {transformers.__version__} builds no config from it: {str(error).splitlines()[0]}") from None
+        raise RecipeError(
+            f"model: transformers {transformers.__version__} builds no config from it: {str(error).splitlines()[0]}"
+        ) from None
 
 
 def _without(tree: dict[str, Any], key: str) -> dict[str, Any]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import nn
 from transformers import PreTrainedModel
 
 from inheritune.bench import Bench
@@ -16,7 +15,8 @@ from inheritune.folder import once
 from inheritune.progress import Progress, clock
 from inheritune.training import checkpoint
 from inheritune.training.checkpoint import Position
-from inheritune.training.loop import Round as Loop, train
+from inheritune.training.loop import Round as Loop
+from inheritune.training.loop import train
 from inheritune.training.metrics import Metrics, Row
 from inheritune.training.optimizer import State
 from inheritune.training.schedule import steps_of
@@ -45,7 +45,13 @@ class Round:
         """Train `model` to the end of the round and compare it; from `round.json` where that was done before."""
         if not (self.folder / "round.json").exists():
             loop = Loop(
-                self.training, self.bench.batches, self.before.step, self.checkpoints, self._observe, self._evaluate, self._resume
+                self.training,
+                self.bench.batches,
+                self.before.step,
+                self.checkpoints,
+                self._observe,
+                self._evaluate,
+                self._resume,
             )
             position = train(model, loop)
             return once(self.folder / "round.json", lambda: self._finish(model, position))
@@ -53,10 +59,17 @@ class Round:
 
     def _finish(self, model: PreTrainedModel, position: Position) -> dict[str, Any]:
         step = self.before.step + position.step
-        self.metrics.keep(lambda row: not (row["kind"] == "validation" and row["round"] == self.number and row["step"] == step))
+        self.metrics.keep(
+            lambda row: not (row["kind"] == "validation" and row["round"] == self.number and row["step"] == step)
+        )
         measured = self._evaluate(model, position)
         np.save(self.folder / "losses.npy", measured.losses)
-        return {**asdict(position), "depth": self.depth, "val_loss": measured.val_loss, "gap": asdict(measured.gap)}
+        return {
+            **asdict(position),
+            "depth": self.depth,
+            "val_loss": measured.val_loss,
+            "gap": asdict(measured.gap),
+        }
 
     def _row(self, kind: str, position: Position) -> Row:
         return {
@@ -74,21 +87,29 @@ class Round:
             f" (reference {self.bench.reference_loss:.3f}), {row['tokens_per_second']:,} tokens/s, {clock(left)} left"
         )
 
-    def _evaluate(self, model: nn.Module, position: Position) -> Any:
+    def _evaluate(self, model: PreTrainedModel, position: Position) -> Any:
         measured = self.bench.compare(model)
         self.metrics.add(
             {
-                **self._row("validation", position), "val_loss": measured.val_loss, "reference_loss": self.bench.reference_loss,
-                "gap": measured.gap.mean, "low": measured.gap.low, "high": measured.gap.high,
+                **self._row("validation", position),
+                "val_loss": measured.val_loss,
+                "reference_loss": self.bench.reference_loss,
+                "gap": measured.gap.mean,
+                "low": measured.gap.low,
+                "high": measured.gap.high,
                 "cost": {"tokens": measured.tokens, "flops": measured.flops, "seconds": measured.seconds},
             }  # fmt: skip
         )
-        self.progress.note(f"{self.depth} blocks, step {position.step:,}: validation loss {measured.val_loss:.4f}, gap {measured.gap}")
+        self.progress.note(
+            f"{self.depth} blocks, step {position.step:,}: validation loss {measured.val_loss:.4f}, gap {measured.gap}"
+        )
         return measured
 
     def _resume(self, position: Position) -> None:
         step = self.before.step + position.step
-        self.metrics.keep(lambda row: row["round"] < self.number or row["kind"] not in ("step", "validation") or row["step"] <= step)
+        self.metrics.keep(
+            lambda row: row["round"] < self.number or row["kind"] not in ("step", "validation") or row["step"] <= step
+        )
 
 
 def latest(folder: Path) -> Path:

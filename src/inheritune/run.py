@@ -18,6 +18,7 @@ from inheritune.report.card import model_card
 from inheritune.report.page import write_report
 from inheritune.result import Result
 from inheritune.runtime.device import make_repeatable
+from inheritune.runtime.memory import keep_freed_memory
 
 
 def run(recipe: str = "laptop", out: str | None = None, progress: Progress | None = None, **overrides: Any) -> Result:
@@ -31,6 +32,7 @@ def run(recipe: str = "laptop", out: str | None = None, progress: Progress | Non
     reference = load_reference(checked.reference, checked.revision)
     folder = open_folder(Path(out or f"runs/{checked.name}"), checked)
     try:
+        keep_freed_memory()
         make_repeatable(checked.seed)
         progress.stage(f"Text: {checked.data.train}")
         bench = Bench(checked, folder, reference)
@@ -49,7 +51,9 @@ def _carry_out(recipe: RunRecipe, folder: Path, bench: Bench, progress: Progress
     stop, history = carry_out(lab)
     best = len(history.rounds) if stop.outcome == "matched" else _best(history.rounds)
     tokens = sum(done.tokens for done in history.rounds)
-    controls = [run_control(name, bench, folder, progress, lab.blocks[best], tokens) for name in NAMES if recipe.controls]
+    controls = [
+        run_control(name, bench, folder, progress, lab.blocks[best], tokens) for name in NAMES if recipe.controls
+    ]
     result = assemble(lab, stop, history, best, controls or None, _command())
     _save_model(lab, best, result)
     result.save(folder / "result.json")
@@ -76,4 +80,8 @@ def _save_model(lab: FolderLab, round_: int, result: Result) -> None:
 
 
 def _command() -> str:
-    return " ".join(["inheritune", *sys.argv[1:]]) if Path(sys.argv[0]).name in ("inheritune", "__main__.py") else "inheritune.run(...)"
+    return (
+        " ".join(["inheritune", *sys.argv[1:]])
+        if Path(sys.argv[0]).name in ("inheritune", "__main__.py")
+        else "inheritune.run(...)"
+    )

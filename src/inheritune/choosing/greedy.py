@@ -3,7 +3,6 @@
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from inheritune.blocks.flops import forward_flops_per_token
 from inheritune.blocks.stack import Stack
 from inheritune.choosing.choice import Choice
 from inheritune.diagnosis.profile import Profile
@@ -17,10 +16,10 @@ def order(reference: PreTrainedModel, tokens_BT: Tensor, profile: Profile) -> Ch
         cheapest = _cheapest(stack, kept)
         kept.remove(cheapest)
         gone.append(cheapest)
-    reason = f"blocks are left out one by one, each time the one that costs the least loss on {tokens_BT.numel():,} tokens"
-    passes = stack.block_passes / stack.depth
-    flops = passes * tokens_BT.numel() * forward_flops_per_token(reference, tokens_BT.shape[1])
-    return Choice("greedy", reason, stack.depth, (*gone, *kept), tokens_BT.numel(), flops)
+    reason = (
+        f"blocks are left out one by one, each time the one that costs the least loss on {tokens_BT.numel():,} tokens"
+    )
+    return Choice("greedy", reason, stack.depth, (*gone, *kept), tokens_BT.numel(), stack.flops)
 
 
 def _cheapest(stack: Stack, kept: list[int]) -> int:

@@ -10,4 +10,9 @@ from inheritune.diagnosis.profile import Profile
 def order(reference: PreTrainedModel, tokens_BT: Tensor, profile: Profile) -> Choice:
     """The blocks that turn the hidden state least go first."""
     scores = [layer.influence for layer in profile.layers]
-    return Choice("influence", "the blocks that change the hidden state least are left out", profile.depth, by_score(scores))
+    return Choice(
+        "influence",
+        "the blocks that change the hidden state least are left out",
+        profile.depth,
+        by_score(scores),
+    )

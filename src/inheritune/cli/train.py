@@ -7,7 +7,9 @@ import typer
 
 def command(
     recipe: Annotated[str, typer.Argument(help="A recipe's name or path.")] = "laptop-reference",
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a recipe's value.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a recipe's value.")
+    ] = None,
     out: Annotated[str | None, typer.Option(help="Run folder; default runs/<recipe>.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")] = False,
     quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,

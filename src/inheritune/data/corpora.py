@@ -17,7 +17,17 @@ from inheritune.errors import DataError
 
 DOCSTRINGS = "bundled:docstrings"
 # Chosen for size and for being there wherever inheritune is: each is the standard library or one of its own dependencies.
-PACKAGES = ("numpy", "torch", "networkx", "matplotlib", "pydantic", "jinja2", "rich", "typer", "huggingface_hub")
+PACKAGES = (
+    "numpy",
+    "torch",
+    "networkx",
+    "matplotlib",
+    "pydantic",
+    "jinja2",
+    "rich",
+    "typer",
+    "huggingface_hub",
+)
 _LEFT_OUT = ("site-packages", "test", "tests", "testing", "idlelib", "lib2to3")
 _SECTION_CHARACTERS = 4_000
 
@@ -96,7 +106,9 @@ def _jsonl(path: Path, field: str) -> Iterator[Document]:
         except json.JSONDecodeError:
             raise DataError(f"line {number} of {str(path)!r} is not JSON") from None
         if not isinstance(row, dict) or not isinstance(row.get(field), str):
-            raise DataError(f"line {number} of {str(path)!r} has no text field {field!r}: name the right one in data.field")
+            raise DataError(
+                f"line {number} of {str(path)!r} has no text field {field!r}: name the right one in data.field"
+            )
         if row[field].strip():
             yield Document(f"{path.name}#{number}", row[field])
 

@@ -86,7 +86,9 @@ def read_bin(source: str, end: int) -> list[np.ndarray]:
     """The documents of a nanoGPT `.bin` (two bytes an id, each document closed or opened by `end`)."""
     path = corpora.existing_file(source)
     if path.stat().st_size % 2:
-        raise DataError(f"{source!r} has an odd number of bytes, so it is no row of two-byte ids as nanoGPT writes them")
+        raise DataError(
+            f"{source!r} has an odd number of bytes, so it is no row of two-byte ids as nanoGPT writes them"
+        )
     ids = np.memmap(path, dtype="<u2", mode="r")
     cuts = np.flatnonzero(ids == end) + 1
     return [piece for piece in np.split(ids, cuts) if len(piece)]
@@ -116,7 +118,9 @@ def _build(data: Data, tokenizer: Tokenizer, end: int, folder: Path) -> None:
         if not folder.exists():
             beside.rename(folder)
     except OSError as error:
-        raise OutputError(f"the cache {str(folder.parent)!r} cannot be written ({error.strerror}): set INHERITUNE_CACHE") from None
+        raise OutputError(
+            f"the cache {str(folder.parent)!r} cannot be written ({error.strerror}): set INHERITUNE_CACHE"
+        ) from None
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 
@@ -159,7 +163,9 @@ def _encoded(source: str, field: str, tokenizer: Tokenizer, end: int) -> Iterato
             yield f"{Path(source).name}#{number}", piece.tolist()
         return
     for batch in _batched(corpora.documents(source, field)):
-        for document, encoding in zip(batch, tokenizer.encode_batch_fast([d.text for d in batch], add_special_tokens=False), strict=True):
+        for document, encoding in zip(
+            batch, tokenizer.encode_batch_fast([d.text for d in batch], add_special_tokens=False), strict=True
+        ):
             yield document.name, [*encoding.ids, end]
 
 

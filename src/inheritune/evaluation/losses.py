@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from inheritune.blocks.flops import forward_flops_per_token
 from inheritune.config import Data
@@ -35,7 +36,7 @@ class Validation:
         """Tokens predicted in each document."""
         return np.bincount(self.owner, weights=(self.labels != _IGNORED).sum(axis=1))
 
-    def flops(self, model: nn.Module) -> float:
+    def flops(self, model: PreTrainedModel) -> float:
         """FLOPs of one evaluation."""
         return float(self.ids.size) * forward_flops_per_token(model, self.ids.shape[1])
 
@@ -72,7 +73,7 @@ def _pad(windows: list[np.ndarray], length: int) -> tuple[np.ndarray, np.ndarray
 
 
 @torch.no_grad()
-def document_losses(model: nn.Module, documents: Validation, precision: str = "fp32") -> np.ndarray:
+def document_losses(model: PreTrainedModel, documents: Validation, precision: str = "fp32") -> np.ndarray:
     """Mean loss of each document in nats per token, shape (documents,), in float64."""
     training = model.training
     model.eval()
@@ -91,9 +92,11 @@ def mean_loss(losses: np.ndarray, documents: Validation) -> float:
     return float(np.average(losses, weights=documents.weights))
 
 
-def _window_sums(model: nn.Module, ids_BT: np.ndarray, labels_BT: np.ndarray, precision: str) -> np.ndarray:
+def _window_sums(model: PreTrainedModel, ids_BT: np.ndarray, labels_BT: np.ndarray, precision: str) -> np.ndarray:
     labels = torch.from_numpy(labels_BT).to(device())
     with autocast(precision):
         logits: Tensor = model(input_ids=torch.from_numpy(ids_BT).to(device()), use_cache=False).logits
-    losses = nn.functional.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), ignore_index=_IGNORED, reduction="none")
+    losses = nn.functional.cross_entropy(
+        logits.float().flatten(0, 1), labels.flatten(), ignore_index=_IGNORED, reduction="none"
+    )
     return losses.view(labels.shape).double().sum(dim=1).cpu().numpy()

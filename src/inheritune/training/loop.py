@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 from inheritune.blocks.flops import forward_flops_per_token
 from inheritune.config import Training
@@ -38,11 +39,11 @@ class Round:
     first_batch: int
     checkpoints: Path
     observe: Callable[[dict[str, Any]], None]
-    evaluate: Callable[[nn.Module, Position], None]
+    evaluate: Callable[[PreTrainedModel, Position], None]
     resume: Callable[[Position], None]
 
 
-def train(model: nn.Module, round_: Round) -> Position:
+def train(model: PreTrainedModel, round_: Round) -> Position:
     """Train `model` to the end of the round, from the round's newest checkpoint if there is one.
 
     Raises TrainingError at a loss that is not finite, and Interrupted after a signal, each with the last checkpoint kept.
@@ -69,7 +70,9 @@ def train(model: nn.Module, round_: Round) -> Position:
     return position
 
 
-def _step(model: nn.Module, optimizer: Optimizer, round_: Round, position: Position, flops_per_token: int) -> dict[str, Any]:
+def _step(
+    model: PreTrainedModel, optimizer: Optimizer, round_: Round, position: Position, flops_per_token: int
+) -> dict[str, Any]:
     """One optimizer step; moves the position on and returns what happened."""
     began, index, training = time.perf_counter(), round_.first_batch + position.step, round_.training
     batch = torch.from_numpy(round_.batches[index]).to(device())
@@ -88,16 +91,25 @@ def _step(model: nn.Module, optimizer: Optimizer, round_: Round, position: Posit
     position.tokens += tokens
     position.flops += tokens * flops_per_token + optimizer.flops_per_step
     position.seconds += seconds
-    return {"loss": loss, "lr": rate, "grad_norm": norm, "tokens_per_second": round(tokens / seconds), **_spent(position)}
+    return {
+        "loss": loss,
+        "lr": rate,
+        "grad_norm": norm,
+        "tokens_per_second": round(tokens / seconds),
+        **_spent(position),
+    }
 
 
-def _backward(model: nn.Module, batch: torch.Tensor, training: Training) -> float:
+def _backward(model: PreTrainedModel, batch: torch.Tensor, training: Training) -> float:
     """Mean loss over the batch's tokens and its gradient, in micro-batches that sum to exactly that."""
     total, tokens = 0.0, batch[:, 1:].numel()
     for sequences in batch.split(training.micro_batch_size):
         with autocast(training.precision):
             logits = model(input_ids=sequences[:, :-1], use_cache=False).logits
-        loss = nn.functional.cross_entropy(logits.float().flatten(0, 1), sequences[:, 1:].flatten(), reduction="sum") / tokens
+        loss = (
+            nn.functional.cross_entropy(logits.float().flatten(0, 1), sequences[:, 1:].flatten(), reduction="sum")
+            / tokens
+        )
         loss.backward()
         total += float(loss.detach())
     return total

@@ -24,7 +24,14 @@ class Optimizer:
         inside = anatomy(model).path + "."
         matrices = {name for name, p in self.parameters.items() if name.startswith(inside) and p.ndim == 2}
         muon = matrices if training.optimizer == "muon" else set()
-        self.parts = [part for part in (_adamw(self.parameters, matrices, muon, training), _muon(self.parameters, muon, training)) if part]
+        self.parts = [
+            part
+            for part in (
+                _adamw(self.parameters, matrices, muon, training),
+                _muon(self.parameters, muon, training),
+            )
+            if part
+        ]
         self.flops_per_step = sum(_newton_schulz_flops(*self.parameters[name].shape) for name in muon)
 
     def step(self, rate: float) -> None:
@@ -43,7 +50,9 @@ class Optimizer:
         """Take over states by name; a parameter that is not named starts afresh."""
         for name, values in state.items():
             parameter = self.parameters[name]
-            part = next(part for part in self.parts if any(parameter is p for g in part.param_groups for p in g["params"]))
+            part = next(
+                part for part in self.parts if any(parameter is p for g in part.param_groups for p in g["params"])
+            )
             part.state[parameter] = {key: value.clone() for key, value in values.items()}
 
     def _holding(self, parameter: nn.Parameter) -> Iterator[torch.optim.Optimizer]:
@@ -55,7 +64,10 @@ def _adamw(
 ) -> torch.optim.Optimizer | None:
     decayed = [p for name, p in parameters.items() if name in matrices - muon]
     kept = [p for name, p in parameters.items() if name not in matrices]
-    groups = [{"params": decayed, "weight_decay": training.weight_decay}, {"params": kept, "weight_decay": 0.0}]
+    groups = [
+        {"params": decayed, "weight_decay": training.weight_decay},
+        {"params": kept, "weight_decay": 0.0},
+    ]
     return torch.optim.AdamW([g for g in groups if g["params"]], betas=(training.beta1, training.beta2), fused=True)
 
 
@@ -63,7 +75,12 @@ def _muon(parameters: dict[str, nn.Parameter], muon: set[str], training: Trainin
     if not muon:
         return None
     chosen = [p for name, p in parameters.items() if name in muon]
-    return torch.optim.Muon(chosen, weight_decay=training.weight_decay, adjust_lr_fn="match_rms_adamw", ns_steps=_NEWTON_SCHULZ_STEPS)
+    return torch.optim.Muon(
+        chosen,
+        weight_decay=training.weight_decay,
+        adjust_lr_fn="match_rms_adamw",
+        ns_steps=_NEWTON_SCHULZ_STEPS,
+    )
 
 
 def _newton_schulz_flops(rows: int, columns: int) -> int:
