@@ -13,7 +13,13 @@ from transformers import PreTrainedModel
 
 from inheritune.blocks.anatomy import Anatomy, anatomy, text_config
 from inheritune.blocks.stack import evaluating, token_losses
-from inheritune.diagnosis.columns import column_energies, dominant_mass, entropy, previous_token_share, sink_shares
+from inheritune.diagnosis.columns import (
+    column_energies,
+    dominant_mass,
+    entropy,
+    previous_token_share,
+    sink_shares,
+)
 from inheritune.diagnosis.influence import angular_distance, block_influence, cosines, recording
 from inheritune.diagnosis.probe import probing
 from inheritune.diagnosis.rank import approximate_rank
@@ -52,7 +58,7 @@ class _Collector:
         energies_BHT = column_energies(maps_BHTT)
         first_BH, heaviest_BH = sink_shares(maps_BHTT)
         return {
-            "rank": approximate_rank(maps_BHTT, self.threshold),
+            "rank": approximate_rank(maps_BHTT, self.threshold, energies_BHT),
             "mass": dominant_mass(energies_BHT, self.threshold),
             "first_key": first_BH,
             "heaviest_key": heaviest_BH,
