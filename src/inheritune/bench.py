@@ -19,7 +19,7 @@ from inheritune.errors import RecipeError
 from inheritune.evaluation.losses import Validation, document_losses, mean_loss, validation
 from inheritune.evidence.gap import Gap, gap
 from inheritune.folder import once
-from inheritune.models import Reference
+from inheritune.models import Reference, embedding_rows
 from inheritune.runtime.device import device
 
 
@@ -53,7 +53,7 @@ class Bench:
             recipe.data,
             tokenizer.backend_tokenizer,
             tokenizer.eos_token_id,
-            self.model.get_input_embeddings().weight.shape[0],
+            embedding_rows(self.model),
         )
         self.documents: Validation = validation(valid_tokens, recipe.data)
         self.batches = Batches(self.train_tokens, recipe.seed, recipe.training.batch_tokens // length, length)

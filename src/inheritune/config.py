@@ -169,7 +169,7 @@ class TrainRecipe(_Whole):
     )
 
 
-Recipe = TypeVar("Recipe", RunRecipe, TrainRecipe)
+Recipe = TypeVar("Recipe", bound=_Whole)
 
 
 def recipe_names() -> list[str]:

@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
@@ -40,7 +41,8 @@ def load_reference(source: str, revision: str | None = None) -> Reference:
     _refuse_not_finite(model, source)
     tokenizer = load_tokenizer(place, revision)
     _refuse_larger(tokenizer, model, source)
-    return Reference(source, model.to(device()), tokenizer, _trained_tokens(Path(place)))
+    model.to(device())  # type: ignore[arg-type]
+    return Reference(source, model, tokenizer, _trained_tokens(Path(place)))
 
 
 def load_tokenizer(source: str, revision: str | None = None) -> PreTrainedTokenizerFast:
@@ -59,13 +61,22 @@ def load_tokenizer(source: str, revision: str | None = None) -> PreTrainedTokeni
     return tokenizer
 
 
+def embedding_rows(model: PreTrainedModel) -> int:
+    """How many tokens a model has embeddings for."""
+    return model.get_input_embeddings().get_parameter("weight").shape[0]
+
+
 def _load(place: str, revision: str | None) -> PreTrainedModel:
     try:
         with quiet():
-            model, report = AutoModelForCausalLM.from_pretrained(
-                place, revision=revision, dtype=torch.float32, use_safetensors=True, trust_remote_code=False,
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                place,
+                revision=revision,
+                dtype=torch.float32,
+                use_safetensors=True,
+                trust_remote_code=False,
                 output_loading_info=True,
-            )  # fmt: skip
+            )
     except Exception as error:
         online = (
             ""
@@ -73,6 +84,7 @@ def _load(place: str, revision: str | None) -> PreTrainedModel:
             else ", and no folder of that name is here: give a folder, or check the id and the network"
         )
         raise ModelError(f"the model {place!r} cannot be loaded ({_first_line(error)}){online}") from None
+    model, report = loaded
     if missing := sorted(report["missing_keys"]):
         raise ModelError(f"the weights of {place!r} lack {missing[0]!r}, which its config asks for")
     return model
@@ -85,7 +97,7 @@ def _refuse_not_finite(model: PreTrainedModel, source: str) -> None:
 
 
 def _refuse_larger(tokenizer: PreTrainedTokenizerFast, model: PreTrainedModel, source: str) -> None:
-    rows = model.get_input_embeddings().weight.shape[0]
+    rows = embedding_rows(model)
     if len(tokenizer) > rows:
         raise ModelError(
             f"the tokenizer of {source!r} has {len(tokenizer)} tokens and its embedding {rows} rows: they do not belong together"

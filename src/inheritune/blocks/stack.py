@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 
 from inheritune.blocks.anatomy import anatomy
+from inheritune.blocks.flops import forward_flops_per_token
 
 # Enough rows for full-speed matrix products, few enough for a chunk's logits to stay small.
 CHUNK_TOKENS = 2048
@@ -58,6 +59,14 @@ class Stack:
     def whole_losses(self) -> Tensor:
         """Loss of the unchanged model, (B,), mean nats per token of each sequence."""
         return self._whole_losses
+
+    @property
+    def flops(self) -> float:
+        """FLOPs of all passes so far, a block counted as the mean of the blocks."""
+        length = self.tokens[0].shape[1]
+        whole, head = forward_flops_per_token(self.model, length), 2 * anatomy(self.model).head.get_parameter("weight").numel()
+        tokens = sum(part.numel() for part in self.tokens)
+        return tokens * (self.block_passes * (whole - head) / self.depth + self.head_passes * head)
 
     def run(self, hidden: Tensor, blocks: Iterable[int]) -> Tensor:
         """The hidden state (B, T, D) after the named blocks in that order; `hidden` itself is left as it was."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from inheritune.blocks.anatomy import anatomy
 from inheritune.config import Training
@@ -19,7 +20,7 @@ _NEWTON_SCHULZ_STEPS = 5
 class Optimizer:
     """The optimizer of a model's trainable parameters."""
 
-    def __init__(self, model: nn.Module, training: Training):
+    def __init__(self, model: PreTrainedModel, training: Training):
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         inside = anatomy(model).path + "."
         matrices = {name for name, p in self.parameters.items() if name.startswith(inside) and p.ndim == 2}
