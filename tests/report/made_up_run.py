@@ -40,9 +40,7 @@ def result_data() -> dict[str, Any]:
         "rounds": [_round(depth) for depth in DEPTHS],
         "margin": 0.01,
         "confidence": 0.95,
-        "decisions": [
-            {"round": number, "action": action, "reason": reason} for number, action, reason in _decisions()
-        ],
+        "decisions": [{"round": number, "action": action, "reason": reason} for number, action, reason in _decisions()],
         "controls": None,
         "ledger": _ledger(),
         "model_dir": "runs/laptop/model",
@@ -160,9 +158,7 @@ def _log() -> list[dict[str, Any]]:
     for number, (depth, gap) in enumerate(GAPS.items(), 1):
         base = (number - 1) * ROUND_TOKENS
         if number > 1:
-            rows.append(
-                {"kind": "growth", "round": number, "step": 0, "tokens": base, "from": depth - 2, "to": depth}
-            )
+            rows.append({"kind": "growth", "round": number, "step": 0, "tokens": base, "from": depth - 2, "to": depth})
         rows += _round_log(number, depth, starts[depth], float(gap["mean"]), base)
         _, action, reason = _decisions()[number - 1]
         rows.append({"kind": "decision", "round": number, "action": action, "reason": reason})

@@ -1,6 +1,7 @@
 # ruff: noqa: RUF001  (the page's own minus, dash and times signs)
 """The model card: what it says, plain YAML in front, and names from outside stay text."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -66,6 +67,13 @@ def test_only_a_hub_id_becomes_a_parent_link(name: str, parent: str | None) -> N
     front = front_matter(card_of(reference=result_data()["reference"] | {"model": name}))
     assert front.get("base_model") == parent
     assert front["library_name"] == "transformers"
+
+
+def test_a_local_folder_that_looks_like_a_hub_id_is_no_parent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "models" / "mine").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    front = front_matter(card_of(reference=result_data()["reference"] | {"model": "models/mine"}))
+    assert "base_model" not in front
 
 
 def test_names_from_outside_stay_text() -> None:

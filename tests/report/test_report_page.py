@@ -3,6 +3,7 @@
 
 import json
 import re
+from collections.abc import Callable
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from made_up_run import DEPTHS, control_data, result_data, write_controls, write_run
 from markupsafe import Markup
+from matplotlib.figure import Figure
 
 from inheritune.errors import InputError
 from inheritune.report import pictures
@@ -98,10 +100,7 @@ def test_the_same_folder_gives_the_same_page(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("text_only")
 def test_without_controls_the_page_says_what_is_not_known(tmp_path: Path) -> None:
     said = text_of(page_of(run_with(tmp_path)))
-    assert (
-        "The controls were not run. So it is not known how much of the result is owed to the inherited"
-        in said
-    )
+    assert "The controls were not run. So it is not known how much of the result is owed to the inherited" in said
     assert "--controls" in said
 
 
@@ -119,14 +118,10 @@ def test_without_controls_the_page_says_what_is_not_known(tmp_path: Path) -> Non
         ),
     ],
 )
-def test_the_headline_follows_outcome_and_verdict(
-    tmp_path: Path, outcome: str, verdict: str, headline: str
-) -> None:
+def test_the_headline_follows_outcome_and_verdict(tmp_path: Path, outcome: str, verdict: str, headline: str) -> None:
     data = result_data()
     data["rounds"][-1]["gap"] = data["rounds"][-1]["gap"] | {"verdict": verdict}
-    page = page_of(
-        run_with(tmp_path, outcome=outcome, rounds=data["rounds"], message="Try more tokens next.")
-    )
+    page = page_of(run_with(tmp_path, outcome=outcome, rounds=data["rounds"], message="Try more tokens next."))
     assert headline in text_of(page) and "Try more tokens next." in text_of(page)
     assert f'class="verdict {"good" if outcome == "matched" else "bad"}"' in page
 
@@ -149,9 +144,7 @@ def test_a_run_before_its_end_says_how_far_it_is(tmp_path: Path) -> None:
     assert "match the reference" not in said
 
 
-@pytest.mark.parametrize(
-    "missing", ["config.yaml", "profile.json", "choice.json", "metrics.jsonl", "result.json"]
-)
+@pytest.mark.parametrize("missing", ["config.yaml", "profile.json", "choice.json", "metrics.jsonl", "result.json"])
 def test_any_one_file_may_be_missing(tmp_path: Path, missing: str) -> None:
     folder = write_run(tmp_path / "run")
     (folder / missing).unlink()
@@ -195,9 +188,7 @@ def test_no_text_from_outside_becomes_markup(tmp_path: Path) -> None:
     data["ledger"]["phases"][EVIL] = data["ledger"]["phases"]["heal"]
     folder = write_run(tmp_path / "run", data)
     for name, key in (("choice.json", "reason"), ("profile.json", "suggestion")):
-        changed = json.loads((folder / name).read_text()) | {
-            key: EVIL if key == "reason" else {"reason": EVIL}
-        }
+        changed = json.loads((folder / name).read_text()) | {key: EVIL if key == "reason" else {"reason": EVIL}}
         (folder / name).write_text(json.dumps(changed))
     (folder / "config.yaml").write_text(json.dumps({"name": EVIL}))
     page = page_of(folder)
@@ -223,6 +214,24 @@ def test_tokens_counted_anew_in_each_round_give_the_same_picture(tmp_path: Path)
             row["tokens"] -= (row["round"] - 1) * 1_228_800
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert page_of(folder) == whole
+
+
+def test_controls_are_laid_over_the_last_round_from_its_first_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: dict[str, Figure] = {}
+
+    def keep(name: str, draw: Callable[[float], Figure]) -> Markup:
+        drawn[name] = draw(7.4)
+        return Markup()
+
+    monkeypatch.setattr(pictures, "_both", keep)
+    folder = run_with(tmp_path, controls=control_data())
+    write_controls(folder)
+    page_of(folder)
+    lines = drawn["control"].axes[0].lines
+    assert len(lines) == 3
+    assert [(line.get_xdata()[0], line.get_xdata()[-1]) for line in lines] == [(0, 1_228_800)] * 3
 
 
 def test_more_blocks_than_numbers_on_a_line_still_draw(tmp_path: Path) -> None:

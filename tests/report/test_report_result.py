@@ -47,11 +47,7 @@ def test_a_saved_result_satisfies_the_schema(tmp_path: Path, controls: Any) -> N
         ({"confidence": 95}, "confidence"),
         ({"target": result_data()["target"] | {"depth": 3}}, "target"),
         (
-            {
-                "rounds": [
-                    result_data()["rounds"][0] | {"gap": {"mean": 0, "low": 1, "high": 2, "verdict": "worse"}}
-                ]
-            },
+            {"rounds": [result_data()["rounds"][0] | {"gap": {"mean": 0, "low": 1, "high": 2, "verdict": "worse"}}]},
             "gap",
         ),
         ({"rounds": [result_data()["rounds"][0] | {"val_loss": float("nan")}]}, "val_loss"),
