@@ -47,9 +47,7 @@ def rank_figure(
         line(axes, known, "_path", color=MUTED, linewidth=0.8, zorder=1)
         for is_lazy in (False, True):
             for is_kept in (True, False):
-                points = [
-                    p for p in known if (p[0] in lazy) == is_lazy and (not kept or p[0] in kept) == is_kept
-                ]
+                points = [p for p in known if (p[0] in lazy) == is_lazy and (not kept or p[0] in kept) == is_kept]
                 _rank_points(axes, points, is_lazy, is_kept, named=bool(kept))
         if fresh:
             line(
@@ -66,9 +64,7 @@ def rank_figure(
     return figure
 
 
-def block_map_figure(
-    depth: int, blocks: Sequence[int], lazy: Container[int] = (), width: float = WIDE
-) -> Figure:
+def block_map_figure(depth: int, blocks: Sequence[int], lazy: Container[int] = (), width: float = WIDE) -> Figure:
     """The reference's blocks, input first: filled in the target, dashed left out, a triangle if lazy."""
     across = min(depth, 24 if width > 5 else 12)
     down = math.ceil(depth / across)

@@ -57,13 +57,9 @@ class RunFolder:
 def read_run(path: Path) -> RunFolder:
     """Read a run folder. Raises InputError if there is no such folder or nothing of a run in it."""
     if not path.is_dir():
-        raise InputError(
-            f"There is no run folder at {path}; name the folder that `inheritune run --out` wrote."
-        )
+        raise InputError(f"There is no run folder at {path}; name the folder that `inheritune run --out` wrote.")
     if not any((path / name).exists() for name in ("config.yaml", "metrics.jsonl", "result.json")):
-        raise InputError(
-            f"{path} is not a run folder: it holds no config.yaml, metrics.jsonl or result.json."
-        )
+        raise InputError(f"{path} is not a run folder: it holds no config.yaml, metrics.jsonl or result.json.")
     notices: list[str] = []
     return RunFolder(
         path=path,
@@ -73,8 +69,7 @@ def read_run(path: Path) -> RunFolder:
         result=_read_result(path / "result.json", notices),
         rows=_read_log(path / "metrics.jsonl", notices),
         controls={
-            log.parent.name: curves(_read_log(log, notices))
-            for log in sorted(path.glob("controls/*/metrics.jsonl"))
+            log.parent.name: curves(_read_log(log, notices)) for log in sorted(path.glob("controls/*/metrics.jsonl"))
         },
         notices=notices,
     )

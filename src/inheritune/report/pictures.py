@@ -26,9 +26,7 @@ def pictures(run: RunFolder) -> dict[str, Markup | None]:
 def _both(name: str, draw: Callable[[float], Figure]) -> Markup:
     """The figure drawn twice, for a screen and for a phone; the page shows the one that fits."""
     sizes = (("wide", WIDE), ("narrow", NARROW))
-    drawn = (
-        f'<div class="{size}">{inline_svg(draw(width), f"{name}-{size}")}</div>' for size, width in sizes
-    )
+    drawn = (f'<div class="{size}">{inline_svg(draw(width), f"{name}-{size}")}</div>' for size, width in sizes)
     return Markup("".join(drawn))
 
 

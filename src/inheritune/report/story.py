@@ -104,10 +104,7 @@ def reference_training(result: Result) -> str:
         return said + "."
     said += f", {per_parameter:.3g} for each of its parameters."
     if per_parameter < WELL_TRAINED:
-        said += (
-            " That is little: such a reference has much left to learn, "
-            "and is easier to match than a finished one."
-        )
+        said += " That is little: such a reference has much left to learn, and is easier to match than a finished one."
     return said
 
 
