@@ -221,12 +221,8 @@ class _Mode(TorchFunctionMode):
 
 
 def is_map(tensor: Tensor) -> bool:
-    """Whether a softmax's result is a causal attention map: four axes, square, nothing above the diagonal.
-
-    A router's probabilities are none of these at once.
-    """
-    square = tensor.ndim == 4 and tensor.shape[-1] == tensor.shape[-2] > 1
-    return square and not tensor.triu(1).any().item()
+    """Whether a softmax's result has the form of an attention map, (B, H, T, T); a router's has not."""
+    return tensor.ndim == 4 and tensor.shape[-1] == tensor.shape[-2] > 1
 
 
 def _fused_weights(

@@ -71,8 +71,10 @@ def _bracketed(map_TT: Tensor, energies_T: Tensor, threshold: float) -> int | No
 
 
 def _gram(maps_NTT: Tensor) -> Tensor:
-    """The lower triangle of A^T A for lower triangular A, by tiles: rows above a tile's own columns are zero."""
+    """The lower triangle of A^T A, by tiles: in a causal map the rows above a tile's own columns are zero."""
     length = maps_NTT.shape[-1]
+    if maps_NTT.triu(1).any():
+        return maps_NTT.mT @ maps_NTT
     gram_NTT = torch.zeros_like(maps_NTT)
     for start in range(0, length, _TILE):
         end, below = start + _TILE, maps_NTT[..., start:, :]

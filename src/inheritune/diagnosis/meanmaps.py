@@ -1,0 +1,49 @@
+"""Mean attention maps of a few heads, to look at (the paper's Figure 1, left).
+
+Shapes: H heads, T tokens.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from inheritune.blocks.stack import evaluating
+from inheritune.diagnosis.probe import probing
+from inheritune.diagnosis.profile import Profile
+
+
+@dataclass
+class _Summer:
+    wanted: dict[str, tuple[int, int]]
+    sums: dict[str, Tensor] = field(default_factory=dict)
+
+    def saw_map(self, layer: int, maps_BHTT: Tensor) -> None:
+        for name, (at, head) in self.wanted.items():
+            if at == layer and head < maps_BHTT.shape[1]:
+                self.sums[name] = self.sums.get(name, 0) + maps_BHTT[:, head].sum(0).float().cpu()
+
+    def saw_output(self, layer: int, share_BH: Tensor) -> None:
+        """Not looked at."""
+
+
+def telling_heads(profile: Profile) -> dict[str, tuple[int, int]]:
+    """(layer, head) of the widest, the middle and the laziest head, by a name for each; the deepest where ranks tie."""
+    ranked = sorted((head.rank, layer.index, i) for layer in profile.layers for i, head in enumerate(layer.heads))
+    if not ranked:
+        return {}
+    laziest = max(entry for entry in ranked if entry[0] == ranked[0][0])
+    chosen = {"widest": ranked[-1], "middle": ranked[len(ranked) // 2], "laziest": laziest}
+    return {f"{name}: layer {at}, head {i}, k* {rank:.1f}": (at, i) for name, (rank, at, i) in chosen.items()}
+
+
+def mean_maps(
+    model: PreTrainedModel, tokens_NT: Tensor, heads: dict[str, tuple[int, int]], at_once: int = 4
+) -> dict[str, Tensor]:
+    """The mean map (T, T) over sequences of one length of each named (layer, head)."""
+    summer = _Summer(heads)
+    with evaluating(model), probing(model, summer):
+        for part in torch.as_tensor(tokens_NT).long().split(at_once):
+            model(part.to(model.device), use_cache=False)
+    return {name: total / len(tokens_NT) for name, total in summer.sums.items()}

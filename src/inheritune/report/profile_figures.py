@@ -1,0 +1,206 @@
+"""Figures of a diagnosis, from the mapping that `profile.json` holds.
+
+Each function takes the mapping and gives a matplotlib Figure; `save_figures` writes them all as SVG and PNG.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, ScalarFormatter
+
+from inheritune.report.style import CONTROL, INK, LAZY, MUTED, REFERENCE, TARGET, TARGET_SOFT, WIDE, figure_style
+
+Profile = Mapping[str, Any]
+COLOURS = "cividis"
+HEAD_MEASURES = {
+    "rank": "mean rank k*",
+    "mass": "mean mass m*",
+    "first_key": "share of attention on the first key",
+    "entropy": "entropy, nats",
+    "output": "output over residual",
+}
+
+
+def rank_and_mass(profile: Profile, against: Profile | None = None) -> Figure:
+    """MaxRank and mass by layer with bands of one standard error, beside untrained weights or another model."""
+    figure, (ranks, masses) = _panels(2)
+    for axes, key, label in ((ranks, "max_rank", "MaxRank"), (masses, "mass", "mass m*")):
+        _band(axes, profile, key, TARGET, "o", _name(profile))
+        if against is not None:
+            _band(axes, against, key, REFERENCE, "s", _name(against))
+        for contrast in _untrained(profile) if against is None else ():
+            axes.plot(contrast[key], color=CONTROL, ls="--", lw=1.2, label="untrained")
+        _from_one(axes, label)
+    lazy = [layer["index"] for layer in profile["layers"] if layer["lazy"]]
+    ranks.plot(lazy, [1] * len(lazy), "v", color=LAZY, ms=7, label="lazy: rank 1 in every head and sequence")
+    _finish(figure, ranks, masses)
+    return figure
+
+
+def head_map(profile: Profile, measure: str = "rank") -> Figure:
+    """One measure of every head, layers across, heads up; layers without softmax attention stay empty."""
+    heads = max((len(layer["heads"]) for layer in profile["layers"]), default=0)
+    values = np.full((heads, len(profile["layers"])), np.nan)
+    for layer in profile["layers"]:
+        column = [np.nan if head[measure] is None else head[measure] for head in layer["heads"]]
+        values[: len(column), layer["index"]] = column
+    counted = measure in ("rank", "mass")
+    with figure_style():
+        figure = Figure(figsize=(WIDE, 1.3 + 0.16 * min(max(heads, 6), 32)), layout="constrained")
+        axes = figure.add_subplot()
+        axes.grid(False)
+        norm = LogNorm(1, max(2.0, np.nanmax(values))) if counted else None
+        image = axes.imshow(values, aspect="auto", origin="lower", cmap=COLOURS, norm=norm)
+        axes.set(xlabel="layer", ylabel="head")
+        _whole_numbers(axes)
+        bar = figure.colorbar(image, ax=axes, label=HEAD_MEASURES[measure], pad=0.01)
+        if counted:
+            bar.ax.yaxis.set_major_formatter(ScalarFormatter())
+    return figure
+
+
+def influence(profile: Profile) -> Figure:
+    """How much every block turns the hidden state, and what the loss is without it."""
+    figure, (turning, without) = _panels(2)
+    layers = profile["layers"]
+    turning.bar(range(len(layers)), [layer["influence"] for layer in layers], color=TARGET_SOFT, edgecolor=TARGET)
+    turning.set(ylabel="block influence, 1 − cosine", yscale="log")
+    if profile["curves"]:
+        whole = profile["curves"]["whole_loss"]
+        rises = [layer["without_loss"] - whole for layer in layers]
+        errors = [layer["without_rise_se"] for layer in layers]
+        without.errorbar(range(len(layers)), rises, errors, fmt="o", ms=4, color=TARGET, ecolor=MUTED, capsize=2)
+        without.axhline(0, color=INK, lw=0.8)
+        without.set_yscale("symlog", linthresh=0.1)
+        without.set(ylabel="loss without the block − whole, nats")
+    _finish(figure, turning, without)
+    return figure
+
+
+def inheritance_curve(profile: Profile) -> Figure:
+    """The loss of what is left, by the number of blocks left and the way of cutting."""
+    curves, suggestion = profile["curves"], profile["suggestion"]
+    with figure_style():
+        figure = Figure(figsize=(WIDE, 3.6), layout="constrained")
+        axes = figure.add_subplot()
+        ways = (
+            ("first", "the first n blocks", REFERENCE, "s", "--"),
+            ("run", "one run of blocks removed, the best of three", TARGET, "o", "-"),
+            ("scattered", "the least missed blocks removed one by one", LAZY, "^", ":"),
+        )
+        for key, label, colour, marker, dashes in ways:
+            left = [len(cut["blocks"]) for cut in curves[key]]
+            losses = [cut["loss"] for cut in curves[key]]
+            axes.plot(left, losses, color=colour, marker=marker, ms=4, ls=dashes, lw=1.4, label=label)
+        axes.axhline(curves["whole_loss"], color=INK, lw=0.9)
+        axes.annotate(
+            "the whole model", (1, curves["whole_loss"]), xytext=(2, 3), textcoords="offset points", fontsize=8.5
+        )
+        if suggestion["depth"] < profile["depth"]:
+            axes.axvline(suggestion["depth"], color=MUTED, lw=0.9, ls=(0, (1, 2)), label="suggested depth")
+        axes.set(xlabel="blocks left, none of them trained", ylabel="loss, nats per token", yscale="log")
+        axes.yaxis.set_major_formatter(ScalarFormatter())
+        axes.yaxis.set_minor_formatter(ScalarFormatter())
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.legend(frameon=False, fontsize=8.5)
+    return figure
+
+
+def mean_maps(maps: Mapping[str, Any]) -> Figure:
+    """Mean attention maps (T, T) of chosen heads side by side, each under its name; square-root shading."""
+    with figure_style():
+        figure = Figure(figsize=(WIDE, 0.7 + WIDE / max(3, len(maps))), layout="constrained")
+        panels = figure.subplots(1, len(maps), squeeze=False, sharey=True)[0]
+        for axes, (name, values) in zip(panels, maps.items(), strict=True):
+            axes.grid(False)
+            axes.imshow(np.sqrt(np.asarray(values)), cmap=COLOURS, vmin=0, vmax=1)
+            axes.set_title(name, fontsize=8.5)
+            axes.set_xlabel("key")
+        panels[0].set_ylabel("query")
+        shades = ScalarMappable(Normalize(0, 1), COLOURS)
+        bar = figure.colorbar(shades, ax=list(panels), label="attention", shrink=0.7, pad=0.01)
+        bar.set_ticks([0, 0.25**0.5, 0.5**0.5, 1], labels=["0", "0.25", "0.5", "1"])
+    return figure
+
+
+def save_figures(profile: Profile, folder: Path, maps: Mapping[str, Any], against: Profile | None = None) -> list[Path]:
+    """Write every figure as SVG and PNG into `folder`; the paths written."""
+    figures = {"rank-and-mass": rank_and_mass(profile), "influence": influence(profile)}
+    if any(layer["heads"] for layer in profile["layers"]):
+        figures["heads"] = head_map(profile)
+    if profile["curves"]:
+        figures["inheritance-curve"] = inheritance_curve(profile)
+    if maps:
+        figures["attention-maps"] = mean_maps(maps)
+    if against is not None:
+        figures["against"] = rank_and_mass(profile, against)
+    written = []
+    for name, figure in figures.items():
+        for kind in ("svg", "png"):
+            written.append(folder / f"{name}.{kind}")
+            _write(figure, written[-1])
+    return written
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG image."""
+    buffer = io.BytesIO()
+    with figure_style():
+        figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()
+
+
+def _write(figure: Figure, path: Path) -> None:
+    with figure_style():
+        figure.savefig(path, dpi=180, metadata={"Date": None} if path.suffix == ".svg" else None)
+
+
+def _panels(rows: int) -> tuple[Figure, Sequence[Axes]]:
+    with figure_style():
+        figure = Figure(figsize=(WIDE, 2.2 * rows + 0.6), layout="constrained")
+        return figure, figure.subplots(rows, 1, sharex=True)
+
+
+def _band(axes: Axes, profile: Profile, key: str, colour: str, marker: str, label: str) -> None:
+    layers = [layer for layer in profile["layers"] if layer[key] is not None]
+    at = [layer["index"] for layer in layers]
+    mean = np.array([layer[key] for layer in layers])
+    error = np.array([layer[f"{key}_se"] for layer in layers])
+    axes.fill_between(at, np.maximum(mean - error, 1), mean + error, color=colour, alpha=0.25, lw=0)
+    axes.plot(at, mean, color=colour, marker=marker, ms=4, lw=1.4, label=label)
+
+
+def _from_one(axes: Axes, label: str) -> None:
+    axes.set(ylabel=label, yscale="log")
+    axes.set_ylim(bottom=0.9)
+    axes.yaxis.set_major_formatter(ScalarFormatter())
+
+
+def _untrained(profile: Profile) -> list[Any]:
+    found = [contrast for contrast in profile["contrasts"] if contrast["name"] == "untrained"]
+    return [{key: [np.nan if v is None else v for v in one[key]] for key in ("max_rank", "mass")} for one in found]
+
+
+def _finish(figure: Figure, *panels: Axes) -> None:
+    panels[-1].set_xlabel("layer")
+    _whole_numbers(panels[-1])
+    handles, labels = panels[0].get_legend_handles_labels()
+    if labels:
+        figure.legend(handles, labels, loc="outside lower left", ncols=2, frameon=False, fontsize=8.5)
+
+
+def _whole_numbers(axes: Axes) -> None:
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if axes.images:
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _name(profile: Profile) -> str:
+    return f"{Path(profile['model']).name} (T = {profile['longest']}, {profile['sequences']} sequences)"
