@@ -55,3 +55,12 @@ def test_ranges_close_up_runs_only(blocks: list[int], said: str) -> None:
 
 def test_small_shares_keep_a_digit() -> None:
     assert [words.percent(part, 1000) for part in (0, 4, 500)] == ["0%", "0.4%", "50%"]
+
+
+def test_perplexities_are_plain_numbers() -> None:
+    assert [words.perplexity(loss) for loss in (3.566, 7.4814, 20.0)] == ["35.4", "1,775", "> 1 M"]
+
+
+def test_a_reason_becomes_a_sentence_once() -> None:
+    assert words.sentence("blocks go one by one") == "Blocks go one by one."
+    assert words.sentence("20 blocks match.") == "20 blocks match."

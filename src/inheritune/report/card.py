@@ -36,6 +36,7 @@ def model_card(result: Result, config: RunRecipe) -> str:
         "flops": words.flops,
         "duration": words.duration,
         "interval": words.interval,
+        "sentence": words.sentence,
     }
     return environment.get_template("card.md.j2").render(_view(result, config))
 

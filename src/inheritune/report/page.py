@@ -49,6 +49,7 @@ def _environment() -> jinja2.Environment:
         "signed": words.signed,
         "interval": words.interval,
         "ranges": words.ranges,
+        "sentence": words.sentence,
     }
     return environment
 

@@ -95,5 +95,14 @@ def plural(number: int, noun: str) -> str:
 
 
 def perplexity(loss: float) -> str:
-    """exp(loss) in three digits; beyond a million it says only that."""
-    return f"{math.exp(loss):.3g}" if loss < math.log(1e6) else "> 1 M"
+    """exp(loss) in three digits or as a whole number; beyond a million it says only that."""
+    if loss > math.log(1e6):
+        return "> 1 M"
+    value = math.exp(loss)
+    return f"{value:.3g}" if value < 999.5 else f"{value:,.0f}"
+
+
+def sentence(text: str) -> str:
+    """A reason as a sentence of its own: a capital first, a full stop last."""
+    text = text.strip()
+    return text[:1].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
