@@ -69,9 +69,7 @@ def refuse_unsupported(config: PretrainedConfig) -> None:
     if getattr(config, "is_encoder_decoder", False):
         raise ModelError(f"The model type {kind!r} is an encoder-decoder: only decoders can be cut.")
     if getattr(config, "quantization_config", None):
-        raise ModelError(
-            f"This {kind!r} model is quantised: load it unquantised (a dtype, no quantisation) first."
-        )
+        raise ModelError(f"This {kind!r} model is quantised: load it unquantised (a dtype, no quantisation) first.")
     if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         raise ModelError(f"The model type {kind!r} is not a causal language model that transformers knows.")
     if getattr(config, "is_decoder", None) is False and _is_encoder(kind):
@@ -92,11 +90,7 @@ def anatomy(model: PreTrainedModel) -> Anatomy:
     own = path.rpartition(".")[2]
     children = {name: child for name, child in holder.named_children() if name != own}
     norm = next((children[name] for name in FINAL_NORMS if name in children), None)
-    before = [
-        child
-        for child in children.values()
-        if child is not norm and next(child.parameters(), None) is not None
-    ]
+    before = [child for child in children.values() if child is not norm and next(child.parameters(), None) is not None]
     return Anatomy(path, blocks, before, norm, _head(model))
 
 
@@ -110,9 +104,7 @@ def _stack(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
     outer = [pair for pair in lists if not any(pair[0].startswith(f"{other[0]}.") for other in lists)]
     if len(outer) != 1:
         names = ", ".join(name for name, _ in outer) or "none"
-        raise ModelError(
-            f"Cannot tell the stack of {depth} blocks of {model.config.model_type!r}: found {names}."
-        )
+        raise ModelError(f"Cannot tell the stack of {depth} blocks of {model.config.model_type!r}: found {names}.")
     return outer[0]
 
 

@@ -115,9 +115,7 @@ def parse(text: str) -> list[int]:
 def _range(item: str, text: str) -> range:
     match = _ITEM.fullmatch(item)
     if match is None:
-        raise InputError(
-            f"Cannot read {item!r} in the blocks {text!r}: write numbers and ranges, as in 0-5,8."
-        )
+        raise InputError(f"Cannot read {item!r} in the blocks {text!r}: write numbers and ranges, as in 0-5,8.")
     first = int(match[1])
     last = int(match[2] or first)
     if last < first:
@@ -140,6 +138,12 @@ def _runs(blocks: Sequence[int]) -> Iterator[list[int]]:
             run = []
         run.append(block)
     yield run
+
+
+def require_held(held: Sequence[int], depth: int) -> None:
+    """Raise InputError unless `held` names one reference block for each of the target's blocks."""
+    if len(held) != depth:
+        raise InputError(f"The target has {depth} blocks, but {len(held)} held blocks were named.")
 
 
 def grown(held: Sequence[int], wanted: Sequence[int]) -> BlockMap:

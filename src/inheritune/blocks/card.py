@@ -42,9 +42,7 @@ class Record:
 def held_blocks(folder: Path) -> list[int]:
     """The reference's blocks that a model holds, as its record says; raises InputError without a record."""
     if not (folder / RECORD).is_file():
-        raise InputError(
-            f"{folder} has no {RECORD}: say which of the reference's blocks it holds (--held 0-11)."
-        )
+        raise InputError(f"{folder} has no {RECORD}: say which of the reference's blocks it holds (--held 0-11).")
     blocks = read_json(folder, RECORD).get("blocks")
     if not isinstance(blocks, list) or not all(type(block) is int for block in blocks):
         raise InputError(f"{folder / RECORD} names no blocks: say which ones the model holds (--held 0-11).")

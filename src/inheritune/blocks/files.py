@@ -1,5 +1,6 @@
 """Carries a block map out between safetensors files: streamed, without building the model."""
 
+import copy
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from inheritune.blocks.anatomy import anatomy, refuse_unsupported
-from inheritune.blocks.blockmap import BlockMap, grown, split_name
+from inheritune.blocks.blockmap import BlockMap, grown, require_held, split_name
 from inheritune.blocks.fold import moves
 from inheritune.blocks.folder import INDEX, WEIGHTS, pieces_of, read_json, require_room
 from inheritune.blocks.kinds import require_kinds
@@ -73,6 +74,7 @@ def grow_files(
     held: Sequence[int], target: Checkpoint, reference: Checkpoint, wanted: Sequence[int], out: Path
 ) -> None:
     """As `modules.grow`, between files: `target` holds the reference's blocks `held`, `out` will hold `wanted`."""
+    require_held(held, target.depth)
     BlockMap.of([*held, *wanted]).within(reference.depth)
     _write([target, reference], grown(held, wanted), wanted, out, reference)
 
@@ -86,12 +88,8 @@ def _write(
 ) -> None:
     config = cut_config(parent.config, kinds)
     if moves(config, [place.block or 0 for place in block_map.places]):
-        raise ModelError(
-            "These blocks compute with their own index: cut this model in memory, not between files."
-        )
-    require_kinds(
-        anatomy(_hollow(config)).blocks, [parent.blocks[kind] for kind in kinds], parent.config, frozenset()
-    )
+        raise ModelError("These blocks compute with their own index: cut this model in memory, not between files.")
+    require_kinds(anatomy(_hollow(config)).blocks, [parent.blocks[kind] for kind in kinds], parent.config, frozenset())
     shards = _shards(sources, block_map)
     total = sum(piece.size for shard in shards for _, piece in shard)
     require_room(target, total)
@@ -107,7 +105,7 @@ def _write(
 def _hollow(config: PretrainedConfig) -> PreTrainedModel:
     """The model without its weights."""
     with torch.device("meta"), quiet():
-        made: PreTrainedModel = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        made: PreTrainedModel = AutoModelForCausalLM.from_config(copy.deepcopy(config))
     return made
 
 
@@ -121,9 +119,7 @@ def _path_in(names: Sequence[str], path: str, folder: Path) -> str:
     raise ModelError(f"The files of {folder} hold no blocks under the name {path}.")
 
 
-def _compare(
-    shapes: dict[str, tuple[int, ...]], pieces: list[Piece], path: str, depth: int, folder: Path
-) -> None:
+def _compare(shapes: dict[str, tuple[int, ...]], pieces: list[Piece], path: str, depth: int, folder: Path) -> None:
     held = {piece.name: piece.shape for piece in pieces}
     for name, shape in held.items():
         if shapes.get(name, shape) != shape:

@@ -32,9 +32,7 @@ def inside(folder: Path, name: str) -> Path:
     A link may lead to the `blobs` beside the `snapshots` of a Hugging Face cache, and nowhere else outside.
     """
     if name != Path(name).name or name in ("", ".", ".."):
-        raise ModelError(
-            f"{name!r} is not the name of a file in {folder}: names may not lead out of the folder."
-        )
+        raise ModelError(f"{name!r} is not the name of a file in {folder}: names may not lead out of the folder.")
     path = folder / name
     if not path.is_file():
         raise ModelError(f"{path} is missing: the model is not complete.")
@@ -87,9 +85,7 @@ def pieces_of(folder: Path) -> list[Piece]:
         raise ModelError(f"The index and the files of {folder} disagree about the tensor {name!r}.")
     for name, file in listed.items():
         if held[name] != file:
-            raise ModelError(
-                f"The index of {folder} looks for {name!r} in {file}, but it is in {held[name]}."
-            )
+            raise ModelError(f"The index of {folder} looks for {name!r} in {file}, but it is in {held[name]}.")
     return pieces
 
 
@@ -109,9 +105,7 @@ def require_place(target: Path, sources: list[Path], force: bool) -> None:
     for source in sources:
         own, other = target.resolve(), source.resolve()
         if own == other or own.is_relative_to(other) or other.is_relative_to(own):
-            raise OutputError(
-                f"{target} and its source {source} lie inside one another: choose another place."
-            )
+            raise OutputError(f"{target} and its source {source} lie inside one another: choose another place.")
     if not target.parent.is_dir():
         raise OutputError(f"{target.parent} is no folder: create it first.")
 

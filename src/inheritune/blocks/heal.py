@@ -38,9 +38,7 @@ class Healing:
     flops: int
 
 
-def heal(
-    target: PreTrainedModel, reference: PreTrainedModel, blocks: Sequence[int], tokens_BT: Tensor
-) -> Healing:
+def heal(target: PreTrainedModel, reference: PreTrainedModel, blocks: Sequence[int], tokens_BT: Tensor) -> Healing:
     """Refit `target`, which holds the reference's `blocks`, in place, on `tokens_BT` (B, T).
 
     With at least eight sequences the last eighth is kept from the fit, and the losses are measured on it.
@@ -116,7 +114,7 @@ def _scale(stack: Stack, place: int, matrix: nn.Module, below_BTD: Tensor) -> fl
     Raises ModelError where that is not one number, as where the sum is normalised first.
     """
     given: list[Tensor] = []
-    with _hooked(matrix, lambda _module, _args, output: given.append(output)):
+    with _hooked(matrix, lambda _module, _args, output: given.append(output.clone())):
         whole_BTD = stack.run(below_BTD, [place])
     with _hooked(matrix, lambda _module, _args, output: output * 0):
         without_BTD = stack.run(below_BTD, [place])
@@ -150,9 +148,7 @@ class _Gram:
     def ridge(self) -> Tensor:
         """The change of the matrix (I, D); the ridge pulls towards no change."""
         weight = RIDGE * self.gram_II.diagonal().mean()
-        return torch.linalg.solve(
-            self.gram_II + weight * torch.eye(*self.gram_II.shape).to(weight), self.cross_ID
-        )
+        return torch.linalg.solve(self.gram_II + weight * torch.eye(*self.gram_II.shape).to(weight), self.cross_ID)
 
 
 @contextmanager
@@ -183,7 +179,5 @@ def _flops(target: PreTrainedModel, reference: PreTrainedModel, gaps: dict[int, 
     for place in gaps:
         block = anatomy(target).blocks[place]
         inner, outer = max(shape := closing_matrix(block, "").weight.shape), min(shape)
-        total += 4 * block_flops_per_token(block, target.config, fit_BT.shape[1]) + 2 * inner * (
-            inner + outer
-        )
+        total += 4 * block_flops_per_token(block, target.config, fit_BT.shape[1]) + 2 * inner * (inner + outer)
     return total * fit_BT.numel()

@@ -16,9 +16,7 @@ from inheritune.blocks.anatomy import depth_field, depth_of, text_config
 from inheritune.errors import ModelError
 
 # Lists that may happen to be as long as the depth.
-NOT_BY_LAYER = frozenset(
-    {"eos_token_id", "architectures", "mrope_section", "time_step_limit", "attention_types"}
-)
+NOT_BY_LAYER = frozenset({"eos_token_id", "architectures", "mrope_section", "time_step_limit", "attention_types"})
 # Lists of block numbers.
 INDEX_LISTS = frozenset({"attn_layer_indices", "full_attn_idxs", "moe_layers", "cross_attention_layers"})
 # Lists that are repeated up to the depth.
@@ -106,9 +104,7 @@ def cut_config(config: PretrainedConfig, blocks: Sequence[int]) -> PretrainedCon
 
 def _refuse_single_layers(config: PretrainedConfig) -> None:
     if getattr(config, "is_heterogeneous", False):
-        raise ModelError(
-            f"Cannot cut {config.model_type!r}: its config sets single layers apart (per_layer_config)."
-        )
+        raise ModelError(f"Cannot cut {config.model_type!r}: its config sets single layers apart (per_layer_config).")
 
 
 def _follow(name: str, value: Any, depth: int, blocks: Sequence[int]) -> Any:

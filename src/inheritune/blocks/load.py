@@ -88,9 +88,7 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
         with quiet():
             return AutoTokenizer.from_pretrained(path.parent if gguf else path, **gguf)
     except Exception as error:
-        raise ModelError(
-            f"{path} has no tokenizer that can be loaded: {str(error).splitlines()[0][:200]}"
-        ) from error
+        raise ModelError(f"{path} has no tokenizer that can be loaded: {str(error).splitlines()[0][:200]}") from error
 
 
 def tokens_of(text: Path, tokenizer: PreTrainedTokenizerBase, length: int, most: int) -> torch.Tensor:

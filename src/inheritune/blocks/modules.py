@@ -1,21 +1,28 @@
 """Carries a block map out on a model in memory."""
 
+import re
 from collections.abc import Sequence
 from contextlib import nullcontext
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from inheritune.blocks import fold
 from inheritune.blocks.anatomy import anatomy, depth_of, refuse_unsupported
-from inheritune.blocks.blockmap import BlockMap, grown
+from inheritune.blocks.blockmap import BlockMap, grown, require_held
 from inheritune.blocks.kinds import require_kinds
 from inheritune.blocks.layerlists import cut_config
 from inheritune.errors import InputError, ModelError
 
 OUTSIDE = ("all", "as-released", "none")
+STARTS = ("inherited", "identity", "random")
+# The matrices by which a block's parts add to the residual.
+CLOSING = re.compile(
+    r"(^|\.)(o_proj|c_proj|out_proj|wo|dense|dense_4h_to_h|down_proj|fc2|w2|output_linear)"
+    r"(\.(weight|bias)|_bias|$)"
+)
 State = dict[str, Tensor]
 
 
@@ -41,9 +48,7 @@ def inherit(
     listed = block_map.blocks
     whole = parts is None and outside == "all"
     target = _build(model, cut_config(model.config, listed), seed, initialised=not whole)
-    kept = {
-        name: tensor for name, tensor in model.state_dict().items() if name not in _left_out(model, outside)
-    }
+    kept = {name: tensor for name, tensor in model.state_dict().items() if name not in _left_out(model, outside)}
     _fill(target, _carried(kept, block_map, found.path), whole)
     known = fold.refold(target, before=listed)
     require_kinds(anatomy(target).blocks, [found.blocks[block] for block in listed], model.config, known)
@@ -56,22 +61,29 @@ def grow(
     *,
     held: Sequence[int],
     wanted: Sequence[int],
+    start: str = "inherited",
     seed: int = 0,
 ) -> PreTrainedModel:
     """A new model of the reference's blocks `wanted`; those that `target` holds (`held`) as it trained them.
 
-    Everything outside the blocks comes from `target`. Raises InputError where `held` does not fit the target
-    or `wanted` does not fit the reference.
+    Everything outside the blocks comes from `target`. New blocks start `inherited` from the reference, as its
+    block made an `identity` (what it adds to the residual is zero), or `random` from `seed`. Raises InputError
+    where `held` does not fit the target or `wanted` does not fit the reference.
     """
+    if start not in STARTS:
+        raise InputError(f"start={start!r} is unknown: choose {', '.join(STARTS)}.")
     found, parent = anatomy(target), anatomy(reference)
-    if len(held) != found.depth:
-        raise InputError(f"The target has {found.depth} blocks, but {len(held)} held blocks were named.")
+    require_held(held, found.depth)
     BlockMap.of([*held, *wanted]).within(parent.depth)
     block_map = grown(held, wanted)
-    result = _build(target, cut_config(reference.config, wanted), seed, initialised=False)
+    random = start == "random"
+    result = _build(target, cut_config(reference.config, wanted), seed, initialised=random)
     state = _carried(target.state_dict(), block_map, found.path)
-    state |= _carried(reference.state_dict(), block_map, parent.path, source=1)
-    _fill(result, state, whole=True)
+    if not random:
+        state |= _carried(reference.state_dict(), block_map, parent.path, source=1)
+    _fill(result, state, whole=not random)
+    if start == "identity":
+        _silence([anatomy(result).blocks[i] for i, place in enumerate(block_map.places) if place.source == 1])
     known = fold.refold(result, before=[place.block or 0 for place in block_map.places])
     require_kinds(anatomy(result).blocks, [parent.blocks[block] for block in wanted], reference.config, known)
     return result
@@ -104,6 +116,17 @@ def _build(
         made = type(source)._from_config(config, dtype=source.dtype)
     made.tie_weights()
     return made.to(source.device).train(source.training)
+
+
+@torch.no_grad()
+def _silence(blocks: Sequence[nn.Module]) -> None:
+    """Make these blocks identities; raises ModelError for one that names no matrix that we know to close it."""
+    for block in blocks:
+        closing = [tensor for name, tensor in block.named_parameters() if CLOSING.search(name)]
+        if len(closing) < 2:
+            raise ModelError(f"Cannot make {type(block).__name__} an identity: start inherited or random.")
+        for tensor in closing:
+            tensor.zero_()
 
 
 def _left_out(model: PreTrainedModel, outside: str) -> set[str]:

@@ -11,9 +11,7 @@ from typing import Any, BinaryIO
 from inheritune.errors import ModelError
 
 MOST_HEADER = 100_000_000  # bytes; the format's own limit
-PACKED = frozenset(
-    {"U8", "I8", "U16", "I16", "U32", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F4", "F6_E2M3", "F6_E3M2"}
-)
+PACKED = frozenset({"U8", "I8", "U16", "I16", "U32", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F4", "F6_E2M3", "F6_E3M2"})
 BUFFER = 8 << 20  # bytes, where the kernel cannot copy by itself
 SAMPLE = 4096  # bytes of each tensor that a fingerprint reads
 
@@ -45,9 +43,7 @@ def read_header(file: Path) -> list[Piece]:
         if not 2 <= length <= min(MOST_HEADER, size - 8):
             raise ModelError(f"{file} is no safetensors file, or it is truncated: fetch it again.")
         header = _parse(stream.read(length), file)
-    pieces = [
-        _piece(name, entry, file, 8 + length) for name, entry in header.items() if name != "__metadata__"
-    ]
+    pieces = [_piece(name, entry, file, 8 + length) for name, entry in header.items() if name != "__metadata__"]
     pieces.sort(key=lambda piece: (piece.start, piece.end))
     _check(pieces, file, 8 + length, size)
     return pieces
@@ -77,9 +73,7 @@ def _check(pieces: list[Piece], file: Path, base: int, size: int) -> None:
         if piece.dtype in PACKED:
             raise ModelError(f"{piece.name} in {file} is packed ({piece.dtype}): give an unquantised model.")
         if piece.start != at or piece.end < at:
-            raise ModelError(
-                f"The tensors of {file} overlap or leave gaps at {piece.name!r}: fetch it again."
-            )
+            raise ModelError(f"The tensors of {file} overlap or leave gaps at {piece.name!r}: fetch it again.")
         at = piece.end
     if at != size:
         raise ModelError(f"{file} has {size} bytes where its header promises {at}: fetch it again.")

@@ -65,9 +65,7 @@ def grow_folder(
     """Grow the model `target`, which holds the reference's blocks `held`, to `wanted`, in the folder `out`."""
     require_place(out, [target, reference], force)
     own, parent = open_checkpoint(target), open_checkpoint(reference)
-    record = Record(
-        "grow", reference.name, _print(parent), parent.depth, list(wanted), sorted(PARTS), "target"
-    )
+    record = Record("grow", reference.name, _print(parent), parent.depth, list(wanted), sorted(PARTS), "target")
     with placed(out) as folder:
         grow_files(held, own, parent, wanted, folder)
         copy_along(target, folder)

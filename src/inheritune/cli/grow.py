@@ -14,9 +14,7 @@ def command(
     dest: Annotated[Path, typer.Argument(help="The folder to write.")],
     reference: Annotated[Path, typer.Option("--from", help="The reference's model folder.")],
     blocks: Annotated[str, typer.Option(help="The reference's blocks that the result has, as in 0-13.")],
-    held: Annotated[
-        str | None, typer.Option(help="Those the target has, where it has no inheritune.json.")
-    ] = None,
+    held: Annotated[str | None, typer.Option(help="Those the target has, where it has no inheritune.json.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing folder.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
 ) -> None:
@@ -28,6 +26,4 @@ def command(
     known = held_blocks(target) if held is None else parse(held)
     record = grow_folder(target, reference, dest, known, wanted, force)
     depth = record.reference_depth
-    typer.echo(
-        json.dumps(vars(record)) if as_json else f"{dest}: {len(wanted)} of {depth} blocks ({record.shown})"
-    )
+    typer.echo(json.dumps(vars(record)) if as_json else f"{dest}: {len(wanted)} of {depth} blocks ({record.shown})")

@@ -12,15 +12,11 @@ from inheritune.blocks.blockmap import parse
 def command(
     source: Annotated[str, typer.Argument(help="A model folder, a .gguf file or a Hub id.")],
     dest: Annotated[Path, typer.Argument(help="The folder to write.")],
-    blocks: Annotated[
-        str, typer.Option(help="Blocks from 0, ranges inclusive: 0-11 or 0,1,2,9-14 or 0-5,3-8.")
-    ],
+    blocks: Annotated[str, typer.Option(help="Blocks from 0, ranges inclusive: 0-11 or 0,1,2,9-14 or 0-5,3-8.")],
     parts: Annotated[str | None, typer.Option(help="Inherit only these: attention,mlp,norms.")] = None,
     outside: Annotated[str, typer.Option(help="Outside the blocks: all, as-released or none.")] = "all",
     heal: Annotated[Path | None, typer.Option(help="Repair the cut on this text (UTF-8).")] = None,
-    dtype: Annotated[
-        str | None, typer.Option(help="float32, float16 or bfloat16; kept if not given.")
-    ] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32, float16 or bfloat16; kept if not given.")] = None,
     prove: Annotated[bool | None, typer.Option(help="Prove the cut; small models by default.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of what is not inherited.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing folder.")] = False,

@@ -13,9 +13,7 @@ from inheritune.blocks.blockmap import parse
 def command(
     model: Annotated[Path, typer.Argument(help="The model folder to prove.")],
     against: Annotated[Path | None, typer.Option(help="The reference's model folder.")] = None,
-    blocks: Annotated[
-        str | None, typer.Option(help="The reference's blocks it holds; else its record says.")
-    ] = None,
+    blocks: Annotated[str | None, typer.Option(help="The reference's blocks it holds; else its record says.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the proof as JSON.")] = False,
 ) -> None:
     """Prove a model, against its reference if that is given; the proof is written to proof.json beside it."""

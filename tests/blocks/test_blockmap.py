@@ -1,0 +1,76 @@
+"""Block maps as text and as data."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inheritune.blocks.blockmap import BlockMap, grown, parse, show
+from inheritune.errors import InputError
+
+BLOCKS = st.lists(st.integers(0, 40), min_size=1, max_size=30)
+
+
+@pytest.mark.parametrize(
+    ("text", "blocks"),
+    [
+        ("0-5,8,9-11", [0, 1, 2, 3, 4, 5, 8, 9, 10, 11]),
+        ("0-2,1-3", [0, 1, 2, 1, 2, 3]),
+        (" 7 , 3 ", [7, 3]),
+        ("4-4", [4]),
+    ],
+)
+def test_texts_name_blocks(text, blocks):
+    assert parse(text) == blocks
+
+
+@pytest.mark.parametrize("text", ["", "5-3", "a", "1,,2", "-1", "1-", "0-5-7", "0..3", "1e3", "0-99999"])
+def test_other_texts_are_refused_in_one_sentence(text):
+    with pytest.raises(InputError) as error:
+        parse(text)
+    assert "\n" not in str(error.value)
+
+
+def test_ranges_are_shown_inclusive():
+    assert show([0, 1, 2, 5]) == "0-2,5"
+    assert show([3, 2, 1]) == "3,2,1"
+    assert show([0, 1, 1, 2]) == "0-1,1-2"
+
+
+@given(BLOCKS)
+def test_what_is_shown_is_read_back(blocks):
+    assert parse(show(blocks)) == blocks
+
+
+@given(st.data())
+def test_composing_is_cutting_twice(data):
+    first = data.draw(BLOCKS)
+    second = data.draw(st.lists(st.integers(0, len(first) - 1), min_size=1, max_size=30))
+    composed = BlockMap.of(second).compose(BlockMap.of(first))
+    assert composed.blocks == [first[place] for place in second]
+
+
+def test_a_block_out_of_range_is_named():
+    with pytest.raises(InputError, match="Block 6 .* 0 to 5"):
+        BlockMap.of([0, 6]).within(6)
+    with pytest.raises(InputError, match="counted from 0"):
+        BlockMap.of([0, -1])
+    with pytest.raises(InputError, match="empty"):
+        BlockMap.of([])
+
+
+def test_growing_keeps_what_is_held_and_takes_the_rest_from_the_reference():
+    places = [(place.source, place.block) for place in grown([0, 2, 2, 5], [0, 1, 2, 2, 2, 5]).places]
+    assert places == [(0, 0), (1, 1), (0, 1), (0, 2), (1, 2), (0, 3)]
+
+
+def test_names_outside_the_blocks_go_along_and_parts_are_chosen_by_name():
+    block_map = BlockMap.of([3, 1, 3]).of_parts(["attention"])
+    assert block_map.targets("model.layers.3.self_attn.q_proj.weight", "model.layers") == [
+        "model.layers.0.self_attn.q_proj.weight",
+        "model.layers.2.self_attn.q_proj.weight",
+    ]
+    assert block_map.targets("model.layers.3.mlp.up_proj.weight", "model.layers") == []
+    assert block_map.targets("model.layers.30.self_attn.q_proj.weight", "model.layers") == []
+    assert block_map.targets("model.norm.weight", "model.layers") == ["model.norm.weight"]
+    with pytest.raises(InputError, match="attention, mlp, norms"):
+        BlockMap.of([0]).of_parts(["heads"])

@@ -1,0 +1,132 @@
+"""inherit, grow and prove as a user meets them."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from inheritune.cli import main
+
+WORDS = [f"w{number}" for number in range(61)]
+
+
+@pytest.fixture(scope="session")
+def source(tmp_path_factory):
+    """A tiny model folder with a tokenizer."""
+    folder = tmp_path_factory.mktemp("source") / "tiny"
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_key_value_heads": 1}
+    config = LlamaConfig(num_hidden_layers=6, vocab_size=64, max_position_embeddings=64, **sizes)
+    LlamaForCausalLM(config).save_pretrained(folder)
+    words = Tokenizer(models.WordLevel({"[UNK]": 0, **{word: at + 1 for at, word in enumerate(WORDS)}}, "[UNK]"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(tokenizer_object=words, unk_token="[UNK]").save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def inheritune(monkeypatch, capsys):
+    """Runs the command line; gives its exit code, standard output and standard error."""
+
+    def run(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["inheritune", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            main()
+            sys.exit(0)
+        out, err = capsys.readouterr()
+        return int(stopped.value.code or 0), out, err
+
+    return run
+
+
+def test_a_model_is_cut_grown_and_proved(inheritune, source, tmp_path):
+    code, out, _ = inheritune("inherit", source, tmp_path / "cut", "--blocks", "0-1,5")
+    assert code == 0 and "3 of 6 blocks (0-1,5)" in out and "proved" in out
+    code, out, _ = inheritune("grow", tmp_path / "cut", tmp_path / "grown", "--from", source, "--blocks", "0-2,5")
+    assert code == 0 and "4 of 6 blocks (0-2,5)" in out
+    code, out, _ = inheritune("prove", tmp_path / "grown", "--against", source)
+    assert code == 0 and "FAILED" not in out and "so arranged" in out
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "grown").config.num_hidden_layers == 4
+
+
+def test_json_is_all_that_is_printed(inheritune, source, tmp_path):
+    code, out, _ = inheritune("inherit", source, tmp_path / "cut", "--blocks", "0,3", "--json")
+    assert code == 0
+    assert json.loads(out)["blocks"] == [0, 3]
+    code, out, _ = inheritune("prove", tmp_path / "cut", "--json")
+    assert json.loads(out)["passed"] is True
+
+
+def test_healing_says_what_it_won_and_leaves_a_stock_model(inheritune, source, tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text(" ".join(WORDS[(7 * at * at) % 61] for at in range(2000)))
+    code, out, _ = inheritune("inherit", source, tmp_path / "cut", "--blocks", "0-2,5", "--heal", text, "--prove")
+    assert code == 0 and "healed: " in out and "nats per token" in out
+    record = json.loads((tmp_path / "cut/inheritune.json").read_text())
+    assert record["healed"]["places"] == [2]
+    _, report = AutoModelForCausalLM.from_pretrained(tmp_path / "cut", output_loading_info=True)
+    assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
+    code, out, _ = inheritune("prove", tmp_path / "cut", "--against", source)
+    assert code == 2 and "FAILED" in out  # a healed model is no plain cut
+
+
+def test_parts_outside_and_dtype(inheritune, source, tmp_path):
+    options = ("--parts", "attention,norms", "--outside", "none", "--dtype", "bfloat16", "--seed", 3)
+    code, _, _ = inheritune("inherit", source, tmp_path / "cut", "--blocks", "0-5", *options)
+    assert code == 0
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "cut", dtype="auto")
+    parent = AutoModelForCausalLM.from_pretrained(source, dtype=torch.bfloat16)
+    own, other = model.model.layers[3], parent.model.layers[3]
+    assert model.dtype == torch.bfloat16
+    assert torch.equal(own.self_attn.q_proj.weight, other.self_attn.q_proj.weight)
+    assert not torch.equal(own.mlp.up_proj.weight, other.mlp.up_proj.weight)
+    assert not torch.equal(model.model.embed_tokens.weight, parent.model.embed_tokens.weight)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--blocks", "0-9"], "Block 6 does not exist"),
+        (["--blocks", "5-2"], "backwards"),
+        (["--blocks", "zero"], "Cannot read 'zero'"),
+        (["--blocks", ","], "Cannot read ''"),
+        (["--blocks", "0", "--parts", "heads"], "Unknown part 'heads'"),
+        (["--blocks", "0", "--outside", "some"], "outside='some'"),
+        (["--blocks", "0", "--dtype", "int4"], "'int4'"),
+        (["--blocks", "0", "--heal", "no-such-text"], "no-such-text"),
+    ],
+)
+def test_wrong_options_end_in_one_sentence(inheritune, source, tmp_path, options, words):
+    code, out, err = inheritune("inherit", source, tmp_path / "cut", *options)
+    assert (code, out) == (2, "")
+    assert words in err and err.count("\n") == 1 and "Traceback" not in err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["/no/such/model", "./missing"])
+def test_a_missing_source_is_named(inheritune, tmp_path, name):
+    code, _, err = inheritune("inherit", name, tmp_path / "cut", "--blocks", "0")
+    assert code == 2 and name in err
+
+
+def test_growing_asks_for_what_it_cannot_know(inheritune, source, tmp_path):
+    arguments = ("grow", source, tmp_path / "grown", "--from", source, "--blocks", "0-5")
+    code, _, err = inheritune(*arguments)
+    assert code == 2 and "--held" in err
+    code, _, err = inheritune(*arguments, "--held", "0-3")
+    assert code == 2 and "4 held blocks" in err
+
+
+def test_help_loads_no_torch():
+    script = (
+        "import sys; sys.argv = ['inheritune', 'inherit', '--help']\n"
+        "from inheritune.cli import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "assert 'torch' not in sys.modules and 'transformers' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, stdout=subprocess.DEVNULL)
