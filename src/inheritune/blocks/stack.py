@@ -64,7 +64,10 @@ class Stack:
     def flops(self) -> float:
         """FLOPs of all passes so far, a block counted as the mean of the blocks."""
         length = self.tokens[0].shape[1]
-        whole, head = forward_flops_per_token(self.model, length), 2 * anatomy(self.model).head.get_parameter("weight").numel()
+        whole, head = (
+            forward_flops_per_token(self.model, length),
+            2 * anatomy(self.model).head.get_parameter("weight").numel(),
+        )
         tokens = sum(part.numel() for part in self.tokens)
         return tokens * (self.block_passes * (whole - head) / self.depth + self.head_passes * head)
 

@@ -38,7 +38,13 @@ class _Bench:
     def _cut(self, blocks: list[int], losses_B: Tensor) -> Cut:
         rise_B = losses_B - self.stack.whole_losses
         removed = self.stack.depth - len(blocks)
-        return Cut(removed=removed, blocks=blocks, loss=losses_B.mean().item(), rise=rise_B.mean().item(), rise_se=standard_error(rise_B).item())
+        return Cut(
+            removed=removed,
+            blocks=blocks,
+            loss=losses_B.mean().item(),
+            rise=rise_B.mean().item(),
+            rise_se=standard_error(rise_B).item(),
+        )
 
 
 def inheritance_curves(stack: Stack, angular_SS: Tensor) -> tuple[Curves, list[Cut]]:
@@ -75,4 +81,3 @@ def _best_run(bench: _Bench, angular_SS: Tensor, removed: int) -> Cut:
     shortlist = nearest if removed == 1 else nearest[:SHORTLIST]
     cuts = [bench.measure([*range(start), *range(start + removed, depth)]) for start in shortlist]
     return min(cuts, key=lambda cut: cut.loss)
-

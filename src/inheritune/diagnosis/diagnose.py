@@ -11,8 +11,10 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from inheritune.blocks.anatomy import text_config
+from inheritune.blocks.quiet import quiet
 from inheritune.blocks.stack import Stack
 from inheritune.diagnosis.curves import inheritance_curves
+from inheritune.diagnosis.gradients import gradient_norms
 from inheritune.diagnosis.layers import contrast, summarise
 from inheritune.diagnosis.measuring import Measured, by_length, measure
 from inheritune.diagnosis.profile import Contrast, Curves, Cut, Profile
@@ -21,7 +23,8 @@ from inheritune.diagnosis.statistics import mean_and_error
 from inheritune.diagnosis.suggestion import suggest
 from inheritune.errors import InputError, ModelError
 
-CONTRAST_SEQUENCES = 8
+CONTRAST_SEQUENCES = GRADIENT_SEQUENCES = 8
+LONGEST_CONTRAST = 1024
 
 
 def diagnose(
@@ -31,13 +34,15 @@ def diagnose(
     threshold: float = 0.90,
     attention_mask: Tokens | None = None,
     curve_sequences: int = 12,
+    gradients: bool = False,
     untrained: bool = True,
     other_lengths: Sequence[Tokens] = (),
 ) -> Profile:
     """Measure every layer and head of a decoder on `tokens`, (N, T) ids or a list of sequences (paper, section 2).
 
     Padding named by `attention_mask` is cut off before the model sees it. Losses of cuts are measured on the first
-    `curve_sequences` sequences (0: no cuts, and so no suggestion); `untrained` adds the same attention measures for
+    `curve_sequences` sequences (0: no cuts, and so no suggestion); `gradients` adds the norms of the gradients of W_Q and
+    W_K on as many sequences; `untrained` adds the same attention measures for
     freshly initialised weights, `other_lengths` for tokens of other lengths.
     Raises InputError for tokens that are no ids of this model, too long or too few, ModelError for weights that give NaN.
     """
@@ -48,7 +53,8 @@ def diagnose(
     measured = measure(model, sequences, threshold)
     _refuse_nan(measured)
     curves, without = _curves(model, sequences, measured.angular_SS, curve_sequences)
-    layers = summarise(measured, curves, without)
+    norms = gradient_norms(model, sequences[: curve_sequences or GRADIENT_SEQUENCES]) if gradients else None
+    layers = summarise(measured, curves, without, norms)
     loss, loss_se = mean_and_error(measured.losses_N)
     return Profile(
         model=model.config.name_or_path or model.config.model_type,
@@ -71,9 +77,19 @@ def diagnose(
     )
 
 
+def natural_length(model: PreTrainedModel) -> int:
+    """The length that the model was trained at, as far as its config says, but at most 1024."""
+    return min(
+        getattr(text_config(model.config), "max_position_embeddings", None) or LONGEST_CONTRAST,
+        LONGEST_CONTRAST,
+    )
+
+
 def _refuse_nan(measured: Measured) -> None:
     if not measured.losses_N.isfinite().all():
-        raise ModelError("The model's loss on this text is not finite: its weights are damaged or its dtype too narrow.")
+        raise ModelError(
+            "The model's loss on this text is not finite: its weights are damaged or its dtype too narrow."
+        )
 
 
 def _curves(
@@ -91,7 +107,11 @@ def _runs(angular_SS: Tensor) -> list[list[float]]:
 
 
 def _contrasts(
-    model: PreTrainedModel, sequences: list[Tensor], threshold: float, untrained: bool, others: Sequence[Tokens]
+    model: PreTrainedModel,
+    sequences: list[Tensor],
+    threshold: float,
+    untrained: bool,
+    others: Sequence[Tokens],
 ) -> list[Contrast]:
     found = []
     if untrained:
@@ -105,7 +125,7 @@ def _contrasts(
 
 def _fresh(model: PreTrainedModel) -> PreTrainedModel:
     """The same architecture as it is before training."""
-    with torch.random.fork_rng():
+    with quiet(), torch.random.fork_rng():
         torch.manual_seed(0)
         return AutoModelForCausalLM.from_config(model.config, dtype=model.dtype).to(model.device)
 

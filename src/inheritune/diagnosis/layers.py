@@ -6,6 +6,7 @@ Shapes: N sequences, H heads, L blocks.
 import torch
 from torch import Tensor
 
+from inheritune.diagnosis.gradients import Norms
 from inheritune.diagnosis.measuring import Measured
 from inheritune.diagnosis.profile import ATTENTION, OTHER, Contrast, Curves, Cut, Head, Layer
 from inheritune.diagnosis.statistics import mean_and_error, probability_below, standard_error, wilson
@@ -14,14 +15,17 @@ LAZY_RANK = 1.5
 """A head is lazy in the useful sense when its mean k* is at most this."""
 
 
-def summarise(measured: Measured, curves: Curves | None, without: list[Cut]) -> list[Layer]:
+def summarise(
+    measured: Measured, curves: Curves | None, without: list[Cut], gradients: list[Norms | None] | None = None
+) -> list[Layer]:
     """One `Layer` for each block."""
     depth = len(measured.heads)
     exits = [*(cut.loss for cut in reversed(curves.first)), curves.whole_loss] if curves else [None] * depth
     layers = []
     for index, heads in enumerate(measured.heads):
         influence, influence_se = mean_and_error(measured.influence_NL[:, index])
-        attention = _attention(heads) if heads else {"kind": OTHER, "heads": []}
+        norms = gradients[index] if gradients else None
+        attention = _attention(heads, norms) if heads else {"kind": OTHER, "heads": []}
         layers.append(
             Layer(
                 index=index,
@@ -36,9 +40,9 @@ def summarise(measured: Measured, curves: Curves | None, without: list[Cut]) -> 
     return layers
 
 
-def _attention(measures: dict[str, Tensor]) -> dict[str, object]:
+def _attention(measures: dict[str, Tensor], norms: Norms | None) -> dict[str, object]:
     """The fields of a layer that attends."""
-    heads = _heads(measures)
+    heads = _heads(measures, norms)
     widest = max(heads, key=lambda head: head.rank)
     mass, mass_se = mean_and_error(measures["mass"].mean(1))
     whole_N = (measures["rank"] == 1).all(1)
@@ -60,11 +64,18 @@ def _attention(measures: dict[str, Tensor]) -> dict[str, object]:
     }
 
 
-def _heads(measures: dict[str, Tensor]) -> list[Head]:
-    means = {name: values.mean(0).tolist() for name, values in measures.items()}
-    errors = {f"{name}_se": standard_error(values).tolist() for name, values in measures.items()}
-    rows = [{name: values[i] for name, values in (means | errors).items()} for i in range(len(means["rank"]))]
-    return [Head(**row, lazy_probability=probability_below(row["rank"], row["rank_se"], LAZY_RANK)) for row in rows]
+def _heads(measures: dict[str, Tensor], norms: Norms | None) -> list[Head]:
+    fields: dict[str, list[float]] = {name: values.mean(0).tolist() for name, values in measures.items()}
+    fields |= {f"{name}_se": standard_error(values).tolist() for name, values in measures.items()}
+    count = len(fields["rank"])
+    if norms is not None:
+        for name, by_head in zip(("query_gradient", "key_gradient"), norms, strict=True):
+            fields[name] = [by_head[i * len(by_head) // count] for i in range(count)]
+    rows = [{name: values[i] for name, values in fields.items()} for i in range(count)]
+    return [
+        Head(**row, lazy_probability=probability_below(row["rank"], row["rank_se"], LAZY_RANK))
+        for row in rows
+    ]
 
 
 def contrast(name: str, sequences: list[Tensor], measured: Measured) -> Contrast:

@@ -181,11 +181,24 @@ class Profile(Entry):
         return png(rank_and_mass(self.model_dump()))
 
 
-COLUMNS = ("layer", "MaxRank", "mass", "lazy heads", "first key", "entropy", "output", "influence", "exit loss", "without")
+COLUMNS = (
+    "layer",
+    "MaxRank",
+    "mass",
+    "lazy heads",
+    "first key",
+    "entropy",
+    "output",
+    "influence",
+    "exit loss",
+    "without",
+)
 
 
 def _table(profile: Profile) -> Table:
-    title = f"{profile.model}: {profile.sequences} sequences of {profile.longest} tokens, loss {profile.loss:.3f}"
+    title = (
+        f"{profile.model}: {profile.sequences} sequences of {profile.longest} tokens, loss {profile.loss:.3f}"
+    )
     table = Table(title=title)
     for name in COLUMNS:
         table.add_column(name, justify="right")
@@ -202,7 +215,7 @@ def _row(layer: Layer) -> list[str]:
     return [
         f"{layer.index}{' lazy' if layer.lazy else ''}",
         _plus_minus(layer.max_rank, layer.max_rank_se),
-        _plus_minus(layer.mass, layer.mass_se),
+        _number(layer.mass, 1),
         "-" if layer.lazy_share is None else f"{layer.lazy_share:.0%}",
         _number(mean("first_key"), 2),
         _number(mean("entropy"), 2),

@@ -32,7 +32,9 @@ def unpadded(model: PreTrainedModel, tokens: Tokens, attention_mask: Tokens | No
 def _check(model: PreTrainedModel, row: Tensor) -> None:
     config = text_config(model.config)
     if row.ndim != 1 or row.is_floating_point():
-        raise DataError(f"Tokens must be integer ids of shape (N, T), and a row here is {row.dtype} {tuple(row.shape)}.")
+        raise DataError(
+            f"Tokens must be integer ids of shape (N, T), and a row here is {row.dtype} {tuple(row.shape)}."
+        )
     if len(row) < 2:
         raise DataError(f"A sequence has {len(row)} tokens: at least 2 are needed.")
     if row.min() < 0 or row.max() >= config.vocab_size:
@@ -40,4 +42,6 @@ def _check(model: PreTrainedModel, row: Tensor) -> None:
         raise DataError(f"Token id {worst} is not in the model's vocabulary of {config.vocab_size}.")
     longest = getattr(config, "max_position_embeddings", None)
     if longest is not None and len(row) > longest:
-        raise DataError(f"A sequence has {len(row)} tokens and the model {longest} positions: give shorter ones.")
+        raise DataError(
+            f"A sequence has {len(row)} tokens and the model {longest} positions: give shorter ones."
+        )

@@ -11,7 +11,9 @@ def suggest(layers: list[Layer], curves: Curves | None) -> Suggestion:
     """The smallest depth whose best measured cut starts at most `LARGEST_RISE` nats above the whole model."""
     depth = len(layers)
     if curves is None:
-        return Suggestion(depth=depth, blocks=list(range(depth)), reason=_unmeasured(layers), rests_on="attention maps only")
+        return Suggestion(
+            depth=depth, blocks=list(range(depth)), reason=_unmeasured(layers), rests_on="attention maps only"
+        )
     cuts = [*curves.first, *curves.run, *curves.scattered]
     fitting = [cut for cut in cuts if cut.rise + cut.rise_se <= LARGEST_RISE]
     rests_on = f"losses of {len(cuts)} cuts on {curves.sequences} sequences, none of them trained"
@@ -19,7 +21,9 @@ def suggest(layers: list[Layer], curves: Curves | None) -> Suggestion:
         blocks = list(range(depth))
         return Suggestion(depth=depth, blocks=blocks, reason=_no_room(cuts, layers), rests_on=rests_on)
     best = min(fitting, key=lambda cut: (len(cut.blocks), cut.rise))
-    return Suggestion(depth=len(best.blocks), blocks=best.blocks, reason=_reason(best, curves, layers), rests_on=rests_on)
+    return Suggestion(
+        depth=len(best.blocks), blocks=best.blocks, reason=_reason(best, curves, layers), rests_on=rests_on
+    )
 
 
 def _reason(best: Cut, curves: Curves, layers: list[Layer]) -> str:

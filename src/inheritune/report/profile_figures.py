@@ -15,7 +15,17 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, ScalarFormatter
 
-from inheritune.report.style import CONTROL, INK, LAZY, MUTED, REFERENCE, TARGET, TARGET_SOFT, WIDE, figure_style
+from inheritune.report.style import (
+    CONTROL,
+    INK,
+    LAZY,
+    MUTED,
+    REFERENCE,
+    TARGET,
+    TARGET_SOFT,
+    WIDE,
+    figure_style,
+)
 
 Profile = Mapping[str, Any]
 COLOURS = "cividis"
@@ -70,16 +80,20 @@ def influence(profile: Profile) -> Figure:
     """How much every block turns the hidden state, and what the loss is without it."""
     figure, (turning, without) = _panels(2)
     layers = profile["layers"]
-    turning.bar(range(len(layers)), [layer["influence"] for layer in layers], color=TARGET_SOFT, edgecolor=TARGET)
-    turning.set(ylabel="block influence, 1 − cosine", yscale="log")
+    turning.bar(
+        range(len(layers)), [layer["influence"] for layer in layers], color=TARGET_SOFT, edgecolor=TARGET
+    )
+    turning.set(ylabel="block influence, 1 - cosine", yscale="log")
     if profile["curves"]:
         whole = profile["curves"]["whole_loss"]
         rises = [layer["without_loss"] - whole for layer in layers]
         errors = [layer["without_rise_se"] for layer in layers]
-        without.errorbar(range(len(layers)), rises, errors, fmt="o", ms=4, color=TARGET, ecolor=MUTED, capsize=2)
+        without.errorbar(
+            range(len(layers)), rises, errors, fmt="o", ms=4, color=TARGET, ecolor=MUTED, capsize=2
+        )
         without.axhline(0, color=INK, lw=0.8)
         without.set_yscale("symlog", linthresh=0.1)
-        without.set(ylabel="loss without the block − whole, nats")
+        without.set(ylabel="loss without the block - whole, nats")
     _finish(figure, turning, without)
     return figure
 
@@ -101,7 +115,11 @@ def inheritance_curve(profile: Profile) -> Figure:
             axes.plot(left, losses, color=colour, marker=marker, ms=4, ls=dashes, lw=1.4, label=label)
         axes.axhline(curves["whole_loss"], color=INK, lw=0.9)
         axes.annotate(
-            "the whole model", (1, curves["whole_loss"]), xytext=(2, 3), textcoords="offset points", fontsize=8.5
+            "the whole model",
+            (1, curves["whole_loss"]),
+            xytext=(2, 3),
+            textcoords="offset points",
+            fontsize=8.5,
         )
         if suggestion["depth"] < profile["depth"]:
             axes.axvline(suggestion["depth"], color=MUTED, lw=0.9, ls=(0, (1, 2)), label="suggested depth")
@@ -130,7 +148,9 @@ def mean_maps(maps: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def save_figures(profile: Profile, folder: Path, maps: Mapping[str, Any], against: Profile | None = None) -> list[Path]:
+def save_figures(
+    profile: Profile, folder: Path, maps: Mapping[str, Any], against: Profile | None = None
+) -> list[Path]:
     """Write every figure as SVG and PNG into `folder`; the paths written."""
     figures = {"rank-and-mass": rank_and_mass(profile), "influence": influence(profile)}
     if any(layer["heads"] for layer in profile["layers"]):
@@ -185,7 +205,9 @@ def _from_one(axes: Axes, label: str) -> None:
 
 def _untrained(profile: Profile) -> list[Any]:
     found = [contrast for contrast in profile["contrasts"] if contrast["name"] == "untrained"]
-    return [{key: [np.nan if v is None else v for v in one[key]] for key in ("max_rank", "mass")} for one in found]
+    return [
+        {key: [np.nan if v is None else v for v in one[key]] for key in ("max_rank", "mass")} for one in found
+    ]
 
 
 def _finish(figure: Figure, *panels: Axes) -> None:

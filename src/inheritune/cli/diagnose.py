@@ -1,0 +1,66 @@
+"""`inheritune diagnose`: what every layer and head of a model does on one's own text."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    model: Annotated[str, typer.Argument(help="A model folder, a .gguf file or a Hub id.")],
+    text: Annotated[
+        str, typer.Option("--text", "--data", help="A .txt, .md or .jsonl file, or bundled:docstrings.")
+    ] = "bundled:docstrings",
+    length: Annotated[int, typer.Option(min=2, help="Tokens in a sequence (the paper: 100).")] = 100,
+    sequences: Annotated[int, typer.Option(min=1, help="Sequences measured (the paper: 100).")] = 100,
+    curve_sequences: Annotated[int, typer.Option(min=0, help="Of these, for losses of cuts; 0: none.")] = 12,
+    other_length: Annotated[
+        int,
+        typer.Option(min=0, help="A second length beside it, on 4 sequences; 0: the model's own, to 1024."),
+    ] = 0,
+    threshold: Annotated[float, typer.Option(help="Share that k* and m* must hold.")] = 0.90,
+    gradients: Annotated[
+        bool, typer.Option("--gradients", help="Also norms of W_Q and W_K gradients.")
+    ] = False,
+    against: Annotated[Path | None, typer.Option(help="Another profile.json to draw over this one.")] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="A tokenizer's folder; the model's own if not given.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="A folder for profile.json and the figures.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print profile.json.")] = False,
+) -> None:
+    """Measure rank, mass, sinks, influence and what cuts cost, and suggest a depth."""
+    from rich.console import Console
+
+    from inheritune.blocks.load import load_model, load_tokenizer, locate
+    from inheritune.data.corpora import existing_file
+    from inheritune.diagnosis.diagnose import diagnose, natural_length
+    from inheritune.diagnosis.output import reserve, write
+    from inheritune.diagnosis.profile import Profile
+    from inheritune.diagnosis.text import windows
+
+    other = None if against is None else Profile.load(against)
+    if not text.startswith("bundled:"):
+        existing_file(text)
+    reserve(out)
+    place = locate(model)
+    words = load_tokenizer(place if tokenizer is None else locate(tokenizer))
+    decoder = load_model(place)
+    tokens_NT = windows(text, words, length, sequences)
+    second = other_length or natural_length(decoder)
+    longer = [windows(text, words, second, 4)] if second != length else []
+    profile = diagnose(
+        decoder,
+        tokens_NT,
+        threshold=threshold,
+        curve_sequences=curve_sequences,
+        gradients=gradients,
+        other_lengths=longer,
+    )
+    written = write(profile, decoder, tokens_NT, out, other) if out is not None else []
+    if as_json:
+        typer.echo(profile.model_dump_json())
+        return
+    Console().print(profile)
+    for path in written:
+        typer.echo(path)
