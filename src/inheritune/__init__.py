@@ -66,4 +66,6 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'inheritune' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"inheritune.{_LAZY[name]}"), name)
+    value = getattr(importlib.import_module(f"inheritune.{_LAZY[name]}"), name)
+    globals()[name] = value  # importing `inheritune.run` has put the module under the name of its function
+    return value

@@ -156,6 +156,13 @@ class RunRecipe(_Whole):
         description="After the run, also train the controls: random initialisation, and the reference trained on.",
     )
 
+    @model_validator(mode="after")
+    def _one_round_fits(self) -> "RunRecipe":
+        most, tokens = self.limits.max_tokens, self.training.tokens
+        if most is not None and most < tokens:
+            raise ValueError(f"limits.max_tokens ({most:,}) allows no round, which takes training.tokens ({tokens:,})")
+        return self
+
 
 class TrainRecipe(_Whole):
     """One training run without a reference."""

@@ -1,0 +1,105 @@
+"""What every test stands on: a tiny corpus, tiny trained references, a cache of its own, and no network."""
+
+import json
+import os
+import random
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from tiny import VOCABULARY, recipe_tree, trained_model, words
+from transformers import PreTrainedTokenizerFast
+
+from inheritune.data.vocabulary import train_tokenizer
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_network() -> Iterator[None]:
+    def refuse(_socket: socket.socket, address: object) -> None:
+        raise AssertionError(f"a test asked for the network: {address}")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket.socket, "connect", refuse)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("INHERITUNE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def texts() -> list[str]:
+    """150 documents of words that follow each other by rule, so that there is something to learn."""
+    source = random.Random(7)
+    return [words(source, source.randint(30, 60)) for _ in range(150)]
+
+
+@pytest.fixture(scope="session")
+def tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
+    return train_tokenizer(texts, VOCABULARY)
+
+
+@pytest.fixture(scope="session")
+def corpus(texts: list[str], tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the same documents as `words.jsonl`, `words.txt` and `words.bin`."""
+    folder = tmp_path_factory.mktemp("corpus")
+    folder.joinpath("words.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    folder.joinpath("words.txt").write_text("\n\n".join(texts * 2))
+    rows = [[*tokenizer(text)["input_ids"], 0] for text in texts]
+    np.concatenate([np.asarray(row, dtype="<u2") for row in rows]).tofile(folder / "words.bin")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def references(
+    texts: list[str], tokenizer: PreTrainedTokenizerFast, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], Path]:
+    """The folder of a family's tiny trained reference, made when it is first asked for."""
+    folder = tmp_path_factory.mktemp("references")
+
+    def reference(family: str) -> Path:
+        place = folder / family
+        if not place.exists():
+            trained_model(family, texts, tokenizer).save_pretrained(place)
+            tokenizer.save_pretrained(place)
+        return place
+
+    return reference
+
+
+@pytest.fixture(scope="session")
+def gpt2(references: Callable[[str], Path]) -> Path:
+    return references("gpt2")
+
+
+@pytest.fixture
+def tree(gpt2: Path, corpus: Path) -> dict[str, Any]:
+    """A whole tiny run as a recipe's tree, to be changed by the test."""
+    return recipe_tree(gpt2, corpus / "words.jsonl")
+
+
+@pytest.fixture
+def write_recipe(tmp_path: Path) -> Callable[[dict[str, Any]], str]:
+    """Writes a recipe's tree to a file and gives its path."""
+
+    def write(tree: dict[str, Any], name: str = "recipe.yaml") -> str:
+        path = tmp_path / name
+        path.write_text(yaml.safe_dump(tree))
+        return str(path)
+
+    return write
