@@ -76,7 +76,10 @@ def _check(target: np.ndarray, reference: np.ndarray, weights: np.ndarray, owner
 
 
 def _student(confidence: float, freedom: int) -> float:
-    """Two-sided quantile of Student's t: exact for 1 and 2 degrees of freedom, else Hill's expansion (within 1e-3)."""
+    """Two-sided quantile of Student's t: exact for 1 and 2 degrees of freedom, else Hill's expansion.
+
+    Up to 99 % confidence its relative error is below 1 %, and below 0.1 % from 5 degrees on.
+    """
     p = (1 + confidence) / 2
     if freedom == 1:
         return float(np.tan(np.pi * (p - 0.5)))

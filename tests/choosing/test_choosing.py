@@ -1,0 +1,70 @@
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny import untrained_model
+from transformers import PreTrainedModel
+
+from inheritune.blocks.modules import inherit
+from inheritune.choosing import CRITERIA
+from inheritune.choosing.choice import Choice
+
+
+def profile(influence: list[float], ranks: list[float | None], angular: list[list[float]] | None = None) -> Any:
+    layers = [SimpleNamespace(influence=i, max_rank=r) for i, r in zip(influence, ranks, strict=True)]
+    lazy = [index for index, rank in enumerate(ranks) if rank == 1.0]
+    return SimpleNamespace(depth=len(layers), layers=layers, lazy_layers=lazy, angular=angular)
+
+
+MADE_UP = profile([0.9, 0.2, 0.05, 0.2, 0.6], [9.0, 1.0, 4.0, None, 1.0])
+
+
+def order(method: str, found: Any) -> tuple[int, ...]:
+    return CRITERIA[method](None, None, found).order  # type: ignore[arg-type]
+
+
+def test_first_goes_from_the_top() -> None:
+    assert order("first", MADE_UP) == (4, 3, 2, 1, 0)
+
+
+def test_influence_lets_the_least_go_and_of_equals_the_deeper() -> None:
+    assert order("influence", MADE_UP) == (2, 3, 1, 4, 0)
+
+
+def test_lazy_lets_the_lowest_rank_go_and_never_a_layer_without_one() -> None:
+    assert order("lazy", MADE_UP) == (4, 1, 2, 0, 3)
+
+
+def test_angular_grows_one_run_to_the_side_that_turns_less() -> None:
+    """`angular[n-1][i]` is the distance over n blocks from i: block 2 first, then 2-3 (0.3 < 0.5), then 1-3, 0-3."""
+    distances = [[0.4, 0.3, 0.1, 0.2, 0.9], [0.6, 0.5, 0.3, 0.8], [0.7, 0.4, 0.6], [0.5, 0.9], [1.0]]
+    assert order("angular", profile([0.0] * 5, [1.0] * 5, distances)) == (2, 3, 1, 0, 4)
+
+
+def plain_loss(model: PreTrainedModel, tokens_BT: torch.Tensor) -> float:
+    with torch.no_grad():
+        logits_BTV = model(tokens_BT).logits
+    return F.cross_entropy(logits_BTV[:, :-1].flatten(0, 1), tokens_BT[:, 1:].flatten()).item()
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_greedy_equals_trying_every_cut(family: str) -> None:
+    model = untrained_model(family, initializer_range=0.2).eval()
+    tokens_BT = torch.randint(300, (3, 20), generator=torch.Generator().manual_seed(0))
+    kept, wanted = list(range(model.config.num_hidden_layers)), []
+    while len(kept) > 1:
+        losses = {b: plain_loss(inherit(model, [k for k in kept if k != b]), tokens_BT) for b in kept}
+        ranked = sorted(losses.values())
+        assert ranked[1] - ranked[0] > 1e-5, "the cheapest block must be clear for this test to mean anything"
+        wanted.append(min(losses, key=losses.__getitem__))
+        kept.remove(wanted[-1])
+    choice = CRITERIA["greedy"](model, tokens_BT, None)  # type: ignore[arg-type]
+    assert choice.order == (*wanted, *kept)
+    assert choice.tokens == 60 and choice.flops > 0
+
+
+def test_blocks_of_a_choice_are_nested_and_in_order() -> None:
+    choice = Choice("made up", "", 5, (2, 4, 0, 1, 3))
+    assert [choice.blocks(depth) for depth in range(1, 6)] == [[3], [1, 3], [0, 1, 3], [0, 1, 3, 4], [0, 1, 2, 3, 4]]

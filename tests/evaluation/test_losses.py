@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from tiny import untrained_model
+
+from inheritune.config import Data
+from inheritune.data.tokens import Tokens
+from inheritune.errors import DataError
+from inheritune.evaluation import losses
+from inheritune.evaluation.losses import Validation, document_losses, mean_loss, validation
+
+LENGTH = 16
+SIZES = [40, 2, 16, 17, 18, 1, 33, 5]
+
+
+@pytest.fixture(scope="module")
+def tokens() -> Tokens:
+    ids = np.random.default_rng(0).integers(1, 300, sum(SIZES))
+    return Tokens(ids, np.cumsum([0, *SIZES[:-1]]))
+
+
+def by_data(**fields: int) -> Data:
+    return Data(train="x", sequence_length=LENGTH, **fields)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama", "qwen3"])
+def test_equals_a_plain_loop_one_document_at_a_time(family: str, tokens: Tokens) -> None:
+    model = untrained_model(family).eval()
+    wanted = []
+    for index, size in enumerate(SIZES):
+        if size < 2:
+            continue
+        document, parts = torch.tensor(tokens.document(index)[:36]), []
+        for start in range(0, len(document) - 1, LENGTH):
+            piece = document[start : start + LENGTH + 1]
+            with torch.no_grad():
+                logits = model(piece[None, :-1]).logits[0]
+            parts.append(F.cross_entropy(logits, piece[1:], reduction="none"))
+        wanted.append(torch.cat(parts).double().mean().item())
+    documents = validation(tokens, by_data(valid_tokens_per_document=36))
+    found = document_losses(model, documents)
+    assert found.shape == (7,) and found.dtype == np.float64
+    assert found == pytest.approx(wanted, abs=1e-6)
+    weights = np.array([min(size, 36) - 1 for size in SIZES if size > 1])
+    assert documents.weights.tolist() == weights.tolist() and documents.tokens == weights.sum()
+    assert mean_loss(found, documents) == pytest.approx(np.dot(wanted, weights) / weights.sum(), abs=1e-6)
+
+
+def test_padding_is_never_seen_nor_counted(tokens: Tokens) -> None:
+    model, documents = untrained_model("gpt2"), validation(tokens, by_data())
+    padded = documents.labels == -100
+    other = Validation(np.where(padded, 123, documents.ids), documents.labels, documents.owner)
+    assert padded.any()
+    assert document_losses(model, other) == pytest.approx(document_losses(model, documents), abs=1e-12)
+
+
+def test_size_of_a_batch_changes_nothing(tokens: Tokens, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, documents = untrained_model("gpt2"), validation(tokens, by_data())
+    whole = document_losses(model, documents)
+    monkeypatch.setattr(losses, "_LOGITS_AT_ONCE", 1)
+    assert document_losses(model, documents) == pytest.approx(whole, abs=1e-6)
+
+
+def test_model_comes_back_in_its_own_mode(tokens: Tokens) -> None:
+    documents, model = validation(tokens, by_data()), untrained_model("gpt2", resid_pdrop=0.5)
+    trained, evaluated = document_losses(model.train(), documents), model.training
+    assert evaluated and np.array_equal(trained, document_losses(model.eval(), documents)) and not model.training
+
+
+def test_most_documents_are_the_first(tokens: Tokens) -> None:
+    assert validation(tokens, by_data(valid_documents=3)).weights.tolist() == [39, 1, 15]
+
+
+def test_one_document_is_too_few() -> None:
+    with pytest.raises(DataError, match="1 document"):
+        validation(Tokens(np.arange(9), np.array([0, 8])), by_data())
