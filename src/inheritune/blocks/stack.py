@@ -91,9 +91,7 @@ class Stack:
         self.head_passes += 1
         with evaluating(self.model):
             parts = enumerate(self._parts(hidden))
-            return torch.cat(
-                [token_losses(self._logits(i, part), self.tokens[i]).mean(1) for i, part in parts]
-            )
+            return torch.cat([token_losses(self._logits(i, part), self.tokens[i]).mean(1) for i, part in parts])
 
     def loss(self, hidden: Tensor) -> float:
         """Mean of `losses`, nats per token."""
@@ -139,9 +137,7 @@ class Stack:
 
 def token_losses(logits_BTV: Tensor, tokens_BT: Tensor) -> Tensor:
     """Cross-entropy of each next token, (B, T-1) in float64, nats."""
-    loss = F.cross_entropy(
-        logits_BTV[:, :-1].flatten(0, 1).float(), tokens_BT[:, 1:].flatten(), reduction="none"
-    )
+    loss = F.cross_entropy(logits_BTV[:, :-1].flatten(0, 1).float(), tokens_BT[:, 1:].flatten(), reduction="none")
     return loss.view(tokens_BT.shape[0], -1).double()
 
 
@@ -159,7 +155,12 @@ class _Call:
     def watch(self, block: nn.Module) -> Callable[[], None]:
         before = block.register_forward_pre_hook(self._before, with_kwargs=True)
         after = block.register_forward_hook(self._after)
-        return lambda: (before.remove(), after.remove()) and None
+
+        def remove() -> None:
+            before.remove()
+            after.remove()
+
+        return remove
 
     def _before(self, _block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self.kwargs = {key: None if isinstance(value, Cache) else value for key, value in kwargs.items()}
@@ -178,9 +179,7 @@ class _Call:
 
     def __call__(self, block: nn.Module, hidden: Tensor) -> Tensor:
         output = (
-            block(hidden_states=hidden, **self.kwargs)
-            if self.by_name
-            else block(hidden, *self.rest, **self.kwargs)
+            block(hidden_states=hidden, **self.kwargs) if self.by_name else block(hidden, *self.rest, **self.kwargs)
         )
         return output[0] if isinstance(output, tuple) else output
 

@@ -1,0 +1,279 @@
+"""A whole diagnosis of tiny models: measures against direct computation, curves, suggestion, and what it leaves alone."""
+
+import copy
+import json
+from importlib import resources
+from pathlib import Path
+
+import families
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from inheritune import DataError, InputError, ModelError, Profile, diagnose
+from inheritune.diagnosis import measuring
+from inheritune.diagnosis.gradients import gradient_norms
+from inheritune.diagnosis.profile import Curves, Cut, schema_text
+from inheritune.diagnosis.statistics import probability_below, standard_error, wilson
+from inheritune.diagnosis.suggestion import LARGEST_RISE, suggest
+from inheritune.diagnosis.watch import watch
+
+TOKENS_NT = torch.randint(3, 96, (5, 32), generator=torch.Generator().manual_seed(0))
+LAYERS = 6
+
+
+@pytest.fixture(scope="module")
+def profile() -> Profile:
+    return diagnose(families.reference("llama"), TOKENS_NT, gradients=True, other_lengths=[TOKENS_NT[:, :16]])
+
+
+def loss_of(model: nn.Module, tokens_NT: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        logits = model(tokens_NT, use_cache=False).logits
+    return nn.functional.cross_entropy(logits[:, :-1].mT, tokens_NT[:, 1:], reduction="none").mean(1).double()
+
+
+def without(model: nn.Module, blocks: list[int]) -> nn.Module:
+    cut = copy.deepcopy(model)
+    cut.model.layers = nn.ModuleList([cut.model.layers[i] for i in blocks])
+    cut.config.num_hidden_layers = len(blocks)
+    return cut
+
+
+def test_influence_and_angles_are_taken_before_the_final_norm(profile: Profile) -> None:
+    model, states = families.reference("llama"), []
+    hooks = [block.register_forward_hook(lambda _m, _i, out: states.append(out)) for block in model.model.layers]
+    hooks.append(model.model.layers[0].register_forward_pre_hook(lambda _m, args: states.append(args[0])))
+    with torch.no_grad():
+        model(TOKENS_NT, use_cache=False)
+    for hook in hooks:
+        hook.remove()
+    for layer in profile.layers:
+        cosine = nn.functional.cosine_similarity(states[layer.index], states[layer.index + 1], dim=-1)
+        assert layer.influence == pytest.approx(1 - cosine.mean().item(), abs=1e-6)
+    cosine = nn.functional.cosine_similarity(states[1], states[4], dim=-1)
+    assert profile.angular[2][1] == pytest.approx((cosine.arccos() / np.pi).mean().item(), abs=1e-5)
+    assert [len(row) for row in profile.angular] == [6, 5, 4, 3, 2, 1]
+
+
+def test_curves_are_the_losses_of_models_so_cut(profile: Profile) -> None:
+    model, curves = families.reference("llama"), profile.curves
+    assert curves is not None and curves.whole_loss == pytest.approx(loss_of(model, TOKENS_NT).mean().item(), abs=1e-5)
+    for cut in (*curves.first, *curves.run[::2], *curves.scattered[::2]):
+        losses_N = loss_of(without(model, cut.blocks), TOKENS_NT)
+        rise_N = losses_N - loss_of(model, TOKENS_NT)
+        assert cut.loss == pytest.approx(losses_N.mean().item(), abs=1e-5)
+        assert cut.rise == pytest.approx(rise_N.mean().item(), abs=1e-5)
+        assert cut.rise_se == pytest.approx(rise_N.std().item() / 5**0.5, abs=1e-5)
+        assert cut.removed == LAYERS - len(cut.blocks)
+    for layer in profile.layers:
+        rest = [i for i in range(LAYERS) if i != layer.index]
+        assert layer.without_loss == pytest.approx(loss_of(without(model, rest), TOKENS_NT).mean().item(), abs=1e-5)
+        first = loss_of(without(model, list(range(layer.index + 1))), TOKENS_NT)
+        assert layer.exit_loss == pytest.approx(first.mean().item(), abs=1e-5)
+
+
+def test_the_curve_costs_less_than_four_stack_passes_a_layer(profile: Profile) -> None:
+    assert profile.curves is not None and profile.curves.block_passes <= 4 * LAYERS * LAYERS
+
+
+def test_the_best_single_removal_is_found(profile: Profile) -> None:
+    assert profile.curves is not None
+    assert profile.curves.run[0].loss == min(layer.without_loss or 0 for layer in profile.layers)
+
+
+def test_means_and_errors_are_over_sequences(profile: Profile) -> None:
+    one_by_one = [
+        diagnose(families.reference("llama"), row[None], curve_sequences=0, untrained=False) for row in TOKENS_NT
+    ]
+    for name in ("rank", "mass", "entropy", "output", "first_key", "previous", "heaviest_key"):
+        values = np.array([getattr(one.layers[3].heads[1], name) for one in one_by_one])
+        head = profile.layers[3].heads[1]
+        assert getattr(head, name) == pytest.approx(values.mean(), rel=1e-5)
+        assert getattr(head, f"{name}_se") == pytest.approx(values.std(ddof=1) / 5**0.5, rel=1e-3, abs=1e-7)
+    layer = profile.layers[3]
+    assert layer.max_rank == max(head.rank for head in layer.heads)
+    assert layer.mass == pytest.approx(np.mean([head.mass for head in layer.heads]))
+
+
+def test_padding_is_never_counted(profile: Profile) -> None:
+    padded = torch.cat([torch.zeros(5, 7, dtype=torch.long), TOKENS_NT, torch.zeros(5, 3, dtype=torch.long)], 1)
+    mask = torch.zeros_like(padded)
+    mask[:, 7:-3] = 1
+    again = diagnose(families.reference("llama"), padded, attention_mask=mask, untrained=False)
+    assert [layer.heads[0].rank for layer in again.layers] == [layer.heads[0].rank for layer in profile.layers]
+    assert again.curves is not None and profile.curves is not None
+    assert again.loss == profile.loss and again.curves.first == profile.curves.first
+
+
+def test_sequences_of_several_lengths_are_each_measured_whole() -> None:
+    rows = [TOKENS_NT[0], TOKENS_NT[1, :20], TOKENS_NT[2]]
+    profile = diagnose(families.reference("gpt2"), rows, untrained=False)
+    assert (profile.sequences, profile.shortest, profile.longest, profile.tokens) == (3, 20, 32, 84)
+    assert profile.loss == pytest.approx(
+        np.mean([loss_of(families.reference("gpt2"), r[None]).item() for r in rows]), abs=1e-5
+    )
+
+
+def test_no_more_than_one_batch_of_one_layers_maps_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    plain = measuring._Collector.saw_map
+
+    def counting(self: measuring._Collector, layer: int, maps_BHTT: torch.Tensor) -> None:
+        sizes.append(maps_BHTT.shape[0])
+        plain(self, layer, maps_BHTT)
+
+    monkeypatch.setattr(measuring._Collector, "saw_map", counting)
+    monkeypatch.setattr(measuring, "BATCH_BYTES", 4 * 7 * 32 * 32)
+    diagnose(families.reference("llama"), TOKENS_NT, curve_sequences=0, untrained=False)
+    assert max(sizes) == 1 and len(sizes) == 5 * LAYERS
+
+
+def test_the_model_is_left_as_it_was() -> None:
+    model = copy.deepcopy(families.reference("gpt2")).train()
+    model.transformer.h[0].mlp.c_fc.weight.grad = torch.ones_like(model.transformer.h[0].mlp.c_fc.weight)
+    model.transformer.h[1].requires_grad_(False)
+    before, random = copy.deepcopy(model.state_dict()), torch.get_rng_state()
+    diagnose(model, TOKENS_NT, gradients=True)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert torch.equal(random, torch.get_rng_state())
+    assert all(module.training for module in model.modules())
+    grads = {name for name, p in model.named_parameters() if p.grad is not None}
+    assert grads == {"transformer.h.0.mlp.c_fc.weight"}
+    assert not any(p.requires_grad for p in model.transformer.h[1].parameters())
+
+
+@pytest.mark.parametrize("family", ["qwen3_next", "lfm2", "jamba", "mamba"])
+def test_layers_without_softmax_attention_are_said_to_be_so_and_measured(family: str) -> None:
+    profile = diagnose(families.reference(family), TOKENS_NT, untrained=False)
+    other = [layer for layer in profile.layers if layer.kind == "no softmax attention"]
+    assert len(other) == {"qwen3_next": 4, "lfm2": 3, "jamba": 3, "mamba": 6}[family]
+    for layer in other:
+        assert layer.max_rank is None and layer.lazy is None and layer.heads == []
+        assert layer.influence > 0 and layer.without_loss is not None and layer.exit_loss is not None
+    assert "-" in str(profile)
+
+
+@pytest.mark.parametrize(
+    ("family", "query", "key"),
+    [("llama", "self_attn.q_proj", "self_attn.k_proj"), ("opt", "self_attn.q_proj", "self_attn.k_proj")],
+)
+def test_gradient_norms_add_up_to_the_matrix_s(family: str, query: str, key: str) -> None:
+    model = copy.deepcopy(families.reference(family))
+    norms = gradient_norms(model, list(TOKENS_NT))
+    model.zero_grad()
+    logits = model(TOKENS_NT, use_cache=False).logits
+    nn.functional.cross_entropy(logits[:, :-1].mT, TOKENS_NT[:, 1:]).backward()
+    block = next(m for n, m in model.named_modules() if n.endswith("layers.2"))
+    for name, found in zip((query, key), norms[2] or (), strict=True):
+        whole = block.get_submodule(name).weight.grad.norm().item()
+        assert np.linalg.norm(found) == pytest.approx(whole, rel=1e-4)
+
+
+def test_fused_gradients_are_split_by_head() -> None:
+    for family in ("gpt2", "phi3", "gpt_neox", "bloom"):
+        norms = gradient_norms(families.reference(family), [TOKENS_NT[0]])
+        assert all(layer is not None and len(layer[0]) == 4 and min(layer[0]) > 0 for layer in norms)
+
+
+def test_a_profile_reads_back_equal_and_fits_its_schema(profile: Profile, tmp_path: Path) -> None:
+    profile.save(tmp_path / "profile.json")
+    assert Profile.load(tmp_path / "profile.json") == profile
+    shipped = resources.files("inheritune.schemas").joinpath("profile.schema.json").read_text(encoding="utf-8")
+    assert shipped == schema_text()
+    assert set(json.loads((tmp_path / "profile.json").read_text())) == set(json.loads(shipped)["properties"])
+
+
+@pytest.mark.parametrize("content", ["", "{}", '{"model": 1}', "[1, 2"])
+def test_what_is_no_profile_is_refused(content: str, tmp_path: Path) -> None:
+    (tmp_path / "profile.json").write_text(content)
+    with pytest.raises(InputError, match="profile"):
+        Profile.load(tmp_path / "profile.json")
+    with pytest.raises(InputError):
+        Profile.load(tmp_path / "absent.json")
+
+
+def test_a_profile_prints_as_a_table_and_shows_as_a_picture(profile: Profile) -> None:
+    text = str(profile)
+    assert "MaxRank" in text and "Suggested depth" in text and f"{profile.layers[5].max_rank:.1f}" in text
+    assert profile._repr_png_().startswith(b"\x89PNG")
+
+
+def test_contrasts_are_there(profile: Profile) -> None:
+    assert [(one.name, one.length) for one in profile.contrasts] == [("untrained", 32), ("trained", 16)]
+    assert all(rank is not None for one in profile.contrasts for rank in one.max_rank)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "message"),
+    [
+        ([[1, 2, 999]], "999"),
+        ([[1, -2, 5]], "-2"),
+        ([[1]], "at least 2"),
+        ([], "no tokens"),
+        ([[0.5, 1.5]], "integer"),
+        (np.ones((1, 65), dtype=int), "64 positions"),
+    ],
+)
+def test_tokens_that_cannot_be_read_are_refused(tokens: list[list[int]], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        diagnose(families.reference("llama"), tokens)
+
+
+def test_a_threshold_outside_0_and_1_and_weights_that_give_nan_are_refused() -> None:
+    with pytest.raises(InputError, match="threshold"):
+        diagnose(families.reference("llama"), TOKENS_NT, threshold=1.5)
+    broken = copy.deepcopy(families.reference("llama"))
+    with torch.no_grad():
+        broken.model.layers[3].mlp.down_proj.weight[0, 0] = torch.nan
+    with pytest.raises(ModelError, match="not finite"):
+        diagnose(broken, TOKENS_NT)
+
+
+def cut(blocks: list[int], rise: float) -> Cut:
+    return Cut(removed=4 - len(blocks), blocks=blocks, loss=3 + rise, rise=rise, rise_se=0.01)
+
+
+def test_the_suggestion_is_the_smallest_depth_that_starts_near(profile: Profile) -> None:
+    near, far = LARGEST_RISE - 0.05, LARGEST_RISE + 0.05
+    curves = Curves(
+        whole_loss=3,
+        first=[cut([0, 1, 2], far), cut([0, 1], far), cut([0], 9)],
+        run=[cut([0, 1, 3], near / 2), cut([0, 3], near), cut([3], 9)],
+        scattered=[cut([0, 1, 3], near / 2), cut([1, 3], near / 2), cut([0], 9)],
+        sequences=5,
+        block_passes=0,
+        head_passes=0,
+    )
+    suggestion = suggest(profile.layers[:4], curves)
+    assert (suggestion.depth, suggestion.blocks) == (2, [1, 3])
+    assert "0, 2" in suggestion.reason.replace("0,2", "0, 2") and "0.100" in suggestion.reason
+    nowhere = curves.model_copy(update={"run": curves.first, "scattered": curves.first})
+    assert suggest(profile.layers[:4], nowhere).blocks == [0, 1, 2, 3]
+    assert suggest(profile.layers[:4], None).depth == 4
+
+
+def test_watching_measures_every_k_steps_and_leaves_training_alone(tmp_path: Path) -> None:
+    model = copy.deepcopy(families.reference("llama")).train()
+    look = watch(model, TOKENS_NT[:2], every=10, log=tmp_path / "glances.jsonl")
+    seen = [look(step) for step in range(21)]
+    assert [glance.step for glance in seen if glance] == [0, 10, 20]
+    plain = diagnose(model, TOKENS_NT[:2], curve_sequences=0, untrained=False)
+    assert seen[10] is not None and seen[10].max_rank == [layer.max_rank for layer in plain.layers]
+    assert len((tmp_path / "glances.jsonl").read_text().splitlines()) == 3 and model.training
+
+
+@given(st.lists(st.floats(0, 100), min_size=2, max_size=30))
+def test_standard_errors_are_numpy_s(values: list[float]) -> None:
+    expected = np.std(values, ddof=1) / len(values) ** 0.5
+    assert standard_error(torch.tensor(values, dtype=torch.float64)).item() == pytest.approx(expected, abs=1e-9)
+
+
+def test_confidences_worked_out_by_hand() -> None:
+    assert wilson(100, 100) == pytest.approx((0.9630, 1.0), abs=1e-4)
+    assert wilson(50, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)
+    assert probability_below(1.3, 0.1, 1.5) == pytest.approx(0.97725, abs=1e-5)
+    assert (probability_below(1.0, 0, 1.5), probability_below(2.0, 0, 1.5)) == (1.0, 0.0)

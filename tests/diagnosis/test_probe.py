@@ -1,0 +1,177 @@
+"""Maps seen while a model runs, against the model's own eager maps; and the model, which is left as it was."""
+
+import copy
+from typing import Any
+
+import families
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from test_rank_and_columns import CLOSE, reference
+from torch import Tensor
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from inheritune.blocks.anatomy import anatomy
+from inheritune.diagnosis.columns import column_energies, dominant_mass
+from inheritune.diagnosis.probe import probing
+from inheritune.diagnosis.rank import approximate_rank
+
+TOKENS_BT = torch.randint(3, 96, (2, 40), generator=torch.Generator().manual_seed(0))
+ELSEWHERE = {"falcon"}
+SEEN = [name for name in families.FAMILIES if name not in ELSEWHERE] + ["gpt_neo", "qwen3_next", "lfm2", "jamba"]
+MPT = {"n_layers": 3, "d_model": 32, "n_heads": 4, "max_seq_len": 64}
+FALCON = {**families.FAMILIES["falcon"], "num_hidden_layers": 3}
+
+
+class Keeper:
+    def __init__(self) -> None:
+        self.maps: dict[int, Tensor] = {}
+        self.outputs: dict[int, Tensor] = {}
+
+    def saw_map(self, layer: int, maps_BHTT: Tensor) -> None:
+        assert layer not in self.maps
+        self.maps[layer] = maps_BHTT.clone()
+
+    def saw_output(self, layer: int, share_BH: Tensor) -> None:
+        self.outputs[layer] = share_BH
+
+
+def fresh(kind: str, **fields: Any) -> PreTrainedModel:
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(kind, **{**families.TOKENS, **fields})
+    model = AutoModelForCausalLM.from_config(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.05 * torch.randn(parameter.shape)
+    return model
+
+
+@torch.no_grad()
+def seen(model: PreTrainedModel) -> Keeper:
+    keeper, plain = Keeper(), model(TOKENS_BT, use_cache=False).logits
+    with probing(model, keeper):
+        probed = model(TOKENS_BT, use_cache=False).logits
+    assert torch.equal(plain, probed)
+    assert torch.equal(plain, model(TOKENS_BT, use_cache=False).logits)
+    assert set(keeper.outputs) == set(keeper.maps)
+    return keeper
+
+
+@torch.no_grad()
+def eager_maps(model: PreTrainedModel) -> list[Tensor]:
+    eager = copy.deepcopy(model)
+    eager.set_attn_implementation("eager")
+    found = eager(TOKENS_BT, use_cache=False, output_attentions=True).attentions
+    return [maps for maps in found if maps is not None]
+
+
+def agree(mine_BHTT: Tensor, theirs_BHTT: Tensor) -> None:
+    torch.testing.assert_close(mine_BHTT, theirs_BHTT, atol=1e-5, rtol=0)
+    ranks = approximate_rank(mine_BHTT, 0.9).flatten().tolist()
+    masses = dominant_mass(column_energies(mine_BHTT), 0.9).flatten().tolist()
+    for map_TT, rank, mass in zip(theirs_BHTT.flatten(0, 1).double().numpy(), ranks, masses, strict=True):
+        for measure, values in ((rank, np.linalg.svd(map_TT, compute_uv=False) ** 2), (mass, (map_TT**2).sum(0))):
+            # Two kernels differ in the last bit: so may the side of the threshold on which a share falls.
+            assert measure == reference(values)[0] or near(values)
+
+
+def near(values: np.ndarray) -> bool:
+    shares = np.sort(values)[::-1].cumsum() / values.sum()
+    return bool((abs(shares - 0.9) < 10 * CLOSE).any())
+
+
+@pytest.mark.parametrize("family", SEEN)
+def test_maps_ranks_and_masses_equal_those_of_the_eager_model(family: str) -> None:
+    model = families.reference(family)
+    keeper, expected = seen(model), eager_maps(model)
+    assert len(keeper.maps) == len(expected) > 0
+    for layer, theirs_BHTT in zip(sorted(keeper.maps), expected, strict=True):
+        agree(keeper.maps[layer], theirs_BHTT)
+
+
+@pytest.mark.parametrize(
+    "model", [fresh("mpt", **MPT), fresh("falcon", **FALCON, alibi=True, attn_implementation="eager")]
+)
+def test_alibi_families_are_seen_at_their_own_softmax(model: PreTrainedModel) -> None:
+    keeper = seen(model)
+    with torch.no_grad():
+        expected = model(TOKENS_BT, use_cache=False, output_attentions=True).attentions
+    for layer, theirs_BHTT in enumerate(expected):
+        agree(keeper.maps[layer], theirs_BHTT)
+
+
+@pytest.mark.parametrize("alibi", [False, True])
+def test_falcon_is_seen_at_the_fused_attention_that_it_calls_itself(
+    alibi: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Oracle: attention over an identity matrix of values gives back the weights. (Its eager path computes others.)"""
+    model, found = fresh("falcon", **FALCON, alibi=alibi), []
+    keeper, fused = seen(model), F.scaled_dot_product_attention
+
+    def recording(query: Tensor, key: Tensor, value: Tensor, **kwargs: Any) -> Tensor:
+        key = key.expand(*query.shape[:2], *key.shape[2:])
+        identity = torch.eye(key.shape[-2]).expand(*key.shape[:2], -1, -1)
+        found.append(fused(query, key, identity, **kwargs))
+        return fused(query, key, value, **kwargs)
+
+    monkeypatch.setattr(F, "scaled_dot_product_attention", recording)
+    with torch.no_grad():
+        model(TOKENS_BT, use_cache=False)
+    assert len(found) == len(keeper.maps) == 3
+    for layer, theirs_BHTT in enumerate(found):
+        agree(keeper.maps[layer], theirs_BHTT)
+
+
+def test_a_family_without_softmax_attention_shows_no_maps() -> None:
+    assert seen(families.reference("mamba")).maps == {}
+
+
+def test_head_outputs_are_the_norms_of_what_each_head_adds() -> None:
+    model = families.reference("llama")
+    keeper = seen(model)
+    attention, inputs = model.model.layers[2].self_attn, []
+    hooks = [attention.o_proj.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))]
+    hooks.append(model.model.layers[2].register_forward_pre_hook(lambda _, args: inputs.append(args[0])))
+    with torch.no_grad():
+        model(TOKENS_BT, use_cache=False)
+    for hook in hooks:
+        hook.remove()
+    residual_BTD, heads_BTD = inputs
+    for head in range(4):
+        alone = torch.zeros_like(heads_BTD)
+        alone[..., 8 * head : 8 * head + 8] = heads_BTD[..., 8 * head : 8 * head + 8]
+        share_BT = (alone @ attention.o_proj.weight.T).norm(dim=-1) / residual_BTD.norm(dim=-1)
+        torch.testing.assert_close(keeper.outputs[2][:, head], share_BT.mean(1), atol=1e-5, rtol=1e-4)
+
+
+def test_everything_is_put_back_after_an_error() -> None:
+    model = families.reference("gpt2")
+    before = dict(ALL_ATTENTION_FUNCTIONS._local_mapping)
+
+    class Failing(Keeper):
+        def saw_map(self, layer: int, maps_BHTT: Tensor) -> None:
+            raise RuntimeError("observer")
+
+    with pytest.raises(RuntimeError, match="observer"), probing(model, Failing()):
+        model(TOKENS_BT, use_cache=False)
+    assert before == ALL_ATTENTION_FUNCTIONS._local_mapping
+    hooks = [h for m in model.modules() for h in (*m._forward_hooks, *m._forward_pre_hooks)]
+    assert hooks == []
+    seen(model)
+
+
+def test_another_model_that_runs_meanwhile_is_not_watched() -> None:
+    watched, other, keeper = families.reference("gpt2"), families.reference("llama"), Keeper()
+    with torch.no_grad(), probing(watched, keeper):
+        other(TOKENS_BT, use_cache=False)
+    assert keeper.maps == {}
+
+
+def test_learned_sinks_take_their_share_of_every_row() -> None:
+    model = families.reference("gpt_oss")
+    maps = seen(model).maps
+    assert sorted(maps) == list(range(anatomy(model).depth))
+    rows = torch.stack(list(maps.values())).sum(-1)
+    assert (rows < 1).all()
