@@ -74,11 +74,20 @@ def load_model(path: Path, dtype: torch.dtype | None = None) -> PreTrainedModel:
         cause = str(error).split("\n")[0][:200]
         raise ModelError(f"{path} cannot be loaded: {type(error).__name__}: {cause}") from error
     model, report = loaded
+    if path.suffix == ".gguf":
+        _unpacked(model)
     refuse_unsupported(model.config)
     for kind in ("missing_keys", "mismatched_keys"):
         if report.get(kind):
             raise ModelError(f"{path} does not fit its config: {kind} {sorted(map(str, report[kind]))[0]}.")
     return model.eval()
+
+
+def _unpacked(model: PreTrainedModel) -> None:
+    """Loading unpacked the weights of a GGUF file; only its config still calls them quantised."""
+    for name in ("quantization_config", "_pre_quantization_dtype"):
+        if hasattr(model.config, name):
+            delattr(model.config, name)
 
 
 def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
