@@ -1,0 +1,41 @@
+"""A round of training on random tokens, for tests of the loop."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tiny import untrained_model
+from transformers import PreTrainedModel
+
+from inheritune.config import Training
+from inheritune.data.batches import Batches
+from inheritune.data.tokens import Tokens
+from inheritune.training.checkpoint import Position
+from inheritune.training.loop import Round, train
+
+LENGTH, BATCH = 16, 8
+KINDS = 17  # tokens that occur, all below the vocabulary's 320, so that ln 17 is the least loss
+
+
+def training(**changes: Any) -> Training:
+    fields = {"tokens": 8 * BATCH * LENGTH, "batch_tokens": BATCH * LENGTH, "micro_batch_size": 4, "peak_lr": 3e-3}
+    return Training(**{**fields, "evaluate_every": 3, "checkpoint_every": 2, **changes})
+
+
+def batches(seed: int = 0) -> Batches:
+    ids = np.random.Generator(np.random.Philox(key=[11, 0])).integers(1, KINDS + 1, 2000) ** 2
+    return Batches(Tokens(ids, np.array([0])), seed, BATCH, LENGTH)
+
+
+def train_round(
+    folder: Path,
+    model: PreTrainedModel | None = None,
+    observe: Callable[[dict[str, Any]], None] = lambda row: None,
+    evaluate: Callable[[PreTrainedModel, Position], None] = lambda model, position: None,
+    resume: Callable[[Position], None] = lambda position: None,
+    **changes: Any,
+) -> tuple[PreTrainedModel, Position]:
+    """Train the tiny GPT-2 (or `model`) for eight steps, with dropout so that random state matters."""
+    model = model or untrained_model("gpt2", resid_pdrop=0.1)
+    return model, train(model, Round(training(**changes), batches(), 0, folder, observe, evaluate, resume))

@@ -1,0 +1,148 @@
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from rounds import BATCH, KINDS, LENGTH, batches, train_round, training
+from tiny import untrained_model
+from torch import nn
+
+from inheritune.blocks.flops import forward_flops_per_token
+from inheritune.errors import TrainingError
+from inheritune.training import checkpoint
+from inheritune.training.loop import _backward
+
+
+def bits(model: nn.Module) -> dict[str, bytes]:
+    return {name: tensor.numpy().tobytes() for name, tensor in model.state_dict().items()}
+
+
+@pytest.mark.parametrize("micro", [1, 3, 4, 8])
+def test_micro_batches_sum_to_the_gradient_of_the_whole(micro: int) -> None:
+    model, batch = untrained_model("gpt2"), torch.from_numpy(batches()[0])
+    logits = model(batch[:, :-1]).logits
+    whole = nn.functional.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
+    wanted = torch.autograd.grad(whole, list(model.parameters()))
+    loss = _backward(model, batch, training(micro_batch_size=micro))
+    assert loss == pytest.approx(whole.item(), rel=1e-6)
+    for (name, parameter), gradient in zip(model.named_parameters(), wanted, strict=True):
+        assert torch.allclose(parameter.grad, gradient, rtol=1e-4, atol=1e-7), name
+
+
+def test_trains_on_the_batches_in_order_and_counts_what_it_does(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = []
+    evaluated: list[int] = []
+    model, position = train_round(
+        tmp_path, observe=rows.append, evaluate=lambda model, position: evaluated.append(position.step)
+    )
+    assert [row["step"] for row in rows] == list(range(1, 9)) and evaluated == [3, 6]
+    assert position.tokens == 8 * BATCH * LENGTH == rows[-1]["tokens"]
+    assert position.flops == position.tokens * 3 * forward_flops_per_token(model, LENGTH)
+    assert [place.name for place in sorted(tmp_path.iterdir())] == ["step-0000006", "step-0000008"]
+
+
+def test_learns_what_can_be_learnt(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = []
+    train_round(tmp_path, untrained_model("gpt2"), observe=rows.append, tokens=40 * BATCH * LENGTH, peak_lr=3e-2)
+    assert rows[0]["loss"] == pytest.approx(math.log(320), abs=0.1)
+    assert math.log(KINDS) - 0.1 < rows[-1]["loss"] < math.log(KINDS) + 0.2
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_same_seed_gives_the_same_bits(tmp_path: Path, optimizer: str) -> None:
+    first, _ = train_round(tmp_path / "a", optimizer=optimizer)
+    second, _ = train_round(tmp_path / "b", optimizer=optimizer)
+    assert bits(first) == bits(second)
+
+
+class Stopped(Exception):
+    pass
+
+
+def stop_after(step: int, rows: list[dict[str, Any]]) -> Any:
+    def observe(row: dict[str, Any]) -> None:
+        if row["step"] == step:
+            raise Stopped
+        rows.append(row)
+
+    return observe
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_continued_round_ends_with_the_same_bits(tmp_path: Path, optimizer: str) -> None:
+    whole, before = train_round(tmp_path / "whole", optimizer=optimizer)
+    rows: list[dict[str, Any]] = []
+    with pytest.raises(Stopped):
+        train_round(tmp_path / "cut", observe=stop_after(6, rows), optimizer=optimizer)
+    torch.manual_seed(99)
+    resumed: list[int] = []
+    model, after = train_round(
+        tmp_path / "cut",
+        observe=rows.append,
+        resume=lambda position: resumed.append(position.step),
+        optimizer=optimizer,
+    )
+    assert resumed == [4] and [row["step"] for row in rows] == [1, 2, 3, 4, 5, 5, 6, 7, 8]
+    assert bits(model) == bits(whole)
+    assert (after.step, after.tokens, after.flops) == (before.step, before.tokens, before.flops)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "changed", "missing", "no state", "half state"])
+def test_damaged_newest_checkpoint_is_passed_over(tmp_path: Path, damage: str) -> None:
+    whole, _ = train_round(tmp_path / "whole")
+    train_round(tmp_path / "cut")
+    newest = tmp_path / "cut" / "step-0000008"
+    weights, state = newest / "model.safetensors", newest / "state.json"
+    content = weights.read_bytes()
+    match damage:
+        case "truncated":
+            weights.write_bytes(content[: len(content) // 2])
+        case "changed":
+            weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+        case "missing":
+            (newest / "optimizer.safetensors").unlink()
+        case "no state":
+            state.unlink()
+        case "half state":
+            state.write_text(state.read_text()[:20])
+    resumed: list[int] = []
+    model, _ = train_round(tmp_path / "cut", resume=lambda position: resumed.append(position.step))
+    assert resumed == [6] and bits(model) == bits(whole)
+
+
+def test_finished_round_is_not_trained_again(tmp_path: Path) -> None:
+    whole, before = train_round(tmp_path)
+    model, after = train_round(tmp_path, observe=stop_after(0, []))
+    assert bits(model) == bits(whole) and after == before
+
+
+def test_half_written_checkpoint_is_none(tmp_path: Path) -> None:
+    train_round(tmp_path)
+    shutil.copytree(tmp_path / "step-0000008", tmp_path / ".step-0000009.partial")
+    assert checkpoint.latest(tmp_path) == tmp_path / "step-0000008"
+
+
+def test_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
+    model = untrained_model("gpt2")
+
+    def poison(row: dict[str, Any]) -> None:
+        if row["step"] == 5:
+            with torch.no_grad():
+                model.transformer.ln_f.weight.fill_(float("nan"))
+
+    with pytest.raises(TrainingError, match=r"loss is nan .* at step 6 of the round .batch 5.*step-0000004"):
+        train_round(tmp_path, model, observe=poison)
+    place = checkpoint.latest(tmp_path)
+    assert place == tmp_path / "step-0000004"
+    again = untrained_model("gpt2", seed=5)
+    state, position = checkpoint.load(place, again)
+    assert position.step == 4 and all(torch.isfinite(tensor).all() for tensor in again.state_dict().values())
+    assert all(torch.isfinite(value).all() for values in state.values() for value in values.values())
+
+
+def test_nothing_in_a_checkpoint_is_a_pickle(tmp_path: Path) -> None:
+    train_round(tmp_path)
+    kinds = {path.suffix for path in tmp_path.rglob("*") if path.is_file()}
+    assert kinds == {".safetensors", ".json"}
