@@ -46,7 +46,7 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = Stack(model, TOKENS_BT)
     monkeypatch.setattr("inheritune.blocks.stack.CHUNK_TOKENS", 40)
     parted = Stack(model, TOKENS_BT)
-    assert CHUNK_TOKENS > TOKENS_BT.numel() and len(parted.tokens) == 3
+    assert TOKENS_BT.numel() < CHUNK_TOKENS and len(parted.tokens) == 3
     for stack in (whole, parted):
         stack.result = stack.losses(stack.run(stack.hidden0, [0, 3]))  # type: ignore[attr-defined]
     torch.testing.assert_close(whole.result, parted.result)  # type: ignore[attr-defined]

@@ -57,15 +57,11 @@ def _of_block(block: nn.Module, model: PreTrainedModel) -> Norms | None:
     for name in STACKED:
         if name in named and (rows := _rows(named[name])) is not None:
             width = len(rows) // (heads + 2 * shared)
-            return _norms(rows[: heads * width], heads), _norms(
-                rows[heads * width : (heads + shared) * width], shared
-            )
+            return _norms(rows[: heads * width], heads), _norms(rows[heads * width : (heads + shared) * width], shared)
     for name in INTERLEAVED:
         if name in named and shared == heads and (rows := _rows(named[name])) is not None:
             parts_H3ED = rows.unflatten(0, (heads, 3, -1))
-            return _norms(parts_H3ED[:, 0].flatten(0, 1), heads), _norms(
-                parts_H3ED[:, 1].flatten(0, 1), heads
-            )
+            return _norms(parts_H3ED[:, 0].flatten(0, 1), heads), _norms(parts_H3ED[:, 1].flatten(0, 1), heads)
     return None
 
 

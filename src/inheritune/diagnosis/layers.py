@@ -72,10 +72,7 @@ def _heads(measures: dict[str, Tensor], norms: Norms | None) -> list[Head]:
         for name, by_head in zip(("query_gradient", "key_gradient"), norms, strict=True):
             fields[name] = [by_head[i * len(by_head) // count] for i in range(count)]
     rows = [{name: values[i] for name, values in fields.items()} for i in range(count)]
-    return [
-        Head(**row, lazy_probability=probability_below(row["rank"], row["rank_se"], LAZY_RANK))
-        for row in rows
-    ]
+    return [Head(**row, lazy_probability=probability_below(row["rank"], row["rank_se"], LAZY_RANK)) for row in rows]
 
 
 def contrast(name: str, sequences: list[Tensor], measured: Measured) -> Contrast:

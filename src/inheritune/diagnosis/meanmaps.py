@@ -30,9 +30,7 @@ class _Summer:
 
 def telling_heads(profile: Profile) -> dict[str, tuple[int, int]]:
     """(layer, head) of the widest, the middle and the laziest head, by a name for each; the deepest where ranks tie."""
-    ranked = sorted(
-        (head.rank, layer.index, i) for layer in profile.layers for i, head in enumerate(layer.heads)
-    )
+    ranked = sorted((head.rank, layer.index, i) for layer in profile.layers for i, head in enumerate(layer.heads))
     if not ranked:
         return {}
     laziest = max(entry for entry in ranked if entry[0] == ranked[0][0])

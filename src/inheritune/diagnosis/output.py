@@ -30,9 +30,7 @@ def write(
     from inheritune.report.profile_figures import save_figures
 
     profile.save(folder / "profile.json")
-    maps = {
-        name: map_TT.numpy() for name, map_TT in mean_maps(model, tokens_NT, telling_heads(profile)).items()
-    }
+    maps = {name: map_TT.numpy() for name, map_TT in mean_maps(model, tokens_NT, telling_heads(profile)).items()}
     np.savez_compressed(folder / "maps.npz", allow_pickle=False, **maps)
-    figures = save_figures(profile.model_dump(), folder, maps, against and against.model_dump())
+    figures = save_figures(profile.model_dump(), folder, maps, None if against is None else against.model_dump())
     return [folder / "profile.json", *figures]

@@ -100,11 +100,7 @@ class _Probe:
         if self._heads is None or self.layer is None:
             return
         inputs, heads, self._heads = args[0], self._heads, None
-        if (
-            self._residual_BT is None
-            or inputs.shape[-1] % heads
-            or inputs.shape[:2] != self._residual_BT.shape
-        ):
+        if self._residual_BT is None or inputs.shape[-1] % heads or inputs.shape[:2] != self._residual_BT.shape:
             return
         with self.looking(), torch.no_grad():
             written_BTH = _written(module, inputs, heads)
@@ -124,9 +120,7 @@ def _written(projection: nn.Module, inputs: Tensor, heads: int) -> Tensor:
 def _interfaces(model: PreTrainedModel) -> list[AttentionInterface]:
     """The attention interfaces that this model's modules look their kernels up in."""
     names = {type(module).__module__ for module in model.modules()}
-    own = [
-        getattr(sys.modules[name], "ALL_ATTENTION_FUNCTIONS", None) for name in names if name in sys.modules
-    ]
+    own = [getattr(sys.modules[name], "ALL_ATTENTION_FUNCTIONS", None) for name in names if name in sys.modules]
     found = {id(one): one for one in own if isinstance(one, AttentionInterface)}
     return list(found.values()) or [ALL_ATTENTION_FUNCTIONS]
 
@@ -146,9 +140,7 @@ def _tapped(interface: AttentionInterface, probe: _Probe) -> Iterator[None]:
 
 
 def _tap(kernel: Callable[..., Any] | None, probe: _Probe) -> Callable[..., Any]:
-    def attend(
-        module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any = None, **kwargs: Any
-    ) -> Any:
+    def attend(module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Any = None, **kwargs: Any) -> Any:
         eager = _eager(module)
         compute = kernel or eager
         assert compute is not None
@@ -202,9 +194,7 @@ def _dense(mask: Any, query: Tensor, key: Tensor, window: int | None) -> Tensor:
 
 
 def _additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:
-    return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill(
-        ~allowed, torch.finfo(dtype).min
-    )
+    return torch.zeros(allowed.shape, dtype=dtype, device=allowed.device).masked_fill(~allowed, torch.finfo(dtype).min)
 
 
 class _Mode(TorchFunctionMode):

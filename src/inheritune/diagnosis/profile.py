@@ -196,9 +196,7 @@ COLUMNS = (
 
 
 def _table(profile: Profile) -> Table:
-    title = (
-        f"{profile.model}: {profile.sequences} sequences of {profile.longest} tokens, loss {profile.loss:.3f}"
-    )
+    title = f"{profile.model}: {profile.sequences} sequences of {profile.longest} tokens, loss {profile.loss:.3f}"
     table = Table(title=title)
     for name in COLUMNS:
         table.add_column(name, justify="right")

@@ -42,6 +42,4 @@ def _check(model: PreTrainedModel, row: Tensor) -> None:
         raise DataError(f"Token id {worst} is not in the model's vocabulary of {config.vocab_size}.")
     longest = getattr(config, "max_position_embeddings", None)
     if longest is not None and len(row) > longest:
-        raise DataError(
-            f"A sequence has {len(row)} tokens and the model {longest} positions: give shorter ones."
-        )
+        raise DataError(f"A sequence has {len(row)} tokens and the model {longest} positions: give shorter ones.")

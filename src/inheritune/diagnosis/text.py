@@ -11,17 +11,13 @@ from inheritune.errors import DataError
 CHARACTERS_A_TOKEN = 40
 
 
-def windows(
-    source: str, tokenizer: PreTrainedTokenizerBase, length: int, count: int, field: str = "text"
-) -> Tensor:
+def windows(source: str, tokenizer: PreTrainedTokenizerBase, length: int, count: int, field: str = "text") -> Tensor:
     """`count` sequences of `length` tokens that do not overlap, evenly spread over the first part of a text: (N, T).
 
     Documents follow one another with the end token between. Raises DataError if the text is too short for one sequence.
     """
     if length < 2 or count < 1:
-        raise DataError(
-            f"{count} sequences of {length} tokens were asked for: at least 1 of at least 2 are needed."
-        )
+        raise DataError(f"{count} sequences of {length} tokens were asked for: at least 1 of at least 2 are needed.")
     ids: list[int] = []
     left = CHARACTERS_A_TOKEN * length * count
     for document in documents(source, field):
