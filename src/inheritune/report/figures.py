@@ -126,7 +126,9 @@ def _focus(axes: Axes, curves: Sequence[Curve], reference_loss: float | None) ->
     losses = [loss for curve in curves for _, loss in (*smooth(curve.training), *curve.validation)]
     losses = sorted(losses if reference_loss is None else [*losses, reference_loss])
     if losses:
-        top = losses[min(len(losses) - 1, round(0.93 * len(losses)))]
+        compared = [loss for curve in curves for _, loss in curve.validation]
+        compared += [] if reference_loss is None else [reference_loss]
+        top = max([losses[min(len(losses) - 1, round(0.93 * len(losses)))], *compared])
         spread = max(top - losses[0], 0.02)
         axes.set_ylim(losses[0] - 0.12 * spread, top + 0.25 * spread)
 
