@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 
@@ -181,25 +182,18 @@ class Profile(Entry):
         return png(rank_and_mass(self.model_dump()))
 
 
-COLUMNS = (
-    "layer",
-    "MaxRank",
-    "mass",
-    "lazy heads",
-    "first key",
-    "entropy",
-    "output",
-    "influence",
-    "exit loss",
-    "without",
+COLUMNS = ("layer", "MaxRank", "mass", "lazy", "sink", "entropy", "output", "influence", "exit", "without")
+LEGEND = (
+    "lazy: share of heads with mean k* up to 1.5; sink: attention on the first key; output: a head's over the residual; "
+    "exit, without: loss of an exit after the layer, and without it."
 )
 
 
 def _table(profile: Profile) -> Table:
     title = f"{profile.model}: {profile.sequences} sequences of {profile.longest} tokens, loss {profile.loss:.3f}"
-    table = Table(title=title)
+    table = Table(title=title, caption=LEGEND, box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for name in COLUMNS:
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     for layer in profile.layers:
         table.add_row(*_row(layer))
     return table

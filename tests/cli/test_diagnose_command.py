@@ -1,0 +1,108 @@
+"""`inheritune diagnose` on a tiny model of our own, through the command line."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import WhitespaceSplit
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
+
+from inheritune import Profile
+from inheritune.cli import main
+
+WORDS = [f"w{i}" for i in range(60)]
+FIGURES = ["attention-maps", "heads", "influence", "inheritance-curve", "rank-and-mass"]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("model")
+    words = Tokenizer(WordLevel({"<end>": 0, "<unk>": 1} | {w: i + 2 for i, w in enumerate(WORDS)}, "<unk>"))
+    words.pre_tokenizer = WhitespaceSplit()
+    PreTrainedTokenizerFast(tokenizer_object=words, eos_token="<end>", unk_token="<unk>").save_pretrained(folder)
+    config = LlamaConfig(
+        num_hidden_layers=3,
+        hidden_size=16,
+        intermediate_size=32,
+        num_attention_heads=2,
+        vocab_size=64,
+        max_position_embeddings=64,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("text") / "book.txt"
+    path.write_text(" ".join(np.random.default_rng(0).choice(WORDS, 2000)))
+    return path
+
+
+def run(*arguments: object) -> int:
+    import sys
+
+    old = sys.argv
+    sys.argv = ["inheritune", "diagnose", *map(str, arguments)]
+    try:
+        main()
+        return 0
+    except SystemExit as end:
+        return int(end.code or 0)
+    finally:
+        sys.argv = old
+
+
+def test_a_profile_and_its_figures_are_written(
+    model: Path, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    assert run(model, "--text", text, "--length", 20, "--sequences", 4, "--out", tmp_path / "d") == 0
+    profile = Profile.load(tmp_path / "d" / "profile.json")
+    assert (profile.depth, profile.sequences, profile.longest) == (3, 4, 20)
+    assert [one.length for one in profile.contrasts] == [20, 64]
+    for name in FIGURES:
+        assert (tmp_path / "d" / f"{name}.svg").read_text().startswith("<?xml")
+        assert (tmp_path / "d" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    maps = np.load(tmp_path / "d" / "maps.npz")
+    assert len(maps.files) == 3 and all(np.allclose(maps[name].sum(1), 1, atol=1e-5) for name in maps.files)
+    printed = capsys.readouterr().out
+    assert "MaxRank" in printed and "Suggested depth" in printed
+    again = tmp_path / "again"
+    against = ["--against", tmp_path / "d" / "profile.json", "--out", again]
+    assert run(model, "--text", text, "--length", 20, "--sequences", 2, "--curve-sequences", 0, *against) == 0
+    assert (again / "against.svg").exists() and not (again / "inheritance-curve.svg").exists()
+
+
+def test_with_json_nothing_else_is_printed(model: Path, text: Path, capsys: pytest.CaptureFixture) -> None:
+    assert run(model, "--text", text, "--length", 20, "--sequences", 2, "--json") == 0
+    assert Profile.model_validate(json.loads(capsys.readouterr().out)).depth == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"--text": "absent.txt"}, "absent.txt"),
+        ({"--length": 5000}, "5000"),
+        ({"--length": 65}, "64 positions"),
+        ({"--threshold": 2}, "threshold"),
+        ({"--against": "absent.json"}, "absent.json"),
+        ({"--out": "/proc/nothing/here"}, "/proc/nothing/here"),
+    ],
+)
+def test_wrong_input_ends_in_one_sentence(
+    change: dict[str, object], message: str, model: Path, text: Path, capsys: pytest.CaptureFixture
+) -> None:
+    options = {"--text": text, "--length": 20, "--sequences": 2, "--curve-sequences": 0} | change
+    assert run(model, *(part for pair in options.items() for part in pair)) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.startswith("inheritune: ") and len(error.strip().splitlines()) == 1
+
+
+def test_a_missing_model_is_named(text: Path, capsys: pytest.CaptureFixture) -> None:
+    assert run("./nowhere", "--text", text) == 2
+    assert "nowhere" in capsys.readouterr().err
