@@ -1,0 +1,140 @@
+"""k* of attention maps, ours against numpy's `svd(compute_uv=False)` and against Gram eigenvalues, by class of map.
+
+    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 python benchmarks/rank.py [MODEL --text FILE]
+
+The three are interleaved map by map in float32 with the same threads; times are medians over maps, ratios are of summed
+times. Every k* is compared with a float64 singular value decomposition's.
+"""
+
+import argparse
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from inheritune.blocks.load import load_model, load_tokenizer
+from inheritune.blocks.stack import evaluating
+from inheritune.diagnosis.probe import probing
+from inheritune.diagnosis.rank import approximate_rank
+from inheritune.diagnosis.text import windows
+
+THRESHOLD = 0.90
+CLOSE = 1e-6
+
+
+def svd(map_TT: Tensor) -> None:
+    np.linalg.svd(map_TT.numpy(), compute_uv=False)
+
+
+def gram(map_TT: Tensor) -> None:
+    torch.linalg.eigvalsh(map_TT.mT @ map_TT)
+
+
+def ours(map_TT: Tensor) -> None:
+    approximate_rank(map_TT[None, None], THRESHOLD)
+
+
+WAYS: dict[str, Callable[[Tensor], None]] = {"svd": svd, "gram": gram, "ours": ours}
+
+
+@dataclass
+class Class:
+    seconds: dict[str, list[float]] = field(default_factory=lambda: {name: [] for name in WAYS})
+    wrong: int = 0
+
+    def add(self, map_TT: Tensor) -> None:
+        for name, way in WAYS.items():
+            start = time.perf_counter()
+            way(map_TT)
+            self.seconds[name].append(time.perf_counter() - start)
+        squares = np.linalg.svd(map_TT.double().numpy(), compute_uv=False) ** 2
+        held = squares.cumsum() / squares.sum()
+        expected = int((held < THRESHOLD).sum()) + 1
+        close = bool((abs(held - THRESHOLD) < CLOSE).any())
+        self.wrong += not close and approximate_rank(map_TT[None, None], THRESHOLD).item() != expected
+
+    def row(self, name: str, length: int) -> str:
+        total = {way: sum(seconds) for way, seconds in self.seconds.items()}
+        medians = " | ".join(f"{1e3 * float(np.median(seconds)):.2f}" for seconds in self.seconds.values())
+        each = float(np.median(np.divide(self.seconds["svd"], self.seconds["ours"])))
+        ratios = f"{total['svd'] / total['ours']:.1f} | {each:.1f} | {total['gram'] / total['ours']:.1f}"
+        return f"| {name} | {length} | {len(self.seconds['svd'])} | {medians} | {ratios} | {self.wrong} |"
+
+
+def made_up(length: int, count: int) -> Iterator[tuple[str, Tensor]]:
+    """Random and adversarial maps: diffuse, sharp, local, a sink against each, and 80/20 at the edge of the threshold."""
+    torch.manual_seed(0)
+    rows = torch.arange(length)
+    future = rows[None] > rows[:, None]
+    previous = torch.eye(length).roll(1, 0).tril()
+    sink = torch.zeros(length, length)
+    sink[:, 0] = 1
+    for _ in range(count):
+        noise = torch.randn(length, length)
+        for name, logits in (
+            ("random, diffuse", 0.5 * noise),
+            ("random, sharp", 4 * noise),
+            ("local", noise - 0.3 * (rows[:, None] - rows[None])),
+        ):
+            yield name, logits.masked_fill(future, -torch.inf).softmax(-1)
+        for share in (0.5, 0.74, 0.76):
+            yield "sink and previous token", share * sink + (1 - share) * previous
+
+
+def of_model(folder: Path, text: str, length: int, every: int) -> Iterator[tuple[str, Tensor]]:
+    model = load_model(folder, torch.float32)
+    tokens_BT = windows(text, load_tokenizer(folder), length, 1)
+    found: list[Tensor] = []
+
+    class Keeper:
+        def saw_map(self, _layer: int, maps_BHTT: Tensor) -> None:
+            found.extend(maps_BHTT.flatten(0, 1).clone())
+
+        def saw_output(self, _layer: int, _share_BH: Tensor) -> None: ...
+
+    with evaluating(model), probing(model, Keeper()):
+        model(tokens_BT, use_cache=False)
+    for map_TT in found[::every]:
+        yield f"{folder.name}, all", map_TT
+        yield f"{folder.name}, {_range(approximate_rank(map_TT[None, None], THRESHOLD).item())}", map_TT
+
+
+def _range(rank: float) -> str:
+    bounds = (1, 16, 64, 256)
+    low = next((f"k* up to {bound}" for bound in bounds if rank <= bound), "k* above 256")
+    return "k* = 1" if rank == 1 else low
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("model", nargs="?", type=Path)
+    parser.add_argument("--text", default="bundled:docstrings")
+    parser.add_argument("--lengths", type=int, nargs="+", default=[512, 1024])
+    parser.add_argument("--every", type=int, default=9, help="use every n-th head of the model")
+    arguments = parser.parse_args()
+    print(
+        f"torch {torch.__version__}, numpy {np.__version__}, {torch.get_num_threads()} thread(s), float32, ms a map\n"
+    )
+    print("| class | T | maps | svd | gram | ours | svd/ours, summed | median | gram/ours | wrong k* |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    for length in arguments.lengths:
+        classes: dict[str, Class] = {}
+        warm = torch.rand(length, length).tril()
+        for way in WAYS.values():
+            way(warm)
+        sources = [made_up(length, 2)]
+        if arguments.model:
+            sources.insert(0, of_model(arguments.model, arguments.text, length, arguments.every))
+        for source in sources:
+            for name, map_TT in source:
+                classes.setdefault(name, Class()).add(map_TT)
+        for name, measured in sorted(classes.items()):
+            print(measured.row(name, length), flush=True)
+
+
+if __name__ == "__main__":
+    main()
