@@ -79,7 +79,7 @@ def recipe_tree(reference: Path, text: Path) -> dict[str, Any]:
             "valid_tokens_per_document": 48,
         },
         "diagnosis": {"sequences": 2, "length": 16},
-        "choice": {"method": "greedy", "sequences": 2, "heal_tokens": 256},
+        "choice": {"method": "greedy", "sequences": 2, "heal": False, "heal_tokens": 256},
         "growth": {"start": 2, "add": 1, "max_depth": 3},
         "training": {
             "tokens": 1536,

@@ -23,13 +23,17 @@ def open_folder(path: Path, recipe: BaseModel) -> Path:
     """Make or reopen a run folder for `recipe`; OutputError if it belongs to another recipe, run or thing."""
     try:
         path.mkdir(parents=True, exist_ok=True)
-        _lock(path)
         config = path / "config.yaml"
-        if config.exists():
-            _same(path, read_yaml(config.read_text(encoding="utf-8")), recipe.model_dump(mode="json"))
-        elif any(entry.name != ".lock" for entry in path.iterdir()):
+        if not config.exists() and any(entry.name != ".lock" for entry in path.iterdir()):
             raise OutputError(f"{str(path)!r} is not empty and is no run folder: name another with --out")
-        write_text(config, to_yaml(recipe))
+        _lock(path)
+        try:
+            if config.exists():
+                _same(path, read_yaml(config.read_text(encoding="utf-8")), recipe.model_dump(mode="json"))
+            write_text(config, to_yaml(recipe))
+        except BaseException:
+            close_folder(path)
+            raise
     except OSError as error:
         raise OutputError(f"the run folder {str(path)!r} cannot be written: {error.strerror}") from None
     return path

@@ -10,6 +10,7 @@ import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from inheritune.blocks.flops import parameter_count
+from inheritune.blocks.quiet import quiet
 from inheritune.config import TrainRecipe, load_recipe
 from inheritune.data import corpora, tokens
 from inheritune.data.batches import Batches
@@ -119,8 +120,9 @@ class _Pretraining:
         loss = self.metrics.rows()[-1]["val_loss"]
         place, beside = self.folder / "model", self.folder / ".model.partial"
         shutil.rmtree(beside, ignore_errors=True)
-        model.save_pretrained(beside)
-        tokenizer.save_pretrained(beside)
+        with quiet():
+            model.save_pretrained(beside)
+            tokenizer.save_pretrained(beside)
         trained = Trained(loss, parameter_count(model), position.tokens, position.flops, round(position.seconds, 1),
                           position.tokens / parameter_count(model), str(place))  # fmt: skip
         write_text(beside / "training.json", json.dumps(_without(asdict(trained), "model_dir"), indent=1))

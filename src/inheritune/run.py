@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from inheritune.bench import Bench
+from inheritune.blocks.quiet import quiet
 from inheritune.config import RunRecipe, load_recipe
 from inheritune.controls import NAMES, run_control
 from inheritune.folder import close_folder, open_folder
@@ -72,8 +73,9 @@ def _save_model(lab: FolderLab, round_: int, result: Result) -> None:
     """The target as a plain Hugging Face folder, written beside and moved into place."""
     place, beside = lab.folder / "model", lab.folder / ".model.partial"
     shutil.rmtree(beside, ignore_errors=True)
-    lab.target(round_).save_pretrained(beside)
-    lab.bench.reference.tokenizer.save_pretrained(beside)
+    with quiet():
+        lab.target(round_).save_pretrained(beside)
+        lab.bench.reference.tokenizer.save_pretrained(beside)
     (beside / "README.md").write_text(model_card(result, lab.recipe), encoding="utf-8")
     shutil.rmtree(place, ignore_errors=True)
     beside.rename(place)
