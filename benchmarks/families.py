@@ -13,12 +13,12 @@ import torch
 import transformers
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "blocks"))
-from families import DEPTH, FAMILIES, FIRST, GAPS, OTHERS, REFUSED, REPEATS, reference  # noqa: E402
+from families import DEPTH, FAMILIES, FIRST, GAPS, OTHERS, REFUSED, REPEATS, reference
 
-from inheritune.blocks.heal import heal  # noqa: E402
-from inheritune.blocks.modules import grow, inherit  # noqa: E402
-from inheritune.blocks.proof import prove  # noqa: E402
-from inheritune.errors import InherituneError  # noqa: E402
+from inheritune.blocks.heal import heal
+from inheritune.blocks.modules import grow, inherit
+from inheritune.blocks.proof import prove
+from inheritune.errors import InherituneError
 
 TOKENS_BT = torch.randint(3, 96, (16, 24), generator=torch.Generator().manual_seed(0))
 

@@ -71,8 +71,9 @@ def ours(source: Path, out: Path) -> None:
 
 def imports(source: Path, out: Path) -> None:
     """What stands in memory before anything is copied: the interpreter and the libraries."""
-    import inheritune.blocks.surgery
     from transformers import LlamaForCausalLM
+
+    import inheritune.blocks.surgery
 
     assert inheritune.blocks.surgery and LlamaForCausalLM
     report(time.perf_counter())

@@ -6,10 +6,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 DEPTH = 6
-MIXED = ["sliding_attention", "full_attention", "sliding_attention", "full_attention"] + [
-    "sliding_attention",
-    "full_attention",
-]
+MIXED = ["sliding_attention", "full_attention"] * 3
 TOKENS = {"vocab_size": 96, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 OLD = {"n_layer": DEPTH, "n_embd": 32, "n_head": 4, "n_positions": 64}
 NEW = {

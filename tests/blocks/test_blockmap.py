@@ -50,7 +50,7 @@ def test_composing_is_cutting_twice(data):
 
 
 def test_a_block_out_of_range_is_named():
-    with pytest.raises(InputError, match="Block 6 .* 0 to 5"):
+    with pytest.raises(InputError, match=r"Block 6 .* 0 to 5"):
         BlockMap.of([0, 6]).within(6)
     with pytest.raises(InputError, match="counted from 0"):
         BlockMap.of([0, -1])
