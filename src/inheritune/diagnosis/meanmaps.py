@@ -46,4 +46,4 @@ def mean_maps(
     with evaluating(model), probing(model, summer):
         for part in torch.as_tensor(tokens_NT).long().split(at_once):
             model(part.to(model.device), use_cache=False)
-    return {name: total / len(tokens_NT) for name, total in summer.sums.items()}
+    return {name: total / len(tokens_NT) for name in heads if (total := summer.sums.get(name)) is not None}

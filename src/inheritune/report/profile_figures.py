@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, ScalarFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from inheritune.report.style import (
     CONTROL,
@@ -49,7 +50,8 @@ def rank_and_mass(profile: Profile, against: Profile | None = None) -> Figure:
             axes.plot(contrast[key], color=CONTROL, ls="--", lw=1.2, label="untrained")
         _from_one(axes, label)
     lazy = [layer["index"] for layer in profile["layers"] if layer["lazy"]]
-    ranks.plot(lazy, [1] * len(lazy), "v", color=LAZY, ms=7, label="lazy: rank 1 in every head and sequence")
+    if lazy:
+        ranks.plot(lazy, [1] * len(lazy), "v", color=LAZY, ms=7, label="lazy: rank 1 in every head and sequence")
     _finish(figure, ranks, masses)
     return figure
 
@@ -72,7 +74,7 @@ def head_map(profile: Profile, measure: str = "rank") -> Figure:
         _whole_numbers(axes)
         bar = figure.colorbar(image, ax=axes, label=HEAD_MEASURES[measure], pad=0.01)
         if counted:
-            bar.ax.yaxis.set_major_formatter(ScalarFormatter())
+            _plain(bar.ax.yaxis)
     return figure
 
 
@@ -80,20 +82,18 @@ def influence(profile: Profile) -> Figure:
     """How much every block turns the hidden state, and what the loss is without it."""
     figure, (turning, without) = _panels(2)
     layers = profile["layers"]
-    turning.bar(
-        range(len(layers)), [layer["influence"] for layer in layers], color=TARGET_SOFT, edgecolor=TARGET
-    )
-    turning.set(ylabel="block influence, 1 - cosine", yscale="log")
+    turning.bar(range(len(layers)), [layer["influence"] for layer in layers], color=TARGET_SOFT, edgecolor=TARGET)
+    turning.set(ylabel="influence, 1 - cosine", yscale="log")
+    _plain(turning.yaxis)
     if profile["curves"]:
         whole = profile["curves"]["whole_loss"]
         rises = [layer["without_loss"] - whole for layer in layers]
         errors = [layer["without_rise_se"] for layer in layers]
-        without.errorbar(
-            range(len(layers)), rises, errors, fmt="o", ms=4, color=TARGET, ecolor=MUTED, capsize=2
-        )
+        without.errorbar(range(len(layers)), rises, errors, fmt="o", ms=4, color=TARGET, ecolor=MUTED, capsize=2)
         without.axhline(0, color=INK, lw=0.8)
         without.set_yscale("symlog", linthresh=0.1)
-        without.set(ylabel="loss without the block - whole, nats")
+        without.set(ylabel="rise without it, nats")
+        without.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     _finish(figure, turning, without)
     return figure
 
@@ -124,8 +124,7 @@ def inheritance_curve(profile: Profile) -> Figure:
         if suggestion["depth"] < profile["depth"]:
             axes.axvline(suggestion["depth"], color=MUTED, lw=0.9, ls=(0, (1, 2)), label="suggested depth")
         axes.set(xlabel="blocks left, none of them trained", ylabel="loss, nats per token", yscale="log")
-        axes.yaxis.set_major_formatter(ScalarFormatter())
-        axes.yaxis.set_minor_formatter(ScalarFormatter())
+        _plain(axes.yaxis)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.legend(frameon=False, fontsize=8.5)
     return figure
@@ -148,9 +147,7 @@ def mean_maps(maps: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def save_figures(
-    profile: Profile, folder: Path, maps: Mapping[str, Any], against: Profile | None = None
-) -> list[Path]:
+def save_figures(profile: Profile, folder: Path, maps: Mapping[str, Any], against: Profile | None = None) -> list[Path]:
     """Write every figure as SVG and PNG into `folder`; the paths written."""
     figures = {"rank-and-mass": rank_and_mass(profile), "influence": influence(profile)}
     if any(layer["heads"] for layer in profile["layers"]):
@@ -200,14 +197,19 @@ def _band(axes: Axes, profile: Profile, key: str, colour: str, marker: str, labe
 def _from_one(axes: Axes, label: str) -> None:
     axes.set(ylabel=label, yscale="log")
     axes.set_ylim(bottom=0.9)
-    axes.yaxis.set_major_formatter(ScalarFormatter())
+    _plain(axes.yaxis)
+
+
+def _plain(axis: Axis) -> None:
+    """Numbers as people write them on a logarithmic axis, at 1, 2 and 5 of each decade."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _untrained(profile: Profile) -> list[Any]:
     found = [contrast for contrast in profile["contrasts"] if contrast["name"] == "untrained"]
-    return [
-        {key: [np.nan if v is None else v for v in one[key]] for key in ("max_rank", "mass")} for one in found
-    ]
+    return [{key: [np.nan if v is None else v for v in one[key]] for key in ("max_rank", "mass")} for one in found]
 
 
 def _finish(figure: Figure, *panels: Axes) -> None:
