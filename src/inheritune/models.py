@@ -54,8 +54,11 @@ def load_tokenizer(source: str, revision: str | None = None) -> PreTrainedTokeni
         raise ModelError(
             f"{source!r} has no tokenizer that transformers reads ({_first_line(error)}): add tokenizer.json"
         ) from None
-    if not isinstance(tokenizer, PreTrainedTokenizerFast) or not tokenizer.get_vocab():
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise ModelError(f"{source!r} has no fast tokenizer: add tokenizer.json")
+    # Where the files are missing, transformers makes up a tokenizer of special tokens alone.
+    if set(tokenizer.get_vocab()) <= set(tokenizer.get_added_vocab()):
+        raise ModelError(f"{source!r} has no tokenizer: add tokenizer.json")
     if tokenizer.eos_token_id is None:
         raise ModelError(f"the tokenizer of {source!r} has no eos_token, which closes each document: set one")
     return tokenizer

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from shell import command
 
-from inheritune.run import run
+from inheritune import run
 from inheritune.training import checkpoint
 from inheritune.training.metrics import Metrics
 

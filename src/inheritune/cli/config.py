@@ -11,7 +11,7 @@ def command(
 ) -> None:
     """Describe every key of a recipe, or print a recipe resolved."""
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from inheritune.config import RunRecipe, TrainRecipe, fields, load_recipe, recipe_names, to_yaml
 
@@ -19,7 +19,7 @@ def command(
     if recipe:
         print(to_yaml(load_recipe(recipe_kind, recipe, {})), end="")
         return
-    table = Table("Key", "Type", "Default", "What it is", box=None, pad_edge=False)
+    table = Table(Column("Key", no_wrap=True), "Type", "Default", "What it is", box=None, pad_edge=False)
     for key, (type_name, default, description) in fields(recipe_kind).items():
         table.add_row(f"[bold]{key}[/bold]", type_name, default, description)
     Console().print(table)

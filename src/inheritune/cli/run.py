@@ -16,9 +16,9 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
     """Take a pretrained model to a smaller one, and say honestly whether it matches."""
+    from inheritune import run
     from inheritune.config import parse_setting
     from inheritune.progress import Progress
-    from inheritune.run import run
 
     overrides = dict(parse_setting(setting) for setting in set_ or [])
     if controls:
