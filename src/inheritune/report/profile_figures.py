@@ -91,9 +91,10 @@ def influence(profile: Profile) -> Figure:
         errors = [layer["without_rise_se"] for layer in layers]
         without.errorbar(range(len(layers)), rises, errors, fmt="o", ms=4, color=TARGET, ecolor=MUTED, capsize=2)
         without.axhline(0, color=INK, lw=0.8)
-        without.set_yscale("symlog", linthresh=0.1)
+        if max(rises) > 1:
+            without.set_yscale("symlog", linthresh=0.1)
+            without.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         without.set(ylabel="rise without it, nats")
-        without.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     _finish(figure, turning, without)
     return figure
 
@@ -196,7 +197,7 @@ def _band(axes: Axes, profile: Profile, key: str, colour: str, marker: str, labe
 
 def _from_one(axes: Axes, label: str) -> None:
     axes.set(ylabel=label, yscale="log")
-    axes.set_ylim(bottom=0.9)
+    axes.set_ylim(0.9, axes.get_ylim()[1] * 1.1)
     _plain(axes.yaxis)
 
 
