@@ -22,7 +22,7 @@ MARGIN = 2e-5
 # Up to this length one batched call beats a loop over maps.
 BATCHED_LENGTH = 192
 # Columns are left out down to this share of the m*-th column's energy, and only if this share of them or fewer is left.
-LEFT_OUT, MOST_COLUMNS = 0.25, 0.6
+LEFT_OUT, MOST_COLUMNS = 0.25, 0.5
 _TILE = 64
 
 
