@@ -19,13 +19,9 @@ def command(
         typer.Option(min=0, help="A second length beside it, on 4 sequences; 0: the model's own, to 1024."),
     ] = 0,
     threshold: Annotated[float, typer.Option(help="Share that k* and m* must hold.")] = 0.90,
-    gradients: Annotated[
-        bool, typer.Option("--gradients", help="Also norms of W_Q and W_K gradients.")
-    ] = False,
+    gradients: Annotated[bool, typer.Option("--gradients", help="Also norms of W_Q and W_K gradients.")] = False,
     against: Annotated[Path | None, typer.Option(help="Another profile.json to draw over this one.")] = None,
-    tokenizer: Annotated[
-        str | None, typer.Option(help="A tokenizer's folder; the model's own if not given.")
-    ] = None,
+    tokenizer: Annotated[str | None, typer.Option(help="A tokenizer's folder; the model's own if not given.")] = None,
     out: Annotated[Path | None, typer.Option(help="A folder for profile.json and the figures.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print profile.json.")] = False,
 ) -> None:
