@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 from shell import command, refused
 from tiny import recipe_tree
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -201,6 +202,35 @@ def test_limit_ends_the_run_and_can_be_lifted(tree: dict[str, Any], tmp_path: Pa
     lifted, _ = changed_run(tree, tmp_path, "--set", "limits.max_rounds=5")
     assert lifted.outcome == "not_matched" and len(lifted.rounds) == 2
     assert lifted.rounds[0] == result.rounds[0]
+
+
+def test_growth_keeps_what_was_trained_and_adds_the_references_next_block(
+    tree: dict[str, Any], gpt2: Path, tmp_path: Path
+) -> None:
+    tree["training"]["checkpoint_every"] = 100
+    result, _ = changed_run(tree, tmp_path)
+    held, wanted = (done.blocks for done in result.rounds)
+    rounds = tmp_path / "out" / "rounds"
+    before, after = (
+        {**load_file(rounds / name / "model.safetensors"), **load_file(rounds / name / "optimizer.safetensors")}
+        for name in ("01-2-blocks/checkpoints/step-0000006", "02-3-blocks/checkpoints/step-0000000")
+    )
+    reference = AutoModelForCausalLM.from_pretrained(gpt2).state_dict()
+    for name, tensor in after.items():
+        if name == "|random":
+            continue
+        _, _, rest = name.partition("transformer.h.")
+        if not rest:
+            assert torch.equal(tensor, before[name]), name
+            continue
+        place, _, inside = rest.partition(".")
+        block = wanted[int(place)]
+        if block in held:
+            assert torch.equal(tensor, before[f"transformer.h.{held.index(block)}.{inside}"]), name
+        else:
+            assert "|" not in name and torch.equal(tensor, reference[f"transformer.h.{block}.{inside}"]), name
+    states = [name for name in after if ".h." in name and name.endswith("|exp_avg")]
+    assert len(states) == sum(".h." in name and name.endswith("|exp_avg") for name in before) > 0
 
 
 def test_blocks_by_hand(tree: dict[str, Any], tmp_path: Path) -> None:
