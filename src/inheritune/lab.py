@@ -15,6 +15,7 @@ from inheritune.blocks.flops import forward_flops_per_token
 from inheritune.blocks.heal import heal
 from inheritune.blocks.modules import grow
 from inheritune.blocks.proof import prove
+from inheritune.blocks.quiet import quiet
 from inheritune.choosing import CRITERIA, Choice
 from inheritune.config import RunRecipe
 from inheritune.diagnosis.diagnose import diagnose
@@ -182,10 +183,11 @@ class FolderLab:
             return
         beside = prepare_folder(self._folder(round_))
         model, state = make()
-        prove(model, self.bench.model if not state else None, blocks if not state else None).require().save(
-            beside / "proof.json"
-        )
-        start = {"blocks": blocks, **(self._heal(model, blocks) if not state else asdict(Spent()))}
+        grown = bool(state)
+        with quiet():
+            proof = prove(model) if grown else prove(model, self.bench.model, blocks)
+        proof.require().save(beside / "proof.json")
+        start = {"blocks": blocks, **(asdict(Spent()) if grown else self._heal(model, blocks))}
         checkpoint.save(beside / "checkpoints", model, state, Position())
         once(beside / "start.json", lambda: start)
         beside.rename(self._folder(round_))

@@ -31,6 +31,7 @@ class Round:
     ):  # fmt: skip
         self.bench, self.progress, self.folder, self.metrics = bench, progress, folder, metrics
         self.number, self.depth, self.training, self.before = number, depth, training, before
+        self._gap = ""
 
     @property
     def checkpoints(self) -> Path:
@@ -84,7 +85,7 @@ class Round:
         left = (steps - row["step"]) * self.training.batch_tokens / max(1, row["tokens_per_second"])
         self.progress.now(
             f"{self.depth} blocks, step {row['step']:,} of {steps:,}: loss {row['loss']:.3f}"
-            f" (reference {self.bench.reference_loss:.3f}), {row['tokens_per_second']:,} tokens/s, {clock(left)} left"
+            f" (reference {self.bench.reference_loss:.3f}), {self._gap}{row['tokens_per_second']:,} tokens/s, {clock(left)} left"
         )
 
     def _evaluate(self, model: PreTrainedModel, position: Position) -> Any:
@@ -100,6 +101,7 @@ class Round:
                 "cost": {"tokens": measured.tokens, "flops": measured.flops, "seconds": measured.seconds},
             }  # fmt: skip
         )
+        self._gap = f"last gap {measured.gap.mean:+.3f}, "
         self.progress.note(
             f"{self.depth} blocks, step {position.step:,}: validation loss {measured.val_loss:.4f}, gap {measured.gap}"
         )

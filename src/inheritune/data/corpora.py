@@ -11,6 +11,7 @@ import sys
 import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from inheritune.errors import DataError
@@ -172,7 +173,14 @@ def _first_seen(texts: list[str], seen: set[bytes]) -> str:
 def fingerprint(source: str) -> str:
     """What a source's content depends on, without reading it: packages and versions, or a file's name, size and time."""
     if source == DOCSTRINGS:
-        roots = [(name, sum(1 for _ in root.rglob("*.py"))) for name, root in package_roots()]
+        roots = [(name, _version(name), sum(1 for _ in root.rglob("*.py"))) for name, root in package_roots()]
         return json.dumps([sys.version_info[:3], roots])
     status = existing_file(source).stat()
     return json.dumps([str(Path(source).resolve()), status.st_size, status.st_mtime_ns])
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # the standard library
+        return ""
