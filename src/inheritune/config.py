@@ -272,7 +272,7 @@ def _explain(kind: type[BaseModel], error: ValidationError) -> str:
     location = [str(part) for part in first["loc"]]
     key = ".".join(location)
     if first["type"] == "extra_forbidden":
-        valid = fields(kind)
+        valid = [*fields(kind), *kind.model_fields]
         near = difflib.get_close_matches(key, valid, n=1, cutoff=0.5) or [
             v for v in valid if v.split(".")[-1] == location[-1]
         ]
