@@ -1,4 +1,4 @@
-"""The controls of a verdict: random initialisation, and the reference itself trained on, for the run's tokens."""
+"""The controls of a verdict: the reference itself trained on, and random initialisation, for the run's tokens."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from inheritune.training import checkpoint
 from inheritune.training.checkpoint import Position
 from inheritune.training.metrics import Metrics
 
-NAMES = ("random", "reference")
+NAMES = ("reference", "random")
 
 
 def run_control(
