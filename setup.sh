@@ -16,3 +16,4 @@ fi
 pip install --quiet "$torch"
 pip install --quiet --constraint constraints.txt --editable '.[dev,gguf]'
 touch .venv/ready
+echo "setup: ready, .venv/bin/inheritune --help"

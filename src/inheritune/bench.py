@@ -1,5 +1,6 @@
 """What every part of a run shares: the reference, the text, the fixed validation documents, and comparing on them."""
 
+import math
 import time
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,6 +22,8 @@ from inheritune.evidence.gap import Gap, gap
 from inheritune.folder import once
 from inheritune.models import Reference, embedding_rows
 from inheritune.runtime.device import device
+
+_FEW_DOCUMENTS = 30
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,21 @@ class Bench:
     def reference_loss(self) -> float:
         """The reference's loss: the line that a target has to meet."""
         return self.reference_measured["val_loss"]
+
+    def cautions(self) -> list[str]:
+        """What a reader of the verdict must know: a reference that knows nothing, an interval from few documents."""
+        found = []
+        chance, documents = math.log(embedding_rows(self.model)), len(self.documents.weights)
+        if self.reference_loss > 0.9 * chance:
+            found.append(
+                f"the reference's loss, {self.reference_loss:.2f}, is near that of guessing, {chance:.2f}: untrained, or the"
+                " wrong tokenizer? Matching it means little"
+            )
+        if documents < _FEW_DOCUMENTS:
+            found.append(
+                f"the interval rests on {documents} documents only: give data.valid, or a larger data.valid_share"
+            )
+        return found
 
     def compare(self, model: PreTrainedModel) -> Measured:
         """A model against the reference on the same documents, paired."""

@@ -44,7 +44,7 @@ def assemble(
     reference = _reference(lab)
     return Result(
         outcome=stop.outcome,
-        message=_message(stop, target, reference),
+        message=_message(stop, target, reference, lab.bench.cautions()),
         reference=reference,
         target=TargetModel(
             depth=target.depth,
@@ -67,13 +67,14 @@ def assemble(
     )
 
 
-def _message(stop: Stop, target: Round, reference: ReferenceModel) -> str:
+def _message(stop: Stop, target: Round, reference: ReferenceModel, cautions: list[str]) -> str:
     gap = target.gap
     seen = f"{target.depth} of {reference.depth} blocks, gap {gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}] nats per token"
+    warned = "".join(f". Caution: {caution}" for caution in cautions)
     if stop.outcome == "matched":
-        return f"{gap.verdict.capitalize()}: {seen}"
+        return f"{gap.verdict.capitalize()}: {seen}{warned}"
     why = "the limits are reached" if stop.outcome == "budget_spent" else "the deepest target allowed does not match"
-    return f"Not matched ({gap.verdict}): {seen}; {why}; {_NEXT}"
+    return f"Not matched ({gap.verdict}): {seen}; {why}; {_NEXT}{warned}"
 
 
 def _reference(lab: FolderLab) -> ReferenceModel:

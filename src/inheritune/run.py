@@ -11,7 +11,7 @@ from inheritune.config import RunRecipe, load_recipe
 from inheritune.controls import NAMES, run_control
 from inheritune.folder import close_folder, open_folder
 from inheritune.lab import FolderLab
-from inheritune.models import load_reference
+from inheritune.models import BUNDLED, load_reference
 from inheritune.outcome import assemble
 from inheritune.progress import Progress
 from inheritune.recipe import carry_out
@@ -30,6 +30,12 @@ def run(recipe: str = "laptop", out: str | None = None, progress: Progress | Non
     """
     checked = load_recipe(RunRecipe, recipe, {key.replace("__", "."): value for key, value in overrides.items()})
     progress = progress or Progress(quiet=True)
+    here = (
+        ""
+        if checked.reference == BUNDLED or Path(checked.reference).exists()
+        else " (no such folder here: asking the hub)"
+    )
+    progress.stage(f"Reference: {checked.reference}{here}")
     reference = load_reference(checked.reference, checked.revision)
     folder = open_folder(Path(out or f"runs/{checked.name}"), checked)
     try:
@@ -38,9 +44,13 @@ def run(recipe: str = "laptop", out: str | None = None, progress: Progress | Non
         progress.stage(f"Text: {checked.data.train}")
         bench = Bench(checked, folder, reference)
         progress.note(
-            f"{len(bench.train_tokens):,} training tokens; {len(bench.documents.weights):,} validation documents"
-            f" of {bench.documents.tokens:,} tokens, on which the reference has {bench.reference_loss:.4f} nats per token"
+            f"{len(bench.train_tokens):,} training tokens; {len(bench.documents.weights):,} validation documents,"
+            f" {bench.documents.tokens:,} tokens in all, on which the reference has {bench.reference_loss:.4f} nats per token"
         )
+        for caution in bench.cautions():
+            progress.note(f"Caution: {caution}")
+        if (folder / "result.json").exists():
+            progress.note("This run has ended before: nothing that is done is done again")
         return _carry_out(checked, folder, bench, progress)
     finally:
         progress.close()

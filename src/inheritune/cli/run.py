@@ -16,13 +16,16 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
     """Take a pretrained model to a smaller one, and say honestly whether it matches."""
-    from inheritune import run
-    from inheritune.config import parse_setting
+    from inheritune.config import RunRecipe, load_recipe, parse_setting
     from inheritune.progress import Progress
 
     overrides = dict(parse_setting(setting) for setting in set_ or [])
     if controls:
         overrides["controls"] = True
+    load_recipe(RunRecipe, recipe, overrides)  # a wrong key is told before torch is loaded
+
+    from inheritune import run
+
     result = run(recipe, out, Progress(quiet, to_stderr=as_json), **overrides)
     if as_json:
         print(result.model_dump_json(indent=2))
