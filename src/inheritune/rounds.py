@@ -18,7 +18,6 @@ from inheritune.training.checkpoint import Position
 from inheritune.training.loop import Round as Loop
 from inheritune.training.loop import train
 from inheritune.training.metrics import Metrics, Row
-from inheritune.training.optimizer import State
 from inheritune.training.schedule import steps_of
 
 
@@ -37,10 +36,6 @@ class Round:
     def checkpoints(self) -> Path:
         """Where the round keeps its checkpoints; the first is where it starts."""
         return self.folder / "checkpoints"
-
-    def start(self, model: PreTrainedModel, state: State) -> None:
-        """Write the round's first checkpoint."""
-        checkpoint.save(self.checkpoints, model, state, Position())
 
     def train(self, model: PreTrainedModel) -> dict[str, Any]:
         """Train `model` to the end of the round and compare it; from `round.json` where that was done before."""
