@@ -12,7 +12,7 @@ from torch import nn
 from inheritune.blocks.flops import forward_flops_per_token
 from inheritune.errors import TrainingError
 from inheritune.training import checkpoint
-from inheritune.training.loop import _backward
+from inheritune.training.objective import Objective
 
 
 def bits(model: nn.Module) -> dict[str, bytes]:
@@ -25,8 +25,8 @@ def test_micro_batches_sum_to_the_gradient_of_the_whole(micro: int) -> None:
     logits = model(batch[:, :-1]).logits
     whole = nn.functional.cross_entropy(logits.flatten(0, 1), batch[:, 1:].flatten())
     wanted = torch.autograd.grad(whole, list(model.parameters()))
-    loss = _backward(model, batch, training(micro_batch_size=micro))
-    assert loss == pytest.approx(whole.item(), rel=1e-6)
+    found = Objective(model, training(micro_batch_size=micro)).backward(batch, batch[:, 1:].numel())
+    assert found["loss"] == pytest.approx(whole.item(), rel=1e-6)
     for (name, parameter), gradient in zip(model.named_parameters(), wanted, strict=True):
         assert torch.allclose(parameter.grad, gradient, rtol=1e-4, atol=1e-7), name
 

@@ -14,14 +14,14 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from inheritune.blocks.flops import forward_flops_per_token
 from inheritune.config import Training
 from inheritune.data.batches import Batches
 from inheritune.errors import Interrupted, TrainingError
 from inheritune.runtime import stop
-from inheritune.runtime.device import autocast, device
+from inheritune.runtime.device import device
 from inheritune.training import checkpoint
 from inheritune.training.checkpoint import Position
+from inheritune.training.objective import Objective
 from inheritune.training.optimizer import Optimizer
 from inheritune.training.schedule import learning_rate, steps_of
 
@@ -49,16 +49,16 @@ def train(model: PreTrainedModel, round_: Round) -> Position:
     Raises TrainingError at a loss that is not finite, and Interrupted after a signal, each with the last checkpoint kept.
     """
     optimizer, position = Optimizer(model, round_.training), Position()
+    objective = Objective(model, round_.training)
     if place := checkpoint.latest(round_.checkpoints):
         state, position = checkpoint.load(place, model)
         optimizer.load_state(state)
         round_.resume(position)
-    flops_per_token = 3 * forward_flops_per_token(model, round_.batches.length)
     last = steps_of(round_.training)
     model.train()
     with stop.on_request() as asked:
         while position.step < last:
-            row = _step(model, optimizer, round_, position, flops_per_token)
+            row = _step(model, optimizer, objective, round_, position)
             round_.observe(row)
             due = position.step % round_.training.evaluate_every == 0
             if due and position.step < last:
@@ -71,12 +71,13 @@ def train(model: PreTrainedModel, round_: Round) -> Position:
 
 
 def _step(
-    model: PreTrainedModel, optimizer: Optimizer, round_: Round, position: Position, flops_per_token: int
+    model: PreTrainedModel, optimizer: Optimizer, objective: Objective, round_: Round, position: Position
 ) -> dict[str, Any]:
     """One optimizer step; moves the position on and returns what happened."""
     began, index, training = time.perf_counter(), round_.first_batch + position.step, round_.training
     batch = torch.from_numpy(round_.batches[index]).to(device())
-    loss = _backward(model, batch, training)
+    tokens = batch[:, 1:].numel()
+    loss = objective.backward(batch, tokens)["loss"]
     norm = float(nn.utils.clip_grad_norm_(model.parameters(), training.clip))
     if not (math.isfinite(loss) and math.isfinite(norm)):
         kept = checkpoint.latest(round_.checkpoints)
@@ -86,10 +87,10 @@ def _step(
         )
     rate = learning_rate(training, position.step)
     optimizer.step(rate)
-    tokens, seconds = batch[:, 1:].numel(), time.perf_counter() - began
+    seconds = time.perf_counter() - began
     position.step += 1
     position.tokens += tokens
-    position.flops += tokens * flops_per_token + optimizer.flops_per_step
+    position.flops += tokens * objective.flops_per_token(round_.batches.length) + optimizer.flops_per_step
     position.seconds += seconds
     return {
         "loss": loss,
@@ -98,21 +99,6 @@ def _step(
         "tokens_per_second": round(tokens / seconds),
         **_spent(position),
     }
-
-
-def _backward(model: PreTrainedModel, batch: torch.Tensor, training: Training) -> float:
-    """Mean loss over the batch's tokens and its gradient, in micro-batches that sum to exactly that."""
-    total, tokens = 0.0, batch[:, 1:].numel()
-    for sequences in batch.split(training.micro_batch_size):
-        with autocast(training.precision):
-            logits = model(input_ids=sequences[:, :-1], use_cache=False).logits
-        loss = (
-            nn.functional.cross_entropy(logits.float().flatten(0, 1), sequences[:, 1:].flatten(), reduction="sum")
-            / tokens
-        )
-        loss.backward()
-        total += float(loss.detach())
-    return total
 
 
 def _spent(position: Position) -> dict[str, Any]:
