@@ -27,6 +27,7 @@ LAYERS = [
     {"result"},
     {"evidence"},
     {"config"},
+    {"explain", "strict_yaml"},
     {"errors"},
 ]
 HEIGHT = {name: -number for number, names in enumerate(LAYERS) for name in names}

@@ -1,7 +1,6 @@
 """A run as data: recipes are YAML, checked whole before anything is loaded; unknown keys name the nearest valid one."""
 
 import difflib
-import re
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
@@ -10,10 +9,15 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from inheritune.errors import RecipeError
+from inheritune.explain import explain
+from inheritune.strict_yaml import read_file, read_yaml, value_of
+
+# What may change when a run is continued: where it ends, and what is told and kept of it, not one step of it.
+MAY_CHANGE = ("limits", "controls", "training.evaluate_every", "training.checkpoint_every")
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class Data(_Section):
@@ -43,7 +47,7 @@ class Training(_Section):
         "adamw", description="`adamw`, or `muon` for the blocks' matrices with AdamW for the rest."
     )
     peak_lr: float = Field(3e-4, gt=0, description="Peak learning rate.")
-    final_lr: float = Field(0.0, ge=0, description="Learning rate at the end of the decay, as a share of the peak.")
+    final_lr: float = Field(0.0, ge=0, le=1, description="Learning rate at the end of the decay, as a share of the peak.")
     schedule: Literal["cosine", "linear", "wsd", "constant"] = Field(
         "cosine", description="Shape of the decay after warm-up."
     )
@@ -121,7 +125,10 @@ class Limits(_Section):
 
 
 class _Whole(_Section):
-    name: str = Field(description="Name of the recipe, and of its default run folder.")
+    name: str = Field(
+        pattern=r"^\w[\w.+-]{0,99}$",
+        description="Name of the recipe, and of its default run folder: letters, digits and `.+-_`.",
+    )
     seed: int = Field(0, ge=0, description="Seed of the order of batches and of fresh weights.")
     data: Data
     training: Training
@@ -188,37 +195,10 @@ def recipe_names() -> list[str]:
 
 def load_recipe(kind: type[Recipe], name_or_path: str, overrides: dict[str, Any]) -> Recipe:
     """A recipe by name or path, with dotted `overrides` applied; RecipeError names what is wrong and what would be right."""
-    tree = read_yaml(_find(name_or_path))
+    tree = read_yaml(_find(name_or_path), f"the recipe {name_or_path!r}")
     for key, value in overrides.items():
         _set(tree, key.split("."), value, key)
     return check(kind, tree)
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML in which `1e-3` is a number (YAML 1.1 reads it as text) and a key stands once."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value]
-        twice = next((key for key in keys if keys.count(key) > 1), None)
-        if twice is not None:
-            raise yaml.YAMLError(f"the key {twice!r} stands twice")
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
-
-
-def read_yaml(text: str) -> dict[str, Any]:
-    """The mapping that a YAML text holds; RecipeError if it is none."""
-    try:
-        tree = yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise RecipeError(f"this recipe is not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(tree, dict):
-        raise RecipeError(f"a recipe is a mapping of keys to values, and this one is a {type(tree).__name__}")
-    return tree
 
 
 def check(kind: type[Recipe], tree: dict[str, Any]) -> Recipe:
@@ -226,7 +206,7 @@ def check(kind: type[Recipe], tree: dict[str, Any]) -> Recipe:
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
-        raise RecipeError(_explain(kind, error)) from None
+        raise RecipeError(explain(error, [*fields(kind), *kind.model_fields])) from None
 
 
 def to_yaml(recipe: BaseModel) -> str:
@@ -240,9 +220,9 @@ def parse_setting(setting: str) -> tuple[str, Any]:
     if not equals or not key:
         raise RecipeError(f"--set {setting!r} is not key=value, as in --set training.peak_lr=1e-3")
     try:
-        return key, yaml.load(value, _Loader)
-    except yaml.YAMLError:
-        raise RecipeError(f"--set {key}: {value!r} is not a YAML value") from None
+        return key, value_of(value)
+    except ValueError as error:
+        raise RecipeError(f"--set {key}: {value[:100]!r} is not a YAML value: {error}") from None
 
 
 def _find(name_or_path: str) -> str:
@@ -253,10 +233,7 @@ def _find(name_or_path: str) -> str:
         near = difflib.get_close_matches(name_or_path, recipe_names(), n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"recipes in the package: {', '.join(recipe_names())}"
         raise RecipeError(f"there is no recipe {name_or_path!r}: {hint}")
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise RecipeError(f"the recipe {name_or_path!r} cannot be read: {error}") from None
+    return read_file(path)
 
 
 def _set(tree: dict[str, Any], keys: list[str], value: Any, whole: str) -> None:
@@ -265,25 +242,6 @@ def _set(tree: dict[str, Any], keys: list[str], value: Any, whole: str) -> None:
         if not isinstance(tree, dict):
             raise RecipeError(f"--set {whole}: {key!r} is a value and holds no keys")
     tree[keys[-1]] = value
-
-
-def _explain(kind: type[BaseModel], error: ValidationError) -> str:
-    first = error.errors()[0]
-    location = [str(part) for part in first["loc"]]
-    key = ".".join(location)
-    if first["type"] == "extra_forbidden":
-        valid = [*fields(kind), *kind.model_fields]
-        near = difflib.get_close_matches(key, valid, n=1, cutoff=0.5) or [
-            v for v in valid if v.split(".")[-1] == location[-1]
-        ]
-        hint = f"did you mean {near[0]!r}?" if near else "`inheritune config` lists the valid ones"
-        return f"the recipe has an unknown key {key!r}: {hint}"
-    if first["type"] == "missing":
-        return f"the recipe lacks {key!r}, which it needs (`inheritune config` describes it)"
-    reason = first["msg"].removeprefix("Value error, ")
-    if not location or first["type"] == "value_error":
-        return f"the recipe contradicts itself{f' in {key!r}' if key else ''}: {reason}"
-    return f"the recipe's {key!r} is {first['input']!r}: {reason[0].lower() + reason[1:]}"
 
 
 def fields(kind: type[BaseModel], prefix: str = "") -> dict[str, tuple[str, str, str]]:
