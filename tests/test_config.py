@@ -6,6 +6,7 @@ import yaml
 
 from inheritune.config import (
     RunRecipe,
+    Source,
     TrainRecipe,
     check,
     fields,
@@ -147,6 +148,34 @@ def test_default_that_is_written_is_the_default_that_holds() -> None:
     recipe = check(RunRecipe, TREE).model_dump()
     for key, (_, default, _) in fields(RunRecipe).items():
         section, _, name = key.rpartition(".")
+        if section == "data.train":  # a list's entries have their own defaults
+            assert default == "required" or repr(recipe["data"]["train"][0][name]) == default
+            continue
         value = recipe[section][name] if section else recipe[name]
         given = TREE.get(section, {}) if section else TREE
         assert default == "required" or name in given or repr(value) == default, key
+
+
+def test_a_source_is_short_for_a_list_of_one() -> None:
+    short, long = (
+        check(RunRecipe, changed(data={"train": train})).data.train for train in ("a.txt", [{"source": "a.txt"}])
+    )
+    assert short == long == [Source(source="a.txt")]
+    mixed = check(RunRecipe, changed(data={"train": [{"source": "a", "weight": 67, "field": "body"}, "b"]}))
+    assert [(s.source, s.weight, s.field) for s in mixed.data.train] == [("a", 67.0, "body"), ("b", 1.0, None)]
+
+
+@pytest.mark.parametrize(
+    ("train", "said"),
+    [
+        ([], "'data.train' is []"),
+        (3, "'data.train' is 3"),
+        ([{"source": "a", "wieght": 1}], "did you mean 'data.train.weight'"),
+        ([{"source": "a", "weight": 0}], "'data.train.0.weight' is 0"),
+        ([{"weight": 1}], "lacks 'data.train.0.source'"),
+    ],
+)
+def test_sources_that_are_none(train: Any, said: str) -> None:
+    with pytest.raises(RecipeError) as error:
+        check(RunRecipe, changed(data={"train": train}))
+    assert said in str(error.value)

@@ -3,10 +3,10 @@
 import difflib
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from inheritune.errors import RecipeError
 from inheritune.explain import explain
@@ -20,16 +20,51 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
+class Source(_Section):
+    """One source of text: what it is, and its share where there are several."""
+
+    source: str = Field(
+        min_length=1,
+        description="A file, a folder, a glob, a folder of `inheritune prepare`, `hf:ID` of the hub, or `bundled:docstrings`.",
+    )
+    weight: float = Field(
+        1.0, gt=0, allow_inf_nan=False, description="Its share of the training tokens, beside the others' weights."
+    )
+    field: str | None = Field(None, description="The field of a row that holds the text; without it `data.field`.")
+    name: str | None = Field(None, description="Which configuration of a hub dataset.")
+    split: str | None = Field(None, description="Which split of a dataset; without it `train`.")
+    revision: str | None = Field(None, description="Revision of a hub dataset.")
+
+
+def _as_list(value: Any) -> Any:
+    """`corpus.jsonl` is short for `[{source: corpus.jsonl}]`."""
+    listed = [value] if isinstance(value, str | dict) else value
+    if not isinstance(listed, list):
+        return listed
+    return [{"source": item} if isinstance(item, str) else item for item in listed]
+
+
+_AsList = BeforeValidator(_as_list)
+Sources = Annotated[list[Source], _AsList, Field(min_length=1)]
+
+
+def told(sources: list[Source]) -> str:
+    """Sources as a sentence names them."""
+    return ", ".join(repr(source.source) for source in sources)
+
+
 class Data(_Section):
     """Text in: where it is, and how it becomes sequences."""
 
-    train: str = Field(
-        description="Training text: a file (.txt, .md, .jsonl, nanoGPT's .bin), or `bundled:docstrings`."
+    train: Sources = Field(description="Training text: one source, or a list of them with `weight` (docs/data.md).")
+    valid: Annotated[list[Source] | None, _AsList] = Field(
+        None, min_length=1, description="Validation text; without it a share of `train`'s documents is held out."
     )
-    valid: str | None = Field(
-        None, description="Validation text; without it a share of `train`'s documents is held out."
+    outside: dict[str, Sources] = Field(
+        {}, description="Further texts by name, on which target and reference are compared too, beside the verdict."
     )
-    field: str = Field("text", description="The field of a JSONL object that holds the text.")
+    outside_tokens: int = Field(65_536, ge=2, description="Most tokens read of each outside text.")
+    field: str = Field("text", description="The field of a row (JSONL, Parquet, Arrow) that holds the text.")
     valid_share: float = Field(0.05, gt=0, lt=1, description="Share of documents held out where `valid` is absent.")
     valid_documents: int = Field(
         400, ge=2, description="Most validation documents used, of those that have at least 2 tokens."
@@ -81,6 +116,9 @@ class Diagnosis(_Section):
     sequences: int = Field(16, ge=2, description="Sequences whose attention maps are measured.")
     length: int = Field(100, ge=8, description="Tokens of each (the paper uses 100).")
     threshold: float = Field(0.9, gt=0, lt=1, description="Share of squared singular values that rank k* must hold.")
+    watch_every: int = Field(
+        0, ge=0, description="Steps between the same measurements of the target while it trains; 0: none."
+    )
 
 
 class Choice(_Section):
@@ -253,6 +291,9 @@ def fields(kind: type[BaseModel], prefix: str = "") -> dict[str, tuple[str, str,
             continue
         default = "required" if field.is_required() else repr(field.default)
         found[prefix + name] = (_type_name(field.annotation), default, field.description or "")
+        for entry in get_args(field.annotation):
+            if isinstance(entry, type) and issubclass(entry, _Section):
+                found |= fields(entry, f"{prefix}{name}.")
     return found
 
 

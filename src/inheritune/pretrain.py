@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, Pre
 
 from inheritune.blocks.flops import parameter_count
 from inheritune.blocks.quiet import quiet
-from inheritune.config import TrainRecipe, load_recipe
+from inheritune.config import TrainRecipe, load_recipe, told
 from inheritune.data import corpora, tokens
 from inheritune.data.batches import Batches
 from inheritune.data.vocabulary import train_tokenizer
@@ -60,7 +60,7 @@ class _Pretraining:
         self.metrics = Metrics(folder / "metrics.jsonl")
 
     def run(self) -> Trained:
-        self.progress.stage(f"Text: {self.recipe.data.train}")
+        self.progress.stage(f"Text: {told(self.recipe.data.train)}")
         tokenizer = self._tokenizer()
         keep_freed_memory()
         make_repeatable(self.recipe.seed)
@@ -82,7 +82,8 @@ class _Pretraining:
             data, size = self.recipe.data, self.recipe.model.get("vocab_size", 4096)
             kept = (
                 d.text
-                for d in corpora.documents(data.train, data.field)
+                for source in data.train
+                for d in corpora.documents(source.source, source.field or data.field)
                 if not tokens.on_validation_side(d.name, data.valid_share)
             )
             beside = self.folder / ".tokenizer.partial"

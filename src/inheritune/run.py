@@ -7,7 +7,7 @@ from typing import Any
 
 from inheritune.bench import Bench
 from inheritune.blocks.quiet import quiet
-from inheritune.config import RunRecipe, load_recipe
+from inheritune.config import RunRecipe, load_recipe, told
 from inheritune.controls import NAMES, run_control
 from inheritune.folder import close_folder, open_folder
 from inheritune.lab import FolderLab
@@ -41,7 +41,7 @@ def run(recipe: str = "laptop", out: str | None = None, progress: Progress | Non
     try:
         keep_freed_memory()
         make_repeatable(checked.seed)
-        progress.stage(f"Text: {checked.data.train}")
+        progress.stage(f"Text: {told(checked.data.train)}")
         bench = Bench(checked, folder, reference)
         progress.note(
             f"{len(bench.train_tokens):,} training tokens; {len(bench.documents.weights):,} validation documents,"

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from inheritune.config import Data
+from inheritune.config import Data, Source, told
 from inheritune.data import corpora
 from inheritune.data.corpora import Document
 from inheritune.errors import DataError, OutputError
@@ -51,8 +51,8 @@ def prepare(data: Data, tokenizer: Tokenizer, end: int, vocabulary: int) -> tupl
     if not (folder / "manifest.json").exists():
         _build(data, tokenizer, end, folder)
     train, valid = read(folder / "train"), read(folder / "valid")
-    _check_range(train, vocabulary, data.train)
-    _check_range(valid, vocabulary, data.valid or data.train)
+    _check_range(train, vocabulary, told(data.train))
+    _check_range(valid, vocabulary, told(data.valid or data.train))
     return train, valid
 
 
@@ -101,8 +101,8 @@ def on_validation_side(name: str, share: float) -> bool:
 
 
 def _key(data: Data, tokenizer: Tokenizer, end: int) -> str:
-    sources = [corpora.fingerprint(source) for source in (data.train, data.valid) if source]
-    parts = [data.field, str(data.valid_share), str(end), tokenizer.to_str(), *sources]
+    sources = [(corpora.fingerprint(source.source), str(source)) for source in (*data.train, *(data.valid or []))]
+    parts = [data.field, str(data.valid_share), str(end), tokenizer.to_str(), sources]
     return hashlib.blake2b(json.dumps(parts).encode(), digest_size=16).hexdigest()
 
 
@@ -114,7 +114,7 @@ def _build(data: Data, tokenizer: Tokenizer, end: int, folder: Path) -> None:
         vocabulary = max(tokenizer.get_vocab_size(), end + 1)
         write(beside / "train", train, vocabulary)
         write(beside / "valid", valid, vocabulary)
-        (beside / "manifest.json").write_text(json.dumps({"train": data.train, "valid": data.valid}))
+        (beside / "manifest.json").write_text(json.dumps({"train": told(data.train), "valid": told(data.valid or [])}))
         if not folder.exists():
             beside.rename(folder)
     except OSError as error:
@@ -127,13 +127,21 @@ def _build(data: Data, tokenizer: Tokenizer, end: int, folder: Path) -> None:
 
 def _sides(data: Data, tokenizer: Tokenizer, end: int) -> tuple[Iterable[list[int]], Iterable[list[int]]]:
     if data.valid is not None:
-        if Path(data.valid).resolve() == Path(data.train).resolve():
-            raise DataError(f"data.valid is data.train ({data.train!r}): leave data.valid out to hold documents back")
+        _refuse_same(data.train, data.valid)
         valid = list(_encoded(data.valid, data.field, tokenizer, end))
         held = {_digest(ids) for _, ids in valid}
         train = ((n, ids) for n, ids in _encoded(data.train, data.field, tokenizer, end) if _digest(ids) not in held)
         return (ids for _, ids in train), (ids for _, ids in valid)
     return _split(_encoded(data.train, data.field, tokenizer, end), data)
+
+
+def _refuse_same(train: list[Source], valid: list[Source]) -> None:
+    places = {Path(source.source).resolve() for source in train}
+    for source in valid:
+        if Path(source.source).resolve() in places:
+            raise DataError(
+                f"data.valid is data.train ({source.source!r}): leave data.valid out to hold documents back"
+            )
 
 
 def _split(encoded: Iterator[tuple[str, list[int]]], data: Data) -> tuple[list[list[int]], list[list[int]]]:
@@ -147,7 +155,7 @@ def _split(encoded: Iterator[tuple[str, list[int]]], data: Data) -> tuple[list[l
             sides[on_validation_side(name, data.valid_share)].append(ids)
     if len(sides[0]) < 1 or len(sides[1]) < 2:
         raise DataError(
-            f"{data.train!r} has {len(seen)} documents, too few to hold {data.valid_share:.0%} back:"
+            f"{told(data.train)} has {len(seen)} documents, too few to hold {data.valid_share:.0%} back:"
             " give data.valid, a larger data.valid_share, or more text"
         )
     return sides
@@ -157,7 +165,12 @@ def _digest(ids: list[int]) -> bytes:
     return hashlib.blake2b(np.asarray(ids, dtype="<u4").tobytes(), digest_size=16).digest()
 
 
-def _encoded(source: str, field: str, tokenizer: Tokenizer, end: int) -> Iterator[tuple[str, list[int]]]:
+def _encoded(sources: list[Source], field: str, tokenizer: Tokenizer, end: int) -> Iterator[tuple[str, list[int]]]:
+    for source in sources:
+        yield from _encoded_one(source.source, source.field or field, tokenizer, end)
+
+
+def _encoded_one(source: str, field: str, tokenizer: Tokenizer, end: int) -> Iterator[tuple[str, list[int]]]:
     if source.endswith(".bin"):
         for number, piece in enumerate(read_bin(source, end)):
             yield f"{Path(source).name}#{number}", piece.tolist()
@@ -177,4 +190,4 @@ def _batched(documents: Iterator[Document]) -> Iterator[list[Document]]:
 def _check_range(tokens: Tokens, vocabulary: int, source: str) -> None:
     largest: Any = tokens.ids.max(initial=0)
     if largest >= vocabulary:
-        raise DataError(f"{source!r} has token {largest}, beyond the model's {vocabulary} embeddings: wrong tokenizer?")
+        raise DataError(f"{source} has token {largest}, beyond the model's {vocabulary} embeddings: wrong tokenizer?")
