@@ -82,7 +82,9 @@ class Training(_Section):
         "adamw", description="`adamw`, or `muon` for the blocks' matrices with AdamW for the rest."
     )
     peak_lr: float = Field(3e-4, gt=0, description="Peak learning rate.")
-    final_lr: float = Field(0.0, ge=0, le=1, description="Learning rate at the end of the decay, as a share of the peak.")
+    final_lr: float = Field(
+        0.0, ge=0, le=1, description="Learning rate at the end of the decay, as a share of the peak."
+    )
     schedule: Literal["cosine", "linear", "wsd", "constant"] = Field(
         "cosine", description="Shape of the decay after warm-up."
     )
@@ -105,6 +107,11 @@ class Training(_Section):
     def _consistent(self) -> "Training":
         if self.warmup_tokens >= self.tokens:
             raise ValueError(f"warmup_tokens ({self.warmup_tokens:,}) must be below tokens ({self.tokens:,})")
+        if self.schedule == "wsd" and self.warmup_tokens + self.decay_share * self.tokens > self.tokens:
+            raise ValueError(
+                f"warmup_tokens ({self.warmup_tokens:,}) and a decay_share of {self.decay_share:g} are longer than tokens"
+                f" ({self.tokens:,})"
+            )
         if self.batch_tokens > self.tokens:
             raise ValueError(f"batch_tokens ({self.batch_tokens:,}) must not exceed tokens ({self.tokens:,})")
         return self

@@ -14,6 +14,12 @@ Each message is one sentence that names the value and says what to do.
 """
 
 
+def plain(text: object) -> str:
+    """A text as one line that a terminal may be given: control characters stand as their escapes."""
+    line = " ".join(str(text).split())
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in line)
+
+
 class InherituneError(Exception):
     """Base of every error raised on purpose."""
 

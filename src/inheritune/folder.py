@@ -1,20 +1,31 @@
 """A run is a folder: opened for one recipe, held by one process, its files written whole or not at all."""
 
+import errno
 import fcntl
 import json
 import os
+import re
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO, TypeVar
 
 from pydantic import BaseModel
+from safetensors import SafetensorError
 
-from inheritune.config import read_yaml, to_yaml
+from inheritune.config import MAY_CHANGE, to_yaml
 from inheritune.errors import OutputError, RecipeError
+from inheritune.strict_yaml import read_file, read_yaml
 
-# What may change when a run is continued: it moves the end of the run, not a step of it.
-_MAY_CHANGE = ("limits", "controls")
+_REMEDIES = {
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room",
+    errno.ENOTDIR: "move the file that stands in place of the folder",
+    errno.EEXIST: "move the file that stands in place of the folder",
+    errno.EISDIR: "move the folder that stands in place of the file",
+}
 Value = TypeVar("Value")
 _locks: dict[Path, TextIO] = {}
 
@@ -29,13 +40,13 @@ def open_folder(path: Path, recipe: BaseModel) -> Path:
         _lock(path)
         try:
             if config.exists():
-                _same(path, read_yaml(config.read_text(encoding="utf-8")), recipe.model_dump(mode="json"))
+                _same(path, read_yaml(read_file(config), repr(str(config))), recipe.model_dump(mode="json"))
             write_text(config, to_yaml(recipe))
         except BaseException:
             close_folder(path)
             raise
     except OSError as error:
-        raise OutputError(f"the run folder {str(path)!r} cannot be written: {error.strerror}") from None
+        raise OutputError(refusal(error, path)) from None
     return path
 
 
@@ -45,14 +56,44 @@ def close_folder(path: Path) -> None:
         lock.close()
 
 
+def refusal(error: OSError, place: Path | None = None) -> str:
+    """The sentence for what the disk refused, about the file that the error names or else `place`."""
+    named = error.filename or place or "a file"
+    remedy = _REMEDIES.get(error.errno or 0, "choose another place, or give yourself the right to it")
+    return f"{str(named)!r} cannot be used: {error.strerror or error}: {remedy}, and give the same command again"
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Whatever the disk refuses meanwhile is an OutputError, and nothing half-written stays in the folder."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        for half in [path for path in folder.rglob(".*.partial") if path.exists()]:
+            shutil.rmtree(half, ignore_errors=True) if half.is_dir() else half.unlink(missing_ok=True)
+        raise OutputError(refusal(_as_oserror(error), folder)) from None
+
+
+def _as_oserror(error: OSError | SafetensorError) -> OSError:
+    if isinstance(error, OSError):
+        return error
+    found = re.search(r"os error (\d+)", str(error))
+    return OSError(int(found[1]), os.strerror(int(found[1]))) if found else OSError(str(error))
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a file beside its place, then move it there."""
     beside = path.with_name(f".{path.name}.partial")
-    with beside.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
+    try:
+        with beside.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        error.filename = str(path)
+        raise
 
 
 def once(path: Path, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -81,16 +122,25 @@ def _lock(path: Path) -> None:
 
 
 def _same(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
-    for key in sorted({*_flat(found), *_flat(wanted)}):
-        here, there = _flat(found).get(key), _flat(wanted).get(key)
-        if here != there and key.split(".")[0] not in _MAY_CHANGE:
+    here, there = _flat(found), _flat(wanted)
+    for key in sorted({*here, *there}):
+        if here.get(key) != there.get(key) and not _may_change(key):
             raise RecipeError(
-                f"{str(path)!r} holds a run with {key} = {here!r}, and this recipe says {there!r}: name another --out"
+                f"{str(path)!r} holds a run with {key} = {_short(here.get(key))}, and this recipe says"
+                f" {_short(there.get(key))}: name another --out"
             )
+
+
+def _may_change(key: str) -> bool:
+    return any(key == name or key.startswith(f"{name}.") for name in MAY_CHANGE)
+
+
+def _short(value: Any) -> str:
+    return repr(value)[:100]
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return flat

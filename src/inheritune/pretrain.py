@@ -17,7 +17,7 @@ from inheritune.data.batches import Batches
 from inheritune.data.vocabulary import train_tokenizer
 from inheritune.errors import RecipeError
 from inheritune.evaluation.losses import document_losses, mean_loss, validation
-from inheritune.folder import close_folder, open_folder, write_text
+from inheritune.folder import close_folder, open_folder, write_text, writing
 from inheritune.models import load_tokenizer
 from inheritune.progress import Progress, clock
 from inheritune.runtime.device import device, make_repeatable
@@ -48,7 +48,8 @@ def train(recipe: str, out: str | None = None, progress: Progress | None = None,
     folder = open_folder(Path(out or f"runs/{checked.name}"), checked)
     progress = progress or Progress(quiet=True)
     try:
-        return _Pretraining(checked, folder, progress).run()
+        with writing(folder):
+            return _Pretraining(checked, folder, progress).run()
     finally:
         progress.close()
         close_folder(folder)

@@ -7,6 +7,8 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from inheritune.errors import plain
+
 _SECONDS_BETWEEN_LINES = 10.0
 
 
@@ -21,20 +23,20 @@ class Progress:
     def stage(self, text: str) -> None:
         """Begin a stage, with a sentence that stays."""
         self._end_live()
-        self.console.print(f"[bold]{text}[/bold]")
+        self.console.print(Text(plain(text), style="bold"))
         self._flush()
 
     def note(self, text: str) -> None:
         """A sentence that stays, below its stage."""
         self._end_live()
-        self.console.print(Text(f"  {text}"))
+        self.console.print(Text(f"  {plain(text)}"))
         self._flush()
 
     def now(self, text: str) -> None:
         """The state of the current stage: replaces itself in a terminal, a line each ten seconds in a pipe."""
         if self.console.is_terminal:
             self._live = self._live or self._begin_live()
-            self._live.update(Text(f"  {text}", style="cyan"))
+            self._live.update(Text(f"  {plain(text)}", style="cyan"))
         elif time.monotonic() - self._last >= _SECONDS_BETWEEN_LINES:
             self._last = time.monotonic()
             self.note(text)

@@ -9,7 +9,7 @@ from inheritune.bench import Bench
 from inheritune.blocks.quiet import quiet
 from inheritune.config import RunRecipe, load_recipe, told
 from inheritune.controls import NAMES, run_control
-from inheritune.folder import close_folder, open_folder
+from inheritune.folder import close_folder, open_folder, writing
 from inheritune.lab import FolderLab
 from inheritune.models import BUNDLED, load_reference
 from inheritune.outcome import assemble
@@ -51,7 +51,8 @@ def run(recipe: str = "laptop", out: str | None = None, progress: Progress | Non
             progress.note(f"Caution: {caution}")
         if (folder / "result.json").exists():
             progress.note("This run has ended before: nothing that is done is done again")
-        return _carry_out(checked, folder, bench, progress)
+        with writing(folder):
+            return _carry_out(checked, folder, bench, progress)
     finally:
         progress.close()
         close_folder(folder)

@@ -3,10 +3,11 @@
 import importlib
 import pkgutil
 import sys
+from typing import NoReturn
 
 import typer
 
-from inheritune.errors import InherituneError
+from inheritune.errors import InherituneError, plain
 
 ORDER = ("run", "train", "diagnose", "inherit", "grow", "prove", "config")
 
@@ -33,5 +34,24 @@ def main() -> None:
     try:
         app()
     except InherituneError as error:
-        print(f"inheritune: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        _end(error, error.exit_code)
+    except OSError as error:
+        from inheritune.folder import refusal
+
+        _end(refusal(error), 2)
+    except (MemoryError, RuntimeError) as error:
+        if not _is_memory(error):
+            raise
+        _end("the memory is used up: take a smaller training.micro_batch_size, shorter sequences or a smaller model", 2)
+
+
+def _end(said: object, code: int) -> NoReturn:
+    print(f"inheritune: {plain(said)}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _is_memory(error: BaseException) -> bool:
+    """Python's, the CPU allocator's and the accelerator's ways of saying so."""
+    return isinstance(error, MemoryError) or any(
+        part in str(error) for part in ("can't allocate memory", "out of memory", "bad_alloc")
+    )
