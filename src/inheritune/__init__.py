@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from inheritune.blocks.proof import prove
     from inheritune.diagnosis.diagnose import diagnose
     from inheritune.diagnosis.profile import Profile
+    from inheritune.evidence.forecast import Forecast, forecast
     from inheritune.evidence.gap import Gap, gap
     from inheritune.pretrain import train
     from inheritune.run import run
@@ -30,9 +31,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LAZY = {
+    "Forecast": "evidence.forecast",
     "Gap": "evidence.gap",
     "Profile": "diagnosis.profile",
     "diagnose": "diagnosis.diagnose",
+    "forecast": "evidence.forecast",
     "gap": "evidence.gap",
     "grow": "blocks.modules",
     "inherit": "blocks.modules",
@@ -43,6 +46,7 @@ _LAZY = {
 
 __all__ = [
     "DataError",
+    "Forecast",
     "Gap",
     "InherituneError",
     "InputError",
@@ -54,6 +58,7 @@ __all__ = [
     "RecipeError",
     "TrainingError",
     "diagnose",
+    "forecast",
     "gap",
     "grow",
     "inherit",
