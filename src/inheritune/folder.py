@@ -56,11 +56,11 @@ def close_folder(path: Path) -> None:
         lock.close()
 
 
-def refusal(error: OSError, place: Path | None = None) -> str:
+def refusal(error: OSError, place: Path | None = None, verb: str = "written") -> str:
     """The sentence for what the disk refused, about the file that the error names or else `place`."""
     named = error.filename or place or "a file"
     remedy = _REMEDIES.get(error.errno or 0, "choose another place, or give yourself the right to it")
-    return f"{str(named)!r} cannot be used: {error.strerror or error}: {remedy}, and give the same command again"
+    return f"{str(named)!r} cannot be {verb}: {error.strerror or error}: {remedy}, and give the same command again"
 
 
 @contextmanager

@@ -38,7 +38,7 @@ def main() -> None:
     except OSError as error:
         from inheritune.folder import refusal
 
-        _end(refusal(error), 2)
+        _end(refusal(error, verb="used"), 2)
     except (MemoryError, RuntimeError) as error:
         if not _is_memory(error):
             raise
