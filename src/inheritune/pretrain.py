@@ -84,7 +84,7 @@ class _Pretraining:
             kept = (
                 d.text
                 for source in data.train
-                for d in corpora.documents(source.source, source.field or data.field)
+                for d in corpora.documents(source, data.field)
                 if not tokens.on_validation_side(d.name, data.valid_share)
             )
             beside = self.folder / ".tokenizer.partial"

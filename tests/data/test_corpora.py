@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from inheritune.data import corpora
+from inheritune.config import Source
+from inheritune.data import corpora, docstrings
 from inheritune.data.corpora import documents
 from inheritune.errors import DataError
 
@@ -44,7 +45,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, text in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
-    monkeypatch.setattr(corpora, "package_roots", lambda: [("made-up", root)])
+    monkeypatch.setattr(docstrings, "package_roots", lambda: [("made-up", root)])
     return root
 
 
@@ -58,14 +59,14 @@ def test_docstrings_of_a_package(package: Path) -> None:
 
 
 def test_fingerprint_follows_the_packages(package: Path) -> None:
-    before = corpora.fingerprint(corpora.DOCSTRINGS)
-    assert corpora.fingerprint(corpora.DOCSTRINGS) == before
+    before = corpora.fingerprint(Source(source=corpora.DOCSTRINGS))
+    assert corpora.fingerprint(Source(source=corpora.DOCSTRINGS)) == before
     (package / "more.py").write_text('"""More."""')
-    assert corpora.fingerprint(corpora.DOCSTRINGS) != before
+    assert corpora.fingerprint(Source(source=corpora.DOCSTRINGS)) != before
 
 
 def test_the_bundled_source_is_there_on_any_machine() -> None:
-    roots = dict(corpora.package_roots())
+    roots = dict(docstrings.package_roots())
     assert {"stdlib", "numpy", "torch"} <= set(roots)
     assert all(root.is_dir() for root in roots.values())
 
@@ -105,5 +106,5 @@ def test_text_that_is_refused(tmp_path: Path, name: str, content: bytes, said: s
 def test_missing_and_folder(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"there is no file '.*nowhere.txt'"):
         list(documents(str(tmp_path / "nowhere.txt")))
-    with pytest.raises(DataError, match="is a folder"):
+    with pytest.raises(DataError, match="holds no text"):
         list(documents(str(tmp_path)))

@@ -9,7 +9,7 @@ from tiny import VOCABULARY
 from transformers import PreTrainedTokenizerFast
 
 from inheritune.config import Data
-from inheritune.data import tokens
+from inheritune.data import building, tokens
 from inheritune.data.tokens import Tokens, prepare
 from inheritune.errors import DataError, OutputError
 
@@ -110,7 +110,7 @@ def test_second_time_comes_from_the_cache(
     path = write_jsonl(tmp_path / "a.jsonl", texts)
     before = prepared(tokenizer, path, valid_share=0.2)
     builds: list[int] = []
-    monkeypatch.setattr(tokens, "_build", lambda *_: builds.append(1))
+    monkeypatch.setattr(building, "_fill", lambda *_: builds.append(1))
     after = prepared(tokenizer, path, valid_share=0.2)
     assert not builds and documents(after[1]) == documents(before[1])
 
@@ -128,13 +128,6 @@ def test_cache_that_cannot_be_written(
     monkeypatch.setenv("INHERITUNE_CACHE", str(tmp_path / "file"))
     with pytest.raises(OutputError, match="set INHERITUNE_CACHE"):
         prepared(tokenizer, write_jsonl(tmp_path / "a.jsonl", texts))
-
-
-@pytest.mark.parametrize(("vocabulary", "width"), [(65_536, 2), (65_537, 4)])
-def test_ids_take_two_bytes_where_they_can(tmp_path: Path, vocabulary: int, width: int) -> None:
-    tokens.write(tmp_path / "side", [[1, 2], [65_535]], vocabulary)
-    assert (tmp_path / "side.bin").stat().st_size == 3 * width
-    assert documents(tokens.read(tmp_path / "side")) == [(1, 2), (65_535,)]
 
 
 def test_too_few_documents_to_hold_some_back(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:

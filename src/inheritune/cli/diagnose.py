@@ -29,15 +29,15 @@ def command(
     from rich.console import Console
 
     from inheritune.blocks.load import load_model, load_tokenizer, locate
-    from inheritune.data.corpora import existing_file
+    from inheritune.config import Source
+    from inheritune.data.corpora import require
     from inheritune.diagnosis.diagnose import diagnose, natural_length
     from inheritune.diagnosis.output import reserve, write
     from inheritune.diagnosis.profile import Profile
     from inheritune.diagnosis.text import windows
 
     other = None if against is None else Profile.load(against)
-    if not text.startswith("bundled:"):
-        existing_file(text)
+    require([Source(source=text)])
     reserve(out)
     place = locate(model)
     words = load_tokenizer(place if tokenizer is None else locate(tokenizer))

@@ -1,0 +1,165 @@
+"""Sources to a folder of tokens: split by document, exact repeats removed, in bounded memory, and going on after a kill.
+
+What is held at once: three batches of text and their tokens, one document of at most 32 MB, and 100 bytes or so for each
+distinct document (its digest). A chunk is whole on the disk before the journal says so.
+"""
+
+import fcntl
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from inheritune.config import Source, told
+from inheritune.data import corpora, store, tables
+from inheritune.data.ids import Coding, encoded
+from inheritune.data.store import MANIFEST, Writer
+from inheritune.errors import DataError
+
+_CHUNK = 4 << 20  # tokens
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is prepared: sources for both sides, or a share of the training documents for validation."""
+
+    train: list[Source]
+    valid: list[Source]
+    field: str
+    share: float
+    coding: Coding
+
+    def about(self) -> dict[str, Any]:
+        """Everything that the resulting bytes depend on."""
+        return {
+            "tokenizer": store.tokenizer_fingerprint(self.coding.tokenizer),
+            "end": self.coding.end,
+            "field": self.field,
+            "valid_share": self.share,
+            "train": [self._source(source) for source in self.train],
+            "valid": [self._source(source) for source in self.valid],
+        }
+
+    def _source(self, source: Source) -> list[str | None]:
+        return [corpora.fingerprint(source), source.field, source.name, source.split, source.revision]
+
+
+def build(job: Job, folder: Path, tell: Tell) -> None:
+    """Fill `folder`, or go on filling it; nothing is done where it is finished. A second process waits for the first.
+
+    Raises DataError for text that is no use (what was written is removed), OSError where the folder cannot be written.
+    """
+    with _held(folder):
+        if (folder / MANIFEST).exists():
+            return
+        writer = Writer(folder, job.coding.dtype, job.about())
+        try:
+            _fill(job, writer, tell)
+            _require_both_sides(job, writer)
+            writer.finish(_manifest(job, writer))
+        except DataError:
+            # A stream that broke off goes on from here; a file that is wrong has to change first.
+            if not any(source.source.startswith(tables.HUB) for source in (*job.train, *job.valid)):
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+        finally:
+            writer.close()
+
+
+@contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            # Whoever held it may have removed it.
+            if folder.exists() and os.fstat(handle).st_ino == folder.stat().st_ino:
+                yield
+                return
+        finally:
+            os.close(handle)
+
+
+def _fill(job: Job, writer: Writer, tell: Tell) -> None:
+    state, sources = writer.state, [*job.valid, *job.train]
+    seen = {_digest(row.tobytes()) for row in writer.documents()}
+    began, saved, before = time.monotonic(), _tokens(writer), _tokens(writer)
+    for number in range(state.source, len(sources)):
+        for name, ids in encoded(sources[number], job.field, job.coding, state.read):
+            state.read += 1
+            row = ids.astype(job.coding.dtype, copy=False).tobytes()
+            if (digest := _digest(row)) in seen:
+                state.repeats += 1
+                continue
+            seen.add(digest)
+            held_out = number < len(job.valid) or (not job.valid and on_validation_side(name, job.share))
+            writer.add("valid" if held_out else "train", row)
+            if _tokens(writer) - saved >= _CHUNK:
+                writer.save()
+                saved = _tokens(writer)
+                rate = (saved - before) / max(1e-9, time.monotonic() - began)
+                tell(f"{told([sources[number]])}: {len(seen):,} documents, {saved:,} tokens, {rate:,.0f} tokens/s")
+        sizes = {side: list(size) for side, size in state.sizes.items()}
+        state.ends.append({"read": state.read, "sizes": sizes})
+        state.source, state.read = number + 1, 0
+        writer.save()
+
+
+def _tokens(writer: Writer) -> int:
+    return sum(tokens for tokens, _ in writer.state.sizes.values())
+
+
+def _digest(row: bytes) -> bytes:
+    return hashlib.blake2b(row, digest_size=16).digest()
+
+
+def on_validation_side(name: str, share: float) -> bool:
+    """Whether a document is held out: by a hash of its name alone, so that a new version leaves it on its side."""
+    digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big") / 2**64 < share
+
+
+def _require_both_sides(job: Job, writer: Writer) -> None:
+    train, valid = (writer.state.sizes[side][1] for side in store.SIDES)
+    if job.valid and not train:
+        raise DataError(f"every document of data.train ({told(job.train)}) stands in data.valid too: give other text")
+    if not job.valid and (train < 1 or (valid < 2 and job.share)):
+        raise DataError(
+            f"{told(job.train)} has {train + valid} documents, too few to hold {job.share:.0%} back:"
+            " give data.valid, a larger data.valid_share, or more text"
+        )
+
+
+def _manifest(job: Job, writer: Writer) -> dict[str, Any]:
+    """What the folder was made from. No date and no machine: the same text gives the same bytes."""
+    ends = writer.state.ends
+    return {
+        "tokenizer": store.tokenizer_fingerprint(job.coding.tokenizer),
+        "vocabulary": job.coding.vocabulary,
+        "end": job.coding.end,
+        "valid_share": job.share,
+        "repeats": writer.state.repeats,
+        "sources": [
+            {**_told(source), "side": "valid" if number < len(job.valid) else "train", **ends[number]}
+            for number, source in enumerate([*job.valid, *job.train])
+        ],
+    }
+
+
+def _told(source: Source) -> dict[str, Any]:
+    named = source.model_dump(exclude={"weight"}, exclude_none=True)
+    place = Path(source.source).expanduser()
+    if corpora.is_plain(source) and not corpora.is_prepared(source):
+        listed = corpora.plain_files(source)
+        return {**named, "files": [{"name": file.name, "sha256": store.digest(file.path)} for file in listed]}
+    if place.is_dir():
+        paths = sorted(path for path in place.rglob("*") if path.is_file())
+        return {**named, "files": [{"name": str(p.relative_to(place)), "sha256": store.digest(p)} for p in paths]}
+    return named

@@ -1,0 +1,197 @@
+"""Tokens on disk: a folder of two sides, `train` and `valid`, that grows by whole documents and goes on after a kill.
+
+`SIDE.bin` holds the ids in one row (little-endian, 2 or 4 bytes, as nanoGPT writes them), `SIDE.starts` where each document
+begins (8 bytes each). `journal.jsonl` says after each chunk how much of both is whole; `manifest.json` replaces it at the end.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from inheritune.errors import DataError
+
+SIDES = ("train", "valid")
+JOURNAL, MANIFEST, FORMAT = "journal.jsonl", "manifest.json", "inheritune tokens 1"
+_PROBE = "Naïve  café\n\n\tdef f(x): return x*1234567 -- 日本語, 👍🏽 don't  ...\r\nABCdef"
+
+
+@dataclass(frozen=True)
+class Part:
+    """What one source gave: tokens `first` to `last` of the row, and its weight among the parts."""
+
+    name: str
+    first: int
+    last: int
+    weight: float
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token ids in one row (`ids`, memory-mapped), where each document starts and, if not at the next start, ends."""
+
+    ids: np.ndarray
+    starts: np.ndarray
+    parts: tuple[Part, ...] = ()
+    ends: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def document(self, index: int) -> np.ndarray:
+        """The tokens of one document."""
+        if self.ends is not None:
+            return self.ids[self.starts[index] : self.ends[index]]
+        end = self.starts[index + 1] if index + 1 < len(self.starts) else len(self.ids)
+        return self.ids[self.starts[index] : end]
+
+
+def read(folder: Path, side: str) -> Tokens:
+    """One side of a finished folder, memory-mapped; DataError where its files are not what its manifest says."""
+    manifest = read_manifest(folder)
+    told, width = manifest["sides"][side], manifest["bytes"]
+    ids = _mapped(folder / f"{side}.bin", f"<u{width}", told["tokens"])
+    return Tokens(ids, _mapped(folder / f"{side}.starts", "<i8", told["documents"]))
+
+
+def _mapped(path: Path, dtype: str, count: int) -> np.ndarray:
+    there = path.stat().st_size if path.is_file() else 0
+    if there != count * np.dtype(dtype).itemsize:
+        raise DataError(f"{str(path)!r} has {there} bytes and its manifest promises {count} entries: prepare it again")
+    # An empty file cannot be mapped.
+    return np.memmap(path, dtype=dtype, mode="r") if count else np.empty(0, dtype=dtype)
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a finished folder; DataError if it is none of ours."""
+    try:
+        found = json.loads((folder / MANIFEST).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        raise DataError(f"{str(folder / MANIFEST)!r} cannot be read: prepare the folder again") from None
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise DataError(f"{str(folder)!r} has a manifest of another kind: give a folder of `inheritune prepare`")
+    return found
+
+
+def tokenizer_fingerprint(tokenizer: Tokenizer) -> str:
+    """What a tokenizer does: its vocabulary, and how it cuts a probe."""
+    vocabulary = sorted(tokenizer.get_vocab(with_added_tokens=True).items())
+    return hashlib.sha256(json.dumps([vocabulary, tokenizer.encode(_PROBE).ids]).encode()).hexdigest()
+
+
+@dataclass
+class State:
+    """How far a preparation is: documents read of source `source`, and each side's tokens and documents in all.
+
+    `ends` has the sides' sizes at the end of each source that is done.
+    """
+
+    source: int = 0
+    read: int = 0
+    repeats: int = 0
+    sizes: dict[str, list[int]] = field(default_factory=lambda: {side: [0, 0] for side in SIDES})
+    ends: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Writer:
+    """Appends documents to a folder, and goes on where the journal says that everything was whole."""
+
+    def __init__(self, folder: Path, dtype: np.dtype, job: dict[str, Any]):
+        self.folder, self.dtype = folder, dtype
+        lines = _whole_lines(folder / JOURNAL)
+        self.state = State(**json.loads(lines[-1])) if len(lines) > 1 else State()
+        self._files = {side: (self._open(f"{side}.bin"), self._open(f"{side}.starts")) for side in SIDES}
+        self._cut_back()
+        self._journal = self._open(JOURNAL)
+        self._journal.truncate(sum(map(len, lines)))
+        self._journal.seek(0, os.SEEK_END)
+        if not lines:
+            self._write_line(job)
+
+    def _open(self, name: str) -> Any:
+        (self.folder / name).touch()
+        return (self.folder / name).open("r+b", buffering=1 << 20)
+
+    def _cut_back(self) -> None:
+        for side, (ids, starts) in self._files.items():
+            tokens, documents = self.state.sizes[side]
+            for file, size in ((ids, tokens * self.dtype.itemsize), (starts, documents * 8)):
+                file.truncate(size)
+                file.seek(size)
+
+    def documents(self) -> Iterator[np.ndarray]:
+        """The documents that are whole so far."""
+        for side in SIDES:
+            tokens, documents = self.state.sizes[side]
+            if documents:
+                ids = np.memmap(self.folder / f"{side}.bin", dtype=self.dtype, mode="r", shape=(tokens,))
+                starts = np.fromfile(self.folder / f"{side}.starts", dtype="<i8", count=documents)
+                row = Tokens(ids, starts)
+                yield from (row.document(number) for number in range(documents))
+
+    def add(self, side: str, row: bytes) -> None:
+        """Append one document's ids."""
+        ids, starts = self._files[side]
+        size = self.state.sizes[side]
+        starts.write(size[0].to_bytes(8, "little"))
+        ids.write(row)
+        size[0] += len(row) // self.dtype.itemsize
+        size[1] += 1
+
+    def save(self) -> None:
+        """Make everything so far last: the data first, then the journal that says so."""
+        for file in (file for pair in self._files.values() for file in pair):
+            file.flush()
+            os.fsync(file.fileno())
+        self._write_line(vars(self.state))
+
+    def _write_line(self, row: dict[str, Any]) -> None:
+        self._journal.write(json.dumps(row).encode() + b"\n")
+        self._journal.flush()
+        os.fsync(self._journal.fileno())
+
+    def close(self) -> None:
+        """Let go of the files."""
+        for file in (self._journal, *(file for pair in self._files.values() for file in pair)):
+            file.close()
+
+    def finish(self, about: dict[str, Any]) -> None:
+        """Write the manifest, which makes the folder a finished one."""
+        self.save()
+        sides = {
+            side: {
+                "tokens": tokens,
+                "documents": documents,
+                "sha256": digest(self.folder / f"{side}.bin"),
+                "starts_sha256": digest(self.folder / f"{side}.starts"),
+            }
+            for side, (tokens, documents) in self.state.sizes.items()
+        }
+        whole = {"format": FORMAT, "bytes": self.dtype.itemsize, "sides": sides, **about}
+        beside = self.folder / f".{MANIFEST}.partial"
+        beside.write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        beside.replace(self.folder / MANIFEST)
+        (self.folder / JOURNAL).unlink()
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def job_of(folder: Path) -> dict[str, Any] | None:
+    """What an unfinished folder is being made from; None if there is no journal."""
+    lines = _whole_lines(folder / JOURNAL)
+    return json.loads(lines[0]) if lines else None
+
+
+def _whole_lines(path: Path) -> list[bytes]:
+    lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
+    return [line for line in lines if line.endswith(b"\n")]

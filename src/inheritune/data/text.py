@@ -1,0 +1,62 @@
+"""Documents of text files: sections of running text, and rows of JSONL."""
+
+import json
+from collections.abc import Iterator
+
+from inheritune.data.documents import Document
+from inheritune.data.files import File, lines
+from inheritune.errors import DataError
+
+# A section ends at the first blank line after so many bytes, and after LONGEST_SECTION at the next line's end.
+SECTION, LONGEST_SECTION = 4_000, 100_000
+
+
+def sections(file: File) -> Iterator[Document]:
+    """Paragraphs packed into sections, so that one long file has many documents to split and pair by."""
+    number = 0
+    for offset, content in _pieces(file):
+        if text := _decoded(file, offset, content):
+            yield Document(f"{file.name}#{number}", text)
+            number += 1
+
+
+def _pieces(file: File) -> Iterator[tuple[int, bytes]]:
+    held: list[bytes] = []
+    size = offset = 0
+    for line in lines(file):
+        held.append(line)
+        size += len(line)
+        if size >= LONGEST_SECTION or (size >= SECTION and not line.strip()):
+            yield offset, b"".join(held)
+            held, size, offset = [], 0, offset + size
+    yield offset, b"".join(held)
+
+
+def _decoded(file: File, offset: int, content: bytes) -> str:
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{str(file.path)!r} is not UTF-8 text (byte {offset + error.start}): convert it first"
+        ) from None
+    if "\0" in text:
+        raise DataError(f"{str(file.path)!r} holds NUL characters and so is no text: check what it is")
+    text = text.removeprefix("\ufeff").replace("\r\n", "\n").strip("\n")
+    return text if text.strip() else ""
+
+
+def rows(file: File, field: str) -> Iterator[Document]:
+    """A document for each JSON object of a JSONL file: its text `field`."""
+    for number, line in enumerate(lines(file), 1):
+        if line.strip() and (text := _text_of(line, f"line {number} of {str(file.path)!r}", field)).strip():
+            yield Document(f"{file.name}#{number}", text)
+
+
+def _text_of(line: bytes, place: str, field: str) -> str:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        raise DataError(f"{place} is not JSON: mend or remove it") from None
+    if not isinstance(row, dict) or not isinstance(row.get(field), str):
+        raise DataError(f"{place} has no text field {field!r}: name the right one in data.field (--field)")
+    return row[field]
