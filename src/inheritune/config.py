@@ -101,7 +101,14 @@ class Training(_Section):
         "fp32", description="Precision of forward and backward; weights and optimizer stay fp32."
     )
     evaluate_every: int = Field(100, ge=1, description="Steps between evaluations on the validation documents.")
-    checkpoint_every: int = Field(100, ge=1, description="Steps between checkpoints, of which the last two are kept.")
+    checkpoint_every: int = Field(100, ge=1, description="Steps between checkpoints.")
+    checkpoints_kept: int = Field(2, ge=1, description="How many of a round's last checkpoints are kept.")
+    checkpoint_activations: bool = Field(
+        False, description="Compute a block's inside again in the backward pass: less memory, a third more time."
+    )
+    max_skipped: int = Field(
+        3, ge=0, description="Steps in a row whose loss or gradient may be no finite number; each is skipped and said."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> "Training":
@@ -148,6 +155,10 @@ class Growth(_Section):
 
     start: int | None = Field(None, ge=1, description="Depth to start at; without it, the diagnosis's suggestion.")
     add: int = Field(2, ge=1, description="Blocks added after a round that did not match (the paper adds 2).")
+    new_blocks: Literal["inherited", "copied", "identity", "random"] = Field(
+        "inherited",
+        description="How added blocks start: from the reference, from the target's nearest, adding nothing, or random.",
+    )
     max_depth: int | None = Field(
         None, ge=1, description="Deepest target tried; without it, one block less than the reference."
     )
@@ -169,6 +180,17 @@ class Limits(_Section):
     max_seconds: float | None = Field(None, gt=0, description="Most seconds of training, over all rounds.")
 
 
+class Processes(_Section):
+    """How the processes of a torchrun launch work together. These may change when a run is continued."""
+
+    parallel: Literal["ddp", "fsdp"] = Field(
+        "ddp", description="`ddp`: each process holds the model; `fsdp`: weights and optimizer are spread over them."
+    )
+    timeout_seconds: float = Field(
+        600, gt=0, description="Seconds that processes wait for one that is lost before the run ends and names it."
+    )
+
+
 class _Whole(_Section):
     name: str = Field(
         pattern=r"^\w[\w.+-]{0,99}$",
@@ -177,6 +199,10 @@ class _Whole(_Section):
     seed: int = Field(0, ge=0, description="Seed of the order of batches and of fresh weights.")
     data: Data
     training: Training
+    processes: Processes = Processes()
+    track: list[Literal["tensorboard", "trackio", "wandb"]] = Field(
+        [], description="Trackers that are told what `metrics.jsonl` is told. May change when a run is continued."
+    )
 
     @model_validator(mode="after")
     def _whole_sequences(self) -> "_Whole":

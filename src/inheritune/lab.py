@@ -13,7 +13,7 @@ from inheritune.blocks.anatomy import anatomy
 from inheritune.blocks.blockmap import parse, show
 from inheritune.blocks.flops import forward_flops_per_token
 from inheritune.blocks.heal import heal
-from inheritune.blocks.modules import grow
+from inheritune.blocks.modules import assemble, growth
 from inheritune.blocks.proof import prove
 from inheritune.blocks.quiet import quiet
 from inheritune.choosing import CRITERIA, Choice
@@ -30,8 +30,9 @@ from inheritune.progress import Progress
 from inheritune.rounds import Round, blocks_name, latest, prepare_folder
 from inheritune.training import carry, checkpoint
 from inheritune.training.checkpoint import Position
-from inheritune.training.metrics import Metrics
+from inheritune.training.metrics import Metrics, Row
 from inheritune.training.optimizer import State
+from inheritune.training.schedule import learning_rate
 
 _NAMES = {Inherit: "inherit", Grow: "grow", Stop: "stop"}
 
@@ -106,19 +107,46 @@ class FolderLab:
     def inherit(self, round_: int, choice: Choice, depth: int) -> None:
         """Cut the first target, prove it, repair it."""
         blocks = choice.blocks(depth)
-        self._begin(round_, blocks, lambda: (METHODS["inheritune"](self.bench.model, blocks, self.recipe.seed), {}))
+
+        def cut(beside: Path) -> tuple[PreTrainedModel, State, dict[str, Any]]:
+            target = METHODS["inheritune"](self.bench.model, blocks, self.recipe.seed)
+            with quiet():
+                prove(target, self.bench.model, blocks).require().save(beside / "proof.json")
+            return target, {}, self._heal(target, blocks)
+
+        self._begin(round_, blocks, cut)
 
     def grow(self, round_: int, choice: Choice, depth: int) -> None:
         """The target of the round before, deeper by the next blocks of the choice; its optimizer state goes along."""
         held, blocks = self.blocks[round_ - 1], choice.blocks(depth)
 
-        def deeper() -> tuple[PreTrainedModel, State]:
-            target = METHODS["inheritune"](self.bench.model, held, self.recipe.seed)
+        def deeper(beside: Path) -> tuple[PreTrainedModel, State, dict[str, Any]]:
+            reference, seed = self.bench.model, self.recipe.seed
+            target = METHODS["inheritune"](reference, held, seed)
             state, _ = checkpoint.load(latest(self._folder(round_ - 1)), target)
-            grown = grow(target, self.bench.model, held=held, wanted=blocks, seed=self.recipe.seed)
-            return grown, carry.carry(state, held, blocks, anatomy(grown).path)
+            block_map = growth(target, reference, held, blocks, self.recipe.growth.new_blocks)
+            grown = assemble([target, reference], block_map, seed)
+            against = ([target, reference], block_map) if block_map.whole else (None, None)
+            with quiet():
+                prove(grown, *against).require().save(beside / "proof.json")
+            carried = carry.carry([state, {}], block_map, anatomy(grown).path, grown.config)
+            return grown, carried, {**asdict(Spent()), "growth": self._grown(round_, grown)}
 
         self._begin(round_, blocks, deeper)
+        self._note_once(self.started(round_)["growth"])
+
+    def _grown(self, round_: int, model: PreTrainedModel) -> Row:
+        """A growth step for the metrics: the validation loss on both sides of it, and what the learning rate does."""
+        before, after = self.round(round_).before, self.bench.compare(model)
+        rates = [row["lr"] for row in self.metrics.rows() if row["kind"] == "step"]
+        return {
+            "kind": "growth", "round": round_, "step": before.step, "tokens": before.tokens, "flops": before.flops,
+            "from": len(self.blocks[round_ - 1]), "to": len(self.blocks[round_]),
+            "new_blocks": self.recipe.growth.new_blocks,
+            "loss_before": self.finished(round_ - 1)["val_loss"], "loss_after": after.val_loss,
+            "lr_before": rates[-1], "lr": learning_rate(self.recipe.training, 0),
+            "cost": {"tokens": after.tokens, "flops": after.flops, "seconds": after.seconds},
+        }  # fmt: skip
 
     def train(self, round_: int) -> None:
         """Train the round's target to its end."""
@@ -143,9 +171,7 @@ class FolderLab:
             "action": name,
             "reason": action.reason,
         }
-        before = self.metrics.rows()
-        if row not in before:
-            self.metrics.add(row)
+        self._note_once(row)
         self.progress.note(action.reason[0].upper() + action.reason[1:])
 
     def finished(self, round_: int) -> dict[str, Any]:
@@ -176,21 +202,22 @@ class FolderLab:
     def _folder(self, round_: int) -> Path:
         return self.folder / "rounds" / blocks_name(round_, self.blocks[round_])
 
-    def _begin(self, round_: int, blocks: list[int], make: Callable[[], tuple[PreTrainedModel, State]]) -> None:
+    def _begin(
+        self, round_: int, blocks: list[int], make: Callable[[Path], tuple[PreTrainedModel, State, dict[str, Any]]]
+    ) -> None:
         """Make a round's first checkpoint in a folder beside, and move it into place when it is whole."""
         self.blocks[round_] = blocks
         if self._folder(round_).exists():
             return
         beside = prepare_folder(self._folder(round_))
-        model, state = make()
-        grown = bool(state)
-        with quiet():
-            proof = prove(model) if grown else prove(model, self.bench.model, blocks)
-        proof.require().save(beside / "proof.json")
-        start = {"blocks": blocks, **(asdict(Spent()) if grown else self._heal(model, blocks))}
+        model, state, start = make(beside)
         checkpoint.save(beside / "checkpoints", model, state, Position())
-        once(beside / "start.json", lambda: start)
+        once(beside / "start.json", lambda: {"blocks": blocks, **start})
         beside.rename(self._folder(round_))
+
+    def _note_once(self, row: Row) -> None:
+        if row not in self.metrics.rows():
+            self.metrics.add(row)
 
     def _heal(self, model: PreTrainedModel, blocks: list[int]) -> dict[str, Any]:
         if not self.recipe.choice.heal:

@@ -10,7 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast
 
 from inheritune.blocks.anatomy import refuse_unsupported
-from inheritune.blocks.files import open_checkpoint
+from inheritune.blocks.checkpoint import open_checkpoint
 from inheritune.blocks.quiet import quiet
 from inheritune.errors import ModelError
 from inheritune.runtime.device import device
@@ -30,7 +30,7 @@ class Reference:
 
 def load_reference(source: str, revision: str | None = None) -> Reference:
     """A reference from a folder, a hub id or the package; ModelError says what is wrong with it."""
-    place = str(resources.files("inheritune") / "assets" / "laptop-reference") if source == BUNDLED else source
+    place = _place(source)
     local = Path(place).exists()
     if local:
         open_checkpoint(Path(place))
@@ -45,11 +45,16 @@ def load_reference(source: str, revision: str | None = None) -> Reference:
     return Reference(source, model, tokenizer, _trained_tokens(Path(place)))
 
 
+def _place(source: str) -> str:
+    """A bundled model's folder; anything else as it is."""
+    return str(resources.files("inheritune") / "assets" / "laptop-reference") if source == BUNDLED else source
+
+
 def load_tokenizer(source: str, revision: str | None = None) -> PreTrainedTokenizerFast:
     """The fast tokenizer of a folder or hub id; ModelError if there is none, or it names no end of text."""
     try:
         with quiet():
-            tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+            tokenizer = AutoTokenizer.from_pretrained(_place(source), revision=revision)
     except Exception as error:
         raise ModelError(
             f"{source!r} has no tokenizer that transformers reads ({_first_line(error)}): add tokenizer.json"

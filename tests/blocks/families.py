@@ -96,13 +96,16 @@ REFUSED = {
     },
 }
 
+# GPT-2 whose blocks compute with their own index.
+SCALED = {**OLD, "scale_attn_by_inverse_layer_idx": True}
 FIRST, GAPS, REPEATS = [0, 1, 2], [0, 2, 5], [0, 1, 1, 4]
 
 
 @functools.cache
 def reference(family: str) -> PreTrainedModel:
     """The tiny model of a family, with weights large enough for its parts to matter; shared: never change it."""
-    config = AutoConfig.for_model(family, **{**TOKENS, **{**FAMILIES, **OTHERS, **REFUSED}[family]})
+    fields = {**FAMILIES, **OTHERS, **REFUSED, "scaled": SCALED}[family]
+    config = AutoConfig.for_model("gpt2" if family == "scaled" else family, **{**TOKENS, **fields})
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config)
     generator = torch.Generator().manual_seed(1)

@@ -46,7 +46,7 @@ def test_composing_is_cutting_twice(data):
     first = data.draw(BLOCKS)
     second = data.draw(st.lists(st.integers(0, len(first) - 1), min_size=1, max_size=30))
     composed = BlockMap.of(second).compose(BlockMap.of(first))
-    assert composed.blocks == [first[place] for place in second]
+    assert [place.block for place in composed.places] == [first[place] for place in second]
 
 
 def test_a_block_out_of_range_is_named():
@@ -61,6 +61,41 @@ def test_a_block_out_of_range_is_named():
 def test_growing_keeps_what_is_held_and_takes_the_rest_from_the_reference():
     places = [(place.source, place.block) for place in grown([0, 2, 2, 5], [0, 1, 2, 2, 2, 5]).places]
     assert places == [(0, 0), (1, 1), (0, 1), (0, 2), (1, 2), (0, 3)]
+
+
+HELD, WANTED = [0, 2, 5], [0, 1, 2, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("start", "new"),
+    [
+        ("inherited", [(1, 1, False), (1, 4, False)]),
+        ("identity", [(1, 1, True), (1, 4, True)]),
+        ("random", [(1, None, False), (1, None, False)]),
+        ("copied", [(0, 0, False), (0, 2, False)]),  # block 0 stands as near to 1 as block 2 does, and is the lower
+    ],
+)
+def test_new_blocks_start_as_asked(start, new):
+    block_map = grown(HELD, WANTED, start)
+    found = [(place.source, place.block, place.silent) for place in block_map.places]
+    assert [found[1], found[3]] == new
+    assert [found[0], found[2], found[4]] == [(0, 0, False), (0, 1, False), (0, 2, False)]
+    assert block_map.kinds == WANTED and block_map.whole == (start != "random")
+
+
+def test_only_a_block_of_the_same_kind_is_copied():
+    even = grown(HELD, WANTED, "copied", lambda one, other: one % 2 == other % 2)
+    assert [place.block for place in even.places] == [0, 2, 1, 1, 2]
+    with pytest.raises(InputError, match="kind of block 1"):
+        grown([0, 2], [0, 1, 2], "copied", lambda one, other: one % 2 == other % 2)
+
+
+def test_silent_places_hold_zeros_where_their_parts_close():
+    block_map = grown([0], [0, 3], "identity")
+    name = "h.3.attn.o_proj.weight"
+    assert (block_map.targets(name, "h", 1), block_map.zeros(name, "h")) == ([], ["h.1.attn.o_proj.weight"])
+    name = "h.3.attn.q_proj.weight"
+    assert (block_map.targets(name, "h", 1), block_map.zeros(name, "h")) == (["h.1.attn.q_proj.weight"], [])
 
 
 def test_names_outside_the_blocks_go_along_and_parts_are_chosen_by_name():

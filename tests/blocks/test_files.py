@@ -15,11 +15,15 @@ from families import DEPTH, reference
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from inheritune.blocks import surgery
-from inheritune.blocks.files import grow_files, inherit_files, open_checkpoint
+from inheritune.blocks import fold, surgery
+from inheritune.blocks.blockmap import STARTS, BlockMap
+from inheritune.blocks.checkpoint import open_checkpoint
+from inheritune.blocks.files import assemble_files
 from inheritune.blocks.load import load_model
-from inheritune.blocks.modules import grow, inherit
+from inheritune.blocks.modules import OUTSIDE, assemble, growth, inherit, with_outside
+from inheritune.blocks.parts import PARTS, closes, part_of
 from inheritune.blocks.surgery import Cut, inherit_folder
 from inheritune.errors import InputError, ModelError, OutputError
 from inheritune.training.carry import carry
@@ -31,7 +35,7 @@ LISTS = st.lists(st.integers(0, DEPTH - 1), min_size=1, max_size=8)
 def folders(tmp_path_factory):
     """The tiny models on disk, in several shards each."""
     root = tmp_path_factory.mktemp("models")
-    for family in ("gpt2", "gemma3_text", "qwen3_moe"):
+    for family in ("gpt2", "gemma3_text", "qwen3_moe", "scaled"):
         reference(family).save_pretrained(root / family, max_shard_size="60KB")
     return root
 
@@ -44,38 +48,67 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return all(torch.equal(one[name], other[name]) for name in one | other)
 
 
-@pytest.mark.parametrize("family", ["gpt2", "gemma3_text", "qwen3_moe"])
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data())
-def test_files_and_memory_cut_the_same_bits(family, folders, tmp_path_factory, data):
-    blocks, out = data.draw(LISTS), tmp_path_factory.mktemp("cut")
-    inherit_files(open_checkpoint(folders / family), blocks, out)
-    meant = inherit(reference(family), blocks)
+PARTS_LISTS = st.one_of(st.none(), st.lists(st.sampled_from(sorted(PARTS)), min_size=1, unique=True))
+HARD = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def read(out: Path) -> PreTrainedModel:
+    """The model of a folder that no other code than that of transformers has touched."""
+    return AutoModelForCausalLM.from_pretrained(out)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gemma3_text", "qwen3_moe", "scaled"])
+@settings(HARD, max_examples=6)
+@given(blocks=LISTS, parts=PARTS_LISTS, outside=st.sampled_from(OUTSIDE), seed=st.integers(0, 9))
+def test_files_and_memory_cut_the_same_bits(family, folders, tmp_path_factory, blocks, parts, outside, seed):
+    out, source = tmp_path_factory.mktemp("cut"), open_checkpoint(folders / family)
+    block_map = with_outside(BlockMap.of(blocks).of_parts(parts), source.model, outside)
+    assemble_files([source], block_map, out, seed)
+    meant = inherit(read(folders / family), blocks, parts=parts, outside=outside, seed=seed)
     meant.save_pretrained(out / "meant")
     assert same(weights(out), weights(out / "meant"))
     assert json.loads((out / "config.json").read_text()) == json.loads((out / "meant/config.json").read_text())
-    loaded = load_model(out)
-    assert same(loaded.state_dict(), meant.state_dict())
+    assert same(read(out).state_dict(), meant.state_dict())
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(held=LISTS, wanted=LISTS)
-def test_files_memory_and_optimizer_grow_alike(folders, tmp_path_factory, held, wanted):
-    out, model = tmp_path_factory.mktemp("grown"), reference("gpt2")
+@pytest.mark.parametrize("family", ["gpt2", "scaled"])
+@settings(HARD, max_examples=6)
+@given(held=LISTS, wanted=LISTS, start=st.sampled_from(STARTS), parts=PARTS_LISTS)
+def test_files_memory_and_optimizer_carry_out_the_same_map(
+    family, folders, tmp_path_factory, held, wanted, start, parts
+):
+    """Two sources, repeats, parts, copies, identities and fresh blocks: one map, three executors, the same bits."""
+    out, model = tmp_path_factory.mktemp("grown"), read(folders / family)
     target = inherit(model, held)
     with torch.no_grad():
         for parameter in target.parameters():
             parameter += 1.0
     target.save_pretrained(out / "target")
     (out / "files").mkdir()
-    grow_files(held, open_checkpoint(out / "target"), open_checkpoint(folders / "gpt2"), wanted, out / "files")
-    grown = grow(target, model, held=held, wanted=wanted).state_dict()
-    assert same(load_model(out / "files").state_dict(), grown)
-    moments = {name: {"exp_avg": tensor.detach()} for name, tensor in target.named_parameters()}
-    carried = carry(moments, held, wanted, "transformer.h")
-    assert all(torch.equal(own["exp_avg"], grown[name]) for name, own in carried.items())
-    kept = sum(min(held.count(block), wanted.count(block)) for block in set(wanted))
-    assert len({name.split(".")[2] for name in carried if ".h." in name}) == kept
+    block_map = growth(target, model, held, wanted, start).of_parts(parts)
+    assemble_files(
+        [open_checkpoint(out / "target"), open_checkpoint(folders / family)], block_map, out / "files", seed=3
+    )
+    made = assemble([target, model], block_map, seed=3)
+    grown = made.state_dict()
+    assert same(read(out / "files").state_dict(), grown)
+    # Moments that are the weights themselves, so that what is carried is told by what is inherited: f in a weight is
+    # 1/f in its moment.
+    states = [{name: {"w": p.detach()} for name, p in source.named_parameters()} for source in (target, model)]
+    carried = carry(states, block_map, "transformer.h", made.config)
+    unfolded = {name: own["w"] for name, own in carried.items()}
+    for name, factor in fold.factors(made.config, "transformer.h", block_map.before).items():
+        unfolded[name] = fold.scaled(unfolded[name], factor)
+    assert all(torch.equal(own, grown[name]) for name, own in unfolded.items())
+    fresh_or_zero = {
+        name
+        for name in dict(made.named_parameters())
+        for place in [name.split(".")[2]]
+        if ".h." in name
+        for own in [block_map.places[int(place)]]
+        if own.block is None or part_of(name.split(".", 3)[3]) not in own.parts or (own.silent and closes(name))
+    }
+    assert set(carried) == set(dict(made.named_parameters())) - fresh_or_zero
 
 
 def test_shards_stay_shards_and_what_goes_along_goes_along(folders, tmp_path):

@@ -26,6 +26,7 @@ class Record:
     outside: str
     healed: dict[str, Any] | None = None
     proved: bool | None = None
+    new_blocks: str | None = None
 
     @property
     def shown(self) -> str:

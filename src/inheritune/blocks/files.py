@@ -1,96 +1,112 @@
-"""Carries a block map out between safetensors files: streamed, without building the model."""
+"""Carries a block map out between safetensors files: streamed, without building a model of what is inherited."""
 
-import copy
 import json
+import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from safetensors.torch import save_file
+from transformers import PretrainedConfig, PreTrainedModel
 
-from inheritune.blocks.anatomy import anatomy, refuse_unsupported
-from inheritune.blocks.blockmap import BlockMap, grown, require_held, split_name
-from inheritune.blocks.fold import moves
-from inheritune.blocks.folder import INDEX, WEIGHTS, pieces_of, read_json, require_room
+from inheritune.blocks import fold
+from inheritune.blocks.anatomy import anatomy
+from inheritune.blocks.blockmap import BlockMap
+from inheritune.blocks.checkpoint import Checkpoint, hollow
+from inheritune.blocks.folder import INDEX, WEIGHTS, pieces_of, require_room
 from inheritune.blocks.kinds import require_kinds
 from inheritune.blocks.layerlists import cut_config
+from inheritune.blocks.modules import build, require_silenced
 from inheritune.blocks.quiet import quiet
-from inheritune.blocks.shards import Piece, write_shard
+from inheritune.blocks.shards import Piece, read_header, write_shard
 from inheritune.errors import ModelError
 
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """A model folder, checked: its config and tensors, its blocks without weights, their name in the files."""
-
-    folder: Path
-    config: PretrainedConfig
-    pieces: list[Piece]
-    blocks: nn.ModuleList
-    path: str
-
-    @property
-    def depth(self) -> int:
-        return len(self.blocks)
+Named = tuple[str, Piece]
+DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_ZEROS = Path("/dev/zero")
 
 
-def open_checkpoint(folder: Path) -> Checkpoint:
-    """Read what a model folder holds, and hold it against its own config, without reading a weight.
+def assemble_files(sources: Sequence[Checkpoint], block_map: BlockMap, target: Path, seed: int = 0) -> None:
+    """As `modules.assemble`, between files: weights and config of the new model, into the folder `target`.
 
-    Raises ModelError for what is missing, damaged, quantised, unknown, or disagrees.
+    Tensors that are inherited are copied byte by byte, through one small buffer. Those that are not are drawn as the
+    architecture draws them, for which the new model is built once in memory.
     """
-    pieces = pieces_of(folder)
-    config = read_config(folder)
-    model = _hollow(config)
-    found = anatomy(model)
-    path = _path_in([piece.name for piece in pieces], found.path, folder)
-    prefix = found.path.removesuffix(path)
-    shapes = {name.removeprefix(prefix): tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    _compare(shapes, pieces, path, len(found.blocks), folder)
-    return Checkpoint(folder, config, pieces, found.blocks, path)
+    stacks = [source.stack for source in sources]
+    block_map.within(*(stack.depth for stack in stacks))
+    parent, path = sources[-1], stacks[-1].path
+    require_silenced(parent.model, block_map)
+    config = cut_config(parent.config, block_map.kinds)
+    meant = [stacks[-1].blocks[kind] for kind in block_map.kinds]
+    model = hollow(config)
+    require_kinds(anatomy(model).blocks, meant, parent.config, fold.folded(config))
+    shards = _inherited(sources, block_map, path)
+    _require_fit(shards, model)
+    with tempfile.TemporaryDirectory(prefix=".made.", dir=target) as made:
+        _fold(shards, fold.factors(config, path, block_map.before), Path(made))
+        if not block_map.whole:
+            _add_fresh(shards, parent, config, seed, Path(made))
+        _write(list(shards.values()), target)
+    with quiet():
+        config.save_pretrained(target)
 
 
-def read_config(folder: Path) -> PretrainedConfig:
-    """The config of a model folder; raises ModelError for a type that is unknown, no decoder, or quantised."""
-    kind = read_json(folder, "config.json").get("model_type")
-    try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except Exception as error:
-        cause = str(error).split("\n")[0][:200]
-        raise ModelError(f"The config of {folder} (model type {kind!r}) cannot be used: {cause}") from error
-    refuse_unsupported(config)
-    return config
+def _inherited(sources: Sequence[Checkpoint], block_map: BlockMap, path: str) -> dict[Path, list[Named]]:
+    """What each file of the target holds: one for each file of the sources of which anything is taken."""
+    shards: dict[Path, list[Named]] = {}
+    for number, source in enumerate(sources):
+        for piece in source.pieces:
+            for name in block_map.targets(piece.name, path, number):
+                shards.setdefault(piece.file, []).append((name, piece))
+    for piece in sources[-1].pieces:
+        zero = replace(piece, file=_ZEROS, start=0, end=piece.size)
+        for name in block_map.zeros(piece.name, path):
+            shards.setdefault(piece.file, []).append((name, zero))
+    return shards
 
 
-def inherit_files(source: Checkpoint, blocks: Sequence[int], target: Path) -> None:
-    """Write weights and config of the model that `blocks` of `source` make into the folder `target`."""
-    block_map = BlockMap.of(blocks).within(source.depth)
-    _write([source], block_map, blocks, target, source)
+def _require_fit(shards: dict[Path, list[Named]], model: PreTrainedModel) -> None:
+    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    for name, piece in (named for shard in shards.values() for named in shard):
+        if shapes.get(name, piece.shape) != piece.shape:
+            raise ModelError(f"{name} of {piece.file.parent} is {piece.shape}, and the model needs {shapes[name]}.")
 
 
-def grow_files(
-    held: Sequence[int], target: Checkpoint, reference: Checkpoint, wanted: Sequence[int], out: Path
+def _fold(shards: dict[Path, list[Named]], factors: dict[str, float], made: Path) -> None:
+    """Put tensors into which a block's move is folded in the place of those that they come from."""
+    for shard in shards.values():
+        for at, (name, piece) in enumerate(shard):
+            if name in factors:
+                file = made / f"{name}.safetensors"
+                save_file({name: fold.scaled(_read(piece), factors[name])}, file)
+                shard[at] = (name, read_header(file)[0])
+
+
+def _read(piece: Piece) -> torch.Tensor:
+    with piece.file.open("rb") as stream:
+        stream.seek(piece.start)
+        raw = bytearray(stream.read(piece.size))
+    return torch.frombuffer(raw, dtype=DTYPES[piece.dtype]).view(piece.shape)
+
+
+def _add_fresh(
+    shards: dict[Path, list[Named]], parent: Checkpoint, config: PretrainedConfig, seed: int, made: Path
 ) -> None:
-    """As `modules.grow`, between files: `target` holds the reference's blocks `held`, `out` will hold `wanted`."""
-    require_held(held, target.depth)
-    BlockMap.of([*held, *wanted]).within(reference.depth)
-    _write([target, reference], grown(held, wanted), wanted, out, reference)
+    """Add what no source gives, as the architecture draws it: to the one file, or as a file of its own."""
+    covered = {name for shard in shards.values() for name, _ in shard}
+    kept = next((DTYPES[piece.dtype] for piece in parent.pieces if piece.dtype in DTYPES), None)
+    dtype = config.dtype if isinstance(config.dtype, torch.dtype) else kept
+    drawn = build(type(parent.model), config, dtype, seed, initialised=True)
+    with quiet():
+        drawn.save_pretrained(made)
+    missing = [(piece.name, piece) for piece in pieces_of(made) if piece.name not in covered]
+    single = len({piece.file for piece in parent.pieces}) == 1 and shards
+    shards.setdefault(next(iter(shards)) if single else made, []).extend(missing)
 
 
-def _write(
-    sources: list[Checkpoint],
-    block_map: BlockMap,
-    kinds: Sequence[int],
-    target: Path,
-    parent: Checkpoint,
-) -> None:
-    config = cut_config(parent.config, kinds)
-    if moves(config, [place.block or 0 for place in block_map.places]):
-        raise ModelError("These blocks compute with their own index: cut this model in memory, not between files.")
-    require_kinds(anatomy(_hollow(config)).blocks, [parent.blocks[kind] for kind in kinds], parent.config, frozenset())
-    shards = _shards(sources, block_map)
+def _write(shards: list[list[Named]], target: Path) -> None:
+    shards = [shard for shard in shards if shard]
     total = sum(piece.size for shard in shards for _, piece in shard)
     require_room(target, total)
     names = _shard_names(len(shards))
@@ -98,50 +114,6 @@ def _write(
         write_shard(shard, target / name)
     if len(shards) > 1:
         _write_index(shards, names, total, target)
-    with quiet():
-        config.save_pretrained(target)
-
-
-def _hollow(config: PretrainedConfig) -> PreTrainedModel:
-    """The model without its weights."""
-    with torch.device("meta"), quiet():
-        made: PreTrainedModel = AutoModelForCausalLM.from_config(copy.deepcopy(config))
-    return made
-
-
-def _path_in(names: Sequence[str], path: str, folder: Path) -> str:
-    """The name of the blocks in the files, which may leave out what wraps the decoder (transformer.h: h)."""
-    parts = path.split(".")
-    for start in range(len(parts)):
-        shorter = ".".join(parts[start:])
-        if any(name.startswith(f"{shorter}.0.") for name in names):
-            return shorter
-    raise ModelError(f"The files of {folder} hold no blocks under the name {path}.")
-
-
-def _compare(shapes: dict[str, tuple[int, ...]], pieces: list[Piece], path: str, depth: int, folder: Path) -> None:
-    held = {piece.name: piece.shape for piece in pieces}
-    for name, shape in held.items():
-        if shapes.get(name, shape) != shape:
-            raise ModelError(f"{name} in {folder} is {shape}, but its config asks for {shapes[name]}.")
-    suffixes = {suffix for block, suffix in (split_name(name, path) for name in held) if block is not None}
-    for name in shapes:
-        block, suffix = split_name(name, path)
-        if block is not None and suffix in suffixes and name not in held:
-            raise ModelError(f"The files of {folder} hold no {name}, which its config asks for.")
-    present = {split_name(name, path)[0] for name in held}
-    if missing := sorted(set(range(depth)) - present):
-        raise ModelError(f"The files of {folder} hold nothing of block {missing[0]} of {depth}.")
-
-
-def _shards(sources: list[Checkpoint], block_map: BlockMap) -> list[list[tuple[str, Piece]]]:
-    """What each file of the target holds: one for each file of the sources of which anything is taken."""
-    shards: dict[Path, list[tuple[str, Piece]]] = {}
-    for number, source in enumerate(sources):
-        for piece in source.pieces:
-            for name in block_map.targets(piece.name, source.path, number):
-                shards.setdefault(piece.file, []).append((name, piece))
-    return list(shards.values())
 
 
 def _shard_names(count: int) -> list[str]:
@@ -150,7 +122,7 @@ def _shard_names(count: int) -> list[str]:
     return [f"model-{number:05}-of-{count:05}.safetensors" for number in range(1, count + 1)]
 
 
-def _write_index(shards: list[list[tuple[str, Piece]]], names: list[str], total: int, target: Path) -> None:
+def _write_index(shards: list[list[Named]], names: list[str], total: int, target: Path) -> None:
     weight_map = {name: file for file, shard in zip(names, shards, strict=True) for name, _ in shard}
     content = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
     (target / INDEX).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -6,35 +6,30 @@ multiplied by (new index + 1) / (old index + 1); in floating point that is exact
 
 from collections.abc import Sequence
 
-import torch
-from transformers import PretrainedConfig, PreTrainedModel
-
-from inheritune.blocks.anatomy import anatomy
+from torch import Tensor
+from transformers import PretrainedConfig
 
 FIELD = "scale_attn_by_inverse_layer_idx"
 
 
-def moves(config: PretrainedConfig, before: Sequence[int]) -> bool:
-    """Whether a block that computes with its own index stands elsewhere than at index `before[i]`."""
-    return bool(getattr(config, FIELD, False)) and list(before) != list(range(len(before)))
+def factors(config: PretrainedConfig, path: str, before: Sequence[int]) -> dict[str, float]:
+    """By what the queries in each tensor are multiplied, where the block at place i computed with index `before[i]`.
 
-
-def refold(target: PreTrainedModel, before: Sequence[int]) -> frozenset[str]:
-    """Fold the move of the block at place i from index `before[i]` into its queries, in place.
-
-    Gives the names of what may now differ between a block and the one that it repeats.
+    The queries are the first third of the tensor's last axis, in weight and bias alike.
     """
-    if not getattr(target.config, FIELD, False):
-        return frozenset()
-    for place, (block, index) in enumerate(zip(anatomy(target).blocks, before, strict=True)):
-        if place != index:
-            _scale_queries(block.get_submodule("attn.c_attn"), (place + 1) / (index + 1))
-    return frozenset({"attn.scaling"})
+    if not getattr(config, FIELD, False):
+        return {}
+    moved = [(place, (place + 1) / (index + 1)) for place, index in enumerate(before) if place != index]
+    return {f"{path}.{place}.attn.c_attn.{own}": factor for place, factor in moved for own in ("weight", "bias")}
 
 
-@torch.no_grad()
-def _scale_queries(projection: torch.nn.Module, factor: float) -> None:
-    weight, bias = projection.get_parameter("weight"), projection.get_parameter("bias")
-    width = weight.shape[0]
-    weight[:, :width] *= factor
-    bias[:width] *= factor
+def scaled(tensor: Tensor, factor: float) -> Tensor:
+    """A copy of a tensor of queries, keys and values, with its queries multiplied."""
+    result = tensor.clone()
+    result[..., : tensor.shape[-1] // 3] *= factor
+    return result
+
+
+def folded(config: PretrainedConfig) -> frozenset[str]:
+    """What may differ between a block and the one that it repeats, because it is folded into the weights."""
+    return frozenset({"attn.scaling"} if getattr(config, FIELD, False) else ())

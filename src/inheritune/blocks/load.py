@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from inheritune.blocks.anatomy import refuse_unsupported
-from inheritune.blocks.files import read_config
+from inheritune.blocks.checkpoint import read_config
 from inheritune.blocks.folder import require_model
 from inheritune.blocks.quiet import quiet
 from inheritune.errors import InputError, ModelError

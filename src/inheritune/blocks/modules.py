@@ -1,28 +1,24 @@
-"""Carries a block map out on a model in memory."""
+"""Carries a block map out on models in memory."""
 
-import re
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
 
 import torch
-from torch import Tensor, nn
-from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from torch import Tensor
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PretrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from inheritune.blocks import fold
 from inheritune.blocks.anatomy import anatomy, depth_of, refuse_unsupported
 from inheritune.blocks.blockmap import BlockMap, grown, require_held
-from inheritune.blocks.kinds import require_kinds
+from inheritune.blocks.kinds import first_difference, require_kinds
 from inheritune.blocks.layerlists import cut_config
+from inheritune.blocks.parts import closes
 from inheritune.errors import InputError, ModelError
 
 OUTSIDE = ("all", "as-released", "none")
-STARTS = ("inherited", "identity", "random")
-# The matrices by which a block's parts add to the residual.
-CLOSING = re.compile(
-    r"(^|\.)(o_proj|c_proj|out_proj|wo|dense|dense_4h_to_h|down_proj|fc2|w2|output_linear)"
-    r"(\.(weight|bias)|_bias|$)"
-)
 State = dict[str, Tensor]
 
 
@@ -41,18 +37,10 @@ def inherit(
     inherited is initialised as the architecture does it, from `seed`. Raises InputError for blocks that do
     not exist and ModelError for a model whose blocks cannot stand elsewhere.
     """
-    if outside not in OUTSIDE:
-        raise InputError(f"outside={outside!r} is unknown: choose {', '.join(OUTSIDE)}.")
-    found = anatomy(model)
-    block_map = as_map(blocks).within(found.depth).of_parts(parts)
-    listed = block_map.blocks
-    whole = parts is None and outside == "all"
-    target = _build(model, cut_config(model.config, listed), seed, initialised=not whole)
-    kept = {name: tensor for name, tensor in model.state_dict().items() if name not in _left_out(model, outside)}
-    _fill(target, _carried(kept, block_map, found.path), whole)
-    known = fold.refold(target, before=listed)
-    require_kinds(anatomy(target).blocks, [found.blocks[block] for block in listed], model.config, known)
-    return target
+    block_map = as_map(blocks)
+    if parts is not None:
+        block_map = block_map.of_parts(parts)
+    return assemble([model], with_outside(block_map, model, outside), seed)
 
 
 def grow(
@@ -66,27 +54,71 @@ def grow(
 ) -> PreTrainedModel:
     """A new model of the reference's blocks `wanted`; those that `target` holds (`held`) as it trained them.
 
-    Everything outside the blocks comes from `target`. New blocks start `inherited` from the reference, as its
-    block made an `identity` (what it adds to the residual is zero), or `random` from `seed`. Raises InputError
-    where `held` does not fit the target or `wanted` does not fit the reference.
+    Everything outside the blocks comes from `target`. New blocks start `inherited` from the reference, `copied`
+    from the target's nearest block of the same kind, as an `identity` (the reference's block, what it adds to the
+    residual made zero), or `random` from `seed`. Raises InputError where `held` does not fit the target or
+    `wanted` does not fit the reference.
     """
-    if start not in STARTS:
-        raise InputError(f"start={start!r} is unknown: choose {', '.join(STARTS)}.")
+    return assemble([target, reference], growth(target, reference, held, wanted, start), seed)
+
+
+def growth(
+    target: PreTrainedModel, reference: PreTrainedModel, held: Sequence[int], wanted: Sequence[int], start: str
+) -> BlockMap:
+    """The map that `grow` carries out; errors as there. The models' weights need not be there."""
     found, parent = anatomy(target), anatomy(reference)
     require_held(held, found.depth)
     BlockMap.of([*held, *wanted]).within(parent.depth)
-    block_map = grown(held, wanted)
-    random = start == "random"
-    result = _build(target, cut_config(reference.config, wanted), seed, initialised=random)
-    state = _carried(target.state_dict(), block_map, found.path)
-    if not random:
-        state |= _carried(reference.state_dict(), block_map, parent.path, source=1)
-    _fill(result, state, whole=not random)
-    if start == "identity":
-        _silence([anatomy(result).blocks[i] for i, place in enumerate(block_map.places) if place.source == 1])
-    known = fold.refold(result, before=[place.block or 0 for place in block_map.places])
-    require_kinds(anatomy(result).blocks, [parent.blocks[block] for block in wanted], reference.config, known)
-    return result
+    blocks, known = parent.blocks, fold.folded(reference.config)
+    return grown(held, wanted, start, lambda one, other: first_difference(blocks[one], blocks[other], known) is None)
+
+
+@torch.no_grad()
+def assemble(sources: Sequence[PreTrainedModel], block_map: BlockMap, seed: int = 0) -> PreTrainedModel:
+    """A new model as `block_map` says, from `sources`; the config is that of the last one, cut to the map's kinds.
+
+    What is not inherited is initialised as the architecture does it, from `seed`. Raises InputError for blocks
+    that do not exist and ModelError for models whose blocks cannot stand where the map wants them.
+    """
+    stacks = [anatomy(source) for source in sources]
+    block_map.within(*(stack.depth for stack in stacks))
+    parent, path = sources[-1], stacks[-1].path
+    require_silenced(parent, block_map)
+    target = build(type(parent), cut_config(parent.config, block_map.kinds), parent.dtype, seed, not block_map.whole)
+    state = _zeros(parent.state_dict(), block_map, path)
+    for number, source in enumerate(sources):
+        state |= _carried(source.state_dict(), block_map, path, number)
+    for name, factor in fold.factors(target.config, path, block_map.before).items():
+        state[name] = fold.scaled(state[name], factor)
+    _fill(target, state, block_map.whole)
+    meant = [stacks[-1].blocks[kind] for kind in block_map.kinds]
+    require_kinds(anatomy(target).blocks, meant, parent.config, fold.folded(parent.config))
+    return _as_is(target, sources[0])
+
+
+def with_outside(block_map: BlockMap, model: PreTrainedModel, outside: str) -> BlockMap:
+    """The map inheriting `outside` of what surrounds the blocks of `model`; InputError for another word.
+
+    "as-released" is what the paper's public code takes: the head, and what is tied to it.
+    """
+    if outside not in OUTSIDE:
+        raise InputError(f"outside={outside!r} is unknown: choose {', '.join(OUTSIDE)}.")
+    if outside == "none":
+        return replace(block_map, outside=None)
+    if outside == "all":
+        return block_map
+    head = {id(tensor) for tensor in anatomy(model).head.parameters()}
+    kept = (name for name, tensor in model.named_parameters(remove_duplicate=False) if id(tensor) in head)
+    return replace(block_map, only=frozenset(kept))
+
+
+def require_silenced(parent: PreTrainedModel, block_map: BlockMap) -> None:
+    """Raise ModelError where zeros in what closes a silent block's parts would not make it an identity."""
+    found = anatomy(parent)
+    for place in block_map.places:
+        closing = [name for name, _ in found.blocks[place.kind].named_parameters() if closes(name)]
+        if place.silent and len(closing) < 2:
+            raise ModelError(f"Cannot make a block of {parent.config.model_type!r} an identity: start it otherwise.")
 
 
 def fresh(source: PreTrainedModel | PretrainedConfig, depth: int, seed: int) -> PreTrainedModel:
@@ -96,7 +128,11 @@ def fresh(source: PreTrainedModel | PretrainedConfig, depth: int, seed: int) -> 
     config = source.config if isinstance(source, PreTrainedModel) else source
     refuse_unsupported(config)
     kinds = [place % depth_of(config) for place in range(depth)]
-    return _build(source, cut_config(config, kinds), seed, initialised=True)
+    cut = cut_config(config, kinds)
+    if not isinstance(source, PreTrainedModel):
+        kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+        return build(kind, cut, None, seed, initialised=True)
+    return _as_is(build(type(source), cut, source.dtype, seed, initialised=True), source)
 
 
 def as_map(blocks: Sequence[int] | str | BlockMap) -> BlockMap:
@@ -106,41 +142,28 @@ def as_map(blocks: Sequence[int] | str | BlockMap) -> BlockMap:
     return BlockMap.parse(blocks) if isinstance(blocks, str) else BlockMap.of(blocks)
 
 
-def _build(
-    source: PreTrainedModel | PretrainedConfig, config: PretrainedConfig, seed: int, initialised: bool
+def build(
+    kind: type[PreTrainedModel], config: PretrainedConfig, dtype: torch.dtype | None, seed: int, initialised: bool
 ) -> PreTrainedModel:
+    """A model of this config, initialised from `seed` as its architecture does it, or with weights yet to be filled."""
     with torch.random.fork_rng(devices=[]), nullcontext() if initialised else no_init_weights():
         torch.manual_seed(seed)
-        if not isinstance(source, PreTrainedModel):
-            return AutoModelForCausalLM.from_config(config)
-        made = type(source)._from_config(config, dtype=source.dtype)
+        made: PreTrainedModel = kind._from_config(config, dtype=dtype)
     made.tie_weights()
-    return made.to(source.device).train(source.training)
+    return made
 
 
-@torch.no_grad()
-def _silence(blocks: Sequence[nn.Module]) -> None:
-    """Make these blocks identities; raises ModelError for one that names no matrix that we know to close it."""
-    for block in blocks:
-        closing = [tensor for name, tensor in block.named_parameters() if CLOSING.search(name)]
-        if len(closing) < 2:
-            raise ModelError(f"Cannot make {type(block).__name__} an identity: start inherited or random.")
-        for tensor in closing:
-            tensor.zero_()
+def _as_is(made: PreTrainedModel, source: PreTrainedModel) -> PreTrainedModel:
+    made.to(source.device)  # type: ignore[arg-type]
+    return made.train(source.training)
 
 
-def _left_out(model: PreTrainedModel, outside: str) -> set[str]:
-    """Names of the tensors outside the blocks that are not inherited."""
-    if outside == "all":
-        return set()
-    found = anatomy(model)
-    inside = {name for name in model.state_dict() if name.startswith(f"{found.path}.")}
-    head = {id(tensor) for tensor in found.head.parameters()} if outside == "as-released" else set()
-    kept = {name for name, tensor in model.named_parameters(remove_duplicate=False) if id(tensor) in head}
-    return set(model.state_dict()) - inside - kept
+def _zeros(state: State, block_map: BlockMap, path: str) -> State:
+    """Zeros for what closes the silent blocks."""
+    return {name: torch.zeros_like(tensor) for old, tensor in state.items() for name in block_map.zeros(old, path)}
 
 
-def _carried(state: State, block_map: BlockMap, path: str, source: int = 0) -> State:
+def _carried(state: State, block_map: BlockMap, path: str, source: int) -> State:
     return {name: tensor for old, tensor in state.items() for name in block_map.targets(old, path, source)}
 
 

@@ -1,10 +1,23 @@
-"""Which part of a block a tensor belongs to, by its name: pure data."""
+"""Which part of a block a tensor belongs to, and which tensors close a part, by their names: pure data."""
+
+import re
 
 ATTENTION, MLP, NORMS = "attention", "mlp", "norms"
 PARTS = frozenset({ATTENTION, MLP, NORMS})
 
 _NORM_NAMES = ("norm", "ln_", "layernorm")
 _MIXER_NAMES = ("attn", "attention", "mixer", "mamba", "conv", "ssm", "temporal", "time_mix", "recurrent")
+
+# The matrices by which a block's parts add to the residual.
+_CLOSING = re.compile(
+    r"(^|\.)(o_proj|c_proj|out_proj|wo|dense|dense_4h_to_h|down_proj|fc2|w2|output_linear)"
+    r"(\.(weight|bias)|_bias|$)"
+)
+
+
+def closes(suffix: str) -> bool:
+    """Whether the tensor `suffix`, a name inside its block, closes a part: zero, the part adds nothing."""
+    return _CLOSING.search(suffix) is not None
 
 
 def part_of(suffix: str) -> str:

@@ -13,9 +13,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from inheritune.blocks.anatomy import anatomy, text_config
+from inheritune.blocks.blockmap import BlockMap
+from inheritune.blocks.modules import as_map
 from inheritune.blocks.quiet import quiet
 from inheritune.blocks.stack import Stack
-from inheritune.errors import ProofError
+from inheritune.errors import InputError, ProofError
 
 # Shapes: B sequences, T tokens, V vocabulary.
 
@@ -61,11 +63,15 @@ class Proof:
 
 
 def prove(
-    model: PreTrainedModel, reference: PreTrainedModel | None = None, blocks: Sequence[int] | None = None
+    model: PreTrainedModel,
+    reference: PreTrainedModel | Sequence[PreTrainedModel] | None = None,
+    blocks: Sequence[int] | str | BlockMap | None = None,
 ) -> Proof:
     """Put `model` to every check; with the `reference` and the `blocks` cut from it, hold it against that.
 
-    A check that raises has failed, and says with what. The model is left as it was.
+    A grown model is held against two models, the target and the reference, and the map from both. A check that
+    raises has failed, and says with what. The model is left as it was. Raises InputError for a map that does not
+    inherit every block whole: there is nothing to hold such a model against.
     """
     tokens_BT = _tokens(model)
     questions: list[tuple[str, Callable[[], str | None]]] = [
@@ -77,9 +83,12 @@ def prove(
         ("saved and loaded, it is the same", lambda: _reloaded(model, tokens_BT)),
     ]
     if reference is not None:
-        listed = list(blocks) if blocks is not None else list(range(anatomy(model).depth))
+        sources = [reference] if isinstance(reference, PreTrainedModel) else list(reference)
+        block_map = as_map(range(anatomy(model).depth) if blocks is None else blocks)
+        if not block_map.whole:
+            raise InputError("Only blocks that are inherited whole can be held against a reference.")
         question = "logits equal the reference's with its blocks so arranged"
-        questions.append((question, lambda: _arranged(model, reference, listed, tokens_BT)))
+        questions.append((question, lambda: _arranged(model, sources, block_map, tokens_BT)))
     training = model.training
     model.eval()
     checks = [_ask(name, question) for name, question in questions]
@@ -185,11 +194,16 @@ def _reloaded(model: PreTrainedModel, tokens_BT: Tensor) -> str | None:
 
 @torch.no_grad()
 def _arranged(
-    model: PreTrainedModel, reference: PreTrainedModel, blocks: Sequence[int], tokens_BT: Tensor
+    model: PreTrainedModel, sources: Sequence[PreTrainedModel], block_map: BlockMap, tokens_BT: Tensor
 ) -> str | None:
-    stack = Stack(reference, tokens_BT)
-    wanted_BTV = stack.logits(stack.run(stack.hidden0, blocks))
-    return _differ(_logits(model, tokens_BT), wanted_BTV, tolerance=ARRANGED[model.dtype])
+    """The sources' own blocks, each called as its own model calls it; a silent one is left out."""
+    stacks = [Stack(source, tokens_BT) for source in sources]
+    whence = stacks[block_map.outside or 0]
+    hidden_BTD = whence.hidden0
+    for place in block_map.places:
+        if place.block is not None and not place.silent:
+            hidden_BTD = stacks[place.source].run(hidden_BTD, [place.block])
+    return _differ(_logits(model, tokens_BT), whence.logits(hidden_BTD), tolerance=ARRANGED[model.dtype])
 
 
 def _logits(model: PreTrainedModel, tokens_BT: Tensor) -> Tensor:

@@ -8,13 +8,14 @@ import torch
 from transformers import PreTrainedModel
 
 from inheritune.blocks.anatomy import anatomy
+from inheritune.blocks.blockmap import BlockMap
 from inheritune.blocks.card import Record, license_of
-from inheritune.blocks.files import Checkpoint, grow_files, inherit_files, open_checkpoint
-from inheritune.blocks.fold import moves
+from inheritune.blocks.checkpoint import Checkpoint, open_checkpoint
+from inheritune.blocks.files import assemble_files
 from inheritune.blocks.folder import PROOF, copy_along, placed, require_place, require_room
 from inheritune.blocks.heal import heal
 from inheritune.blocks.load import load_model, load_tokenizer, tokens_of
-from inheritune.blocks.modules import as_map, inherit
+from inheritune.blocks.modules import growth, inherit, with_outside
 from inheritune.blocks.parts import PARTS
 from inheritune.blocks.proof import Proof, prove
 from inheritune.blocks.quiet import quiet
@@ -37,6 +38,17 @@ class Cut:
     seed: int = 0
 
 
+@dataclass(frozen=True)
+class Growth:
+    """The reference's blocks that a target holds and those wanted, how new ones start; `proved` as in `Cut`."""
+
+    held: Sequence[int]
+    wanted: Sequence[int]
+    start: str = "inherited"
+    proved: bool | None = None
+    seed: int = 0
+
+
 @quiet()
 def inherit_folder(source: Path, target: Path, cut: Cut, force: bool = False) -> Record:
     """Cut the model `source` (a folder or a GGUF file) into the new folder `target`; the source is only read.
@@ -46,48 +58,55 @@ def inherit_folder(source: Path, target: Path, cut: Cut, force: bool = False) ->
     """
     require_place(target, [source], force)
     if source.suffix == ".gguf":
-        proved = replace(cut, proved=_proves(cut, source.stat().st_size))
+        proved = replace(cut, proved=_proves(cut.proved, source.stat().st_size))
         return _in_memory(source, target, proved, source.name, _file_print(source))
     checkpoint = open_checkpoint(source)
-    as_map(cut.blocks).within(checkpoint.depth)
-    print_ = _print(checkpoint)
-    plain = cut.parts is None and cut.outside == "all" and cut.heal is None and cut.dtype is None
-    if not plain or moves(checkpoint.config, cut.blocks):
-        size = sum(piece.size for piece in checkpoint.pieces)
-        return _in_memory(source, target, replace(cut, proved=_proves(cut, size)), source.name, print_)
-    return _between_files(checkpoint, target, cut, print_)
+    BlockMap.of(cut.blocks).within(checkpoint.stack.depth)
+    if cut.heal is not None or cut.dtype is not None:
+        proved = replace(cut, proved=_proves(cut.proved, checkpoint.size))
+        return _in_memory(source, target, proved, source.name, _print(checkpoint))
+    return _between_files(checkpoint, target, cut)
 
 
 @quiet()
-def grow_folder(
-    target: Path, reference: Path, out: Path, held: Sequence[int], wanted: Sequence[int], force: bool = False
-) -> Record:
-    """Grow the model `target`, which holds the reference's blocks `held`, to `wanted`, in the folder `out`."""
+def grow_folder(target: Path, reference: Path, out: Path, plan: Growth, force: bool = False) -> Record:
+    """Grow the model `target`, which holds the reference's blocks `plan.held`, to `plan.wanted`, in the folder `out`."""
     require_place(out, [target, reference], force)
     own, parent = open_checkpoint(target), open_checkpoint(reference)
-    record = Record("grow", reference.name, _print(parent), parent.depth, list(wanted), sorted(PARTS), "target")
+    block_map = growth(own.model, parent.model, plan.held, plan.wanted, plan.start)
+    record = Record(
+        "grow", reference.name, _print(parent), parent.stack.depth, list(plan.wanted), sorted(PARTS), "target",
+        new_blocks=plan.start,
+    )  # fmt: skip
     with placed(out) as folder:
-        grow_files(held, own, parent, wanted, folder)
+        assemble_files([own, parent], block_map, folder, plan.seed)
         copy_along(target, folder)
-        if sum(piece.size for piece in parent.pieces) <= TINY:
-            prove(load_model(folder)).require().save(folder / PROOF)
+        if _proves(plan.proved, parent.size):
+            _prove(folder, [target, reference], block_map)
             record = replace(record, proved=True)
         record.save(folder, license_of(target) or license_of(reference))
     return record
 
 
-def _between_files(checkpoint: Checkpoint, target: Path, cut: Cut, print_: str) -> Record:
-    source = checkpoint.folder
-    record = Record("inherit", source.name, print_, checkpoint.depth, cut.blocks, sorted(PARTS), "all")
+def _between_files(checkpoint: Checkpoint, target: Path, cut: Cut) -> Record:
+    source, parts = checkpoint.folder, sorted(PARTS if cut.parts is None else cut.parts)
+    block_map = with_outside(BlockMap.of(cut.blocks).of_parts(cut.parts), checkpoint.model, cut.outside)
+    depth, print_ = checkpoint.stack.depth, _print(checkpoint)
+    record = Record("inherit", source.name, print_, depth, cut.blocks, parts, cut.outside)
     with placed(target) as folder:
-        inherit_files(checkpoint, cut.blocks, folder)
+        assemble_files([checkpoint], block_map, folder, cut.seed)
         copy_along(source, folder)
-        if _proves(cut, sum(piece.size for piece in checkpoint.pieces)):
-            proof = prove(load_model(folder), load_model(source), cut.blocks)
-            proof.require().save(folder / PROOF)
+        if _proves(cut.proved, checkpoint.size):
+            _prove(folder, [source], block_map)
             record = replace(record, proved=True)
         record.save(folder, license_of(source))
     return record
+
+
+def _prove(folder: Path, sources: list[Path], block_map: BlockMap) -> None:
+    """Prove what was written, against its sources where every block is inherited whole."""
+    against = [load_model(source) for source in sources] if block_map.whole else None
+    prove(load_model(folder), against, block_map if against else None).require().save(folder / PROOF)
 
 
 def _in_memory(source: Path, target: Path, cut: Cut, name: str, print_: str) -> Record:
@@ -131,8 +150,8 @@ def _both(first: Proof, second: Proof) -> Proof:
     return Proof([*first.checks, *(replace(check, name=f"healed: {check.name}") for check in second.checks)])
 
 
-def _proves(cut: Cut, size: int) -> bool:
-    return size <= TINY if cut.proved is None else cut.proved
+def _proves(asked: bool | None, size: int) -> bool:
+    return size <= TINY if asked is None else asked
 
 
 def _print(checkpoint: Checkpoint) -> str:

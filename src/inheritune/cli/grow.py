@@ -15,15 +15,20 @@ def command(
     reference: Annotated[Path, typer.Option("--from", help="The reference's model folder.")],
     blocks: Annotated[str, typer.Option(help="The reference's blocks that the result has, as in 0-13.")],
     held: Annotated[str | None, typer.Option(help="Those the target has, where it has no inheritune.json.")] = None,
+    new: Annotated[
+        str, typer.Option(help="How new blocks start: inherited, copied, identity or random.")
+    ] = "inherited",
+    prove: Annotated[bool | None, typer.Option(help="Prove the result; small models by default.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of blocks that start random.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing folder.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
 ) -> None:
     """Grow a model: its own trained blocks stay, and the reference's others come in at their places."""
     wanted = parse(blocks)
     from inheritune.blocks.card import held_blocks
-    from inheritune.blocks.surgery import grow_folder
+    from inheritune.blocks.surgery import Growth, grow_folder
 
     known = held_blocks(target) if held is None else parse(held)
-    record = grow_folder(target, reference, dest, known, wanted, force)
+    record = grow_folder(target, reference, dest, Growth(known, wanted, new, prove, seed), force)
     depth = record.reference_depth
     typer.echo(json.dumps(vars(record)) if as_json else f"{dest}: {len(wanted)} of {depth} blocks ({record.shown})")
