@@ -47,10 +47,11 @@ class Bench:
             recipe.data.sequence_length,
             getattr(text_config(self.model.config), "max_position_embeddings", None),
         )
-        if positions and length > positions:
-            raise RecipeError(
-                f"data.sequence_length is {length} and the reference has {positions} positions: make it at most that"
-            )
+        for key, wanted in (("data.sequence_length", length), ("diagnosis.length", recipe.diagnosis.length)):
+            if positions and wanted > positions:
+                raise RecipeError(
+                    f"{key} is {wanted} and the reference has {positions} positions: make it at most that"
+                )
         tokenizer = reference.tokenizer
         self.train_tokens, valid_tokens = tokens.prepare(
             recipe.data,
