@@ -8,6 +8,7 @@ InherituneError
 │   └── OutputError       a folder that cannot be written, or that belongs to another run
 ├── ProofError            a cut or grown model that is not what it should be: exit code 2
 ├── TrainingError         training that cannot go on (a loss that is not finite): exit code 1
+├── WorkerError           a process of a torchrun launch that died or hangs: exit code 1
 └── Interrupted           stopped by Ctrl-C (130) or SIGTERM (143), and can be continued
 
 Each message is one sentence that names the value and says what to do.
@@ -56,6 +57,15 @@ class ProofError(InherituneError):
 
 class TrainingError(InherituneError):
     """Training that cannot go on."""
+
+
+class WorkerError(InherituneError):
+    """A process of a launch that died or hangs; one of the others tells it."""
+
+    def __init__(self, lost: list[int], count: int, told_here: bool, kept: str = "none"):
+        who = f"process {', '.join(map(str, lost))} of {count} (counted from 0)" if lost else f"one of {count} processes"
+        super().__init__(f"{who} died or hangs; the last checkpoint is {kept}, and the same command goes on from there")
+        self.lost, self.count, self.told_here = lost, count, told_here
 
 
 class Interrupted(InherituneError):

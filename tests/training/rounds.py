@@ -32,10 +32,11 @@ def train_round(
     folder: Path,
     model: PreTrainedModel | None = None,
     observe: Callable[[dict[str, Any]], None] = lambda row: None,
-    evaluate: Callable[[PreTrainedModel, Position], None] = lambda model, position: None,
+    evaluate: Callable[[PreTrainedModel, Position], object] = lambda model, position: None,
     resume: Callable[[Position], None] = lambda position: None,
+    say: Callable[[str], None] = lambda sentence: None,
     **changes: Any,
 ) -> tuple[PreTrainedModel, Position]:
     """Train the tiny GPT-2 (or `model`) for eight steps, with dropout so that random state matters."""
     model = model or untrained_model("gpt2", resid_pdrop=0.1)
-    return model, train(model, Round(training(**changes), batches(), 0, folder, observe, evaluate, resume))
+    return model, train(model, Round(training(**changes), batches(), 0, folder, observe, evaluate, resume, say))

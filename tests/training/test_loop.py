@@ -1,5 +1,7 @@
+import json
 import math
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -108,8 +110,10 @@ def test_damaged_newest_checkpoint_is_passed_over(tmp_path: Path, damage: str) -
         case "half state":
             state.write_text(state.read_text()[:20])
     resumed: list[int] = []
-    model, _ = train_round(tmp_path / "cut", resume=lambda position: resumed.append(position.step))
+    said: list[str] = []
+    model, _ = train_round(tmp_path / "cut", resume=lambda position: resumed.append(position.step), say=said.append)
     assert resumed == [6] and bits(model) == bits(whole)
+    assert len(said) == 1 and str(newest) in said[0] and "damaged" in said[0]
 
 
 def test_finished_round_is_not_trained_again(tmp_path: Path) -> None:
@@ -124,22 +128,64 @@ def test_half_written_checkpoint_is_none(tmp_path: Path) -> None:
     assert checkpoint.latest(tmp_path) == tmp_path / "step-0000008"
 
 
-def test_loss_that_is_not_finite_stops_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
-    model = untrained_model("gpt2")
+def poison(model: nn.Module, step: int, value: float) -> Callable[[dict[str, Any]], None]:
+    """From `step` on the weights are of no use."""
 
-    def poison(row: dict[str, Any]) -> None:
-        if row["step"] == 5:
+    def observe(row: dict[str, Any]) -> None:
+        if row["step"] == step:
             with torch.no_grad():
-                model.transformer.ln_f.weight.fill_(float("nan"))
+                model.transformer.ln_f.weight.fill_(value)
 
-    with pytest.raises(TrainingError, match=r"loss is nan .* at step 6 of the round .batch 5.*step-0000004"):
-        train_round(tmp_path, model, observe=poison)
+    return observe
+
+
+@pytest.mark.parametrize(
+    ("most", "said"),
+    [
+        (1, r"loss is nan .* in batch 6 and in the 1 steps before .*last good checkpoint is .*step-0000004"),
+        (0, r"loss is nan .* in batch 5 .training.max_skipped.*step-0000004"),
+        (9, r"weights are no finite numbers after step 8 .*step-0000004"),
+    ],
+)
+def test_losses_that_are_not_finite_stop_and_keep_the_last_good_checkpoint(
+    tmp_path: Path, most: int, said: str
+) -> None:
+    model = untrained_model("gpt2")
+    with pytest.raises(TrainingError, match=said):
+        train_round(tmp_path, model, poison(model, 5, float("nan")), max_skipped=most, checkpoint_every=4)
     place = checkpoint.latest(tmp_path)
-    assert place == tmp_path / "step-0000004"
     again = untrained_model("gpt2", seed=5)
     state, position = checkpoint.load(place, again)
     assert position.step == 4 and all(torch.isfinite(tensor).all() for tensor in again.state_dict().values())
     assert all(torch.isfinite(value).all() for values in state.values() for value in values.values())
+
+
+def test_one_step_without_a_finite_gradient_is_skipped_and_said(tmp_path: Path) -> None:
+    """The weights stay as they are in that step alone; the rest of the round is as if it had not been drawn."""
+    model, rows, said = untrained_model("gpt2"), [], []
+    seen: dict[int, bytes] = {}
+
+    def observe(row: dict[str, Any]) -> None:
+        rows.append(row)
+        seen[row["step"]] = model.transformer.h[0].attn.c_attn.weight.detach().numpy().tobytes()
+
+    def spoil(module: nn.Module, inputs: Any, output: Any) -> Any:
+        return output * float("inf") if len(rows) == 3 else output
+
+    handle = model.transformer.h[1].mlp.register_forward_hook(spoil)
+    train_round(tmp_path, model, observe, say=said.append)
+    handle.remove()
+    assert [row["step"] for row in rows if "skipped" in row] == [4] and rows[3]["loss"] is None
+    assert seen[4] == seen[3] != seen[2] and seen[5] != seen[4]
+    assert len(said) == 1 and "Step 4 of the round is skipped" in said[0] and "batch 3" in said[0]
+    json.dumps(rows, allow_nan=False)
+
+
+def test_an_evaluation_ends_the_round_where_it_says_so_and_after_a_restart_too(tmp_path: Path) -> None:
+    _, position = train_round(tmp_path, evaluate=lambda model, position: position.step == 6)
+    assert position.step == 6 and position.ended
+    _, again = train_round(tmp_path, observe=stop_after(7, []))
+    assert again == position
 
 
 def test_nothing_in_a_checkpoint_is_a_pickle(tmp_path: Path) -> None:

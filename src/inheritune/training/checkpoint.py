@@ -1,81 +1,117 @@
-"""A checkpoint is a folder, written beside and moved into place; the last two are kept, and a damaged one is passed over.
+"""A checkpoint is a folder, written beside and moved into place; the last few are kept, and a damaged one is passed over.
 
-It holds the weights, the optimizer's state by name, torch's random state, and a `state.json` with the position and the
-other files' hashes. Nothing is pickled.
+It holds the weights, the optimizer's state by name, and a `state.json` with the position and the other files' hashes.
+The schedule, the batches and the random numbers of a step are functions of the seed and the step, and need no file.
+Nothing is pickled. A sharded model leaves one file a process, any other one file of weights and one of states.
 """
 
 import hashlib
 import json
-import os
 import shutil
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import torch
-from safetensors.torch import load_file, load_model, save_file, save_model
-from torch import nn
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
 
-from inheritune.errors import OutputError
+from inheritune.runtime import disk, processes, sharded
 from inheritune.training.optimizer import State
 
-_KEPT = 2
+KEPT = 2
 _FILES = ("model.safetensors", "optimizer.safetensors")
 
 
 @dataclass
 class Position:
-    """How far a round has come: steps done in it, and what they cost (tokens, FLOPs of training, seconds)."""
+    """How far a round has come: steps done in it, what they cost (tokens, FLOPs of training, seconds), how many of the
+    last ones were skipped, and whether an evaluation ended it."""
 
     step: int = 0
     tokens: int = 0
     flops: float = 0.0
     seconds: float = 0.0
+    skipped: int = 0
+    ended: bool = False
 
 
-def save(folder: Path, model: nn.Module, state: State, position: Position) -> Path:
-    """Write a checkpoint of this position under `folder`, and drop the ones before the last two."""
+def save(folder: Path, model: nn.Module, state: State, position: Position, kept: int = KEPT) -> Path:
+    """Write a checkpoint of this position under `folder`, and drop the ones before the last `kept`.
+
+    Raises OSError where it cannot be written. Every process has to call it.
+    """
     place = folder / f"step-{position.step:07d}"
-    beside = folder / f".{place.name}.partial"
-    try:
-        shutil.rmtree(beside, ignore_errors=True)
-        beside.mkdir(parents=True)
-        save_model(model, str(beside / _FILES[0]))
-        save_file(_flat(state), str(beside / _FILES[1]))
-        content = {"position": asdict(position), "hashes": {name: _hash(beside / name) for name in _FILES}}
-        (beside / "state.json").write_text(json.dumps(content))
-        shutil.rmtree(place, ignore_errors=True)
-        beside.rename(place)
-    except OSError as error:
-        raise OutputError(f"a checkpoint cannot be written to {str(folder)!r}: {error.strerror or error}") from None
-    for old in _all(folder)[:-_KEPT]:
-        shutil.rmtree(old, ignore_errors=True)
+    weights, states = _weights(model), _flat(state)
+    beside = place.with_name(f".{place.name}.partial")
+    processes.on_main(lambda: disk.empty_beside(place))
+    if sharded.is_sharded(weights.values()):
+        sharded.write(beside, {**weights, **states})
+    else:
+        processes.on_main(lambda: _write(beside, weights, states))
+    processes.on_main(lambda: _finish(beside, place, position, kept))
     return place
 
 
-def latest(folder: Path) -> Path | None:
-    """The newest checkpoint whose files are whole."""
-    return next((place for place in reversed(_all(folder)) if _whole(place)), None)
+def latest(folder: Path, say: Callable[[str], None] = lambda text: None) -> Path | None:
+    """The newest checkpoint whose files are whole; a damaged one that is passed over is said."""
+    for place in reversed(_all(folder)):
+        if _whole(place):
+            return place
+        say(f"The checkpoint {place} is damaged and passed over: going on from the one before it")
+    return None
 
 
 def load(place: Path, model: nn.Module) -> tuple[State, Position]:
-    """Put a checkpoint's weights and torch's random state in place; returns the optimizer's state and the position."""
-    load_model(model, str(place / _FILES[0]))
-    return load_state(place), Position(**json.loads((place / "state.json").read_text())["position"])
+    """Put a checkpoint's weights in place; returns the optimizer's state and the position.
+
+    A sharded model and a whole one load the same checkpoints, whatever number of processes wrote them.
+    """
+    weights = _weights(model)
+    if sharded.is_sharded(weights.values()) or not (place / _FILES[0]).exists():
+        flat = sharded.read(place, weights)
+    else:
+        found = load_file(str(place / _FILES[0]))
+        assert found.keys() == weights.keys(), f"{place} belongs to another model"
+        for name, tensor in weights.items():
+            tensor.copy_(found[name])
+        flat = load_file(str(place / _FILES[1]))
+    return _unflat(flat), Position(**json.loads((place / "state.json").read_text())["position"])
 
 
-def load_state(place: Path) -> State:
-    """A checkpoint's optimizer state by parameter name; torch's random state goes into place."""
+def size(model: nn.Module, states: int) -> int:
+    """Bytes of a checkpoint whose optimizer keeps `states` numbers a weight."""
+    return (1 + states) * sum(tensor.numel() * tensor.element_size() for tensor in _weights(model).values())
+
+
+def _weights(model: nn.Module) -> dict[str, Tensor]:
+    """Parameters (tied ones once) and saved buffers, as they stand in the model."""
+    names = {name for name, _ in (*model.named_parameters(), *model.named_buffers())}
+    return {name: tensor for name, tensor in model.state_dict().items() if name in names}
+
+
+def _write(beside: Path, weights: dict[str, Tensor], states: dict[str, Tensor]) -> None:
+    for name, flat in zip(_FILES, (weights, states), strict=True):
+        save_file({key: tensor.contiguous() for key, tensor in flat.items()}, str(beside / name))
+
+
+def _finish(beside: Path, place: Path, position: Position, kept: int) -> None:
+    hashes = {path.name: _hash(path) for path in sorted(beside.iterdir())}
+    (beside / "state.json").write_text(json.dumps({"position": asdict(position), "hashes": hashes}))
+    disk.move(beside, place)
+    for old in _all(place.parent)[:-kept]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _flat(state: State) -> dict[str, Tensor]:
+    return {f"{name}|{kind}": tensor for name, kinds in state.items() for kind, tensor in kinds.items()}
+
+
+def _unflat(flat: dict[str, Tensor]) -> State:
     state: State = {}
-    for key, tensor in load_file(str(place / _FILES[1])).items():
+    for key, tensor in flat.items():
         name, _, kind = key.rpartition("|")
         state.setdefault(name, {})[kind] = tensor
-    torch.set_rng_state(state.pop("")["random"])
     return state
-
-
-def _flat(state: State) -> dict[str, torch.Tensor]:
-    flat = {f"{name}|{kind}": tensor.contiguous() for name, kinds in state.items() for kind, tensor in kinds.items()}
-    return flat | {"|random": torch.get_rng_state()}
 
 
 def _all(folder: Path) -> list[Path]:
@@ -85,13 +121,11 @@ def _all(folder: Path) -> list[Path]:
 def _whole(place: Path) -> bool:
     try:
         hashes = json.loads((place / "state.json").read_text())["hashes"]
-        return all(_hash(place / name) == hashes[name] for name in _FILES)
+        return len(hashes) > 0 and all(_hash(place / name) == hashes[name] for name in hashes)
     except (OSError, ValueError, KeyError):
         return False
 
 
 def _hash(path: Path) -> str:
     with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "blake2b").hexdigest()
-        os.fsync(file.fileno())
-    return digest
+        return hashlib.file_digest(file, "blake2b").hexdigest()

@@ -3,6 +3,7 @@
 It knows no growth, no reference and no stopping rule. A round continues from its newest whole checkpoint to the same bits.
 """
 
+import hashlib
 import math
 import time
 from collections.abc import Callable
@@ -14,12 +15,13 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from inheritune.blocks.anatomy import anatomy
 from inheritune.config import Training
 from inheritune.data.batches import Batches
-from inheritune.errors import Interrupted, TrainingError
-from inheritune.runtime import stop
+from inheritune.errors import Interrupted, TrainingError, WorkerError
+from inheritune.runtime import gauge, processes, sharded, stop
 from inheritune.runtime.device import device
-from inheritune.training import checkpoint
+from inheritune.training import checkpoint, guards
 from inheritune.training.checkpoint import Position
 from inheritune.training.objective import Objective
 from inheritune.training.optimizer import Optimizer
@@ -30,8 +32,9 @@ from inheritune.training.schedule import learning_rate, steps_of
 class Round:
     """What a round trains on and where it reports.
 
-    `observe(row)` is told of each step, `evaluate(model, position)` is called now and then, and `resume(position)` once
-    a checkpoint is loaded, so that what was written after it can be dropped.
+    `observe(row)` is told of each step; `evaluate(model, position)` is called now and then, and ends the round when it
+    returns True; `resume(position)` is called once a checkpoint is loaded, so that what was written after it can be
+    dropped; `say(sentence)` is told what a person should know. `matrix_rate` is the FLOP/s that count as full use.
     """
 
     training: Training
@@ -39,67 +42,151 @@ class Round:
     first_batch: int
     checkpoints: Path
     observe: Callable[[dict[str, Any]], None]
-    evaluate: Callable[[PreTrainedModel, Position], None]
+    evaluate: Callable[[PreTrainedModel, Position], object]
     resume: Callable[[Position], None]
+    say: Callable[[str], None] = lambda sentence: None
+    reference_loss: float | None = None
+    matrix_rate: float | None = None
+    parallel: str = "ddp"
 
 
 def train(model: PreTrainedModel, round_: Round) -> Position:
     """Train `model` to the end of the round, from the round's newest checkpoint if there is one.
 
-    Raises TrainingError at a loss that is not finite, and Interrupted after a signal, each with the last checkpoint kept.
+    Raises OutputError or TrainingError where disk or memory are too small, TrainingError after too many steps without
+    a finite loss, Interrupted after a signal and WorkerError where another process is lost; the last checkpoint stays.
     """
-    optimizer, position = Optimizer(model, round_.training), Position()
-    objective = Objective(model, round_.training)
-    if place := checkpoint.latest(round_.checkpoints):
-        state, position = checkpoint.load(place, model)
-        optimizer.load_state(state)
-        round_.resume(position)
-    last = steps_of(round_.training)
-    model.train()
-    with stop.on_request() as asked:
-        while position.step < last:
-            row = _step(model, optimizer, objective, round_, position)
-            round_.observe(row)
-            due = position.step % round_.training.evaluate_every == 0
-            if due and position.step < last:
-                round_.evaluate(model, position)
-            if position.step % round_.training.checkpoint_every == 0 or position.step == last or asked.code:
-                checkpoint.save(round_.checkpoints, model, optimizer.state(), position)
-            if asked.code and position.step < last:
-                raise Interrupted(position.step, asked.code)
-    return position
-
-
-def _step(
-    model: PreTrainedModel, optimizer: Optimizer, objective: Objective, round_: Round, position: Position
-) -> dict[str, Any]:
-    """One optimizer step; moves the position on and returns what happened."""
-    began, index, training = time.perf_counter(), round_.first_batch + position.step, round_.training
-    batch = torch.from_numpy(round_.batches[index]).to(device())
-    tokens = batch[:, 1:].numel()
-    loss = objective.backward(batch, tokens)["loss"]
-    norm = float(nn.utils.clip_grad_norm_(model.parameters(), training.clip))
-    if not (math.isfinite(loss) and math.isfinite(norm)):
+    guards.require_disk(round_.checkpoints, model, round_.training.checkpoints_kept)
+    guards.require_memory(model, round_.training, round_.batches[round_.first_batch].shape[1] - 1)
+    try:
+        return _Training(model, round_).to_the_end()
+    except WorkerError as lost:
         kept = checkpoint.latest(round_.checkpoints)
-        raise TrainingError(
-            f"the loss is {loss} and the gradient's norm {norm} at step {position.step + 1} of the round (batch {index});"
-            f" the last good checkpoint is {str(kept) if kept else 'none'}: a lower training.peak_lr usually helps"
+        raise WorkerError(lost.lost, lost.count, lost.told_here, str(kept)) from lost
+    except RuntimeError as error:
+        raise guards.out_of_memory(error, round_.training) or error from None
+
+
+class _Training:
+    """A round that is going on: its model, optimizer, objective and position."""
+
+    def __init__(self, model: PreTrainedModel, round_: Round):
+        self.model, self.round, self.training = model, round_, round_.training
+        if self.training.checkpoint_activations:
+            model.gradient_checkpointing_enable({"use_reentrant": False})
+        self.sharded = round_.parallel == "fsdp" and processes.count() > 1
+        if self.sharded:
+            sharded.shard(model, anatomy(model).blocks)
+        self.optimizer, self.position = Optimizer(model, self.training), Position()
+        self.objective = Objective(model, self.training)
+        self.divergence = guards.Divergence(round_.reference_loss)
+        self.last = steps_of(self.training)
+        if place := checkpoint.latest(round_.checkpoints, round_.say):
+            state, self.position = checkpoint.load(place, model)
+            self.optimizer.load_state(state)
+            round_.resume(self.position)
+
+    def to_the_end(self) -> Position:
+        """Steps, evaluations and checkpoints, each when it is due."""
+        self.model.train()
+        with stop.on_request() as asked:
+            while self.position.step < self.last and not self.position.ended:
+                self._step()
+                self._evaluate()
+                code = int(processes.agreed(asked.code or 0))
+                if self._done() or code or self.position.step % self.training.checkpoint_every == 0:
+                    self._save()
+                if code:
+                    raise Interrupted(self.position.step, code)
+        return self.position
+
+    def _step(self) -> None:
+        """One optimizer step, told to the round."""
+        began, index = time.perf_counter(), self.round.first_batch + self.position.step
+        batch = torch.from_numpy(self.round.batches[index])
+        tokens = batch[:, 1:].numel()
+        torch.manual_seed(_seed(batch))
+        parts = self._gradient(batch, tokens)
+        norm = float(sharded.whole(nn.utils.clip_grad_norm_(self.model.parameters(), self.training.clip)))
+        rate = learning_rate(self.training, self.position.step)
+        if finite := math.isfinite(parts["loss"]) and math.isfinite(norm):
+            self.optimizer.step(rate)
+        flops, seconds = self._flops(batch), time.perf_counter() - began
+        self._move_on(Position(1, tokens, flops, seconds), finite)
+        row = {**parts, "lr": rate, "grad_norm": norm, **self._spent(tokens, flops, seconds)}
+        self._tell(row, finite, index)
+
+    def _gradient(self, batch: torch.Tensor, tokens: int) -> dict[str, float]:
+        """The batch's loss in parts, and its gradient, summed over the processes."""
+        parts = self.objective.backward(processes.share(batch).to(device()), tokens)
+        sums = processes.summed(list(parts.values()))
+        if not self.sharded:
+            processes.sum_gradients([p.grad for p in self.model.parameters() if p.grad is not None])
+        return dict(zip(parts, sums, strict=True))
+
+    def _move_on(self, by: Position, finite: bool) -> None:
+        self.position.step += by.step
+        self.position.tokens += by.tokens
+        self.position.flops += by.flops
+        self.position.seconds += by.seconds
+        self.position.skipped = 0 if finite else self.position.skipped + 1
+
+    def _tell(self, row: dict[str, Any], finite: bool, index: int) -> None:
+        if finite:
+            self.round.observe(row)
+            if warning := self.divergence.told(row["loss"]):
+                self.round.say(warning)
+            return
+        self.model.zero_grad()
+        seen = f"the loss is {row['loss']} and the gradient's norm {row['grad_norm']} in batch {index}"
+        self.round.observe({key: _told(value) for key, value in row.items()} | {"skipped": seen})
+        self.round.say(f"Step {self.position.step} of the round is skipped: {seen}")
+        if self.position.skipped > self.training.max_skipped:
+            before = f" and in the {self.training.max_skipped} steps before" if self.training.max_skipped else ""
+            raise self._lost_track(f"{seen}{before} (training.max_skipped)")
+
+    def _lost_track(self, trouble: str) -> TrainingError:
+        kept = checkpoint.latest(self.round.checkpoints)
+        return TrainingError(
+            f"{trouble}; the last good checkpoint is {str(kept) if kept else 'none'}: a lower training.peak_lr usually helps"
         )
-    rate = learning_rate(training, position.step)
-    optimizer.step(rate)
-    seconds = time.perf_counter() - began
-    position.step += 1
-    position.tokens += tokens
-    position.flops += tokens * objective.flops_per_token(round_.batches.length) + optimizer.flops_per_step
-    position.seconds += seconds
-    return {
-        "loss": loss,
-        "lr": rate,
-        "grad_norm": norm,
-        "tokens_per_second": round(tokens / seconds),
-        **_spent(position),
-    }
+
+    def _evaluate(self) -> None:
+        if self.position.step % self.training.evaluate_every == 0 and self.position.step < self.last:
+            ended = self.round.evaluate(self.model, self.position) is True
+            self.position.ended = bool(processes.agreed(ended))
+
+    def _save(self) -> None:
+        if self.position.skipped and not all(torch.isfinite(sharded.whole(p)).all() for p in self.model.parameters()):
+            raise self._lost_track(f"the weights are no finite numbers after step {self.position.step} of the round")
+        kept = self.training.checkpoints_kept
+        checkpoint.save(self.round.checkpoints, self.model, self.optimizer.state(), self.position, kept)
+
+    def _done(self) -> bool:
+        return self.position.ended or self.position.step == self.last
+
+    def _flops(self, batch: torch.Tensor) -> float:
+        sequences, length = len(batch), batch.shape[1] - 1
+        return sequences * length * self.objective.flops_per_token(length) + self.optimizer.flops_per_step
+
+    def _spent(self, tokens: int, flops: float, seconds: float) -> dict[str, Any]:
+        rate = self.round.matrix_rate
+        return {
+            "step": self.position.step,
+            "tokens": self.position.tokens,
+            "flops": self.position.flops,
+            "tokens_per_second": round(tokens / seconds),
+            "mfu": round(flops / seconds / rate / processes.count(), 4) if rate else None,
+            "memory": gauge.peak_memory(),
+        }
 
 
-def _spent(position: Position) -> dict[str, Any]:
-    return {"step": position.step, "tokens": position.tokens, "flops": position.flops}
+def _seed(batch: torch.Tensor) -> int:
+    """Where a step's dropout starts: a function of its batch and this process's number, so that no file has to hold it."""
+    digest = hashlib.blake2b(batch.numpy().tobytes(), digest_size=7, salt=str(processes.rank()).encode()).digest()
+    return int.from_bytes(digest, "big")
+
+
+def _told(value: Any) -> Any:
+    """What JSON can hold."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,62 @@
+"""What this machine gives: the rate of its matrix products, and the memory that a process took."""
+
+import os
+import resource
+import time
+from pathlib import Path
+
+import torch
+
+from inheritune.runtime.device import device
+
+_SECONDS = 0.5
+
+
+def matrix_rate(precision: str) -> float:
+    """FLOP/s of one large matrix product at a precision by name: the best of half a second of them, after one to warm up."""
+    on, size = device(), 8192 if device().type == "cuda" else 1024
+    numbers = torch.rand(size, size, generator=torch.Generator().manual_seed(0))
+    matrix = numbers.to(on, torch.bfloat16 if precision == "bf16" else torch.float32)
+    _product(matrix)
+    took: list[float] = []
+    end = time.perf_counter() + _SECONDS
+    while not took or time.perf_counter() < end:
+        took.append(_product(matrix))
+    return 2 * size**3 / min(took)
+
+
+def peak_memory() -> int:
+    """Most bytes held so far: of the accelerator if there is one, else of the process."""
+    if device().type == "cuda":
+        return torch.cuda.max_memory_allocated()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def free_memory() -> int:
+    """Bytes that can still be had: of the accelerator, or of the machine within its container's limit."""
+    if device().type == "cuda":
+        return torch.cuda.mem_get_info()[0]
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        lines = dict(line.split(":") for line in meminfo.read_text().splitlines())
+        free = int(lines["MemAvailable"].split()[0]) * 1024
+    return min([free, *_container()])
+
+
+def _container() -> list[int]:
+    """Bytes left of a control group's limit, where there is one."""
+    group = Path("/sys/fs/cgroup")
+    try:
+        most, held = ((group / f"memory.{name}").read_text().strip() for name in ("max", "current"))
+        return [] if most == "max" else [int(most) - int(held)]
+    except OSError:
+        return []
+
+
+def _product(matrix: torch.Tensor) -> float:
+    began = time.perf_counter()
+    matrix @ matrix
+    if matrix.is_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter() - began

@@ -1,0 +1,160 @@
+"""The processes that torchrun started: who this one is, sums over all of them, and who is missing where one is lost.
+
+Started without torchrun, there is one process and nothing here does anything. This package alone names torch.distributed.
+"""
+
+import itertools
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import partial
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from inheritune.errors import WorkerError
+
+_BEAT, _PATIENCE = 0.5, 3.0  # seconds between signs of life, and without one until a process counts as lost
+_BUCKET = 1 << 24  # elements of gradients that are summed at once
+_groups, _turns = itertools.count(), itertools.count()
+_store: dist.Store | None = None
+_acting = False
+
+
+@contextmanager
+def joined(timeout_seconds: float) -> Iterator[None]:
+    """Work with the other processes of a torchrun launch for as long as the block runs."""
+    global _store
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+        yield
+        return
+    timeout, backend = timedelta(seconds=timeout_seconds), "gloo"
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        backend = "cpu:gloo,cuda:nccl"
+    store, rank, world = next(iter(dist.rendezvous("env://", timeout=timeout)))
+    _store = dist.PrefixStore(f"inheritune-{next(_groups)}", store)
+    dist.init_process_group(backend, store=_store, rank=rank, world_size=world, timeout=timeout)
+    with _signs_of_life(_store, rank):
+        yield
+        dist.barrier()
+    dist.destroy_process_group()
+    _store = None
+
+
+def rank() -> int:
+    """This process's number, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def count() -> int:
+    """How many processes work together."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_main() -> bool:
+    """Whether this is the process that writes and speaks."""
+    return rank() == 0
+
+
+def share(batch: Tensor) -> Tensor:
+    """This process's rows of a batch: neighbours, as many as the others' but for one."""
+    rows = len(batch)
+    return batch[rows * rank() // count() : rows * (rank() + 1) // count()]
+
+
+def on_main(act: Callable[[], object]) -> None:
+    """Let the main process act while the others wait, however long it takes; what it writes is there for all afterwards."""
+    global _acting
+    if count() == 1 or _acting:
+        act()
+        return
+    assert _store is not None
+    done = f"done/{next(_turns)}"
+    if is_main():
+        _acting = True
+        act()
+        _acting = False
+        _store.set(done, "1")
+    while not _store.check([done]):
+        time.sleep(0.02)
+
+
+def agreed(value: float) -> float:
+    """The main process's value, for all."""
+    return summed([value if is_main() else 0.0])[0]
+
+
+def summed(values: Sequence[float]) -> list[float]:
+    """Each number's sum over all processes, in float64."""
+    if count() == 1 or _acting:
+        return list(values)
+    row = torch.tensor(values, dtype=torch.float64)
+    _collective(partial(dist.all_reduce, row))
+    return row.tolist()
+
+
+def sum_gradients(gradients: Sequence[Tensor]) -> None:
+    """Add the other processes' gradients, in place."""
+    if count() == 1:
+        return
+    for bucket in _buckets(gradients):
+        whole = torch.cat([gradient.flatten() for gradient in bucket])
+        _collective(partial(dist.all_reduce, whole))
+        for gradient, part in zip(bucket, whole.split([g.numel() for g in bucket]), strict=True):
+            gradient.copy_(part.view_as(gradient))
+
+
+def _buckets(gradients: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    bucket: list[Tensor] = []
+    for gradient in gradients:
+        bucket.append(gradient)
+        if sum(g.numel() for g in bucket) >= _BUCKET:
+            yield bucket
+            bucket = []
+    if bucket:
+        yield bucket
+
+
+def _collective(call: Callable[[], object]) -> None:
+    """What needs every process; WorkerError names those that are lost."""
+    try:
+        call()
+    except RuntimeError as error:
+        raise _lost() from error
+
+
+def _lost() -> WorkerError:
+    """Which processes gave no sign of life for a while, as an error that one of the others tells."""
+    assert _store is not None
+    before = [_sign(number) for number in range(count())]
+    time.sleep(_PATIENCE)
+    still = [number for number in range(count()) if _sign(number) == before[number] and number != rank()]
+    alive = [number for number in range(count()) if number not in still]
+    return WorkerError(still, count(), told_here=rank() == alive[0])
+
+
+def _sign(number: int) -> bytes:
+    assert _store is not None
+    return _store.get(f"alive/{number}")
+
+
+@contextmanager
+def _signs_of_life(store: dist.Store, number: int) -> Iterator[None]:
+    ended = threading.Event()
+
+    def beat() -> None:
+        for sign in itertools.count():
+            store.set(f"alive/{number}", str(sign))
+            if ended.wait(_BEAT):
+                return
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    yield
+    ended.set()
+    thread.join()

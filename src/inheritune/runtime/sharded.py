@@ -1,0 +1,66 @@
+"""A model spread over processes by FSDP2, and its checkpoints: PyTorch's distributed ones, kept as safetensors.
+
+They load at another number of processes, and in one process without any group.
+"""
+
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed.checkpoint as dcp
+from torch import Tensor, nn
+from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.fsdp import fully_shard
+from torch.distributed.tensor import DTensor, zeros
+
+Flat = dict[str, Tensor]
+
+
+def shard(model: nn.Module, blocks: Iterable[nn.Module]) -> None:
+    """Spread a model over the processes in place: a block at a time, and what stands outside the blocks together."""
+    for block in blocks:
+        fully_shard(block)
+    fully_shard(model)
+    model.set_gradient_divide_factor(1.0)  # type: ignore[operator]
+
+
+def is_sharded(tensors: Iterable[Tensor]) -> bool:
+    """Whether these tensors are spread over processes."""
+    return any(isinstance(tensor, DTensor) for tensor in tensors)
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """A tensor with all its parts."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def write(folder: Path, flat: Flat) -> None:
+    """Each process's parts of `flat` as a safetensors file of its own; every process has to call it."""
+    with _quiet():
+        dcp.save(flat, storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True))
+
+
+def read(folder: Path, weights: Mapping[str, Tensor]) -> Flat:
+    """Fill `weights` from a folder that `write` (or a plain checkpoint) made; returns what else it holds.
+
+    A key `name|kind` comes back spread as `weights[name]` is, if it has that shape. If any of the weights is
+    spread, every process has to call it.
+    """
+    reader = HuggingFaceStorageReader(str(folder))
+    held: dict[str, Any] = dict(reader.read_metadata().state_dict_metadata)
+    others = {key: _like(weights[key.partition("|")[0]], held[key].size) for key in held if key not in weights}
+    with _quiet():
+        dcp.load({**weights, **others}, storage_reader=reader, no_dist=not is_sharded(weights.values()))
+    return others
+
+
+def _like(parameter: Tensor, shape: torch.Size) -> Tensor:
+    if isinstance(parameter, DTensor) and parameter.shape == shape:
+        return zeros(shape, dtype=torch.float32, device_mesh=parameter.device_mesh, placements=parameter.placements)
+    return torch.zeros(shape, device=parameter.device)
+
+
+def _quiet() -> warnings.catch_warnings:
+    return warnings.catch_warnings(action="ignore", category=UserWarning)

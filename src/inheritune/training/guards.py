@@ -1,0 +1,97 @@
+"""What is checked so that a run does not fail late: room on the disk and in memory before it, sense in its losses during it."""
+
+import shutil
+from collections import deque
+from pathlib import Path
+from statistics import fmean
+
+import torch
+from transformers import PreTrainedModel
+
+from inheritune.config import Training
+from inheritune.errors import OutputError, TrainingError
+from inheritune.runtime import gauge
+from inheritune.training import checkpoint
+
+_STATES = 2  # numbers an optimizer keeps for each weight, at most
+_SPARE = 64 << 20  # bytes of disk that stay free
+_RECENT = 16  # steps whose mean loss is looked at
+_RISE = 0.5  # nats per token above the best so far that are no noise
+
+
+def require_disk(folder: Path, model: PreTrainedModel, kept: int) -> None:
+    """Raise OutputError where the disk has no room for a round's checkpoints: `kept`, and the one being written."""
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    held = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
+    needed = (kept + 1) * checkpoint.size(model, _STATES) + _SPARE - held
+    free = shutil.disk_usage(there).free
+    if free < needed:
+        raise OutputError(
+            f"the checkpoints in {str(folder)!r} need {needed / 1e9:.2f} GB, and the disk has {free / 1e9:.2f} GB free:"
+            " free some, name another disk with --out, or keep fewer (training.checkpoints_kept)"
+        )
+
+
+def require_memory(model: PreTrainedModel, training: Training, length: int) -> None:
+    """Raise TrainingError where the first step cannot fit: gradients, optimizer, and one micro-batch at the very least."""
+    needed, free = least_memory(model, training, length), gauge.free_memory()
+    if free < needed:
+        raise TrainingError(_proposal(f"a step needs at least {needed / 1e9:.2f} GB beside the weights, and"
+                                      f" {free / 1e9:.2f} GB are free", training))  # fmt: skip
+
+
+def least_memory(model: PreTrainedModel, training: Training, length: int) -> int:
+    """Bytes that a step takes beside the weights, counted low: gradients, states, and what one micro-batch keeps.
+
+    Of a micro-batch that is every block's input and, without `checkpoint_activations`, about eight times as much
+    again (norms, queries, keys, values, the attention's output, the MLP's inside).
+    """
+    config = model.config.get_text_config()
+    width = 2 if training.precision == "bf16" else 4
+    tokens = training.micro_batch_size * length
+    blocks = config.num_hidden_layers * config.hidden_size * (1 if training.checkpoint_activations else 9)
+    weights = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
+    return weights * (1 + _STATES) + tokens * width * blocks
+
+
+def out_of_memory(error: RuntimeError, training: Training) -> TrainingError | None:
+    """What to do about an error that was one of memory; None for any other."""
+    if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
+        return TrainingError(_proposal("a step does not fit into memory", training))
+    return None
+
+
+def _proposal(trouble: str, training: Training) -> str:
+    smaller = max(1, training.micro_batch_size // 2)
+    halve = f"training.micro_batch_size={smaller} (the result stays the same)" if training.micro_batch_size > 1 else ""
+    again = "" if training.checkpoint_activations else "training.checkpoint_activations=true (a third more time)"
+    ways = [way for way in (halve, again) if way] or ["a shorter data.sequence_length, or more processes"]
+    return f"{trouble}: try {' or '.join(ways)}"
+
+
+class Divergence:
+    """Says once that a round's loss runs away from the reference's line instead of towards it."""
+
+    def __init__(self, reference_loss: float | None):
+        self.reference, self.recent, self.best, self.said = (
+            reference_loss,
+            deque[float](maxlen=_RECENT),
+            float("inf"),
+            False,
+        )
+
+    def told(self, loss: float) -> str | None:
+        """A warning, where the mean loss of the last steps has risen well above its best; None otherwise."""
+        self.recent.append(loss)
+        if len(self.recent) < _RECENT or self.said:
+            return None
+        mean = fmean(self.recent)
+        self.best = min(self.best, mean)
+        if mean < self.best + _RISE:
+            return None
+        self.said = True
+        line = f", {mean - self.reference:+.2f} from the reference's line" if self.reference is not None else ""
+        return (
+            f"Warning: the training loss, {mean:.2f} over {_RECENT} steps{line}, is {mean - self.best:.2f} above its best:"
+            " this diverges; a lower training.peak_lr, or more training.warmup_tokens, usually helps"
+        )
