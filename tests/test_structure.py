@@ -15,7 +15,7 @@ ROOT = Path(inheritune.__file__).parent
 # From the top down; what is no package belongs to the layer that it serves.
 LAYERS = [
     {"cli", "__main__"},
-    {"run", "pretrain"},
+    {"run", "pretrain", "evaluate", "compare"},
     {"outcome", "controls"},
     {"lab", "rounds", "bench", "models", "folder", "progress"},
     {"recipe"},

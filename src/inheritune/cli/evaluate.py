@@ -1,0 +1,95 @@
+"""`inheritune evaluate`: a model on a text and on tasks, and what using it costs, beside its reference."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def command(
+    model: Annotated[str, typer.Argument(help="A model folder or hub id.")],
+    reference: Annotated[str | None, typer.Option(help="The model to compare with, on the same documents.")] = None,
+    data: Annotated[str, typer.Option(help="Text: a file, or bundled:docstrings.")] = "bundled:docstrings",
+    field: Annotated[str, typer.Option(help="The field of a JSONL object that holds the text.")] = "text",
+    documents: Annotated[int, typer.Option(min=2, help="Most documents read.")] = 100,
+    characters: Annotated[int, typer.Option(min=2, help="Characters read of each, from its start.")] = 8_000,
+    length: Annotated[int, typer.Option(min=2, help="Tokens of a window; at most the model's positions.")] = 1024,
+    tasks: Annotated[str | None, typer.Option(help="lm-eval's tasks, as in arc_easy,piqa.")] = None,
+    task_files: Annotated[Path | None, typer.Option(help="A folder of lm-eval task files of your own.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Most documents of each task.")] = None,
+    generation: Annotated[bool, typer.Option(help="Measure generation and memory.")] = True,
+    dtype: Annotated[str, typer.Option(help="Of generation: float32, bfloat16 or float16.")] = "float32",
+    margin: Annotated[float, typer.Option(help="Largest gap that is a match, in nats per token.")] = 0.01,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+) -> None:
+    """Evaluate a model: loss on a text, by position, in use and on tasks; beside its reference, paired."""
+    from inheritune.blocks.load import dtype_named
+    from inheritune.evaluate import evaluate
+    from inheritune.progress import Progress
+
+    dtype_named(dtype)
+    progress = Progress(quiet, to_stderr=as_json)
+    names = tuple(name.strip() for name in (tasks or "").split(",") if name.strip())
+    found = evaluate(
+        model, reference, progress, data=data, field=field, documents=documents, characters=characters, length=length,
+        tasks=names, task_files=task_files, limit=limit, generation=generation, dtype=dtype, margin=margin,
+    )  # fmt: skip
+    progress.close()
+    if as_json:
+        print(json.dumps(found, indent=1))
+    else:
+        _print(found)
+
+
+def _print(found: dict[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console, models = Console(highlight=False), found["models"]
+    for title, rows in (("On the text", _text(found)), ("Tasks", _tasks(found)), ("By position", _places(models))):
+        heads = [entry["model"] for entry in models] + ["difference"] * (len(models) - 1)
+        table = Table("", *heads, title=title, box=None, title_justify="left")
+        for row in rows:
+            table.add_row(*row[: len(heads) + 1])
+        if table.row_count:
+            console.print(table, "")
+
+
+def _text(found: dict[str, Any]) -> Iterator[list[str]]:
+    models = found["models"]
+    yield ["blocks", *[str(entry["depth"]) for entry in models]]
+    yield ["parameters", *[f"{entry['parameters']:,}" for entry in models]]
+    gaps = found.get("gap") or {}
+    yield ["loss, nats per token", *[f"{e['text']['val_loss']:.4f}" for e in models], _gap(gaps.get("nats_per_token"))]
+    yield ["perplexity", *[f"{entry['text']['perplexity']:.3f}" for entry in models]]
+    yield ["bits per byte", *[f"{e['text']['bits_per_byte']:.4f}" for e in models], _gap(gaps.get("bits_per_byte"))]
+    if "use" in models[0]:
+        yield ["first token, ms", *[f"{1e3 * entry['use']['first_token_seconds']:.1f}" for entry in models]]
+        yield ["tokens per second", *[f"{entry['use']['tokens_per_second']:.1f}" for entry in models]]
+        yield ["peak memory, MB", *[f"{entry['use']['peak_bytes'] / 1e6:,.0f}" for entry in models]]
+        yield ["of it before loading, MB", *[f"{entry['use']['base_bytes'] / 1e6:,.0f}" for entry in models]]
+
+
+def _tasks(found: dict[str, Any]) -> Iterator[list[str]]:
+    models = found["models"]
+    paired = {(row["task"], row["metric"]): row for row in found.get("task_differences", [])}
+    for rows in zip(*[entry.get("tasks", []) for entry in models], strict=True):
+        own = rows[0]
+        values = [f"{row['value']:.4f}" + (f" ± {row['error']:.4f}" if row["error"] else "") for row in rows]
+        yield [f"{own['task']} {own['metric']}", *values, _gap(paired.get((own["task"], own["metric"])))]
+
+
+def _places(models: list[dict[str, Any]]) -> Iterator[list[str]]:
+    for places in zip(*[entry["text"]["by_position"] for entry in models], strict=False):
+        change = f"{places[0]['loss'] - places[1]['loss']:+.4f}" if len(places) == 2 else ""
+        yield [f"{places[0]['first']}-{places[0]['last']}", *[f"{place['loss']:.4f}" for place in places], change]
+
+
+def _gap(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return ""
+    verdict = f" ({row['verdict']})" if "verdict" in row else ""
+    return f"{row['mean']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]{verdict}"

@@ -1,0 +1,102 @@
+"""What using a model costs, measured: time to the first token, tokens per second of generation, peak memory.
+
+Each measurement is a fresh process, so that peak memory is the model's own; models take turns, so that a machine that
+slows down slows all of them.
+"""
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+
+import torch
+
+from inheritune.blocks.load import DTYPES, load_model
+from inheritune.errors import ModelError
+from inheritune.runtime.device import device
+
+
+@dataclass(frozen=True)
+class Use:
+    """One sequence generated greedily: seconds to the first token after the prompt, tokens per second after it, bytes.
+
+    `peak_bytes` is the process's resident peak (on an accelerator, the peak allocated there); `base_bytes` what the
+    process held before the model was loaded.
+    """
+
+    first_token_seconds: float
+    tokens_per_second: float
+    peak_bytes: int
+    base_bytes: int
+
+
+def generate(models: Sequence[Path], prompt: int, new: int, turns: int, dtype: str) -> list[Use]:
+    """Median over `turns` of each model's use, on a prompt of `prompt` tokens and `new` tokens after it."""
+    seen: list[list[Use]] = [[] for _ in models]
+    for _ in range(turns):
+        for place, model in enumerate(models):
+            seen[place].append(_in_own_process(model, prompt, new, dtype))
+    return [_median(uses) for uses in seen]
+
+
+def _median(uses: list[Use]) -> Use:
+    middle = {name: median(getattr(use, name) for use in uses) for name in asdict(uses[0])}
+    return Use(
+        middle["first_token_seconds"], middle["tokens_per_second"], int(middle["peak_bytes"]), int(middle["base_bytes"])
+    )
+
+
+def _in_own_process(model: Path, prompt: int, new: int, dtype: str) -> Use:
+    arguments = [str(model), str(prompt), str(new), dtype, str(torch.get_num_threads())]
+    command = [sys.executable, "-m", "inheritune.evaluation.generation", *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True)
+    if ended.returncode:
+        lines = ended.stderr.strip().splitlines() or ["the process was killed: too little memory?"]
+        raise ModelError(f"{model} cannot generate here ({lines[-1]}): --no-generation leaves this out")
+    return Use(**json.loads(ended.stdout))
+
+
+@torch.no_grad()
+def _use(place: Path, prompt: int, new: int, dtype: str) -> Use:
+    base = _peak()
+    model = load_model(place, DTYPES[dtype]).to(device())  # type: ignore[arg-type]
+    ids = torch.arange(prompt, device=device())[None] % model.config.get_text_config().vocab_size
+    for _ in range(2):  # the first is warm-up
+        times = _times(model, ids, new)
+    return Use(times[0], (new - 1) / sum(times[1:]), _peak(), base)
+
+
+def _times(model: torch.nn.Module, ids_1T: torch.Tensor, new: int) -> list[float]:
+    """Seconds of each new token, cached, the most likely one each time."""
+    cache, times = None, []
+    for _ in range(new):
+        began = time.perf_counter()
+        output = model(input_ids=ids_1T, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        cache, ids_1T = output.past_key_values, output.logits[:, -1:].argmax(-1)
+        ids_1T.cpu()  # waits for an accelerator
+        times.append(time.perf_counter() - began)
+    return times
+
+
+def _peak() -> int:
+    if device().type == "cuda":
+        return torch.cuda.max_memory_allocated()
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage would give the peak of the process that started this one, where that is larger
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _main(model: str, prompt: str, new: str, dtype: str, threads: str) -> None:
+    torch.set_num_threads(int(threads))
+    print(json.dumps(asdict(_use(Path(model), int(prompt), int(new), dtype))))
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])

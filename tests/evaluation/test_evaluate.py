@@ -1,0 +1,73 @@
+"""A model on a text against plain sums, and the command as a user meets it."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from shell import command, refused
+from tiny import untrained_model
+from transformers import PreTrainedTokenizerFast
+
+from inheritune.evaluation.by_position import by_position, token_losses
+from inheritune.evaluation.measure import against, measure
+
+
+def test_bits_per_byte_and_nats_are_plain_sums(texts: list[str], tokenizer: PreTrainedTokenizerFast) -> None:
+    model, some = untrained_model("llama").eval(), [*texts[:3], "à ë 中"]
+    found = measure(model, tokenizer, some, length=16)
+    nats = tokens = 0.0
+    for text in some:
+        ids = [tokenizer.eos_token_id, *tokenizer(text)["input_ids"]]
+        for start in range(0, len(ids) - 1, 16):
+            window = torch.tensor([ids[start : start + 17]])
+            nats += model(window, labels=window).loss.item() * (window.shape[1] - 1)
+            tokens += window.shape[1] - 1
+    assert found.val_loss == pytest.approx(nats / tokens, rel=1e-5)
+    assert found.bits_per_byte == pytest.approx(nats / math.log(2) / sum(len(t.encode()) for t in some), rel=1e-5)
+
+
+def test_loss_by_position_is_the_mean_over_windows_that_reach_it() -> None:
+    rows = [np.asarray([1.0, 2.0, 3.0, 5.0, 9.0]), np.asarray([3.0, 4.0])]
+    assert [(p.first, p.last, p.loss, p.tokens) for p in by_position(rows)] == [
+        (0, 0, 2.0, 2), (1, 1, 3.0, 2), (2, 3, 4.0, 2), (4, 4, 9.0, 1),
+    ]  # fmt: skip
+
+
+def test_windows_of_unlike_lengths_do_not_see_their_padding() -> None:
+    model, rows = untrained_model("gpt2").eval(), [np.arange(3, 20), np.arange(5, 9), np.arange(2, 32)]
+    together = token_losses(model, rows)
+    for row, losses in zip(rows, together, strict=True):
+        assert losses == pytest.approx(token_losses(model, [row])[0], abs=1e-5)
+
+
+def test_tokens_that_differ_are_compared_in_bits_alone(texts: list[str], tokenizer: PreTrainedTokenizerFast) -> None:
+    model = untrained_model("gpt2")
+    own = measure(model, tokenizer, texts[:4], 32)
+    assert against(own, own, 0.01, 0.95).nats_per_token is not None
+    other = measure(model, tokenizer, [text.upper() for text in texts[:4]], 32)
+    assert against(own, other, 0.01, 0.95).nats_per_token is None
+
+
+def test_the_command_compares_with_a_reference(references: Callable[[str], Path], corpus: Path) -> None:
+    gpt2, llama = str(references("gpt2")), str(references("llama"))
+    where = ("--data", str(corpus / "words.jsonl"), "--documents", "8")
+    ended = command("evaluate", gpt2, "--reference", llama, *where, "--json", "--quiet")
+    assert ended.code == 0, ended.err
+    found = json.loads(ended.out)
+    own, other = found["models"]
+    gap = found["gap"]["nats_per_token"]
+    assert gap["mean"] == pytest.approx(own["text"]["val_loss"] - other["text"]["val_loss"])
+    assert all(each["use"]["tokens_per_second"] > 0 for each in found["models"])
+    weights = 4 * own["parameters"]
+    assert own["use"]["peak_bytes"] > own["use"]["base_bytes"] + weights > weights
+
+
+def test_what_cannot_be_evaluated_is_said(gpt2: Path, corpus: Path) -> None:
+    assert "float8" in refused("evaluate", str(gpt2), "--dtype", "float8")
+    assert "no file" in refused("evaluate", str(gpt2), "--data", "nothing.txt")
+    (corpus / "one.jsonl").write_text('{"text": "alone"}\n')
+    assert "2 or more" in refused("evaluate", str(gpt2), "--data", str(corpus / "one.jsonl"))
