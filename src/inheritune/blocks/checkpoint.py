@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, Pre
 
 from inheritune.blocks.anatomy import Anatomy, anatomy, refuse_unsupported
 from inheritune.blocks.blockmap import split_name
+from inheritune.blocks.distrust import require_agreement, require_numbers
 from inheritune.blocks.folder import pieces_of, read_json
 from inheritune.blocks.quiet import quiet
 from inheritune.blocks.shards import Piece
@@ -47,12 +48,15 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     pieces = _own_names(pieces, found.path, folder, model)
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     _compare(shapes, pieces, found.path, found.depth, folder)
+    require_agreement(model, pieces, found.path, found.depth, folder)
     return Checkpoint(folder, config, pieces, model)
 
 
 def read_config(folder: Path) -> PretrainedConfig:
     """The config of a model folder; raises ModelError for a type that is unknown, no decoder, or quantised."""
-    kind = read_json(folder, "config.json").get("model_type")
+    raw = read_json(folder, "config.json")
+    require_numbers(raw, folder)
+    kind = raw.get("model_type")
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:

@@ -62,6 +62,8 @@ def require_model(folder: Path) -> None:
     """Raise ModelError where there is no model folder, or one with pickled weights only."""
     if not folder.is_dir():
         raise ModelError(f"{folder} is no folder: give a model folder with a config.json.")
+    if (folder / "adapter_config.json").is_file() and not (folder / CONFIG).is_file():
+        raise ModelError(f"{folder} is a PEFT adapter: merge it into its base model first (merge_and_unload).")
     if not (folder / CONFIG).is_file():
         raise ModelError(f"{folder} has no config.json: it is not a model folder.")
     if not (folder / INDEX).is_file() and not (folder / WEIGHTS).is_file():

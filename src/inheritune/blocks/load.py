@@ -8,8 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from inheritune.blocks.anatomy import refuse_unsupported
-from inheritune.blocks.checkpoint import read_config
-from inheritune.blocks.folder import require_model
+from inheritune.blocks.checkpoint import open_checkpoint
 from inheritune.blocks.quiet import quiet
 from inheritune.errors import InputError, ModelError
 
@@ -65,8 +64,8 @@ def load_model(path: Path, dtype: torch.dtype | None = None) -> PreTrainedModel:
     if path.suffix == ".gguf":
         folder, options = path.parent, {"dtype": dtype or torch.float32, "gguf_file": path.name}
     else:
-        require_model(path)
-        read_config(path)
+        open_checkpoint(path)
+        options["use_safetensors"] = True
     try:
         with quiet():
             loaded: Any = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, **options)
@@ -80,6 +79,9 @@ def load_model(path: Path, dtype: torch.dtype | None = None) -> PreTrainedModel:
     for kind in ("missing_keys", "mismatched_keys"):
         if report.get(kind):
             raise ModelError(f"{path} does not fit its config: {kind} {sorted(map(str, report[kind]))[0]}.")
+    for name, parameter in model.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise ModelError(f"The weights of {path} hold NaN or infinity in {name!r}: this model is damaged.")
     return model.eval()
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +14,8 @@ from inheritune.errors import ModelError
 MOST_HEADER = 100_000_000  # bytes; the format's own limit
 PACKED = frozenset({"U8", "I8", "U16", "I16", "U32", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F4", "F6_E2M3", "F6_E3M2"})
 BUFFER = 8 << 20  # bytes, where the kernel cannot copy by itself
+WHOLE = frozenset({"BOOL", "I32", "I64", "U64"})
+_WIDTHS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "C64": 8, "BOOL": 1, "I32": 4, "I64": 8, "U64": 8}
 SAMPLE = 4096  # bytes of each tensor that a fingerprint reads
 
 
@@ -62,9 +65,16 @@ def _parse(raw: bytes, file: Path) -> dict[str, Any]:
 def _piece(name: str, entry: Any, file: Path, base: int) -> Piece:
     try:
         start, end = entry["data_offsets"]
-        return Piece(name, entry["dtype"], tuple(map(int, entry["shape"])), file, base + start, base + end)
+        shape, dtype = tuple(entry["shape"]), entry["dtype"]
+        if not all(type(size) is int and 0 <= size < 1 << 62 for size in (start, end, *shape)) or end < start:
+            raise ValueError
+        if dtype not in PACKED and end - start != math.prod(shape) * _WIDTHS[dtype]:
+            raise ValueError
+        return Piece(name, dtype, shape, file, base + start, base + end)
     except (KeyError, TypeError, ValueError) as error:
-        raise ModelError(f"{file} describes the tensor {name!r} in a way that is not safetensors.") from error
+        raise ModelError(
+            f"{file} describes the tensor {name[:100]!r} in a way that is not safetensors: fetch it again."
+        ) from error
 
 
 def _check(pieces: list[Piece], file: Path, base: int, size: int) -> None:
@@ -77,6 +87,17 @@ def _check(pieces: list[Piece], file: Path, base: int, size: int) -> None:
         at = piece.end
     if at != size:
         raise ModelError(f"{file} has {size} bytes where its header promises {at}: fetch it again.")
+
+
+def same_bytes(one: Piece, other: Piece) -> bool:
+    """Whether two tensors hold the same numbers, read in small steps."""
+    if (one.dtype, one.shape) != (other.dtype, other.shape):
+        return False
+    with one.file.open("rb") as first, other.file.open("rb") as second:
+        first.seek(one.start)
+        second.seek(other.start)
+        steps = [min(BUFFER, one.size - at) for at in range(0, one.size, BUFFER)]
+        return all(first.read(step) == second.read(step) for step in steps)
 
 
 def fingerprint(config: bytes, pieces: Sequence[Piece]) -> str:
