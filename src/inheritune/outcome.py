@@ -107,7 +107,9 @@ def _entries(lab: FolderLab, rounds: int, controls: list[dict[str, Any]]) -> Ite
     for number in range(1, rounds + 1):
         yield "heal", _spent(lab.started(number))
         yield "training", _spent(lab.finished(number))
-    yield from (("validation", _spent(row["cost"])) for row in lab.metrics.rows() if "cost" in row)
+    for row in lab.metrics.rows():
+        if "cost" in row:
+            yield "diagnosis" if row["kind"] == "watch" else "validation", _spent(row["cost"])
     for control in controls:
         rows = Metrics(lab.folder / "controls" / control["name"] / "metrics.jsonl").rows()
         yield "controls", _spent(control)

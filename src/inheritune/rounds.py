@@ -1,7 +1,8 @@
 """A round in its folder: where a target starts, how its training is told, how it is compared. Targets and controls alike."""
 
+import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from inheritune.bench import Bench
+from inheritune.blocks.flops import forward_flops_per_token
 from inheritune.config import Training
-from inheritune.folder import once
+from inheritune.diagnosis.watch import watch
+from inheritune.folder import once, timed
 from inheritune.progress import Progress, clock
 from inheritune.training import checkpoint
 from inheritune.training.checkpoint import Position
@@ -31,6 +34,7 @@ class Round:
         self.bench, self.progress, self.folder, self.metrics = bench, progress, folder, metrics
         self.number, self.depth, self.training, self.before = number, depth, training, before
         self._gap = ""
+        self._look: Callable[[Position], None] = lambda position: None
 
     @property
     def checkpoints(self) -> Path:
@@ -40,6 +44,7 @@ class Round:
     def train(self, model: PreTrainedModel) -> dict[str, Any]:
         """Train `model` to the end of the round and compare it; from `round.json` where that was done before."""
         if not (self.folder / "round.json").exists():
+            self._look = self._watching(model)
             loop = Loop(
                 self.training,
                 self.bench.batches,
@@ -82,6 +87,24 @@ class Round:
             f"{self.depth} blocks, step {row['step']:,} of {steps:,}: loss {row['loss']:.3f}"
             f" (reference {self.bench.reference_loss:.3f}), {self._gap}{row['tokens_per_second']:,} tokens/s, {clock(left)} left"
         )
+        self._look(position)
+
+    def _watching(self, model: PreTrainedModel) -> Callable[[Position], None]:
+        """Measures the attention at the start of the round and every `diagnosis.watch_every` steps, at its cost in the ledger."""
+        wanted = self.bench.recipe.diagnosis
+        if not wanted.watch_every:
+            return lambda position: None
+        tokens_NT = self.bench.sequences(wanted.sequences, wanted.length)
+        glance = watch(model, tokens_NT, every=wanted.watch_every, threshold=wanted.threshold)
+        flops = float(tokens_NT.numel() * forward_flops_per_token(model, wanted.length))
+
+        def look(position: Position) -> None:
+            seen, seconds = timed(lambda: glance(position.step))
+            if seen is not None:
+                cost = {"tokens": tokens_NT.numel(), "flops": flops, "seconds": seconds}
+                self.metrics.add({**asdict(seen), **self._row("watch", position), "cost": cost})
+
+        return look
 
     def _evaluate(self, model: PreTrainedModel, position: Position) -> Any:
         measured = self.bench.compare(model)
@@ -103,10 +126,13 @@ class Round:
         return measured
 
     def _resume(self, position: Position) -> None:
-        step = self.before.step + position.step
+        step, begun = self.before.step + position.step, position.step > 0
+        ends = {"step": step, "validation": step, "watch": step if begun else step - 1}
         self.metrics.keep(
-            lambda row: row["round"] < self.number or row["kind"] not in ("step", "validation") or row["step"] <= step
+            lambda row: row["round"] < self.number or row.get("step", 0) <= ends.get(row["kind"], math.inf)
         )
+        if not begun:
+            self._look(position)
 
 
 def latest(folder: Path) -> Path:

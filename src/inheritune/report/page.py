@@ -71,6 +71,7 @@ def _view(run: RunFolder) -> dict[str, Any]:
         "ledger": _ledger(result) if result else [],
         "spent": story.spent(result) if result else "",
         "suggestion": _suggestion(run.profile),
+        "caveats": _caveats(run.profile),
         "threshold": f"{100 * ((run.profile or {}).get('threshold') or 0.9):g}%",
         "recipe": yaml.safe_dump(dict(run.config), sort_keys=False, allow_unicode=True) if run.config else "",
         **pictures(run),
@@ -131,3 +132,8 @@ def _ledger(result: Result) -> list[dict[str, Any]]:
 def _suggestion(profile: Row | None) -> str:
     suggestion = (profile or {}).get("suggestion")
     return str(suggestion.get("reason", "")) if isinstance(suggestion, dict) else ""
+
+
+def _caveats(profile: Row | None) -> list[str]:
+    caveats = (profile or {}).get("caveats")
+    return [str(caveat) for caveat in caveats] if isinstance(caveats, list) else []

@@ -1,18 +1,21 @@
 """The page's pictures: what of a run folder goes into which figure, each drawn for screens and for phones."""
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from inheritune.report import block_figures, figures, story
+from inheritune.report import block_figures, figures, profile_figures, story
 from inheritune.report.figures import GapRow
 from inheritune.report.folder import Row, RunFolder
 from inheritune.report.style import NARROW, WIDE, inline_svg
+from inheritune.report.watch_figure import watch_figure
 from inheritune.result import Result
 
 
-def pictures(run: RunFolder) -> dict[str, Markup | None]:
+def pictures(run: RunFolder) -> dict[str, Any]:
     """Each figure as wide and narrow SVG, or None where there is nothing to draw."""
     return {
         "loss_picture": _loss_picture(run),
@@ -20,7 +23,46 @@ def pictures(run: RunFolder) -> dict[str, Markup | None]:
         "control_picture": _control_picture(run),
         "rank_picture": _rank_picture(run),
         "map_picture": _map_picture(run),
+        "watch_picture": _watch_picture(run),
+        "profile_pictures": _profile_pictures(run),
     }
+
+
+def _watch_picture(run: RunFolder) -> Markup | None:
+    rows = run.of_kind("watch")
+    depths = (run.choice or {}).get("depths")
+    blocks = {int(depth): held for depth, held in depths.items()} if isinstance(depths, dict) else {}
+    seen = any(rank is not None for row in rows for rank in row["max_rank"])
+    return _both("watch", lambda width: watch_figure(rows, blocks, width)) if seen else None
+
+
+_CAPTIONS: dict[str, tuple[Callable[..., Figure], str]] = {
+    "both": (
+        profile_figures.rank_and_mass,
+        "Rank and mass by layer with one standard error, beside the same model with untrained weights.",
+    ),
+    "heads": (profile_figures.head_map, "The mean rank k* of every head."),
+    "influence": (
+        profile_figures.influence,
+        "How far each block turns the hidden state, and how much the loss rises without it alone.",
+    ),
+    "curve": (
+        profile_figures.inheritance_curve,
+        "The loss of what is left when blocks go, before any training: what a cut has to win back.",
+    ),
+}
+
+
+def _profile_pictures(run: RunFolder) -> list[tuple[Markup, str]]:
+    """The diagnosis's own figures with their captions, of a profile that holds all that they show."""
+    profile = run.profile
+    if profile is None or not all(layer.get("heads") for layer in _layers(run)) or not profile.get("curves"):
+        return []
+    return [(_both(name, partial(_drawn, draw, profile)), caption) for name, (draw, caption) in _CAPTIONS.items()]
+
+
+def _drawn(draw: Callable[..., Figure], profile: Row, width: float) -> Figure:
+    return draw(profile, width=width)
 
 
 def _both(name: str, draw: Callable[[float], Figure]) -> Markup:

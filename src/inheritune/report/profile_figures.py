@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LogNorm, Normalize
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
@@ -26,10 +26,18 @@ from inheritune.report.style import (
     TARGET_SOFT,
     WIDE,
     figure_style,
+    legend,
+    rank_shades,
 )
 
 Profile = Mapping[str, Any]
 COLOURS = "cividis"
+CONTRAST_LOOKS: tuple[Any, ...] = (
+    {"color": CONTROL, "ls": "--", "lw": 1.3},
+    {"color": INK, "ls": ":", "lw": 1.3},
+    {"color": REFERENCE, "ls": "-.", "lw": 1.1},
+)
+HIDDEN = "80% of each row on one key and 20% of sharp routing is rank 1 too; both measures grow with T"
 HEAD_MEASURES = {
     "rank": "mean rank k*",
     "mass": "mean mass m*",
@@ -39,24 +47,29 @@ HEAD_MEASURES = {
 }
 
 
-def rank_and_mass(profile: Profile, against: Profile | None = None) -> Figure:
-    """MaxRank and mass by layer with bands of one standard error, beside untrained weights or another model."""
-    figure, (ranks, masses) = _panels(2)
+def rank_and_mass(profile: Profile, against: Profile | None = None, width: float = WIDE) -> Figure:
+    """MaxRank and mass by layer with bands of one standard error, beside untrained weights and other lengths, or a model.
+
+    Every rank hides something; a line below says what.
+    """
+    figure, (ranks, masses) = _panels(2, width)
     for axes, key, label in ((ranks, "max_rank", "MaxRank"), (masses, "mass", "mass m*")):
         _band(axes, profile, key, TARGET, "o", _name(profile))
         if against is not None:
             _band(axes, against, key, REFERENCE, "s", _name(against))
-        for contrast in _untrained(profile) if against is None else ():
-            axes.plot(contrast[key], color=CONTROL, ls="--", lw=1.2, label="untrained")
+        for contrast, look in zip(profile["contrasts"] if against is None else (), CONTRAST_LOOKS, strict=False):
+            values = [np.nan if value is None else value for value in contrast[key]]
+            axes.plot(values, label=_contrast_name(contrast), **look)
         _from_one(axes, label)
     lazy = [layer["index"] for layer in profile["layers"] if layer["lazy"]]
     if lazy:
         ranks.plot(lazy, [1] * len(lazy), "v", color=LAZY, ms=7, label="lazy: rank 1 in every head and sequence")
     _finish(figure, ranks, masses)
+    masses.set_xlabel(f"layer\n{HIDDEN if width == WIDE else HIDDEN.replace('; ', ';' + chr(10))}")
     return figure
 
 
-def head_map(profile: Profile, measure: str = "rank") -> Figure:
+def head_map(profile: Profile, measure: str = "rank", width: float = WIDE) -> Figure:
     """One measure of every head, layers across, heads up; layers without softmax attention stay empty."""
     heads = max((len(layer["heads"]) for layer in profile["layers"]), default=0)
     values = np.full((heads, len(profile["layers"])), np.nan)
@@ -65,22 +78,22 @@ def head_map(profile: Profile, measure: str = "rank") -> Figure:
         values[: len(column), layer["index"]] = column
     counted = measure in ("rank", "mass")
     with figure_style():
-        figure = Figure(figsize=(WIDE, 1.3 + 0.16 * min(max(heads, 6), 32)), layout="constrained")
+        figure = Figure(figsize=(width, 1.3 + 0.16 * min(max(heads, 6), 32)), layout="constrained")
         axes = figure.add_subplot()
         axes.grid(False)
-        norm = LogNorm(1, max(2.0, np.nanmax(values))) if counted else None
-        image = axes.imshow(values, aspect="auto", origin="lower", cmap=COLOURS, norm=norm)
+        norm = rank_shades(values[np.isfinite(values)]) if counted else None
+        corners = [np.arange(size + 1) - 0.5 for size in reversed(values.shape)]
+        mesh = axes.pcolormesh(*corners, values, cmap=COLOURS, norm=norm)
         axes.set(xlabel="layer", ylabel="head")
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         _whole_numbers(axes)
-        bar = figure.colorbar(image, ax=axes, label=HEAD_MEASURES[measure], pad=0.01)
-        if counted:
-            _plain(bar.ax.yaxis)
+        figure.colorbar(mesh, ax=axes, label=HEAD_MEASURES[measure], pad=0.01)
     return figure
 
 
-def influence(profile: Profile) -> Figure:
+def influence(profile: Profile, width: float = WIDE) -> Figure:
     """How much every block turns the hidden state, and what the loss is without it."""
-    figure, (turning, without) = _panels(2)
+    figure, (turning, without) = _panels(2, width)
     layers = profile["layers"]
     turning.bar(range(len(layers)), [layer["influence"] for layer in layers], color=TARGET_SOFT, edgecolor=TARGET)
     turning.set(ylabel="influence, 1 - cosine", yscale="log")
@@ -99,11 +112,11 @@ def influence(profile: Profile) -> Figure:
     return figure
 
 
-def inheritance_curve(profile: Profile) -> Figure:
+def inheritance_curve(profile: Profile, width: float = WIDE) -> Figure:
     """The loss of what is left, by the number of blocks left and the way of cutting."""
     curves, suggestion = profile["curves"], profile["suggestion"]
     with figure_style():
-        figure = Figure(figsize=(WIDE, 3.6), layout="constrained")
+        figure = Figure(figsize=(width, 3.8), layout="constrained")
         axes = figure.add_subplot()
         ways = (
             ("first", "the first n blocks", REFERENCE, "s", "--"),
@@ -114,20 +127,13 @@ def inheritance_curve(profile: Profile) -> Figure:
             left = [len(cut["blocks"]) for cut in curves[key]]
             losses = [cut["loss"] for cut in curves[key]]
             axes.plot(left, losses, color=colour, marker=marker, ms=4, ls=dashes, lw=1.4, label=label)
-        axes.axhline(curves["whole_loss"], color=INK, lw=0.9)
-        axes.annotate(
-            "the whole model",
-            (1, curves["whole_loss"]),
-            xytext=(2, 3),
-            textcoords="offset points",
-            fontsize=8.5,
-        )
+        axes.axhline(curves["whole_loss"], color=INK, lw=0.9, label="the whole model")
         if suggestion["depth"] < profile["depth"]:
             axes.axvline(suggestion["depth"], color=MUTED, lw=0.9, ls=(0, (1, 2)), label="suggested depth")
         axes.set(xlabel="blocks left, none of them trained", ylabel="loss, nats per token", yscale="log")
         _plain(axes.yaxis)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.legend(frameon=False, fontsize=8.5)
+        legend(figure, columns=2)
     return figure
 
 
@@ -180,9 +186,9 @@ def _write(figure: Figure, path: Path) -> None:
         figure.savefig(path, dpi=180, metadata={"Date": None} if path.suffix == ".svg" else None)
 
 
-def _panels(rows: int) -> tuple[Figure, Sequence[Axes]]:
+def _panels(rows: int, width: float) -> tuple[Figure, Sequence[Axes]]:
     with figure_style():
-        figure = Figure(figsize=(WIDE, 2.2 * rows + 0.6), layout="constrained")
+        figure = Figure(figsize=(width, 2.2 * rows + 0.8), layout="constrained")
         return figure, figure.subplots(rows, 1, sharex=True)
 
 
@@ -208,23 +214,23 @@ def _plain(axis: Axis) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def _untrained(profile: Profile) -> list[Any]:
-    found = [contrast for contrast in profile["contrasts"] if contrast["name"] == "untrained"]
-    return [{key: [np.nan if v is None else v for v in one[key]] for key in ("max_rank", "mass")} for one in found]
+def _contrast_name(contrast: Mapping[str, Any]) -> str:
+    weights = "untrained weights, " if contrast["name"] == "untrained" else ""
+    return f"{weights}T = {contrast['length']}, {contrast['sequences']} sequences"
 
 
 def _finish(figure: Figure, *panels: Axes) -> None:
+    """The layers below; a legend of what the first panel names."""
     panels[-1].set_xlabel("layer")
     _whole_numbers(panels[-1])
-    handles, labels = panels[0].get_legend_handles_labels()
-    if labels:
-        figure.legend(handles, labels, loc="outside lower left", ncols=2, frameon=False, fontsize=8.5)
+    for line in (line for axes in panels[1:] for line in axes.get_lines()):
+        line.set_label("_")
+    if panels[0].get_legend_handles_labels()[1]:
+        legend(figure, columns=2)
 
 
 def _whole_numbers(axes: Axes) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if axes.images:
-        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _name(profile: Profile) -> str:

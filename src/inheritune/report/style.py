@@ -7,12 +7,13 @@ that were left out are hollow.
 
 import io
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
 
 INK = "#20252b"
@@ -117,6 +118,15 @@ def note(axes: Axes, x: float, text: str, side: str = "center", colour: str = IN
         color=colour,
         fontsize=8.5,
     )
+
+
+RANK_STEPS = (1, 1.5, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
+
+
+def rank_shades(ranks: Iterable[float]) -> BoundaryNorm:
+    """Shades in steps, for ranks and masses: told apart in grey, and drawn as shapes on a page that may show no images."""
+    most = max(ranks, default=1.0)
+    return BoundaryNorm(RANK_STEPS[: max(4, 1 + sum(step <= most for step in RANK_STEPS))], 256)
 
 
 def inline_svg(figure: Figure, name: str) -> str:
