@@ -5,11 +5,12 @@ import copy
 import numpy as np
 import pytest
 import torch
-from families import reference
+from families import FAMILIES, reference
 
 from inheritune.blocks.anatomy import anatomy
-from inheritune.blocks.heal import RIDGE, find_gaps, heal
+from inheritune.blocks.heal import find_gaps, heal
 from inheritune.blocks.modules import inherit
+from inheritune.blocks.refit import RIDGE
 from inheritune.blocks.stack import Stack
 from inheritune.errors import ModelError
 
@@ -46,8 +47,9 @@ def test_a_constant_run_is_replaced_exactly():
     assert healing.places == [2] and healing.tokens == 14 * 32
 
 
-# Biases (gpt2), parallel attention and MLP (gpt_neox, phi, falcon, cohere), a scaled residual (granite).
-@pytest.mark.parametrize("family", ["gpt2", "llama", "gpt_neox", "phi", "falcon", "cohere", "granite", "opt"])
+# Among them biases (gpt2), parallel attention and MLP (gpt_neox, phi, falcon, cohere), a scaled residual (granite),
+# norms before the sum (gemma2, olmo2, glm4) and experts (mixtral, gpt_oss, qwen3_next).
+@pytest.mark.parametrize("family", [*FAMILIES, "mamba", "qwen3_next", "lfm2"])
 def test_healing_comes_nearer_to_the_reference_s_hidden_states(family):
     model = reference(family)
     target = inherit(model, [0, 1, 4, 5])
@@ -83,8 +85,59 @@ def test_nothing_is_changed_where_nothing_is_missing():
     assert all(torch.equal(a, b) for a, b in zip(target.parameters(), model.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("family", ["gemma2", "olmo2", "glm4", "mixtral", "gpt_oss"])
-def test_blocks_without_one_closing_matrix_on_the_residual_are_refused(family):
-    model = reference(family)
-    with pytest.raises(ModelError, match=f"Cannot heal '{family}'"):
-        heal(inherit(model, [0, 1, 4, 5]), model, [0, 1, 4, 5], TOKENS_BT[:2])
+@pytest.mark.parametrize("family", ["mixtral", "gpt_oss", "qwen3_next"])
+def test_one_expert_s_refit_is_the_ridge_formula(family):
+    """The first expert's, since the others are fitted to what it leaves; the router's weight is part of what enters."""
+    model, blocks = reference(family), [0, 1, 4, 5]
+    target = inherit(model, blocks)
+    experts = anatomy(target).blocks[1].mlp.experts
+    stack, parent = Stack(target, TOKENS_BT[:4]), Stack(model, TOKENS_BT[:4])
+    below = stack.run(stack.hidden0, [0])
+    missing = (parent.run(parent.hidden0, range(4)) - stack.run(below, [1])).flatten(0, 1).double()
+    own = experts.down_proj.detach().clone()
+    turned = family != "gpt_oss"
+
+    def given(matrix):  # what the block gives with this first expert
+        experts.down_proj.data[0] = matrix.T if turned else matrix
+        return stack.run(below, [1]).flatten(0, 1).double()
+
+    # The derivative of what the block gives, by finite differences of one channel at a time: an oracle of another kind.
+    first = own[0].T if turned else own[0]
+    bumps = [given(first + torch.eye(len(first))[:, [at]] * torch.eye(first.shape[1])[0]) for at in range(len(first))]
+    inner = torch.stack([bump[:, 0] - given(first)[:, 0] for bump in bumps], dim=1)
+    weight = RIDGE * inner.square().sum(0).mean()
+    change = torch.linalg.solve(inner.T @ inner + weight * torch.eye(len(first)), inner.T @ missing)
+    experts.down_proj.data.copy_(own)
+    heal(target, model, blocks, TOKENS_BT[:4])
+    healed = experts.down_proj[0].T if turned else experts.down_proj[0]
+    torch.testing.assert_close(healed.double(), first.double() + change, atol=2e-3, rtol=1e-2)
+
+
+def test_a_norm_s_scale_takes_over_what_it_can():
+    """Where only the scale of the norm after the MLP is wrong, the repair finds what it should have given."""
+    model = copy.deepcopy(reference("olmo2"))
+    for parameter in model.model.layers[2].parameters():
+        parameter.data.zero_()
+    blocks = [0, 1, 3, 4, 5]
+    target = inherit(model, blocks)
+    target.model.layers[1].post_feedforward_layernorm.weight.data.mul_(torch.linspace(0.5, 2.0, 32))
+    before = away(target, model, 1, 2, TOKENS_BT[:14])
+    heal(target, model, blocks, TOKENS_BT)
+    assert away(target, model, 1, 2, TOKENS_BT[:14]) < 0.05 * before
+
+
+def test_what_cannot_be_healed_is_refused_and_left_as_it_is():
+    model = copy.deepcopy(reference("gemma2"))
+    for block in model.model.layers:
+        block.post_feedforward_layernorm = torch.nn.Softmax(dim=-1)  # not followed by a plain sum of what it scales
+        block.mlp.down_proj = torch.nn.Sequential(block.mlp.down_proj)
+    target = copy.deepcopy(model)
+    with pytest.raises(ModelError, match="Cannot heal 'gemma2'"):
+        heal(target, model, [0, 1, 4, 5], TOKENS_BT[:2])
+    assert all(torch.equal(a, b) for a, b in zip(target.parameters(), model.parameters(), strict=True))
+
+
+def test_only_float32_is_healed():
+    model = copy.deepcopy(reference("llama")).to(torch.bfloat16)
+    with pytest.raises(ModelError, match="float32"):
+        heal(inherit(model, [0, 1, 5]), model, [0, 1, 5], TOKENS_BT[:2])

@@ -133,7 +133,11 @@ def _heal(model: PreTrainedModel, reference: PreTrainedModel, cut: Cut, source: 
     assert cut.heal is not None
     longest = getattr(model.config, "max_position_embeddings", None) or HEAL_LENGTH
     tokens_BT = tokens_of(cut.heal, load_tokenizer(source), min(HEAL_LENGTH, longest), HEAL_SEQUENCES)
-    return asdict(heal(model, reference, cut.blocks, tokens_BT))
+    kept = {name: parameter.dtype for name, parameter in model.named_parameters()}
+    healing = heal(model.float(), reference.float(), cut.blocks, tokens_BT)
+    for name, parameter in model.named_parameters():
+        parameter.data = parameter.data.to(kept[name])
+    return asdict(healing)
 
 
 def _save(model: PreTrainedModel, source: Path, folder: Path) -> None:
