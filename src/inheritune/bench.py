@@ -18,6 +18,7 @@ from inheritune.data import tokens
 from inheritune.data.batches import Batches
 from inheritune.errors import RecipeError
 from inheritune.evaluation.losses import Validation, document_losses, mean_loss, validation
+from inheritune.evaluation.outside import compare_outside, windows
 from inheritune.evidence.gap import Gap, gap
 from inheritune.folder import once
 from inheritune.models import Reference, embedding_rows
@@ -60,7 +61,17 @@ class Bench:
             embedding_rows(self.model),
         )
         self.documents: Validation = validation(valid_tokens, recipe.data)
+        self.outside = self._outside_texts(positions or length)
         self.batches = Batches(self.train_tokens, recipe.seed, recipe.training.batch_tokens // length, length)
+
+    def _outside_texts(self, context: int) -> dict[str, list[np.ndarray]]:
+        data, words = self.recipe.data, self.reference.tokenizer
+        vocabulary = embedding_rows(self.model)
+        found = {
+            name: tokens.outside(data, name, words.backend_tokenizer, words.eos_token_id, vocabulary)
+            for name in data.outside
+        }
+        return {name: windows(text, name, context, data.outside_tokens) for name, text in found.items()}
 
     @property
     def model(self) -> PreTrainedModel:
@@ -111,8 +122,8 @@ class Bench:
             )
         return found
 
-    def compare(self, model: PreTrainedModel) -> Measured:
-        """A model against the reference on the same documents, paired."""
+    def compare(self, model: PreTrainedModel, confidence: float | None = None) -> Measured:
+        """A model against the reference on the same documents, paired, at the recipe's confidence or another."""
         began, match = time.perf_counter(), self.recipe.match
         losses = document_losses(model, self.documents, self.recipe.training.precision)
         against = gap(
@@ -120,9 +131,13 @@ class Bench:
             self.reference_measured["losses"],
             tokens=self.documents.weights,
             margin=match.margin,
-            confidence=match.confidence,
+            confidence=confidence or match.confidence,
         )
         return Measured(
             mean_loss(losses, self.documents), against, losses, self.documents.tokens, self.documents.flops(model),
             time.perf_counter() - began,
         )  # fmt: skip
+
+    def compare_outside(self, model: PreTrainedModel) -> dict[str, Any]:
+        """A model against the reference on the outside texts."""
+        return compare_outside(model, self.model, self.outside, self.recipe.match)

@@ -18,6 +18,7 @@ from inheritune.result import (
     Decision,
     GapResult,
     Ledger,
+    OutsideText,
     ReferenceModel,
     Result,
     Round,
@@ -42,9 +43,10 @@ def assemble(
     rounds = [_round(lab, number) for number in range(1, len(history.rounds) + 1)]
     target = rounds[best - 1]
     reference = _reference(lab)
+    outside = [OutsideText(**text) for text in _outside(lab, best)["texts"]]
     return Result(
         outcome=stop.outcome,
-        message=_message(stop, target, reference, lab.bench.cautions()),
+        message=_message(stop, target, reference, lab.bench.cautions(), outside),
         reference=reference,
         target=TargetModel(
             depth=target.depth,
@@ -57,24 +59,39 @@ def assemble(
         confidence=lab.recipe.match.confidence,
         decisions=_decisions(lab.metrics.rows()),
         controls=[Control(**control) for control in controls] if controls else None,
-        ledger=Ledger(**ledger(_entries(lab, len(rounds), controls or []))),
+        ledger=Ledger(**ledger(_entries(lab, len(rounds), controls or [], best))),
         model_dir=str(lab.folder / "model"),
         report=str(lab.folder / "report.html"),
         seed=lab.recipe.seed,
         versions=_versions(),
         command=command,
         validation=Validation(documents=len(lab.bench.documents.weights), tokens=lab.bench.documents.tokens),
+        outside=outside,
     )
 
 
-def _message(stop: Stop, target: Round, reference: ReferenceModel, cautions: list[str]) -> str:
+def _message(
+    stop: Stop, target: Round, reference: ReferenceModel, cautions: list[str], outside: list[OutsideText]
+) -> str:
     gap = target.gap
     seen = f"{target.depth} of {reference.depth} blocks, gap {gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}] nats per token"
-    warned = "".join(f". Caution: {caution}" for caution in cautions)
+    elsewhere = "".join(
+        f"; on {text.name!r} {text.gap.mean:+.4f} [{text.gap.low:+.4f}, {text.gap.high:+.4f}], {text.gap.verdict}"
+        for text in outside
+    )
+    warned = elsewhere + "".join(f". Caution: {caution}" for caution in cautions)
     if stop.outcome == "matched":
         return f"{gap.verdict.capitalize()}: {seen}{warned}"
     why = "the limits are reached" if stop.outcome == "budget_spent" else "the deepest target allowed does not match"
     return f"Not matched ({gap.verdict}): {seen}; {why}; {_NEXT}{warned}"
+
+
+def _outside(lab: FolderLab, best: int) -> dict[str, Any]:
+    """The target of round `best` on the outside texts, measured once."""
+    if not lab.bench.outside:
+        return {"texts": []}
+    place = lab.round(best).folder / "outside.json"
+    return once(place, lambda: lab.bench.compare_outside(lab.target(best)))
 
 
 def _reference(lab: FolderLab) -> ReferenceModel:
@@ -99,10 +116,12 @@ def _decisions(rows: list[Row]) -> list[Decision]:
     return [Decision(**{key: row[key] for key in kept}) for row in rows if row["kind"] == "decision"]
 
 
-def _entries(lab: FolderLab, rounds: int, controls: list[dict[str, Any]]) -> Iterator[tuple[str, Spent]]:
+def _entries(lab: FolderLab, rounds: int, controls: list[dict[str, Any]], best: int) -> Iterator[tuple[str, Spent]]:
     """What each stage wrote down, by phase."""
     yield "diagnosis", _spent(once(lab.folder / "diagnosis.json", dict))
     yield "choice", _spent(once(lab.folder / "choice.json", dict))
+    if (untrained := lab.folder / "untrained.json").exists():
+        yield "probes", _spent(once(untrained, dict))
     yield "validation", _spent(lab.bench.reference_measured)
     for number in range(1, rounds + 1):
         yield "heal", _spent(lab.started(number))
@@ -110,6 +129,8 @@ def _entries(lab: FolderLab, rounds: int, controls: list[dict[str, Any]]) -> Ite
     for row in lab.metrics.rows():
         if "cost" in row:
             yield "diagnosis" if row["kind"] == "watch" else "validation", _spent(row["cost"])
+    if lab.bench.outside:
+        yield "outside", _spent(_outside(lab, best))
     for control in controls:
         rows = Metrics(lab.folder / "controls" / control["name"] / "metrics.jsonl").rows()
         yield "controls", _spent(control)

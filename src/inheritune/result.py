@@ -91,6 +91,25 @@ class Control(Entry):
     gap: GapResult
 
 
+class OutsidePlace(Entry):
+    """Losses at positions `first` to `last` (from 0) of an outside text's documents."""
+
+    first: Count
+    last: Count
+    tokens: Count
+    reference_loss: float
+    target_loss: float
+    gap: GapResult
+
+
+class OutsideText(OutsidePlace):
+    """Target and reference on a text that is not the run's own: as a whole, and by position."""
+
+    name: str
+    documents: Count
+    by_position: list[OutsidePlace]
+
+
 class Decision(Entry):
     """What was decided after a round, and why, in words."""
 
@@ -150,6 +169,7 @@ class Result(Entry):
     versions: Versions
     command: str
     validation: Validation
+    outside: list[OutsideText] = []
 
     def save(self, path: Path) -> None:
         """Write as JSON; a reader sees the old file or the new one, never a half."""

@@ -55,6 +55,7 @@ def result_data() -> dict[str, Any]:
         },
         "command": "inheritune run laptop --out runs/laptop",
         "validation": {"documents": 400, "tokens": 158_204},
+        "outside": [],
     }
 
 

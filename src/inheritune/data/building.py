@@ -128,7 +128,7 @@ def on_validation_side(name: str, share: float) -> bool:
 
 def _require_both_sides(job: Job, writer: Writer) -> None:
     train, valid = (writer.state.sizes[side][1] for side in store.SIDES)
-    if job.valid and not train:
+    if job.valid and job.train and not train:
         raise DataError(f"every document of data.train ({told(job.train)}) stands in data.valid too: give other text")
     if not job.valid and (train < 1 or (valid < 2 and job.share)):
         raise DataError(
@@ -138,23 +138,27 @@ def _require_both_sides(job: Job, writer: Writer) -> None:
 
 
 def _manifest(job: Job, writer: Writer) -> dict[str, Any]:
-    """What the folder was made from. No date and no machine: the same text gives the same bytes."""
-    ends = writer.state.ends
+    origin, ends = origin_of(job), writer.state.ends
+    sources = [{**source, **end} for source, end in zip(origin["sources"], ends, strict=True)]
+    return {**origin, "repeats": writer.state.repeats, "vocabulary": job.coding.vocabulary, "sources": sources}
+
+
+def origin_of(job: Job) -> dict[str, Any]:
+    """What a folder is made from. No date and no machine: the same text gives the same bytes."""
+    sides = ["valid"] * len(job.valid) + ["train"] * len(job.train)
     return {
         "tokenizer": store.tokenizer_fingerprint(job.coding.tokenizer),
-        "vocabulary": job.coding.vocabulary,
         "end": job.coding.end,
         "valid_share": job.share,
-        "repeats": writer.state.repeats,
         "sources": [
-            {**_told(source), "side": "valid" if number < len(job.valid) else "train", **ends[number]}
-            for number, source in enumerate([*job.valid, *job.train])
+            {**_told(source, job.field), "side": side}
+            for source, side in zip([*job.valid, *job.train], sides, strict=True)
         ],
     }
 
 
-def _told(source: Source) -> dict[str, Any]:
-    named = source.model_dump(exclude={"weight"}, exclude_none=True)
+def _told(source: Source, field: str) -> dict[str, Any]:
+    named = {"field": field, **source.model_dump(exclude={"weight"}, exclude_none=True)}
     place = Path(source.source).expanduser()
     if corpora.is_plain(source) and not corpora.is_prepared(source):
         listed = corpora.plain_files(source)

@@ -152,10 +152,8 @@ def _encode(batch: list[Document], coding: Coding) -> list[Named]:
 
 
 def _closed(ids: list[int], coding: Coding) -> np.ndarray:
-    row = np.empty(len(ids) + 1, dtype=coding.dtype)
-    row[:-1] = ids
-    row[-1] = coding.end
-    return row
+    ids.append(coding.end)
+    return np.fromiter(ids, dtype=coding.dtype, count=len(ids))
 
 
 def _surrogate(batch: list[Document]) -> str:

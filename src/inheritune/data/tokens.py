@@ -11,12 +11,12 @@ from tokenizers import Tokenizer
 
 from inheritune.config import Data, Source, told
 from inheritune.data import corpora, store
-from inheritune.data.building import Job, Tell, build, on_validation_side
+from inheritune.data.building import Job, Tell, build, on_validation_side, origin_of
 from inheritune.data.ids import Coding, require_same_tokenizer
 from inheritune.data.store import Part, Tokens
 from inheritune.errors import DataError, OutputError
 
-__all__ = ["Tokens", "cache_folder", "on_validation_side", "outside", "prepare"]
+__all__ = ["Tokens", "cache_folder", "on_validation_side", "outside", "prepare", "prepare_folder"]
 
 
 def prepare(
@@ -47,6 +47,37 @@ def outside(data: Data, name: str, tokenizer: Tokenizer, end: int, vocabulary: i
     found = store.read(folder, "valid")
     _check_range(found, vocabulary, told(sources))
     return _mixed(found, sources, store.read_manifest(folder)["sources"])
+
+
+def prepare_folder(job: Job, dest: Path, tell: Tell) -> dict[str, Any]:
+    """Fill `dest`, or go on filling it, and return its manifest.
+
+    Raises OutputError where it cannot be written, or holds anything but the same preparation.
+    """
+    _refuse_place(job, dest)
+    try:
+        build(job, dest, tell)
+    except OSError as error:
+        raise OutputError(
+            f"{str(dest)!r} cannot be written ({error.strerror}): make room or name another; the same command goes on"
+        ) from None
+    return store.read_manifest(dest)
+
+
+def _refuse_place(job: Job, dest: Path) -> None:
+    if dest.exists() and not dest.is_dir():
+        raise OutputError(f"{str(dest)!r} is a file: name a folder")
+    if (dest / store.MANIFEST).exists():
+        wanted, found = origin_of(job), store.read_manifest(dest)
+        found["sources"] = [{k: v for k, v in s.items() if k not in ("read", "sizes")} for s in found["sources"]]
+    elif (begun := store.job_of(dest)) is not None:
+        wanted, found = job.about(), begun
+    elif dest.exists() and any(dest.iterdir()):
+        raise OutputError(f"{str(dest)!r} is not empty and holds no prepared text: name another folder")
+    else:
+        return
+    if differing := [key for key in wanted if wanted[key] != found.get(key)]:
+        raise OutputError(f"{str(dest)!r} holds another preparation (its {differing[0]} differs): name another folder")
 
 
 def cache_folder() -> Path:

@@ -1,0 +1,90 @@
+"""A target and its reference on further texts: per text, and by the token's place up to the reference's full context."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedModel
+
+from inheritune.blocks.flops import forward_flops_per_token
+from inheritune.config import Match
+from inheritune.data.tokens import Tokens
+from inheritune.errors import DataError
+from inheritune.evaluation.by_position import token_losses
+from inheritune.evidence.gap import gap
+
+
+def windows(tokens: Tokens, name: str, context: int, most: int) -> list[np.ndarray]:
+    """The starts of an outside text's documents, each up to `context` tokens to predict, `most` tokens in all.
+
+    Raises DataError where fewer than two documents have tokens to predict.
+    """
+    found: list[np.ndarray] = []
+    for index in range(len(tokens.starts)):
+        window = np.asarray(tokens.document(index)[: min(context, most) + 1], dtype=np.int64)
+        if len(window) < 2:
+            continue
+        found.append(window)
+        most -= len(window) - 1
+        if most < 1:
+            break
+    if len(found) < 2:
+        raise DataError(
+            f"data.outside has {len(found)} document(s) of {name!r} within data.outside_tokens, and an interval needs 2:"
+            " give more documents or more tokens"
+        )
+    return found
+
+
+def compare_outside(
+    target: PreTrainedModel, reference: PreTrainedModel, texts: dict[str, list[np.ndarray]], match: Match
+) -> dict[str, Any]:
+    """Each text's losses, gap and gap by position, as plain data, with the cost of measuring them."""
+    began, found, flops = time.perf_counter(), [], 0.0
+    for name, rows in texts.items():
+        ours, theirs = token_losses(target, rows), token_losses(reference, rows)
+        length = max(map(len, ours))
+        predicted = sum(map(len, ours))
+        flops += predicted * sum(forward_flops_per_token(model, length) for model in (target, reference))
+        bands = [_band(ours, theirs, first, last, match) for first, last in _bands(length)]
+        found.append(
+            {
+                "name": name,
+                "documents": len(rows),
+                **_band(ours, theirs, 0, length - 1, match),
+                "by_position": [band for band in bands if band["gap"] is not None],
+            }  # fmt: skip
+        )
+    tokens = sum(2 * text["tokens"] for text in found)
+    return {"texts": found, "tokens": tokens, "flops": flops, "seconds": time.perf_counter() - began}
+
+
+def _bands(length: int) -> list[tuple[int, int]]:
+    """Positions in bands that double in width from 64 on."""
+    edges, width = [0], 64
+    while edges[-1] + width < length:
+        edges.append(edges[-1] + width)
+        width = edges[-1]
+    return [(first, last - 1) for first, last in zip(edges, [*edges[1:], length], strict=True)]
+
+
+def _band(
+    ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray], first: int, last: int, match: Match
+) -> dict[str, Any]:
+    """Losses and gap over the documents that reach these positions; no gap where fewer than two do."""
+    reached = [(a[first : last + 1], b[first : last + 1]) for a, b in zip(ours, theirs, strict=True) if len(a) > first]
+    weights = [len(a) for a, _ in reached]
+    target, reference = ([float(row.mean()) for row in side] for side in zip(*reached, strict=True))
+    between = None
+    if len(reached) > 1:
+        between = gap(target, reference, tokens=weights, margin=match.margin, confidence=match.confidence)
+    return {
+        "first": first,
+        "last": last,
+        "tokens": sum(weights),
+        "reference_loss": float(np.average(reference, weights=weights)),
+        "target_loss": float(np.average(target, weights=weights)),
+        "gap": asdict(between) if between else None,
+    }
