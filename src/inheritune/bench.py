@@ -22,6 +22,7 @@ from inheritune.evaluation.outside import compare_outside, windows
 from inheritune.evidence.gap import Gap, gap
 from inheritune.folder import once
 from inheritune.models import Reference, embedding_rows
+from inheritune.runtime import gauge, processes
 from inheritune.runtime.device import device
 
 _FEW_DOCUMENTS = 30
@@ -54,11 +55,13 @@ class Bench:
                     f"{key} is {wanted} and the reference has {positions} positions: make it at most that"
                 )
         tokenizer = reference.tokenizer
-        self.train_tokens, valid_tokens = tokens.prepare(
-            recipe.data,
-            tokenizer.backend_tokenizer,
-            tokenizer.eos_token_id,
-            embedding_rows(self.model),
+        self.train_tokens, valid_tokens = processes.main_first(
+            lambda: tokens.prepare(
+                recipe.data,
+                tokenizer.backend_tokenizer,
+                tokenizer.eos_token_id,
+                embedding_rows(self.model),
+            )
         )
         self.documents: Validation = validation(valid_tokens, recipe.data)
         self.outside = self._outside_texts(positions or length)
@@ -101,6 +104,12 @@ class Bench:
             }  # fmt: skip
 
         return once(self.folder / "reference.json", measure)
+
+    @property
+    def matrix_rate(self) -> float:
+        """FLOP/s of this machine's matrix products, measured once a run: what MFU is a share of."""
+        precision = self.recipe.training.precision
+        return once(self.folder / "machine.json", lambda: {"matrix_rate": gauge.matrix_rate(precision)})["matrix_rate"]
 
     @property
     def reference_loss(self) -> float:

@@ -7,7 +7,8 @@ from inheritune.bench import Bench
 from inheritune.blocks.anatomy import anatomy
 from inheritune.methods import METHODS
 from inheritune.progress import Progress
-from inheritune.rounds import Round, latest, prepare_folder
+from inheritune.rounds import Round, latest
+from inheritune.runtime import disk, processes
 from inheritune.training import checkpoint
 from inheritune.training.checkpoint import Position
 from inheritune.training.metrics import Metrics
@@ -20,10 +21,16 @@ def run_control(
 ) -> dict[str, Any]:
     """Train a control for `tokens` in one round of the recipe's own schedule, and compare it with the reference."""
     place = folder / "controls" / name
-    if not place.exists():
-        beside = prepare_folder(place)
-        checkpoint.save(beside / "checkpoints", METHODS[name](bench.model, blocks, bench.recipe.seed), {}, Position())
-        beside.rename(place)
+
+    def begin() -> None:
+        if not place.exists():
+            beside = disk.empty_beside(place)
+            checkpoint.save(
+                beside / "checkpoints", METHODS[name](bench.model, blocks, bench.recipe.seed), {}, Position()
+            )
+            disk.move(beside, place)
+
+    processes.on_main(begin)
     model = METHODS[name](bench.model, blocks, bench.recipe.seed)
     checkpoint.load(latest(place), model)
     training = bench.recipe.training.model_copy(update={"tokens": tokens})

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 
 from inheritune.config import MAY_CHANGE, to_yaml
 from inheritune.errors import OutputError, RecipeError
+from inheritune.runtime import processes
 from inheritune.strict_yaml import read_file, read_yaml
 
 _REMEDIES = {
@@ -97,9 +98,16 @@ def write_text(path: Path, text: str) -> None:
 
 
 def once(path: Path, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The JSON object at `path`; computed and written first if it is not there, so that a continued run does not repeat it."""
-    if not path.exists():
-        write_text(path, json.dumps(compute(), indent=1))
+    """The JSON object at `path`; computed and written first if it is not there, so that a continued run does not repeat it.
+
+    Of several processes the main one computes, and the others wait for what it writes.
+    """
+
+    def write() -> None:
+        if not path.exists():
+            write_text(path, json.dumps(compute(), indent=1))
+
+    processes.on_main(write)
     return json.loads(path.read_text(encoding="utf-8"))
 
 

@@ -1,12 +1,12 @@
 """`inheritune train`: the same loop without a reference, from random weights to a model folder. Makes the bundled reference."""
 
 import json
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import transformers
+from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
 from inheritune.blocks.flops import parameter_count
@@ -17,9 +17,10 @@ from inheritune.data.batches import Batches
 from inheritune.data.vocabulary import train_tokenizer
 from inheritune.errors import RecipeError
 from inheritune.evaluation.losses import document_losses, mean_loss, validation
-from inheritune.folder import close_folder, open_folder, write_text, writing
+from inheritune.folder import close_folder, once, open_folder, write_text, writing
 from inheritune.models import load_tokenizer
 from inheritune.progress import Progress, clock
+from inheritune.runtime import disk, gauge, processes, sharded
 from inheritune.runtime.device import device, make_repeatable
 from inheritune.runtime.memory import keep_freed_memory
 from inheritune.training.checkpoint import Position
@@ -45,14 +46,16 @@ class Trained:
 def train(recipe: str, out: str | None = None, progress: Progress | None = None, **overrides: Any) -> Trained:
     """Train a model from random weights by a recipe (name or path); continues where the same command stopped."""
     checked = load_recipe(TrainRecipe, recipe, overrides)
-    folder = open_folder(Path(out or f"runs/{checked.name}"), checked)
-    progress = progress or Progress(quiet=True)
-    try:
-        with writing(folder):
-            return _Pretraining(checked, folder, progress).run()
-    finally:
-        progress.close()
-        close_folder(folder)
+    folder = Path(out or f"runs/{checked.name}")
+    with processes.joined(checked.processes.timeout_seconds):
+        progress = progress if progress and processes.is_main() else Progress(quiet=True)
+        processes.on_main(lambda: open_folder(folder, checked))
+        try:
+            with writing(folder):
+                return _Pretraining(checked, folder, progress).run()
+        finally:
+            progress.close()
+            close_folder(folder)
 
 
 class _Pretraining:
@@ -66,20 +69,27 @@ class _Pretraining:
         keep_freed_memory()
         make_repeatable(self.recipe.seed)
         model = self._model()
-        train_tokens, valid_tokens = tokens.prepare(
-            self.recipe.data, tokenizer.backend_tokenizer, tokenizer.eos_token_id, model.config.vocab_size
+        backend, end, vocabulary = tokenizer.backend_tokenizer, tokenizer.eos_token_id, model.config.vocab_size
+        train_tokens, valid_tokens = processes.main_first(
+            lambda: tokens.prepare(self.recipe.data, backend, end, vocabulary)
         )
         self.documents = validation(valid_tokens, self.recipe.data)
         self.progress.note(f"{len(train_tokens):,} training tokens, {self.documents.tokens:,} for validation")
         self.progress.stage(f"Training {parameter_count(model):,} parameters on {self.recipe.training.tokens:,} tokens")
         position = train_round(model, self._round(train_tokens))
-        return self._save(model, tokenizer, position)
+        trained = self._trained(model, position)
+        state = {name: sharded.whole(tensor) for name, tensor in model.state_dict().items()}
+        processes.on_main(lambda: self._save(model, state, tokenizer, trained))
+        return trained
 
     def _tokenizer(self) -> PreTrainedTokenizerFast:
         if self.recipe.tokenizer:
             return load_tokenizer(self.recipe.tokenizer)
         place = self.folder / "tokenizer"
-        if not place.exists():
+
+        def learn() -> None:
+            if place.exists():
+                return
             data, size = self.recipe.data, self.recipe.model.get("vocab_size", 4096)
             kept = (
                 d.text
@@ -87,9 +97,11 @@ class _Pretraining:
                 for d in corpora.documents(source, data.field)
                 if not tokens.on_validation_side(d.name, data.valid_share)
             )
-            beside = self.folder / ".tokenizer.partial"
+            beside = disk.empty_beside(place)
             train_tokenizer(kept, size).save_pretrained(beside)
-            beside.rename(place)
+            disk.move(beside, place)
+
+        processes.on_main(learn)
         return load_tokenizer(str(place))
 
     def _model(self) -> PreTrainedModel:
@@ -99,40 +111,52 @@ class _Pretraining:
         training, length = self.recipe.training, self.recipe.data.sequence_length
         batches = Batches(train_tokens, self.recipe.seed, training.batch_tokens // length, length)
         checkpoints = self.folder / "checkpoints"
-        return Round(training, batches, 0, checkpoints, self._observe, self._evaluate, self._resume)
+        return Round(
+            training, batches, 0, checkpoints, self._observe, self._evaluate, self._resume, self.progress.note,
+            matrix_rate=self._matrix_rate(), parallel=self.recipe.processes.parallel,
+        )  # fmt: skip
+
+    def _matrix_rate(self) -> float:
+        precision = self.recipe.training.precision
+        return once(self.folder / "machine.json", lambda: {"matrix_rate": gauge.matrix_rate(precision)})["matrix_rate"]
 
     def _resume(self, position: Position) -> None:
         self.metrics.keep(lambda row: row["step"] <= position.step)
 
     def _observe(self, row: dict[str, Any]) -> None:
-        self.metrics.add({"kind": "step", **row})
+        self.metrics.add({"kind": "skipped" if "skipped" in row else "step", **row})
+        if "skipped" in row:
+            return
         left = (self.recipe.training.tokens - row["tokens"]) / max(1, row["tokens_per_second"])
         self.progress.now(
             f"step {row['step']:,} of {steps_of(self.recipe.training):,}  loss {row['loss']:.3f}"
             f"  {row['tokens_per_second']:,} tokens/s  {clock(left)} left"
         )
 
-    def _evaluate(self, model: PreTrainedModel, position: Position) -> None:
+    def _evaluate(self, model: PreTrainedModel, position: Position) -> float:
         loss = mean_loss(document_losses(model, self.documents, self.recipe.training.precision), self.documents)
         self.metrics.add({"kind": "validation", "step": position.step, "tokens": position.tokens, "val_loss": loss})
         self.progress.note(f"step {position.step:,}, {position.tokens:,} tokens: validation loss {loss:.4f}")
+        return loss
 
-    def _save(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, position: Position) -> Trained:
-        self._evaluate(model, position)
-        loss = self.metrics.rows()[-1]["val_loss"]
-        place, beside = self.folder / "model", self.folder / ".model.partial"
-        shutil.rmtree(beside, ignore_errors=True)
+    def _trained(self, model: PreTrainedModel, position: Position) -> Trained:
+        return Trained(
+            self._evaluate(model, position), parameter_count(model), position.tokens, position.flops,
+            round(position.seconds, 1), position.tokens / parameter_count(model), str(self.folder / "model"),
+        )  # fmt: skip
+
+    def _save(
+        self, model: PreTrainedModel, state: dict[str, Tensor], tokenizer: PreTrainedTokenizerFast, trained: Trained
+    ) -> None:
+        place = self.folder / "model"
+        beside = disk.empty_beside(place)
         with quiet():
-            model.save_pretrained(beside)
+            model.save_pretrained(beside, state_dict=state)
             tokenizer.save_pretrained(beside)
-        trained = Trained(loss, parameter_count(model), position.tokens, position.flops, round(position.seconds, 1),
-                          position.tokens / parameter_count(model), str(place))  # fmt: skip
         write_text(beside / "training.json", json.dumps(_without(asdict(trained), "model_dir"), indent=1))
-        shutil.rmtree(place, ignore_errors=True)
-        beside.rename(place)
+        disk.move(beside, place)
         write_text(self.folder / "result.json", json.dumps(asdict(trained), indent=1))
-        self.progress.stage(f"Validation loss {loss:.4f} nats per token; the model is in {place}")
-        return trained
+        self.progress.stage(f"Validation loss {trained.val_loss:.4f} nats per token; the model is in {place}")
 
 
 def _config_of(fields: dict[str, Any]) -> PretrainedConfig:

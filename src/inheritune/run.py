@@ -1,6 +1,5 @@
 """The composition root: a recipe becomes a reference, text, a run folder and, through `recipe.py`, a result."""
 
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from inheritune.recipe import carry_out
 from inheritune.report.card import model_card
 from inheritune.report.page import write_report
 from inheritune.result import Result
+from inheritune.runtime import disk, processes
 from inheritune.runtime.device import make_repeatable
 from inheritune.runtime.memory import keep_freed_memory
 
@@ -29,7 +29,12 @@ def run(recipe: str = "laptop", out: str | None = None, progress: Progress | Non
     mend, TrainingError where training cannot go on, Interrupted after a signal.
     """
     checked = load_recipe(RunRecipe, recipe, {key.replace("__", "."): value for key, value in overrides.items()})
-    progress = progress or Progress(quiet=True)
+    with processes.joined(checked.processes.timeout_seconds):
+        speaks = progress if progress and processes.is_main() else Progress(quiet=True)
+        return _run(checked, Path(out or f"runs/{checked.name}"), speaks)
+
+
+def _run(checked: RunRecipe, folder: Path, progress: Progress) -> Result:
     here = (
         ""
         if checked.reference == BUNDLED or Path(checked.reference).exists()
@@ -37,7 +42,7 @@ def run(recipe: str = "laptop", out: str | None = None, progress: Progress | Non
     )
     progress.stage(f"Reference: {checked.reference}{here}")
     reference = load_reference(checked.reference, checked.revision)
-    folder = open_folder(Path(out or f"runs/{checked.name}"), checked)
+    processes.on_main(lambda: open_folder(folder, checked))
     try:
         keep_freed_memory()
         make_repeatable(checked.seed)
@@ -66,14 +71,18 @@ def _carry_out(recipe: RunRecipe, folder: Path, bench: Bench, progress: Progress
     controls = [
         run_control(name, bench, folder, progress, lab.blocks[best], tokens) for name in NAMES if recipe.controls
     ]
-    result = assemble(lab, stop, history, best, controls or None, _command())
-    _save_model(lab, best, result)
-    result.save(folder / "result.json")
-    write_report(folder)
+    processes.on_main(lambda: _conclude(lab, best, assemble(lab, stop, history, best, controls or None, _command())))
+    result = Result.load(folder / "result.json")
     progress.stage(result.message)
     progress.note(f"The model: {result.model_dir}")
     progress.note(f"The report: {result.report}")
     return result
+
+
+def _conclude(lab: FolderLab, best: int, result: Result) -> None:
+    _save_model(lab, best, result)
+    result.save(lab.folder / "result.json")
+    write_report(lab.folder)
 
 
 def _best(rounds: tuple) -> int:
@@ -82,14 +91,13 @@ def _best(rounds: tuple) -> int:
 
 def _save_model(lab: FolderLab, round_: int, result: Result) -> None:
     """The target as a plain Hugging Face folder, written beside and moved into place."""
-    place, beside = lab.folder / "model", lab.folder / ".model.partial"
-    shutil.rmtree(beside, ignore_errors=True)
+    place = lab.folder / "model"
+    beside = disk.empty_beside(place)
     with quiet():
         lab.target(round_).save_pretrained(beside)
         lab.bench.reference.tokenizer.save_pretrained(beside)
     (beside / "README.md").write_text(model_card(result, lab.recipe), encoding="utf-8")
-    shutil.rmtree(place, ignore_errors=True)
-    beside.rename(place)
+    disk.move(beside, place)
 
 
 def _command() -> str:

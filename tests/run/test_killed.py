@@ -39,7 +39,8 @@ def found(folder: Path) -> dict[str, Any]:
     """What must be the same: all that a run leaves, but for clocks."""
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     for row in rows:
-        row.pop("tokens_per_second", None)
+        for clock in ("tokens_per_second", "mfu", "memory"):
+            row.pop(clock, None)
         row.get("cost", {}).pop("seconds", None)
     result = json.loads((folder / "result.json").read_text())
     kept = {key: result[key] for key in ("outcome", "message", "reference", "target", "decisions", "margin")}
@@ -86,7 +87,7 @@ MOMENTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "training": lambda patch: kill_at_call(patch, Metrics, "add", 7),
     "training, in the midst of a checkpoint": lambda patch: kill_at_call(patch, checkpoint, "save_file", 3),
     "between training and comparing": lambda patch: kill_at_call(patch, LAB.FolderLab, "compare", 1),
-    "growing": lambda patch: kill_at_call(patch, LAB, "grow", 1, after=True),
+    "growing": lambda patch: kill_at_call(patch, LAB, "growth", 1, after=True),
     "growing, in the midst of its first checkpoint": lambda patch: kill_at_call(patch, checkpoint, "save_file", 5),
     "training the grown": lambda patch: kill_at_call(patch, checkpoint, "save_file", 7),
     "saving": lambda patch: kill_at_call(patch, RUN, "model_card", 1),

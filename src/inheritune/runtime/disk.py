@@ -1,19 +1,8 @@
-"""Files and folders that stand in their place whole, or not at all: written beside it, flushed to the disk, moved."""
+"""Folders that stand in their place whole, or not at all: made beside it, flushed to the disk, moved."""
 
 import os
 import shutil
 from pathlib import Path
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file beside its place, then move it there."""
-    beside = path.with_name(f".{path.name}.partial")
-    with beside.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    beside.replace(path)
-    _flush(path.parent)
 
 
 def empty_beside(place: Path) -> Path:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
@@ -21,6 +22,7 @@ from inheritune.errors import WorkerError
 _BEAT, _PATIENCE = 0.5, 3.0  # seconds between signs of life, and without one until a process counts as lost
 _BUCKET = 1 << 24  # elements of gradients that are summed at once
 _groups, _turns = itertools.count(), itertools.count()
+Value = TypeVar("Value")
 _store: dist.Store | None = None
 _acting = False
 
@@ -52,8 +54,8 @@ def rank() -> int:
 
 
 def count() -> int:
-    """How many processes work together."""
-    return dist.get_world_size() if dist.is_initialized() else 1
+    """How many processes work together: one, while the main process acts alone."""
+    return dist.get_world_size() if dist.is_initialized() and not _acting else 1
 
 
 def is_main() -> bool:
@@ -70,7 +72,7 @@ def share(batch: Tensor) -> Tensor:
 def on_main(act: Callable[[], object]) -> None:
     """Let the main process act while the others wait, however long it takes; what it writes is there for all afterwards."""
     global _acting
-    if count() == 1 or _acting:
+    if count() == 1:
         act()
         return
     assert _store is not None
@@ -84,6 +86,14 @@ def on_main(act: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
+def main_first(compute: Callable[[], Value]) -> Value:
+    """What a computation gives in each process, where the main one leaves what the others find."""
+    if count() == 1:
+        return compute()
+    on_main(compute)
+    return compute()
+
+
 def agreed(value: float) -> float:
     """The main process's value, for all."""
     return summed([value if is_main() else 0.0])[0]
@@ -91,7 +101,7 @@ def agreed(value: float) -> float:
 
 def summed(values: Sequence[float]) -> list[float]:
     """Each number's sum over all processes, in float64."""
-    if count() == 1 or _acting:
+    if count() == 1:
         return list(values)
     row = torch.tensor(values, dtype=torch.float64)
     _collective(partial(dist.all_reduce, row))

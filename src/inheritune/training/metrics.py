@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from inheritune.errors import OutputError
+from inheritune.runtime import processes
 
 Row = dict[str, Any]
 
@@ -18,7 +19,9 @@ class Metrics:
         self.path = path
 
     def add(self, row: Row) -> None:
-        """Append one row."""
+        """Append one row; the main process does."""
+        if not processes.is_main():
+            return
         try:
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
@@ -33,7 +36,9 @@ class Metrics:
         return [json.loads(line) for line in lines if line.endswith("\n")]
 
     def keep(self, wanted: Callable[[Row], bool]) -> None:
-        """Drop the rows that are not wanted, in one atomic step."""
+        """Drop the rows that are not wanted, in one atomic step; the main process does."""
+        if not processes.is_main():
+            return
         beside = self.path.with_suffix(".partial")
         beside.write_text("".join(json.dumps(row) + "\n" for row in self.rows() if wanted(row)), encoding="utf-8")
         os.replace(beside, self.path)
