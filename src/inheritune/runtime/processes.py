@@ -86,6 +86,11 @@ def on_main(act: Callable[[], object]) -> None:
         time.sleep(0.02)
 
 
+def meet() -> None:
+    """Wait until every process is here: what the main one has written can then be read."""
+    on_main(lambda: None)
+
+
 def main_first(compute: Callable[[], Value]) -> Value:
     """What a computation gives in each process, where the main one leaves what the others find."""
     if count() == 1:
