@@ -8,7 +8,7 @@ from typing import Any
 
 from inheritune.blocks.anatomy import anatomy, text_config
 from inheritune.blocks.flops import parameter_count
-from inheritune.blocks.load import locate
+from inheritune.blocks.hub import locate
 from inheritune.data.corpora import documents
 from inheritune.errors import DataError
 from inheritune.evaluation import tasks

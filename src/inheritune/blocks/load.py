@@ -1,6 +1,6 @@
-"""Models from folders, GGUF files and the Hub, with the user's mistakes in words."""
+"""Models from folders and GGUF files, with the user's mistakes in words."""
 
-import logging
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,36 +13,6 @@ from inheritune.blocks.quiet import quiet
 from inheritune.errors import InputError, ModelError
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-FETCHED = [
-    "*.safetensors",
-    "*.json",
-    "*.txt",
-    "*.model",
-    "*.jinja",
-    "*.tiktoken",
-    "LICENSE*",
-    "NOTICE*",
-    "README.md",
-]
-
-
-def locate(source: str) -> Path:
-    """The folder or GGUF file that `source` names; a Hub id is fetched first. Raises ModelError for neither."""
-    path = Path(source)
-    if path.exists():
-        return path
-    if source.count("/") > 1 or path.is_absolute() or source.startswith("."):
-        raise ModelError(f"{source} does not exist: give a model folder, a .gguf file or a Hub id.")
-    from huggingface_hub import snapshot_download
-
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
-    try:
-        return Path(snapshot_download(source, allow_patterns=FETCHED))
-    except Exception as error:
-        raise ModelError(
-            f"{source} is no folder here, and it cannot be fetched from the Hub ({type(error).__name__}): "
-            "check the name and the network."
-        ) from error
 
 
 def dtype_named(name: str | None) -> torch.dtype | None:
@@ -62,6 +32,7 @@ def load_model(path: Path, dtype: torch.dtype | None = None) -> PreTrainedModel:
     options: dict[str, Any] = {"dtype": dtype or "auto", "trust_remote_code": False}
     folder = path
     if path.suffix == ".gguf":
+        _require_gguf(path)
         folder, options = path.parent, {"dtype": dtype or torch.float32, "gguf_file": path.name}
     else:
         open_checkpoint(path)
@@ -85,6 +56,16 @@ def load_model(path: Path, dtype: torch.dtype | None = None) -> PreTrainedModel:
     return model.eval()
 
 
+def _require_gguf(path: Path) -> None:
+    """Raise ModelError where `path` is no GGUF file, or what reads one is not installed."""
+    with path.open("rb") as file:
+        if file.read(4) != b"GGUF":
+            raise ModelError(f"{path} is not a GGUF file, whatever its name says: fetch it again.")
+    for name in ("gguf", "accelerate"):
+        if find_spec(name) is None:
+            raise ModelError(f"{path} needs the package {name!r}, which is not here: pip install 'inheritune[gguf]'.")
+
+
 def _unpacked(model: PreTrainedModel) -> None:
     """Loading unpacked the weights of a GGUF file; only its config still calls them quantised."""
     for name in ("quantization_config", "_pre_quantization_dtype"):
@@ -94,7 +75,10 @@ def _unpacked(model: PreTrainedModel) -> None:
 
 def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a folder or a GGUF file; raises ModelError where there is none."""
-    gguf = {"gguf_file": path.name} if path.suffix == ".gguf" else {}
+    gguf = {}
+    if path.suffix == ".gguf":
+        _require_gguf(path)
+        gguf = {"gguf_file": path.name}
     try:
         with quiet():
             return AutoTokenizer.from_pretrained(path.parent if gguf else path, **gguf)

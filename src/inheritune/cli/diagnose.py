@@ -28,7 +28,8 @@ def command(
     """Measure rank, mass, sinks, influence and what cuts cost, and suggest a depth."""
     from rich.console import Console
 
-    from inheritune.blocks.load import load_model, load_tokenizer, locate
+    from inheritune.blocks.hub import locate
+    from inheritune.blocks.load import load_model, load_tokenizer
     from inheritune.config import Source
     from inheritune.data.corpora import require
     from inheritune.diagnosis.diagnose import diagnose, natural_length

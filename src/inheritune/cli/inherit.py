@@ -24,7 +24,8 @@ def command(
 ) -> None:
     """Cut a model: keep the blocks named, with all that stands outside them, as a plain model folder."""
     listed = parse(blocks)
-    from inheritune.blocks.load import dtype_named, locate
+    from inheritune.blocks.hub import locate
+    from inheritune.blocks.load import dtype_named
     from inheritune.blocks.surgery import Cut, inherit_folder
 
     chosen = None if parts is None else [part.strip() for part in parts.split(",")]

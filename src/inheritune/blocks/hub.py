@@ -1,0 +1,103 @@
+"""Where a model is: a folder, a GGUF file, or an id of the hub, looked at before it is fetched."""
+
+import logging
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+
+from inheritune.errors import ModelError
+
+BUNDLED = "bundled:laptop"
+_TOKENIZER = [
+    "*.json",
+    "*.txt",
+    "*.model",
+    "*.jinja",
+    "*.tiktoken",
+    "LICENSE*",
+    "NOTICE*",
+    "README.md",
+]
+_WHOLE = ["*.safetensors", *_TOKENIZER]
+_SECONDS = 5.0  # for the hub to answer at all
+_ADAPTER = "adapter_config.json"
+
+
+def locate(source: str, revision: str | None = None, weights: bool = True) -> Path:
+    """The folder or GGUF file that `source` names; a hub id is fetched first, at `revision`, with or without its weights.
+
+    Raises ModelError for neither, for an adapter, and for what holds no safetensors; without network, at once.
+    """
+    if source == BUNDLED:
+        return Path(str(resources.files("inheritune") / "assets" / "laptop-reference"))
+    path = Path(source).expanduser()
+    if path.exists():
+        if path.is_dir():
+            refuse_files(source, [entry.name for entry in path.iterdir()])
+        return path
+    if source.count("/") > 1 or path.is_absolute() or source.startswith((".", "~")) or path.suffix == ".gguf":
+        raise ModelError(f"{source!r} does not exist: give a model folder, a .gguf file or a hub id.")
+    return _fetched(source, revision, weights)
+
+
+def refuse_files(source: str, names: Sequence[str]) -> None:
+    """Raise ModelError for files that are no model of ours, by their names alone."""
+    if _ADAPTER in names:
+        raise ModelError(
+            f"{source!r} is a PEFT adapter: merge it into its base (merge_and_unload), save that, and give its folder."
+        )
+    ggufs = [name for name in names if name.endswith(".gguf")]
+    if ggufs and not any(name.endswith(".safetensors") for name in names):
+        raise ModelError(f"{source!r} holds GGUF files: name one of them, as {ggufs[0]!r}, by its path.")
+
+
+def _fetched(source: str, revision: str | None, weights: bool) -> Path:
+    from huggingface_hub import HfApi, errors, snapshot_download
+
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
+    here = f"no folder {source!r} is here, and "
+    try:
+        online = _answers()
+        if online and weights:
+            info = HfApi().model_info(source, revision=revision, timeout=_SECONDS)
+            refuse_names(source, [file.rfilename for file in info.siblings or []])
+        wanted = _WHOLE if weights else _TOKENIZER
+        return Path(snapshot_download(source, revision=revision, allow_patterns=wanted, local_files_only=not online))
+    except ModelError:
+        raise
+    except errors.GatedRepoError:
+        raise ModelError(
+            f"{source!r} asks for consent: accept its terms on the hub, and log in (hf auth login)."
+        ) from None
+    except errors.RevisionNotFoundError:
+        raise ModelError(f"{source!r} has no revision {revision!r}: name a branch, a tag or a commit of it.") from None
+    except errors.RepositoryNotFoundError:
+        raise ModelError(f"{here}the hub has no such model: check the name, or log in (hf auth login).") from None
+    except errors.LocalEntryNotFoundError:
+        raise ModelError(
+            f"{here}the hub does not answer within {_SECONDS:.0f} s: check the name and the network, or give a folder."
+        ) from None
+    except Exception as error:
+        raise ModelError(
+            f"{here}the hub gives no model ({type(error).__name__}): check the name and the network, or give a folder."
+        ) from None
+
+
+def refuse_names(source: str, names: Sequence[str]) -> None:
+    """Raise ModelError for files on the hub that would be of no use here, before they are fetched."""
+    refuse_files(source, names)
+    if not any(name.endswith(".safetensors") for name in names):
+        pickle = next((name for name in names if name.endswith((".bin", ".pt", ".pth"))), None)
+        found = f"; {pickle} is a pickle, which is not read" if pickle else ""
+        raise ModelError(f"{source!r} holds no safetensors weights{found}: save the model as safetensors.")
+
+
+def _answers() -> bool:
+    """Whether the hub answers at all: its library tries for half a minute before it says no."""
+    from huggingface_hub import constants, get_session
+
+    try:
+        get_session().head(constants.ENDPOINT, timeout=_SECONDS)
+    except Exception:
+        return False
+    return True
