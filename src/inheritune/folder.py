@@ -27,6 +27,7 @@ _REMEDIES = {
     errno.EEXIST: "move the file that stands in place of the folder",
     errno.EISDIR: "move the folder that stands in place of the file",
 }
+_AT_FIRST = (".lock", ".config.yaml.partial")  # what a run that died at its very start has left
 Value = TypeVar("Value")
 _locks: dict[Path, TextIO] = {}
 
@@ -36,7 +37,7 @@ def open_folder(path: Path, recipe: BaseModel) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
         config = path / "config.yaml"
-        if not config.exists() and any(entry.name != ".lock" for entry in path.iterdir()):
+        if not config.exists() and any(entry.name not in _AT_FIRST for entry in path.iterdir()):
             raise OutputError(f"{str(path)!r} is not empty and is no run folder: name another with --out")
         _lock(path)
         try:
