@@ -71,7 +71,7 @@ def writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, SafetensorError) as error:
-        for half in [path for path in folder.rglob(".*.partial") if path.exists()]:
+        for half in [*folder.rglob(".*.partial"), *folder.rglob("*.part")]:
             shutil.rmtree(half, ignore_errors=True) if half.is_dir() else half.unlink(missing_ok=True)
         raise OutputError(refusal(_as_oserror(error), folder)) from None
 

@@ -1,12 +1,12 @@
 """Models and tokenizers in: from a folder, the hub or the package, refused in one sentence where they are no use."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from inheritune.blocks.folder import read_json
 from inheritune.blocks.hub import BUNDLED, locate
 from inheritune.blocks.load import load_model
 from inheritune.blocks.load import load_tokenizer as read_tokenizer
@@ -14,6 +14,8 @@ from inheritune.errors import ModelError
 from inheritune.runtime.device import device
 
 __all__ = ["BUNDLED", "Reference", "embedding_rows", "load_reference", "load_tokenizer"]
+
+_NOTE = "training.json"
 
 
 @dataclass(frozen=True)
@@ -67,5 +69,5 @@ def _refuse_larger(tokenizer: PreTrainedTokenizerFast, model: PreTrainedModel, s
 
 def _trained_tokens(place: Path) -> int | None:
     """What `inheritune train` wrote beside a model of its own."""
-    note = place / "training.json"
-    return json.loads(note.read_text(encoding="utf-8")).get("tokens") if note.is_file() else None
+    tokens = read_json(place, _NOTE).get("tokens") if (place / _NOTE).is_file() else None
+    return tokens if type(tokens) is int else None

@@ -1,7 +1,9 @@
 """What a model folder's config and files say of each other, held against each other before a weight is read."""
 
+import math
 import re
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from inheritune.blocks.anatomy import DEPTH_FIELDS
 from inheritune.blocks.blockmap import split_name
 from inheritune.blocks.shards import WHOLE, Piece, same_bytes
 from inheritune.errors import ModelError
+from inheritune.runtime.gauge import free_memory
 
 # What is built one by one, so that an absurd number would never end; and what no model can do without.
 _COUNTED = re.compile(r"(^|_)(layers?|experts?|heads?|blocks?)$")
@@ -64,3 +67,14 @@ def _ties(model: PreTrainedModel, held: dict[str, Piece], folder: Path) -> None:
                     f"{same[0].name} and {other.name} in {folder} differ, but its config ties them:"
                     " set tie_word_embeddings to false there, or fetch it again."
                 )
+
+
+def require_memory(pieces: Sequence[Piece], width: int | None, folder: Path) -> None:
+    """Raise ModelError where weights of `width` bytes a number (None: as they are kept) do not fit into memory."""
+    needed = sum(math.prod(piece.shape) * width if width else piece.size for piece in pieces)
+    free = free_memory()
+    if needed > free:
+        raise ModelError(
+            f"The weights of {folder} take {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB of memory are free:"
+            " take a smaller model, or a machine with more."
+        )

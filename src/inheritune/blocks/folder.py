@@ -58,6 +58,13 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
     return content
 
 
+def require_own_files(folder: Path) -> None:
+    """Raise ModelError where a file that goes along with a model (tokenizer, template) is a link out of its folder."""
+    for path in sorted(folder.iterdir() if folder.is_dir() else ()):
+        if path.is_symlink() and ALONG.fullmatch(path.name):
+            inside(folder, path.name)
+
+
 def require_model(folder: Path) -> None:
     """Raise ModelError where there is no model folder, or one with pickled weights only."""
     if not folder.is_dir():

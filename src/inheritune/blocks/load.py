@@ -9,6 +9,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from inheritune.blocks.anatomy import refuse_unsupported
 from inheritune.blocks.checkpoint import open_checkpoint
+from inheritune.blocks.distrust import require_memory
+from inheritune.blocks.folder import require_own_files
 from inheritune.blocks.quiet import quiet
 from inheritune.errors import InputError, ModelError
 
@@ -35,7 +37,7 @@ def load_model(path: Path, dtype: torch.dtype | None = None) -> PreTrainedModel:
         _require_gguf(path)
         folder, options = path.parent, {"dtype": dtype or torch.float32, "gguf_file": path.name}
     else:
-        open_checkpoint(path)
+        require_memory(open_checkpoint(path).pieces, 2 if dtype in (torch.float16, torch.bfloat16) else None, path)
         options["use_safetensors"] = True
     try:
         with quiet():
@@ -75,6 +77,7 @@ def _unpacked(model: PreTrainedModel) -> None:
 
 def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a folder or a GGUF file; raises ModelError where there is none."""
+    require_own_files(path)
     gguf = {}
     if path.suffix == ".gguf":
         _require_gguf(path)

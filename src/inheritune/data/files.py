@@ -66,6 +66,11 @@ def _is_about(path: Path) -> bool:
 
 
 def _file(path: Path, root: Path) -> File:
+    real, cached = path.resolve(), root.resolve().parents
+    if not real.is_relative_to(root.resolve()) and not any(real.is_relative_to(up / "blobs") for up in cached):
+        raise DataError(
+            f"{str(path)!r} is a link that leads out of its folder, to {str(real)!r}: name that file itself"
+        )
     packed = path.suffix.lower() in PACKED
     plain = path.with_suffix("") if packed else path
     kind = plain.suffix.lower()
