@@ -1,5 +1,6 @@
 """Every branch of the policy on written-down histories, and that it always ends."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -7,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inheritune.evidence.gap import Gap, Verdict
-from inheritune.policy import Finished, Grow, History, Inherit, Plan, Stop, Train, next_action
+from inheritune.policy import Decay, Finished, GoOn, Grow, History, Inherit, Plan, Seen, Stop, Train, next_action
 
-PLAN = Plan(start=4, add=2, max_depth=7, margin=0.01, round_tokens=1000, max_rounds=5)
+PLAN = Plan(start=4, add=2, max_depth=7, margin=0.01, round_steps=10, batch_tokens=100, max_rounds=5)
+PLAN = replace(PLAN, step_flops=dict.fromkeys(range(4, 8), 1e8))
 GAPS = {
     "surpassed": Gap(-0.02, -0.03, -0.01, "surpassed"),
     "matched": Gap(0.001, -0.002, 0.004, "matched"),
@@ -63,6 +65,7 @@ def test_last_growth_stops_at_the_deepest_allowed() -> None:
     ],
 )
 def test_stops_before_the_round_that_would_break_a_limit(limit: dict, said: str) -> None:
+    """The literal loop trains whole rounds alone."""
     action = next_action(standing(round_(4, "worse")), replace(PLAN, **limit))
     assert isinstance(action, Stop) and action.outcome == "budget_spent" and said in action.reason
 
@@ -70,6 +73,99 @@ def test_stops_before_the_round_that_would_break_a_limit(limit: dict, said: str)
 @pytest.mark.parametrize("limit", [{"max_tokens": 2000}, {"max_flops": 2e9}, {"max_seconds": 10.1}, {"max_rounds": 2}])
 def test_a_round_that_just_fits_is_allowed(limit: dict) -> None:
     assert isinstance(next_action(standing(round_(4, "worse")), replace(PLAN, **limit)), Grow)
+
+
+@pytest.mark.parametrize("limit", [{"max_tokens": 1450}, {"max_flops": 1.45e9}])
+def test_last_round_is_as_long_as_the_limit_leaves(limit: dict) -> None:
+    action = next_action(standing(round_(4, "worse"), waiting=True), replace(OURS, **limit))
+    assert isinstance(action, Train) and action.steps == 450 and "all that the limit of" in action.reason
+
+
+def test_without_room_for_any_training_the_cut_itself_is_compared() -> None:
+    action = next_action(standing(waiting=True), replace(OURS, max_flops=1.0))
+    assert isinstance(action, Train) and action.steps == 0
+    after = next_action(standing(round_(4, "worse")), replace(OURS, max_flops=1.0))
+    assert isinstance(after, Stop) and after.outcome == "budget_spent"
+
+
+def falling(step: int, end: int) -> float:
+    return 1 - step / end
+
+
+OURS = replace(PLAN, literal=False, round_steps=1000, batch_tokens=1, step_flops=dict.fromkeys(range(4, 8), 1e6))
+LONG = replace(OURS, rate=falling, warmup_steps=20)
+
+
+def within(gaps: list[float], step: int = 100, reach: float = 0.004, depth: int = 4, **extra: float) -> History:
+    """A round that is going on, evaluated each `step` steps of 1,000."""
+    seen = [
+        Seen((n + 1) * step, 1000, Gap(g, g - reach, g + reach, "cannot tell"), 1.0 * n) for n, g in enumerate(gaps)
+    ]
+    return History(depth, True, (), tuple(seen))
+
+
+DOOMED = [0.30 - 0.005 * n for n in range(7)]
+FINE = [0.060 - 0.008 * n for n in range(7)]
+
+
+def test_a_doomed_round_grows_at_once_and_says_what_it_expects() -> None:
+    action = next_action(within(DOOMED), LONG)
+    assert isinstance(action, Grow) and action.depth == 6
+    assert re.fullmatch(
+        r"4 blocks: forecast gap \+0\.\d{3} ± 0\.\d{3} after the round, so growing to 6 now", action.reason
+    )
+
+
+def test_a_promising_round_goes_on() -> None:
+    assert isinstance(next_action(within(FINE), LONG), GoOn)
+
+
+def test_one_evaluation_is_too_few_and_a_literal_round_is_whole() -> None:
+    assert isinstance(next_action(within(DOOMED[:1]), LONG), GoOn)
+    assert isinstance(next_action(within(DOOMED), replace(LONG, literal=True)), GoOn)
+
+
+def test_doomed_at_the_deepest_allowed_is_said_early() -> None:
+    action = next_action(within(DOOMED, depth=7), LONG)
+    assert isinstance(action, Stop) and action.outcome == "not_matched" and "deepest" in action.reason
+
+
+def test_grows_at_once_to_the_depth_that_is_forecast_to_match() -> None:
+    """A gap of +0.27 after the round; five deeper cuts lose less untrained, and a fifth of that is left: 20 is enough."""
+    plan = replace(LONG, max_depth=22, untrained={depth: 5.0 - 0.1 * depth for depth in range(4, 23)})
+    assert next_action(within(DOOMED), plan).depth in (16, 18, 20)
+    flat = replace(plan, untrained=dict.fromkeys(range(4, 23), 4.0))
+    assert next_action(within(DOOMED), flat).depth == 22
+
+
+def test_does_not_grow_where_no_round_is_left_for_it() -> None:
+    action = next_action(within(DOOMED), replace(LONG, max_rounds=1))
+    assert isinstance(action, GoOn) and "so this round is finished" in action.reason
+
+
+def test_rate_falls_as_soon_as_that_is_forecast_to_match() -> None:
+    def stable(step: int, end: int) -> float:
+        return min(1.0, (end - step) / 200)
+
+    plan = replace(OURS, rate=stable, decay_steps=200)
+    action = next_action(within([0.02 - 0.004 * n for n in range(7)], reach=0.002), plan)
+    assert isinstance(action, Decay) and action.steps == 200 and "so it falls" in action.reason
+    assert isinstance(next_action(within(FINE[:3]), plan), GoOn)
+    late = within([0.02 - 0.004 * n for n in range(9)], reach=0.002)
+    assert isinstance(next_action(late, plan), GoOn), "it falls already"
+
+
+def test_a_round_that_was_cut_short_is_decided_as_it_was() -> None:
+    """Replayed from the finished round's own evaluations, so that a run that is continued does what it did."""
+    standing_ = within(DOOMED)
+    done = Finished(4, standing_.seen[-1].gap, 700, 7e8, 7.0, standing_.seen)
+    assert next_action(History(4, False, (done,)), LONG) == next_action(standing_, LONG)
+
+
+def test_a_round_ends_before_the_seconds_do() -> None:
+    action = next_action(within(FINE), replace(LONG, max_seconds=6.5))
+    assert isinstance(action, Stop) and action.outcome == "budget_spent"
+    assert isinstance(next_action(within(FINE), replace(LONG, max_seconds=7.5)), GoOn)
 
 
 def test_a_match_counts_though_a_limit_is_reached() -> None:
@@ -83,7 +179,10 @@ plans = st.builds(
     add=st.integers(1, 8),
     max_depth=st.integers(1, 40),
     margin=st.just(0.01),
-    round_tokens=st.integers(1, 10_000),
+    round_steps=st.integers(1, 1000),
+    batch_tokens=st.just(10),
+    literal=st.booleans(),
+    step_flops=st.just(dict.fromkeys(range(1, 41), 1e5)),
     max_rounds=st.integers(1, 50),
     max_tokens=st.none() | st.integers(1, 100_000),
     max_flops=st.none() | st.floats(1, 1e12),
@@ -99,7 +198,8 @@ def test_always_ends_within_its_limits(plan: Plan, verdicts: list[Verdict]) -> N
         if isinstance(action, Stop):
             break
         if isinstance(action, Train):
-            done = Finished(history.standing, GAPS[verdicts[len(depths)]], plan.round_tokens, 1e6, 1.0)
+            cost = (action.steps * plan.batch_tokens, action.steps * 1e5)
+            done = Finished(history.standing, GAPS[verdicts[len(depths)]], *cost, 1.0)
             history = History(history.standing, False, (*history.rounds, done))
             depths.append(done.depth)
         else:
@@ -108,4 +208,5 @@ def test_always_ends_within_its_limits(plan: Plan, verdicts: list[Verdict]) -> N
     assert depths == sorted(set(depths)) and len(depths) <= plan.max_rounds
     assert all(depth <= max(plan.start, plan.max_depth) for depth in depths)
     assert plan.max_tokens is None or sum(done.tokens for done in history.rounds) <= plan.max_tokens
+    assert plan.max_flops is None or sum(done.flops for done in history.rounds) <= plan.max_flops
     assert (action.outcome == "matched") == bool(history.rounds and history.rounds[-1].gap.matched)

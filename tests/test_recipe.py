@@ -4,8 +4,8 @@ from typing import Any
 
 from inheritune.choosing.choice import Choice
 from inheritune.evidence.gap import Gap
-from inheritune.policy import Action, Finished, Plan
-from inheritune.recipe import carry_out
+from inheritune.policy import Action, Finished, GoOn, Plan, Seen, Stop
+from inheritune.recipe import Ask, carry_out
 
 WORSE, MATCHED = Gap(0.2, 0.1, 0.3, "worse"), Gap(0.0, -0.001, 0.001, "matched")
 CHOICE = Choice("made up", "", 6, (4, 3, 2, 5, 1, 0))
@@ -15,7 +15,7 @@ class Recorder:
     """Each round gives the next of the gaps."""
 
     def __init__(self, gaps: list[Gap], **limits: Any):
-        self.gaps, self.calls, self.depth = gaps, [], 0
+        self.gaps, self.calls, self.depth, self.mid = gaps, [], 0, []
         self.limits = {"max_rounds": 9, **limits}
 
     def diagnose(self) -> str:
@@ -26,9 +26,9 @@ class Recorder:
         self.calls.append(f"choose {profile}")
         return CHOICE
 
-    def plan(self, profile: str) -> Plan:
+    def plan(self, profile: str, choice: Choice) -> Plan:
         self.calls.append(f"plan {profile}")
-        return Plan(2, 2, 5, 0.01, 100, **self.limits)
+        return Plan(2, 2, 5, 0.01, 10, 10, **self.limits)
 
     def inherit(self, round_: int, choice: Choice, depth: int) -> None:
         self.depth = depth
@@ -38,8 +38,9 @@ class Recorder:
         self.depth = depth
         self.calls.append(f"grow {round_} {choice.blocks(depth)}")
 
-    def train(self, round_: int) -> None:
+    def train(self, round_: int, steps: int, ask: Ask) -> None:
         self.calls.append(f"train {round_}")
+        self.answers = [ask(tuple(self.mid[: n + 1])) for n in range(len(self.mid))]
 
     def compare(self, round_: int) -> Finished:
         self.calls.append(f"compare {round_}")
@@ -77,3 +78,11 @@ def test_ends_without_a_match() -> None:
 def test_ends_at_a_limit() -> None:
     stop, history = carry_out(Recorder([WORSE, WORSE, WORSE], max_rounds=2))
     assert stop.outcome == "budget_spent" and len(history.rounds) == 2
+
+
+def test_asks_the_policy_within_a_round() -> None:
+    """Three evaluations of 5 seconds each: the fourth would pass 18 seconds, and the policy is told what was seen."""
+    lab = Recorder([MATCHED], max_seconds=18.0)
+    lab.mid = [Seen(step, 10, WORSE, 5.0 * step) for step in (1, 2, 3)]
+    carry_out(lab)
+    assert [type(answer) for answer in lab.answers] == [GoOn, GoOn, Stop]

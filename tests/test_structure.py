@@ -17,7 +17,7 @@ LAYERS = [
     {"cli", "__main__"},
     {"run", "pretrain", "evaluate", "compare"},
     {"outcome", "controls"},
-    {"lab", "rounds", "bench", "models", "folder", "progress"},
+    {"lab", "planning", "rounds", "bench", "models", "folder", "progress"},
     {"recipe"},
     {"policy", "methods", "choosing"},
     {"diagnosis", "training"},

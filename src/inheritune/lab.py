@@ -17,17 +17,21 @@ from inheritune.blocks.modules import assemble, growth
 from inheritune.blocks.proof import prove
 from inheritune.blocks.quiet import quiet
 from inheritune.choosing import CRITERIA, Choice
-from inheritune.config import RunRecipe
+from inheritune.config import RunRecipe, Training
 from inheritune.diagnosis.diagnose import diagnose
 from inheritune.diagnosis.profile import Profile
 from inheritune.errors import RecipeError
 from inheritune.evidence.gap import Gap
 from inheritune.evidence.ledger import Spent
+from inheritune.evidence.sequential import look_confidence
 from inheritune.folder import once, timed
 from inheritune.methods import METHODS
+from inheritune.planning import make_plan, of_steps
 from inheritune.policy import Action, Finished, Grow, Inherit, Plan, Stop
 from inheritune.progress import Progress
-from inheritune.rounds import Round, blocks_name, latest, prepare_folder
+from inheritune.recipe import Ask
+from inheritune.rounds import Round, blocks_name, latest
+from inheritune.runtime import disk, processes
 from inheritune.training import carry, checkpoint
 from inheritune.training.checkpoint import Position
 from inheritune.training.metrics import Metrics, Row
@@ -47,6 +51,7 @@ class FolderLab:
         self.chosen = self._by_hand()
         self._refuse_depths()
         self.blocks: dict[int, list[int]] = {}
+        self.confidence = recipe.match.confidence
 
     def diagnose(self) -> Profile:
         """Measure the reference; `profile.json` and `diagnosis.json` (its cost)."""
@@ -94,15 +99,12 @@ class FolderLab:
         self.progress.note(f"Choice: {choice.reason}. First to go: {', '.join(map(str, choice.order[:6]))}")
         return choice
 
-    def plan(self, profile: Profile) -> Plan:
-        """Depths and limits, from the recipe and the diagnosis."""
-        growth, limits = self.recipe.growth, self.recipe.limits
-        deepest = growth.max_depth or self.depth - 1
-        start = len(self.chosen) if self.chosen else growth.start or min(profile.suggestion.depth, deepest)
-        return Plan(
-            start, growth.add, deepest, self.recipe.match.margin, self.recipe.training.tokens, limits.max_rounds, limits.max_tokens,
-            limits.max_flops, limits.max_seconds,
-        )  # fmt: skip
+    def plan(self, profile: Profile, choice: Choice) -> Plan:
+        """Depths and limits, from the recipe and the diagnosis; what the cuts lose untrained, in `untrained.json`."""
+        start = len(self.chosen) if self.chosen else None
+        plan = make_plan(self.bench, self.folder, choice, start, profile.suggestion.depth)
+        self.confidence = look_confidence(self.recipe.match.confidence, plan.looks)
+        return plan
 
     def inherit(self, round_: int, choice: Choice, depth: int) -> None:
         """Cut the first target, prove it, repair it."""
@@ -118,6 +120,8 @@ class FolderLab:
 
     def grow(self, round_: int, choice: Choice, depth: int) -> None:
         """The target of the round before, deeper by the next blocks of the choice; its optimizer state goes along."""
+        if self.recipe.growth.literal:
+            return self.inherit(round_, choice, depth)
         held, blocks = self.blocks[round_ - 1], choice.blocks(depth)
 
         def deeper(beside: Path) -> tuple[PreTrainedModel, State, dict[str, Any]]:
@@ -148,17 +152,19 @@ class FolderLab:
             "cost": {"tokens": after.tokens, "flops": after.flops, "seconds": after.seconds},
         }  # fmt: skip
 
-    def train(self, round_: int) -> None:
-        """Train the round's target to its end."""
+    def train(self, round_: int, steps: int, ask: Ask) -> None:
+        """Train the round's target to its end, or to where `ask` ends it."""
+        once(self._folder(round_) / "steps.json", lambda: {"steps": steps})
         round_of = self.round(round_)
         if not (round_of.folder / "round.json").exists():
             self.progress.stage(f"Round {round_}: {round_of.depth} blocks ({show(self.blocks[round_])})")
-        round_of.train(self.target(round_))
+        round_of.train(self.target(round_), ask)
 
     def compare(self, round_: int) -> Finished:
         """What the round's end gave."""
         found = self.finished(round_)
-        return Finished(found["depth"], Gap(**found["gap"]), found["tokens"], found["flops"], found["seconds"])
+        gap, seen = Gap(**found["gap"]), self.round(round_).seen()
+        return Finished(found["depth"], gap, found["tokens"], found["flops"], found["seconds"], seen)
 
     def note(self, round_: int, action: Action) -> None:
         """Say what was decided, and keep it in the metrics once."""
@@ -196,8 +202,15 @@ class FolderLab:
             before.flops, before.seconds = before.flops + done["flops"], before.seconds + done["seconds"]
         return Round(
             self.bench, self.progress, self._folder(round_), self.metrics,
-            number=round_, depth=len(self.blocks[round_]), training=self.recipe.training, before=before,
+            number=round_, depth=len(self.blocks[round_]), training=self._training(round_), before=before,
+            confidence=self.confidence,
         )  # fmt: skip
+
+    def _training(self, round_: int) -> Training:
+        """The round's training: as many steps as the limits left it when it began."""
+        place = self._folder(round_) / "steps.json"
+        steps = json.loads(place.read_text(encoding="utf-8"))["steps"] if place.exists() else None
+        return self.recipe.training if steps is None else of_steps(self.recipe.training, steps)
 
     def _folder(self, round_: int) -> Path:
         return self.folder / "rounds" / blocks_name(round_, self.blocks[round_])
@@ -207,13 +220,18 @@ class FolderLab:
     ) -> None:
         """Make a round's first checkpoint in a folder beside, and move it into place when it is whole."""
         self.blocks[round_] = blocks
-        if self._folder(round_).exists():
-            return
-        beside = prepare_folder(self._folder(round_))
-        model, state, start = make(beside)
-        checkpoint.save(beside / "checkpoints", model, state, Position())
-        once(beside / "start.json", lambda: {"blocks": blocks, **start})
-        beside.rename(self._folder(round_))
+        place = self._folder(round_)
+
+        def begin() -> None:
+            if place.exists():
+                return
+            beside = disk.empty_beside(place)
+            model, state, start = make(beside)
+            checkpoint.save(beside / "checkpoints", model, state, Position())
+            once(beside / "start.json", lambda: {"blocks": blocks, **start})
+            disk.move(beside, place)
+
+        processes.on_main(begin)
 
     def _note_once(self, row: Row) -> None:
         if row not in self.metrics.rows():

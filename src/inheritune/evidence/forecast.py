@@ -59,24 +59,27 @@ def forecast(
     end: float,
     reference: tuple[ArrayLike, ArrayLike] | None = None,
     rate: Rate | None = None,
+    rate_cost: Normal | None = None,
 ) -> Forecast:
     """The loss at step `end` of a run, from its evaluations `losses` (nats per token) at `steps` so far.
 
     `rate` gives the learning rate at a step, past and to come: a function, a pair `(steps, rates)`, or a row with one rate
     a step; without it, a cosine from the start down to zero at `end` is taken. `reference` is another run's whole curve
     `(steps, losses)` on the same schedule: the difference at equal steps is then forecast too, and the two answers are
-    weighed by their precision. An `end` that is past gives the curve there without its noise. Raises ValueError for rows
+    weighed by their precision. `rate_cost` says what training at the peak rate is thought to cost, mean and deviation in nats,
+    where that is less than in a run from random weights. An `end` that is past gives the curve there without its noise. Raises ValueError for rows
     of unequal length, no finite evaluation after step 0, or an `end` that is not above 0.
     """
     curve = _checked(steps, losses, end)
     last = max(float(end), curve.steps[-1])
     rates = _rates(rate, last)
-    own = _fit(curve, np.array([end], float), rates, _OWN if rate is not None else _GUESSED)
+    prior = _OWN if rate is not None else _GUESSED
+    own = _fit(curve, np.array([end], float), rates, (prior[0], rate_cost or prior[1]))
     if reference is None:
         return _interval(own[0][0], own[1][0])
     other = _checked(*reference, end)
     asked = np.append(curve.steps, float(end))
-    mean_M, deviation_M = _fit(other, asked, _rates(rate, max(last, other.steps[-1])), _OWN)
+    mean_M, deviation_M = _fit(other, asked, _rates(rate, max(last, other.steps[-1])), (_OWN[0], rate_cost or _OWN[1]))
     apart = _fit(_Curve(curve.steps, curve.losses - mean_M[:-1]), asked[-1:], rates, _BETWEEN)
     return _weighed(own[0][0], own[1][0], apart[0][0] + mean_M[-1], float(np.hypot(apart[1][0], deviation_M[-1])))
 

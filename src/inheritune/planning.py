@@ -1,0 +1,67 @@
+"""What the policy has to know beforehand: depths, limits, the schedule, and what each depth costs and loses untrained."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from inheritune.bench import Bench
+from inheritune.blocks.anatomy import anatomy
+from inheritune.blocks.flops import block_flops_per_token, forward_flops_per_token
+from inheritune.blocks.stack import Stack
+from inheritune.choosing import Choice
+from inheritune.config import Training
+from inheritune.evidence.ledger import Spent
+from inheritune.folder import once, timed
+from inheritune.policy import Plan
+from inheritune.training.optimizer import Optimizer
+from inheritune.training.schedule import learning_rate, steps_of
+
+
+def make_plan(bench: Bench, folder: Path, choice: Choice, chosen: int | None, suggested: int) -> Plan:
+    """The recipe's plan; it starts at the depth `chosen` by hand, the recipe's, or the one `suggested`."""
+    recipe, depth = bench.recipe, anatomy(bench.model).depth
+    growth, limits, training = recipe.growth, recipe.limits, recipe.training
+    deepest = growth.max_depth or depth - 1
+    start = chosen or growth.start or min(suggested, deepest)
+    depths = range(start, deepest + 1)
+    steps, warmup = steps_of(training), training.warmup_tokens // training.batch_tokens
+    return Plan(
+        start, growth.add, deepest, recipe.match.margin, steps, training.batch_tokens, limits.max_rounds,
+        limits.max_tokens, limits.max_flops, limits.max_seconds, growth.literal, warmup,
+        decay_steps=round(training.decay_share * (steps - warmup)) if training.schedule == "wsd" else 0,
+        rate=lambda step, end: learning_rate(of_steps(training, end), step),
+        step_flops={wanted: _step_flops(bench, choice, wanted) for wanted in depths},
+        untrained={} if growth.literal else _untrained(bench, folder, choice, depths),
+    )  # fmt: skip
+
+
+def of_steps(training: Training, steps: int) -> Training:
+    """The same training over another number of steps."""
+    return training.model_copy(update={"tokens": steps * training.batch_tokens})
+
+
+def _untrained(bench: Bench, folder: Path, choice: Choice, depths: range) -> dict[int, float]:
+    """The loss of each depth's cut before any training or repair; `untrained.json`."""
+
+    def measure() -> dict[str, Any]:
+        tokens_BT = bench.sequences(bench.recipe.choice.sequences, bench.recipe.data.sequence_length)
+        stack = Stack(bench.model, tokens_BT)
+        found, seconds = timed(
+            lambda: {depth: stack.loss(stack.run(stack.hidden0, choice.blocks(depth))) for depth in depths}
+        )
+        return {"losses": found, **asdict(Spent(tokens_BT.numel(), stack.flops, seconds))}
+
+    losses = once(folder / "untrained.json", measure)["losses"]
+    return {int(depth): loss for depth, loss in losses.items()}
+
+
+def _step_flops(bench: Bench, choice: Choice, depth: int) -> float:
+    """FLOPs of one optimizer step at this depth; the optimizer's own go with the number of blocks."""
+    training, length = bench.recipe.training, bench.recipe.data.sequence_length
+    blocks = anatomy(bench.model).blocks
+    kept = choice.blocks(depth)
+    gone = [block for index, block in enumerate(blocks) if index not in kept]
+    forward = forward_flops_per_token(bench.model, length)
+    forward -= sum(block_flops_per_token(block, bench.model.config, length) for block in gone)
+    own = Optimizer(bench.model, training).flops_per_step * depth / len(blocks)
+    return 3 * forward * training.batch_tokens + own
