@@ -63,7 +63,9 @@ class WorkerError(InherituneError):
     """A process of a launch that died or hangs; one of the others tells it."""
 
     def __init__(self, lost: list[int], count: int, told_here: bool, kept: str = "none"):
-        who = f"process {', '.join(map(str, lost))} of {count} (counted from 0)" if lost else f"one of {count} processes"
+        who = (
+            f"process {', '.join(map(str, lost))} of {count} (counted from 0)" if lost else f"one of {count} processes"
+        )
         super().__init__(f"{who} died or hangs; the last checkpoint is {kept}, and the same command goes on from there")
         self.lost, self.count, self.told_here = lost, count, told_here
 

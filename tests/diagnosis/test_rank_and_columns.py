@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from inheritune.diagnosis import columns
+from inheritune.diagnosis.krylov import leading_rank
 from inheritune.diagnosis.rank import approximate_rank
 
 THRESHOLD = 0.90
@@ -127,3 +128,34 @@ def test_shares_and_entropy_of_maps_worked_out_by_hand() -> None:
     assert columns.previous_token_share(maps_BHTT)[0].tolist() == pytest.approx([1 / 9, 1, harmonic])
     entropies = [0, 0, sum(np.log(i) for i in range(2, 11)) / 9]
     assert columns.entropy(maps_BHTT)[0].tolist() == pytest.approx(entropies, abs=1e-6)
+
+
+def hidden(length: int) -> Tensor:
+    """The strongest columns stand apart; the largest eigenvalue belongs to weaker ones that they never meet."""
+    map_TT = torch.zeros(length, length)
+    map_TT[:40, :40] = torch.eye(40)
+    map_TT[-1, 100:200] = 0.5**0.5
+    return map_TT
+
+
+@pytest.mark.parametrize("most", [32, 100, 300])
+def test_a_direction_that_the_start_cannot_see_is_not_missed(most: int) -> None:
+    map_TT = hidden(400)
+    expected, _ = reference(np.linalg.svd(map_TT.double().numpy(), compute_uv=False) ** 2)
+    assert leading_rank(map_TT.mT @ map_TT, THRESHOLD, 1e-5, 16, most) in (None, expected)
+    agree(map_TT)
+
+
+@pytest.mark.parametrize(("sharpness", "sink_logit"), [(1, 9), (0, 12), (2, 7), (3, 8)])
+def test_a_few_directions_prove_the_rank_of_a_map_with_a_sink(sharpness: float, sink_logit: float) -> None:
+    map_TT = random_map(512, sharpness, sink_logit, 0, 0)
+    expected, _ = reference(np.linalg.svd(map_TT.double().numpy(), compute_uv=False) ** 2)
+    proven = [leading_rank(map_TT.mT @ map_TT, THRESHOLD, 1e-5, 16, most) for most in (16, 96, 400)]
+    assert set(proven) <= {None, expected} and proven[-1] == expected
+
+
+def test_a_margin_wider_than_the_gap_leaves_it_open() -> None:
+    map_TT = random_map(512, 2, 7, 0, 0)
+    shares = held(np.linalg.svd(map_TT.double().numpy(), compute_uv=False) ** 2)
+    gap = abs(shares - THRESHOLD).min()
+    assert leading_rank(map_TT.mT @ map_TT, THRESHOLD, 2 * gap, 16, 400) is None
