@@ -26,7 +26,7 @@ LAYERS = [
     {"report"},
     {"result"},
     {"evidence"},
-    {"config"},
+    {"config", "objective"},
     {"explain", "strict_yaml"},
     {"errors"},
 ]

@@ -203,7 +203,7 @@ class FolderLab:
         return Round(
             self.bench, self.progress, self._folder(round_), self.metrics,
             number=round_, depth=len(self.blocks[round_]), training=self._training(round_), before=before,
-            confidence=self.confidence,
+            confidence=self.confidence, objective=self.recipe.objective,
         )  # fmt: skip
 
     def _training(self, round_: int) -> Training:

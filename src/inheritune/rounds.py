@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from inheritune.bench import Bench, Measured
 from inheritune.blocks.flops import forward_flops_per_token
-from inheritune.config import Training
+from inheritune.config import Objective, Training
 from inheritune.diagnosis.watch import watch
 from inheritune.evidence.gap import Gap
 from inheritune.folder import once, timed
@@ -31,16 +31,17 @@ from inheritune.training.schedule import steps_of
 class Round:
     """One round of training of one model, numbered from 1 in its metrics; `before` is what earlier rounds had done.
 
-    `confidence` is that of its comparisons: without one, the recipe's.
+    `confidence` is that of its comparisons: without one, the recipe's. Of an `objective` other than plain cross-entropy the
+    reference is the teacher.
     """
 
     def __init__(
         self, bench: Bench, progress: Progress, folder: Path, metrics: Metrics, *,
-        number: int, depth: int, training: Training, before: Position, confidence: float | None = None,
+        number: int, depth: int, training: Training, before: Position, confidence: float | None = None, objective: Objective | None = None,
     ):  # fmt: skip
         self.bench, self.progress, self.folder, self.metrics = bench, progress, folder, metrics
         self.number, self.depth, self.training, self.before = number, depth, training, before
-        self.confidence = confidence
+        self.confidence, self.objective = confidence, objective
         self._gap = ""
         self._ask: Ask = lambda seen: GoOn("")
         self._measured: tuple[int, Measured] | None = None
@@ -99,6 +100,8 @@ class Round:
                 self.bench.reference_loss,
                 self.bench.matrix_rate,
                 self.bench.recipe.processes.parallel,
+                self.objective,
+                self.bench.model,
             ),
         )
 

@@ -8,7 +8,7 @@ import numpy as np
 from tiny import untrained_model
 from transformers import PreTrainedModel
 
-from inheritune.config import Training
+from inheritune.config import Objective, Training
 from inheritune.data.batches import Batches
 from inheritune.data.tokens import Tokens
 from inheritune.training.checkpoint import Position
@@ -35,8 +35,13 @@ def train_round(
     evaluate: Callable[[PreTrainedModel, Position], object] = lambda model, position: None,
     resume: Callable[[Position], None] = lambda position: None,
     say: Callable[[str], None] = lambda sentence: None,
+    wanted: Objective | None = None,
+    teacher: PreTrainedModel | None = None,
     **changes: Any,
 ) -> tuple[PreTrainedModel, Position]:
     """Train the tiny GPT-2 (or `model`) for eight steps, with dropout so that random state matters."""
     model = model or untrained_model("gpt2", resid_pdrop=0.1)
-    return model, train(model, Round(training(**changes), batches(), 0, folder, observe, evaluate, resume, say))
+    round_ = Round(
+        training(**changes), batches(), 0, folder, observe, evaluate, resume, say, wanted=wanted, teacher=teacher
+    )
+    return model, train(model, round_)

@@ -16,6 +16,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from inheritune.blocks.anatomy import anatomy
+from inheritune.config import Objective as Wanted
 from inheritune.config import Training
 from inheritune.data.batches import Batches
 from inheritune.errors import Interrupted, TrainingError, WorkerError
@@ -34,7 +35,8 @@ class Round:
 
     `observe(row)` is told of each step; `evaluate(model, position)` is called now and then, and ends the round when it
     returns True; `resume(position)` is called once a checkpoint is loaded, so that what was written after it can be
-    dropped; `say(sentence)` is told what a person should know. `matrix_rate` is the FLOP/s that count as full use.
+    dropped; `say(sentence)` is told what a person should know. `matrix_rate` is the FLOP/s that count as full use. `wanted` is
+    the objective (plain cross-entropy if none), of which `teacher` may give a part.
     """
 
     training: Training
@@ -48,6 +50,8 @@ class Round:
     reference_loss: float | None = None
     matrix_rate: float | None = None
     parallel: str = "ddp"
+    wanted: Wanted | None = None
+    teacher: PreTrainedModel | None = None
 
 
 def train(model: PreTrainedModel, round_: Round) -> Position:
@@ -78,7 +82,7 @@ class _Training:
         if self.sharded:
             sharded.shard(model, anatomy(model).blocks)
         self.optimizer, self.position = Optimizer(model, self.training), Position()
-        self.objective = Objective(model, self.training)
+        self.objective = Objective(model, self.training, round_.wanted, round_.teacher)
         self.divergence = guards.Divergence(round_.reference_loss)
         self.last = steps_of(self.training)
         if place := checkpoint.latest(round_.checkpoints, round_.say):
@@ -134,7 +138,7 @@ class _Training:
     def _tell(self, row: dict[str, Any], finite: bool, index: int) -> None:
         if finite:
             self.round.observe(row)
-            if warning := self.divergence.told(row["loss"]):
+            if warning := self.divergence.told(row.get("cross_entropy", row["loss"])):
                 self.round.say(warning)
             return
         self.model.zero_grad()

@@ -1,38 +1,158 @@
-"""What is minimised on a batch, and its gradient, in micro-batches that sum to exactly the batch's mean."""
+"""What is minimised on a batch, and its gradient, in micro-batches that sum to exactly the batch's mean.
+
+B sequences, T positions, N = B * T rows, D hidden size, V vocabulary.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from inheritune import config
+from inheritune.blocks.anatomy import anatomy
 from inheritune.blocks.flops import forward_flops_per_token
-from inheritune.config import Training
+from inheritune.blocks.stack import evaluating
+from inheritune.errors import RecipeError
 from inheritune.runtime.device import autocast
+from inheritune.training.head import Head
+from inheritune.training.loss import differentiate
 
 
 class Objective:
-    """The loss of one model's training; made once a round, as it may hold what every step needs."""
+    """The loss of one model's training; made once a round.
 
-    def __init__(self, model: PreTrainedModel, training: Training):
-        self.model, self.training = model, training
+    `teacher` is needed where `wanted` has a term that it gives, is run in evaluation mode and never trained.
+    Raises RecipeError where teacher and model cannot be compared.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        training: config.Training,
+        wanted: config.Objective | None = None,
+        teacher: PreTrainedModel | None = None,
+    ):
+        self.model, self.training, self.wanted = model, training, wanted or config.Objective()
+        self.teacher = teacher if self.wanted.taught else None
+        if self.wanted.taught and teacher is None:
+            raise RecipeError("objective.logits and objective.hidden need a teacher, and this training has none")
+        dtype = torch.bfloat16 if training.precision == "bf16" else torch.float32
+        self.head = Head(model, dtype)
+        self.pairs: list[tuple[int, int]] = []
+        if self.teacher is not None:
+            self.pairs = _pairs(model, self.teacher, self.wanted)
+            self.teacher_head = Head(self.teacher, dtype)
 
     def backward(self, batch_BT: Tensor, tokens: int) -> dict[str, float]:
         """Add the gradient of the loss summed over `batch_BT`, divided by `tokens`; returns the parts, `loss` their sum.
 
         `batch_BT` (sequences, T + 1) is this process's share of a batch that has `tokens` labels over all processes.
         """
-        total = 0.0
+        sums: dict[str, float] = {}
+        weight_VD = self.head.weight()
         for sequences_BT in batch_BT.split(self.training.micro_batch_size):
-            loss = self._cross_entropy(sequences_BT) / tokens
-            torch.autograd.backward(loss)
-            total += float(loss.detach())
-        return {"loss": total}
+            for name, part in self._micro_batch(sequences_BT, weight_VD, 1 / tokens).items():
+                sums[name] = sums.get(name, 0.0) + float(part) / tokens
+        return {"loss": self._loss(sums), **(sums if self.wanted.taught else {})}
 
-    def flops_per_token(self, length: int) -> int:
-        """FLOPs of training on one token of a sequence of `length`."""
-        return 3 * forward_flops_per_token(self.model, length)
+    def flops_per_token(self, length: int) -> float:
+        """FLOPs of training on one token of a sequence of `length`: three forward passes, and the teacher's one."""
+        teacher = 0 if self.teacher is None else forward_flops_per_token(self.teacher, length)
+        return 3 * forward_flops_per_token(self.model, length) + teacher
 
-    def _cross_entropy(self, sequences_BT: Tensor) -> Tensor:
-        with autocast(self.training.precision):
-            logits = self.model(input_ids=sequences_BT[:, :-1], use_cache=False).logits
-        labels = sequences_BT[:, 1:].flatten()
-        return nn.functional.cross_entropy(logits.float().flatten(0, 1), labels, reduction="sum")
+    def _loss(self, parts: dict[str, float]) -> float:
+        weights = {
+            "cross_entropy": self.wanted.cross_entropy, "distillation": self.wanted.logits, "hidden": self.wanted.hidden,
+        }  # fmt: skip
+        return sum(weights[name] * value for name, value in parts.items())
+
+    def _micro_batch(self, sequences_BT: Tensor, weight_VD: Tensor, scale: float) -> dict[str, Any]:
+        ids, labels = sequences_BT[:, :-1], sequences_BT[:, 1:].flatten()
+        taught, aims = self._teach(ids)
+        with autocast(self.training.precision), _outputs(self.model, [own for own, _ in self.pairs]) as outputs:
+            states = self.head.states(ids)
+        sums, gradient = self._through_head(states.detach(), labels, taught, weight_VD, scale)
+        if not self.pairs:
+            torch.autograd.backward(states, gradient)
+            return sums
+        distances = [_distance(outputs[own], aims[other], self.wanted.hidden_loss) for own, other in self.pairs]
+        hidden = torch.stack(distances).mean()
+        torch.autograd.backward([states, hidden], [gradient, torch.full_like(hidden, self.wanted.hidden * scale)])
+        return {**sums, "hidden": hidden.detach()}
+
+    def _through_head(
+        self, states: Tensor, labels: Tensor, taught: Tensor | None, weight_VD: Tensor, scale: float
+    ) -> tuple[dict[str, Any], Tensor]:
+        """Loss sums and the states' gradient, a piece of the rows at a time."""
+        gradient, sums = torch.empty_like(states), dict[str, Any]()
+        teacher_weight = self.teacher_head.weight() if taught is not None else weight_VD
+        for rows in self.head.chunks(states):
+            logits = self.head.logits(states[rows], weight_VD)
+            theirs = None if taught is None else self.teacher_head.logits(taught[rows], teacher_weight)
+            for name, value in differentiate(logits, labels[rows], theirs, self.wanted).items():
+                sums[name] = sums.get(name, 0.0) + value
+            gradient[rows] = self.head.backward(states[rows], logits.mul_(scale), weight_VD)
+        return sums, gradient
+
+    def _teach(self, ids_BT: Tensor) -> tuple[Tensor | None, dict[int, Tensor]]:
+        """The teacher's states before its head and after the blocks that the model's are held against."""
+        if self.teacher is None:
+            return None, {}
+        watched = _outputs(self.teacher, [other for _, other in self.pairs])
+        with evaluating(self.teacher), autocast(self.training.precision), watched as outputs:
+            states = self.teacher_head.states(ids_BT)
+        return (states if self.wanted.logits else None), outputs
+
+
+def _pairs(model: PreTrainedModel, teacher: PreTrainedModel, wanted: config.Objective) -> list[tuple[int, int]]:
+    """Which block of the model is held against which of the teacher; the last two always stand at the same share of depth."""
+    rows = [m.get_output_embeddings().weight.shape[0] for m in (model, teacher)]
+    if wanted.logits and rows[0] != rows[1]:
+        raise RecipeError(
+            f"objective.logits: the model has {rows[0]} logits and its teacher {rows[1]}: they must be the same"
+        )
+    if not wanted.hidden:
+        return []
+    widths = [m.config.get_text_config().hidden_size for m in (model, teacher)]
+    if widths[0] != widths[1]:
+        raise RecipeError(
+            f"objective.hidden: the model is {widths[0]} wide and its teacher {widths[1]}: they must be the same"
+        )
+    depths = anatomy(model).depth, anatomy(teacher).depth
+    found = wanted.layers or {block: -(-(block + 1) * depths[1] // depths[0]) - 1 for block in range(depths[0])}
+    for own, other in found.items():
+        if own >= depths[0] or other >= depths[1]:
+            raise RecipeError(
+                f"objective.layers pairs {own} with {other}: there are {depths[0]} and {depths[1]} blocks"
+            )
+    return sorted(found.items())
+
+
+@contextmanager
+def _outputs(model: PreTrainedModel, blocks: list[int]) -> Iterator[dict[int, Tensor]]:
+    """The hidden states (B, T, D) after some blocks, while the model runs."""
+    found: dict[int, Tensor] = {}
+
+    def keep(index: int) -> Any:
+        def hook(_block: nn.Module, _args: Any, output: Any) -> None:
+            found[index] = output[0] if isinstance(output, tuple) else output
+
+        return hook
+
+    handles = [anatomy(model).blocks[index].register_forward_hook(keep(index)) for index in set(blocks)]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _distance(ours_BTD: Tensor, theirs_BTD: Tensor, kind: str) -> Tensor:
+    """Sum over tokens: 1 - cosine, or the squared error as a share of the teacher's mean square, so that width and scale cancel."""
+    ours, theirs = ours_BTD.float(), theirs_BTD.float()
+    if kind == "cosine":
+        return (1 - nn.functional.cosine_similarity(ours, theirs, dim=-1)).sum()
+    return ((ours - theirs).square().mean(-1) / theirs.square().mean()).sum()

@@ -1,0 +1,78 @@
+"""A model's last product, taken apart from the model, so that the logits of a whole batch never stand in memory.
+
+N rows (sequences times positions), D hidden size, V vocabulary.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from inheritune.blocks.anatomy import anatomy
+from inheritune.blocks.stack import evaluating
+from inheritune.runtime import sharded
+
+_CHUNK = 1 << 25  # logits at once: few enough to be small beside the weights, enough rows for a full-speed product
+
+
+class Head:
+    """The product that gives a model's logits; `apart` where they are that product and nothing else.
+
+    Where a family does more (a bias, a softcap, a scale, experts) the states are the logits themselves.
+    """
+
+    def __init__(self, model: PreTrainedModel, dtype: torch.dtype):
+        self.model, self.dtype, self.module = model, dtype, anatomy(model).head
+        self.apart = not sharded.is_sharded(model.parameters()) and _is_last_product(model, self.module)
+
+    def states(self, ids_BT: Tensor) -> Tensor:
+        """What enters the product, (N, D); the logits, (N, V), where it is not apart."""
+        if not self.apart:
+            return self.model(input_ids=ids_BT, use_cache=False).logits.flatten(0, 1)
+        with _returning(self.module, lambda states: states):
+            return self.model(input_ids=ids_BT, use_cache=False).logits.flatten(0, 1).to(self.dtype)
+
+    def weight(self) -> Tensor:
+        """The matrix (V, D) in the product's dtype."""
+        return self.module.get_parameter("weight").detach().to(self.dtype)
+
+    def chunks(self, states: Tensor) -> Iterator[slice]:
+        """The rows of `states` in pieces."""
+        rows = max(1, _CHUNK // self.module.get_parameter("weight").shape[0])
+        return (slice(first, first + rows) for first in range(0, len(states), rows))
+
+    def logits(self, states: Tensor, weight_VD: Tensor) -> Tensor:
+        """Logits (N, V) of some rows, to be overwritten by whoever asks."""
+        return states @ weight_VD.T if self.apart else states.clone()
+
+    def backward(self, states: Tensor, gradient_NV: Tensor, weight_VD: Tensor) -> Tensor:
+        """The states' gradient from the logits'; the weight's is added to its own."""
+        if not self.apart:
+            return gradient_NV
+        weight = self.module.get_parameter("weight")
+        if weight.requires_grad:
+            own = (gradient_NV.T @ states).to(weight.dtype)
+            weight.grad = own if weight.grad is None else weight.grad.add_(own)
+        return gradient_NV @ weight_VD
+
+
+@contextmanager
+def _returning(module: nn.Module, answer: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """The head answers so instead of multiplying."""
+    module.forward = answer  # type: ignore[method-assign,assignment]
+    try:
+        yield
+    finally:
+        del module.forward
+
+
+def _is_last_product(model: PreTrainedModel, head: nn.Module) -> bool:
+    """Whether the head is one matrix, and what it gives comes out of the model as it is, however large."""
+    if type(head) is not nn.Linear or head.bias is not None:
+        return False
+    ids_BT = torch.arange(4, device=head.weight.device)[None] % len(head.weight)
+    planted = torch.linspace(-1e4, 1e4, 4 * len(head.weight), device=head.weight.device).view(1, 4, -1)
+    with evaluating(model), _returning(head, lambda _states: planted):
+        return torch.equal(model(input_ids=ids_BT, use_cache=False).logits, planted)

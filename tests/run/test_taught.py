@@ -1,0 +1,23 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import inheritune
+
+
+def test_a_run_with_a_teacher_tells_its_terms_and_counts_its_passes(tree: dict[str, Any], tmp_path: Path) -> None:
+    """The reference is the teacher: every step's row holds the terms, and a step costs its forward pass more."""
+    tree["limits"] = {"max_rounds": 1}
+    rows = {}
+    for name, objective in {"plain": {}, "taught": {"cross_entropy": 0.5, "logits": 0.5, "hidden": 0.1}}.items():
+        (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({**tree, "objective": objective}))
+        inheritune.run(str(tmp_path / "recipe.yaml"), out=str(tmp_path / name))
+        lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
+        rows[name] = [row for row in map(json.loads, lines) if row["kind"] == "step"]
+    for row in rows["taught"]:
+        terms = 0.5 * row["cross_entropy"] + 0.5 * row["distillation"] + 0.1 * row["hidden"]
+        assert abs(row["loss"] - terms) < 1e-6 and row["distillation"] > 0 and row["hidden"] > 0
+    assert "distillation" not in rows["plain"][0]
+    assert 1.3 * rows["plain"][0]["flops"] < rows["taught"][0]["flops"] < 2 * rows["plain"][0]["flops"]
