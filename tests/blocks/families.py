@@ -77,6 +77,19 @@ OTHERS = {
     },
 }
 
+OTHERS |= {
+    "openai-gpt": OLD,  # its blocks give a list
+    "granitemoehybrid": {
+        **{**GROUPED, "layer_types": ["attention", "mamba"] * 3, "num_local_experts": 4, "num_experts_per_tok": 2},
+        **{"mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_state": 8, "mamba_chunk_size": 8},
+        "shared_intermediate_size": 64,
+    },
+    "mamba2": {
+        **{"num_hidden_layers": DEPTH, "hidden_size": 32, "state_size": 8, "num_heads": 8, "head_dim": 8},
+        **{"n_groups": 1, "chunk_size": 8},
+    },
+}
+
 # Refused, wholly or in part, by the name of what cannot follow.
 REFUSED = {
     "diffllama": {**NEW, "num_key_value_heads": 2},

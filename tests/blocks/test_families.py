@@ -2,8 +2,8 @@
 
 import pytest
 import torch
-from families import DEPTH, FAMILIES, FIRST, GAPS, OTHERS, REPEATS, reference
-from transformers import AutoConfig
+from families import DEPTH, EXPERTS, FAMILIES, FIRST, GAPS, GROUPED, OLD, OTHERS, REPEATS, TOKENS, reference
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from inheritune.blocks.anatomy import anatomy, refuse_unsupported
 from inheritune.blocks.modules import grow, inherit
@@ -63,3 +63,17 @@ def test_blocks_that_compute_with_their_index_are_refused(family, blocks, field)
 def test_what_is_no_decoder_is_refused(family):
     with pytest.raises(ModelError, match=family):
         refuse_unsupported(AutoConfig.for_model(family))
+
+
+@pytest.mark.parametrize("family", ["openai-gpt", "minimax"])
+def test_blocks_that_scale_or_normalise_the_residual_are_no_identities(family):
+    """Post-norm blocks change what goes through them even where their parts add nothing."""
+    fields = {"minimax": {"layer_types": ["full_attention", "linear_attention"] * 3, **EXPERTS, "num_local_experts": 4}}
+    config = AutoConfig.for_model(
+        family, **{**TOKENS, **(OLD if family == "openai-gpt" else GROUPED), **fields.get(family, {})}
+    )
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    target = inherit(model, [0, 1, 2])
+    with pytest.raises(ModelError, match="identity"):
+        grow(target, model, held=[0, 1, 2], wanted=[0, 1, 2, 3], start="identity")

@@ -1,5 +1,6 @@
 """A proof is worth what it finds: each way in which a cut can be wrong fails its own check, and says where."""
 
+import copy
 import json
 import re
 
@@ -58,6 +59,52 @@ def test_harm_is_found_and_named(family, harm, check, words):
     failed = [found for found in prove(model, reference(family), BLOCKS).checks if not found.passed]
     (own,) = [found for found in failed if found.name.startswith(check)]
     assert re.search(words, own.detail), own.detail
+
+
+def wide_window(model):
+    """A window too wide to walk past as it is."""
+    model.config.sliding_window = 4096
+    for layer in model.model.layers:
+        layer.self_attn.sliding_window = 4096
+
+
+def test_a_wide_window_is_narrowed_and_that_is_said():
+    model = inherit(reference("mistral"), BLOCKS)
+    wide_window(model)
+    model.config.max_position_embeddings = 8192
+    checks = {check.name: check for check in prove(model).require().checks}
+    assert "cached generation equals uncached, past a window narrowed from 4096 to 16 tokens" in checks
+    assert model.config.sliding_window == 4096 == model.model.layers[0].self_attn.sliding_window
+
+
+def test_a_window_that_the_cache_forgets_is_found_past_it(monkeypatch):
+    model = inherit(reference("mistral"), BLOCKS)
+    wide_window(model)
+    attention = model.model.layers[1].self_attn
+    whole = type(attention).forward
+
+    def forgetful(*args, **kwargs):  # sees one token less than its window
+        mask = kwargs.get("attention_mask")
+        if mask is not None and model.config.sliding_window == 16 and mask.shape[-2] > 1:
+            kwargs["attention_mask"] = mask.clone()
+            kwargs["attention_mask"][..., 20:, 6:9] = torch.finfo(mask.dtype).min if mask.is_floating_point() else False
+        return whole(attention, *args, **kwargs)
+
+    monkeypatch.setattr(attention, "forward", forgetful)
+    failed = [check.name for check in prove(model).checks if not check.passed]
+    assert failed == ["cached generation equals uncached, past a window narrowed from 4096 to 16 tokens"]
+
+
+def test_what_no_gradient_reaches_in_the_reference_either_is_no_fault_of_the_cut():
+    model, target = copy.deepcopy(reference("llama")), inherit(reference("llama"), BLOCKS)
+    for own in (model, target):
+        for layer in own.model.layers:
+            layer.mlp.register_parameter("spare", torch.nn.Parameter(torch.zeros(1)))
+    asked = "gradients reach every parameter"
+    found = {check.name: check for check in prove(target).checks}
+    assert not found[asked].passed and "mlp.spare" in found[asked].detail
+    found = {check.name: check for check in prove(target, model, BLOCKS).checks}
+    assert found[asked].passed
 
 
 def test_the_wrong_blocks_are_no_proof():

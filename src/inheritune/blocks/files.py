@@ -17,7 +17,7 @@ from inheritune.blocks.checkpoint import Checkpoint, hollow
 from inheritune.blocks.folder import INDEX, WEIGHTS, pieces_of, require_room
 from inheritune.blocks.kinds import require_kinds
 from inheritune.blocks.layerlists import cut_config
-from inheritune.blocks.modules import build, require_silenced
+from inheritune.blocks.modules import build
 from inheritune.blocks.quiet import quiet
 from inheritune.blocks.shards import Piece, read_header, write_shard
 from inheritune.errors import ModelError
@@ -36,7 +36,6 @@ def assemble_files(sources: Sequence[Checkpoint], block_map: BlockMap, target: P
     stacks = [source.stack for source in sources]
     block_map.within(*(stack.depth for stack in stacks))
     parent, path = sources[-1], stacks[-1].path
-    require_silenced(parent.model, block_map)
     config = cut_config(parent.config, block_map.kinds)
     meant = [stacks[-1].blocks[kind] for kind in block_map.kinds]
     model = hollow(config)

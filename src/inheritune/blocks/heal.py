@@ -48,8 +48,8 @@ def heal(target: PreTrainedModel, reference: PreTrainedModel, blocks: Sequence[i
         wanted = _hidden_after(parent, set(gaps.values()))
         cost = _sweep(target, {place: wanted[last] for place, last in gaps.items()}, fit_BT) + parent.flops
     after = Stack(target, held_BT)
-    losses = [stack.whole_losses.mean().item() for stack in (before, after)]
-    return Healing(*losses, list(gaps), fit_BT.numel(), round(cost + before.flops + after.flops))
+    won = (before.whole_losses.mean().item(), after.whole_losses.mean().item())
+    return Healing(*won, list(gaps), fit_BT.numel(), round(cost + before.flops + after.flops))
 
 
 def find_gaps(blocks: Sequence[int], depth: int) -> list[tuple[int, int]]:

@@ -1,6 +1,7 @@
 """Where a model is: a folder, a GGUF file, or an id of the hub, looked at before it is fetched."""
 
 import logging
+import sys
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -19,7 +20,7 @@ _TOKENIZER = [
     "README.md",
 ]
 _WHOLE = ["*.safetensors", *_TOKENIZER]
-_SECONDS = 5.0  # for the hub to answer at all
+SECONDS = 5.0  # for the hub to answer at all
 _ADAPTER = "adapter_config.json"
 
 
@@ -53,13 +54,16 @@ def refuse_files(source: str, names: Sequence[str]) -> None:
 
 def _fetched(source: str, revision: str | None, weights: bool) -> Path:
     from huggingface_hub import HfApi, errors, snapshot_download
+    from huggingface_hub.utils import disable_progress_bars
 
+    if not sys.stderr.isatty():
+        disable_progress_bars()
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     here = f"no folder {source!r} is here, and "
     try:
-        online = _answers()
+        online = answers()
         if online and weights:
-            info = HfApi().model_info(source, revision=revision, timeout=_SECONDS)
+            info = HfApi().model_info(source, revision=revision, timeout=SECONDS)
             refuse_names(source, [file.rfilename for file in info.siblings or []])
         wanted = _WHOLE if weights else _TOKENIZER
         return Path(snapshot_download(source, revision=revision, allow_patterns=wanted, local_files_only=not online))
@@ -75,7 +79,7 @@ def _fetched(source: str, revision: str | None, weights: bool) -> Path:
         raise ModelError(f"{here}the hub has no such model: check the name, or log in (hf auth login).") from None
     except errors.LocalEntryNotFoundError:
         raise ModelError(
-            f"{here}the hub does not answer within {_SECONDS:.0f} s: check the name and the network, or give a folder."
+            f"{here}the hub does not answer within {SECONDS:.0f} s: check the name and the network, or give a folder."
         ) from None
     except Exception as error:
         raise ModelError(
@@ -92,12 +96,12 @@ def refuse_names(source: str, names: Sequence[str]) -> None:
         raise ModelError(f"{source!r} holds no safetensors weights{found}: save the model as safetensors.")
 
 
-def _answers() -> bool:
+def answers() -> bool:
     """Whether the hub answers at all: its library tries for half a minute before it says no."""
     from huggingface_hub import constants, get_session
 
     try:
-        get_session().head(constants.ENDPOINT, timeout=_SECONDS)
+        get_session().head(constants.ENDPOINT, timeout=SECONDS)
     except Exception:
         return False
     return True

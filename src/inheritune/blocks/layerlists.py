@@ -87,24 +87,38 @@ def cut_config(config: PretrainedConfig, blocks: Sequence[int]) -> PretrainedCon
     if list(blocks) == list(range(depth)):
         return cut
     old, new = text_config(config), text_config(cut)
-    _refuse_single_layers(old)
-    setattr(new, depth_field(config), len(blocks))
-    for name in old.to_dict():
-        value = getattr(old, name, None)
+    values: dict[str, Any] = {depth_field(config): len(blocks)}
+    apart = getattr(old, "is_heterogeneous", False)
+    for name, kept in old.to_dict().items():
+        value = kept if apart else getattr(old, name, None)
         if isinstance(value, list | tuple | str) and name not in NOT_BY_LAYER:
-            setattr(new, name, _follow(name, value, depth, blocks))
+            values[name] = _follow(name, value, depth, blocks)
     for pattern in PATTERNS:
         if all(getattr(old, name, None) is not None for name in pattern.fields):
-            for name, value in zip(pattern.fields, _searched(pattern, old, depth, blocks), strict=True):
-                setattr(new, name, value)
+            values |= zip(pattern.fields, _searched(pattern, old, depth, blocks), strict=True)
+    if apart:
+        return _rebuilt(config, old, values, blocks)
+    for name, value in values.items():
+        setattr(new, name, value)
     if hasattr(new, "attention_types"):
         new.attention_types = [[[kind], 1] for kind in new.attention_layers]
     return cut
 
 
-def _refuse_single_layers(config: PretrainedConfig) -> None:
-    if getattr(config, "is_heterogeneous", False):
-        raise ModelError(f"Cannot cut {config.model_type!r}: its config sets single layers apart (per_layer_config).")
+def _rebuilt(
+    config: PretrainedConfig, old: PretrainedConfig, values: dict[str, Any], blocks: Sequence[int]
+) -> PretrainedConfig:
+    """A config that sets single layers apart (`per_layer_config`, by index), made anew: it cannot be changed."""
+    raw = old.to_dict()
+    apart = {int(index): own for index, own in raw["per_layer_config"].items()}
+    values["per_layer_config"] = {place: apart[block] for place, block in enumerate(blocks) if block in apart}
+    made = type(old).from_dict({**raw, **values})
+    if old is config:
+        return made
+    whole = copy.deepcopy(config)
+    name = next(name for name, own in vars(config).items() if own is old)
+    setattr(whole, name, made)
+    return whole
 
 
 def _follow(name: str, value: Any, depth: int, blocks: Sequence[int]) -> Any:

@@ -15,7 +15,7 @@ from inheritune.blocks.anatomy import anatomy, depth_of, refuse_unsupported
 from inheritune.blocks.blockmap import BlockMap, grown, require_held
 from inheritune.blocks.kinds import first_difference, require_kinds
 from inheritune.blocks.layerlists import cut_config
-from inheritune.blocks.parts import closes
+from inheritune.blocks.stack import Stack
 from inheritune.errors import InputError, ModelError
 
 OUTSIDE = ("all", "as-released", "none")
@@ -83,7 +83,6 @@ def assemble(sources: Sequence[PreTrainedModel], block_map: BlockMap, seed: int 
     stacks = [anatomy(source) for source in sources]
     block_map.within(*(stack.depth for stack in stacks))
     parent, path = sources[-1], stacks[-1].path
-    require_silenced(parent, block_map)
     target = build(type(parent), cut_config(parent.config, block_map.kinds), parent.dtype, seed, not block_map.whole)
     state = _zeros(parent.state_dict(), block_map, path)
     for number, source in enumerate(sources):
@@ -93,7 +92,10 @@ def assemble(sources: Sequence[PreTrainedModel], block_map: BlockMap, seed: int 
     _fill(target, state, block_map.whole)
     meant = [stacks[-1].blocks[kind] for kind in block_map.kinds]
     require_kinds(anatomy(target).blocks, meant, parent.config, fold.folded(parent.config))
-    return _as_is(target, sources[0])
+    target = _as_is(target, sources[0])
+    if any(place.silent for place in block_map.places):
+        require_identities(target, block_map)
+    return target
 
 
 def with_outside(block_map: BlockMap, model: PreTrainedModel, outside: str) -> BlockMap:
@@ -112,13 +114,21 @@ def with_outside(block_map: BlockMap, model: PreTrainedModel, outside: str) -> B
     return replace(block_map, only=frozenset(kept))
 
 
-def require_silenced(parent: PreTrainedModel, block_map: BlockMap) -> None:
-    """Raise ModelError where zeros in what closes a silent block's parts would not make it an identity."""
-    found = anatomy(parent)
-    for place in block_map.places:
-        closing = [name for name, _ in found.blocks[place.kind].named_parameters() if closes(name)]
-        if place.silent and len(closing) < 2:
-            raise ModelError(f"Cannot make a block of {parent.config.model_type!r} an identity: start it otherwise.")
+@torch.no_grad()
+def require_identities(model: PreTrainedModel, block_map: BlockMap) -> None:
+    """Raise ModelError where a silent block of `model` changes what goes through it.
+
+    A block that scales or normalises the residual itself is no identity, whatever its parts add.
+    """
+    kind, silent = model.config.model_type, [at for at, own in enumerate(block_map.places) if own.silent]
+    words = model.get_input_embeddings().get_parameter("weight").shape[0]
+    try:
+        stack = Stack(model, torch.arange(3, 11)[None] % words)
+        same = all(torch.equal(stack.run(stack.hidden0, [place]), stack.hidden0) for place in silent)
+    except Exception as error:
+        raise ModelError(f"Whether blocks of {kind!r} are identities cannot be seen: start them otherwise.") from error
+    if not same:
+        raise ModelError(f"A block of {kind!r} cannot be made an identity: let new blocks start otherwise.")
 
 
 def fresh(source: PreTrainedModel | PretrainedConfig, depth: int, seed: int) -> PreTrainedModel:
@@ -145,11 +155,18 @@ def as_map(blocks: Sequence[int] | str | BlockMap) -> BlockMap:
 def build(
     kind: type[PreTrainedModel], config: PretrainedConfig, dtype: torch.dtype | None, seed: int, initialised: bool
 ) -> PreTrainedModel:
-    """A model of this config, initialised from `seed` as its architecture does it, or with weights yet to be filled."""
-    with torch.random.fork_rng(devices=[]), nullcontext() if initialised else no_init_weights():
-        torch.manual_seed(seed)
-        made: PreTrainedModel = kind._from_config(config, dtype=dtype)
-    made.tie_weights()
+    """A model of this config, initialised from `seed` as its architecture does it, or with weights yet to be filled.
+
+    Raises ModelError where transformers cannot build it, as when a family does not allow the order of its blocks.
+    """
+    try:
+        with torch.random.fork_rng(devices=[]), nullcontext() if initialised else no_init_weights():
+            torch.manual_seed(seed)
+            made: PreTrainedModel = kind._from_config(config, dtype=dtype)
+        made.tie_weights()
+    except Exception as error:
+        cause = (str(error) or type(error).__name__).split("\n")[0][:200]
+        raise ModelError(f"These blocks make no {config.model_type!r} model that can be built: {cause}") from error
     return made
 
 

@@ -10,7 +10,7 @@ _MIXER_NAMES = ("attn", "attention", "mixer", "mamba", "conv", "ssm", "temporal"
 
 # The matrices by which a block's parts add to the residual.
 _CLOSING = re.compile(
-    r"(^|\.)(o_proj|c_proj|out_proj|wo|dense|dense_4h_to_h|down_proj|fc2|w2|output_linear)"
+    r"(^|\.)(o_proj|c_proj|out_proj|[wW]o|dense|dense_4h_to_h|down_proj|fc2|fc_out|w2|output_linear)"
     r"(\.(weight|bias)|_bias|$)"
 )
 

@@ -90,22 +90,22 @@ def _refit_plain(fit: _Fit, matrix: Matrix, scale: float) -> None:
 
 def _change(fit: _Fit, matrix: Matrix, missing_ND: Tensor, weights_of: Callable[[Tensor], Tensor]) -> Tensor:
     """The change of the matrix (I, D) that gives what is missing, where its output is multiplied by `weights_of` it."""
-    gram_II: Any = 0
-    cross_ID: Any = 0
+    sums: dict[str, Any] = {"gram": 0, "cross": 0}
     left = missing_ND
 
     def see(inner: Tensor, output: Tensor) -> Tensor:
-        nonlocal gram_II, cross_ID, left
+        nonlocal left
         inner_NI, output_ND = (tensor.reshape(-1, tensor.shape[-1]).double() for tensor in (inner, output))
         if matrix.bias is not None:
             inner_NI = F.pad(inner_NI, (0, 1), value=1.0)
         inner_NI = inner_NI * weights_of(output_ND)
         rows_ND, left = left[: len(inner_NI)], left[len(inner_NI) :]
-        gram_II, cross_ID = gram_II + inner_NI.T @ inner_NI, cross_ID + inner_NI.T @ rows_ND
+        sums["gram"] = sums["gram"] + inner_NI.T @ inner_NI
+        sums["cross"] = sums["cross"] + inner_NI.T @ rows_ND
         return output_ND[:0]
 
     fit.seen(matrix, see)
-    return _ridge(fit, gram_II, cross_ID, len(missing_ND))
+    return _ridge(fit, sums["gram"], sums["cross"], len(missing_ND))
 
 
 def _ridge(fit: _Fit, gram_II: Tensor, cross_ID: Tensor, rows: int) -> Tensor:
@@ -127,12 +127,11 @@ def _refit_normed(fit: _Fit, matrix: Matrix, norm: nn.Module, scale: float) -> N
         for parameter, own in zip(matrix.parameters(), kept, strict=True):
             parameter.copy_(own)
         missing_ND = before_ND
-    units = fit.seen(norm, lambda inner, _: _units(inner))
-    unit_ND = torch.cat(units)
+    unit_ND = torch.cat(fit.seen(norm, lambda inner, _: _units(inner)))
     square_D = unit_ND.square().sum(0)
     change_D = (unit_ND * missing_ND / scale).sum(0) / (square_D + RIDGE * square_D.mean())
     weight = norm.get_parameter("weight")
-    weight += change_D.to(weight.dtype)
+    weight.add_(change_D.to(weight.dtype))
 
 
 def _gain(fit: _Fit, norm: nn.Module) -> Tensor:

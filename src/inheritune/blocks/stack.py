@@ -170,7 +170,7 @@ class _Call:
         self.rest = tuple(None if isinstance(value, Cache) else value for value in args[1:])
 
     def _after(self, _block: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
-        self.extras = len(output) - 1 if isinstance(output, tuple) else None
+        self.extras = len(output) - 1 if isinstance(output, tuple | list) else None
 
     def take_hidden(self) -> Tensor:
         assert self._hidden is not None
@@ -181,7 +181,7 @@ class _Call:
         output = (
             block(hidden_states=hidden, **self.kwargs) if self.by_name else block(hidden, *self.rest, **self.kwargs)
         )
-        return output[0] if isinstance(output, tuple) else output
+        return output[0] if isinstance(output, tuple | list) else output
 
     def handing_out(self, hidden: Tensor) -> Callable[..., Any]:
         output = hidden if self.extras is None else (hidden, *(None,) * self.extras)

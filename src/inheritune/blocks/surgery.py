@@ -15,7 +15,7 @@ from inheritune.blocks.files import assemble_files
 from inheritune.blocks.folder import PROOF, copy_along, placed, require_place, require_room
 from inheritune.blocks.heal import heal
 from inheritune.blocks.load import load_model, load_tokenizer, tokens_of
-from inheritune.blocks.modules import growth, inherit, with_outside
+from inheritune.blocks.modules import growth, inherit, require_identities, with_outside
 from inheritune.blocks.parts import PARTS
 from inheritune.blocks.proof import Proof, prove
 from inheritune.blocks.quiet import quiet
@@ -84,6 +84,8 @@ def grow_folder(target: Path, reference: Path, out: Path, plan: Growth, force: b
         if _proves(plan.proved, parent.size):
             _prove(folder, [target, reference], block_map)
             record = replace(record, proved=True)
+        elif plan.start == "identity":
+            require_identities(load_model(folder), block_map)
         record.save(folder, license_of(target) or license_of(reference))
     return record
 
