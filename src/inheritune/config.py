@@ -16,7 +16,7 @@ from inheritune.strict_yaml import read_file, read_yaml, value_of
 
 # What may change when a run is continued: where it ends, and what is told and kept of it, not one step of it.
 MAY_CHANGE = (
-    "limits", "controls", "processes", "track", "training.evaluate_every", "training.checkpoint_every",
+    "limits", "controls", "methods", "seeds", "learning_rates", "processes", "track", "training.evaluate_every", "training.checkpoint_every",
     "training.checkpoints_kept",
 )  # fmt: skip
 

@@ -1,11 +1,14 @@
 """The controls of a verdict: the reference itself trained on, and random initialisation, for the run's tokens."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedModel
+
 from inheritune.bench import Bench
 from inheritune.blocks.anatomy import anatomy
-from inheritune.methods import METHODS
+from inheritune.blocks.modules import fresh
 from inheritune.progress import Progress
 from inheritune.rounds import Round, latest
 from inheritune.runtime import disk, processes
@@ -26,12 +29,12 @@ def run_control(
         if not place.exists():
             beside = disk.empty_beside(place)
             checkpoint.save(
-                beside / "checkpoints", METHODS[name](bench.model, blocks, bench.recipe.seed), {}, Position()
+                beside / "checkpoints", _start(name, bench, blocks), {}, Position()
             )
             disk.move(beside, place)
 
     processes.on_main(begin)
-    model = METHODS[name](bench.model, blocks, bench.recipe.seed)
+    model = _start(name, bench, blocks)
     checkpoint.load(latest(place), model)
     training = bench.recipe.training.model_copy(update={"tokens": tokens})
     metrics, depth = Metrics(place / "metrics.jsonl"), anatomy(model).depth
@@ -43,3 +46,7 @@ def run_control(
         "depth": depth,
         **{key: found[key] for key in ("tokens", "flops", "seconds", "val_loss", "gap")},
     }
+
+
+def _start(name: str, bench: Bench, blocks: list[int]) -> PreTrainedModel:
+    return fresh(bench.model, len(blocks), bench.recipe.seed) if name == "random" else copy.deepcopy(bench.model)

@@ -13,7 +13,7 @@ from inheritune.blocks.anatomy import anatomy
 from inheritune.blocks.blockmap import parse, show
 from inheritune.blocks.flops import forward_flops_per_token
 from inheritune.blocks.heal import heal
-from inheritune.blocks.modules import assemble, growth
+from inheritune.blocks.modules import assemble, growth, inherit
 from inheritune.blocks.proof import prove
 from inheritune.blocks.quiet import quiet
 from inheritune.choosing import CRITERIA, Choice
@@ -25,7 +25,6 @@ from inheritune.evidence.gap import Gap
 from inheritune.evidence.ledger import Spent
 from inheritune.evidence.sequential import look_confidence
 from inheritune.folder import once, timed
-from inheritune.methods import METHODS
 from inheritune.planning import make_plan, of_steps
 from inheritune.policy import Action, Finished, Grow, Inherit, Plan, Stop
 from inheritune.progress import Progress
@@ -111,7 +110,7 @@ class FolderLab:
         blocks = choice.blocks(depth)
 
         def cut(beside: Path) -> tuple[PreTrainedModel, State, dict[str, Any]]:
-            target = METHODS["inheritune"](self.bench.model, blocks, self.recipe.seed)
+            target = inherit(self.bench.model, blocks, seed=self.recipe.seed)
             with quiet():
                 prove(target, self.bench.model, blocks).require().save(beside / "proof.json")
             return target, {}, self._heal(target, blocks)
@@ -126,7 +125,7 @@ class FolderLab:
 
         def deeper(beside: Path) -> tuple[PreTrainedModel, State, dict[str, Any]]:
             reference, seed = self.bench.model, self.recipe.seed
-            target = METHODS["inheritune"](reference, held, seed)
+            target = inherit(reference, held, seed=seed)
             state, _ = checkpoint.load(latest(self._folder(round_ - 1)), target)
             block_map = growth(target, reference, held, blocks, self.recipe.growth.new_blocks)
             grown = assemble([target, reference], block_map, seed)
@@ -190,7 +189,7 @@ class FolderLab:
 
     def target(self, round_: int) -> PreTrainedModel:
         """The round's target with the weights of its newest checkpoint."""
-        model = METHODS["inheritune"](self.bench.model, self.blocks[round_], self.recipe.seed)
+        model = inherit(self.bench.model, self.blocks[round_], seed=self.recipe.seed)
         checkpoint.load(latest(self._folder(round_)), model)
         return model
 

@@ -6,16 +6,17 @@ import typer
 
 
 def command(
-    kind: Annotated[Literal["run", "train"], typer.Argument(help="Which kind of recipe.")] = "run",
+    kind: Annotated[Literal["run", "train", "compare"], typer.Argument(help="Which kind of recipe.")] = "run",
     recipe: Annotated[str | None, typer.Option(help="Print this recipe, resolved, instead.")] = None,
 ) -> None:
     """Describe every key of a recipe, or print a recipe resolved."""
     from rich.console import Console
     from rich.table import Column, Table
 
+    from inheritune.compare.recipe import CompareRecipe
     from inheritune.config import RunRecipe, TrainRecipe, fields, load_recipe, recipe_names, to_yaml
 
-    recipe_kind = RunRecipe if kind == "run" else TrainRecipe
+    recipe_kind = {"run": RunRecipe, "train": TrainRecipe, "compare": CompareRecipe}[kind]
     if recipe:
         print(to_yaml(load_recipe(recipe_kind, recipe, {})), end="")
         return

@@ -1,16 +1,32 @@
-"""How a model starts, one method a file: a function `start(reference, blocks, seed) -> model`.
+"""How a target starts and what its loss is, one method a file: a dictionary `METHODS` from names to `Method`.
 
 A new method is a file, a line here, a test and a line in the docs.
 """
 
-from collections.abc import Callable, Sequence
+from inheritune.methods import (
+    distil,
+    half_width,
+    hybrid,
+    identity,
+    inheritune,
+    late,
+    lazy_layers,
+    pruning,
+    published,
+    random,
+    reference,
+    stacking,
+    submodules,
+)
+from inheritune.methods.method import Given, Method, Phase
 
-from transformers import PreTrainedModel
+METHODS: dict[str, Method] = {
+    name: method
+    for file in (
+        inheritune, published, random, reference, stacking, hybrid, half_width, distil, lazy_layers, submodules,
+        pruning, identity, late,
+    )
+    for name, method in file.METHODS.items()
+}  # fmt: skip
 
-from inheritune.methods import inheritune, random, reference
-
-METHODS: dict[str, Callable[[PreTrainedModel, Sequence[int], int], PreTrainedModel]] = {
-    "inheritune": inheritune.start,
-    "random": random.start,
-    "reference": reference.start,
-}
+__all__ = ["METHODS", "Given", "Method", "Phase"]

@@ -1,12 +1,14 @@
-"""The paper's start: chosen blocks of the reference, and everything outside the blocks."""
-
-from collections.abc import Sequence
+"""Inheritune as we run it: blocks left out greedily, the cut repaired, everything outside the blocks inherited."""
 
 from transformers import PreTrainedModel
 
 from inheritune.blocks.modules import inherit
+from inheritune.methods.method import Given, Method, Phase
 
 
-def start(reference: PreTrainedModel, blocks: Sequence[int], seed: int) -> PreTrainedModel:
-    """A target made of the reference's `blocks` (paper, Algorithm 1)."""
-    return inherit(reference, list(blocks), seed=seed)
+def _start(given: Given, before: PreTrainedModel | None) -> PreTrainedModel:
+    blocks = given.chosen("greedy")
+    return given.heal(inherit(given.reference, blocks, seed=given.seed), blocks)
+
+
+METHODS = {"inheritune": Method("greedy choice, cut repaired, all outside inherited", (Phase(_start),))}

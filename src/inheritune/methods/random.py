@@ -1,12 +1,20 @@
-"""Control: the target's shape from random weights."""
-
-from collections.abc import Sequence
+"""The target's shape from random weights: for the same steps, for twice as many, for what inheritune spends in all."""
 
 from transformers import PreTrainedModel
 
 from inheritune.blocks.modules import fresh
+from inheritune.methods.method import Given, Method, Phase
 
 
-def start(reference: PreTrainedModel, blocks: Sequence[int], seed: int) -> PreTrainedModel:
-    """As deep as `blocks`, initialised as the architecture itself does it."""
-    return fresh(reference, len(blocks), seed)
+def _start(given: Given, before: PreTrainedModel | None) -> PreTrainedModel:
+    return fresh(given.reference, given.depth, given.seed)
+
+
+METHODS = {
+    "random": Method("random initialisation", (Phase(_start),), needs_reference=False),
+    "random-twice": Method("random initialisation, twice the steps", (Phase(_start, 2.0),), needs_reference=False),
+    "random-total": Method(
+        "random initialisation, trained until it has spent inheritune's total FLOPs",
+        (Phase(_start),), needs_reference=False, spends="total-flops",
+    ),
+}  # fmt: skip

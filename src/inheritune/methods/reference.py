@@ -1,11 +1,14 @@
-"""Control: the whole reference, trained on. It tells a good target from more training or a nearer domain."""
+"""The control that every claim needs: the reference itself, trained on for the same tokens."""
 
 import copy
-from collections.abc import Sequence
 
 from transformers import PreTrainedModel
 
+from inheritune.methods.method import Given, Method, Phase
 
-def start(reference: PreTrainedModel, blocks: Sequence[int], seed: int) -> PreTrainedModel:
-    """The reference itself; `blocks` is not read."""
-    return copy.deepcopy(reference)
+
+def _start(given: Given, before: PreTrainedModel | None) -> PreTrainedModel:
+    return copy.deepcopy(given.reference)
+
+
+METHODS = {"reference": Method("the reference trained on", (Phase(_start),))}

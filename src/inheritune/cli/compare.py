@@ -1,0 +1,60 @@
+"""`inheritune compare`."""
+
+from typing import Annotated, Literal
+
+import typer
+
+
+def command(
+    recipe: Annotated[str, typer.Argument(help="A recipe's name or path.")] = "laptop-compare",
+    methods: Annotated[
+        str | None, typer.Option(help="Only these, as in inheritune,random; `all` for every one.")
+    ] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="How many seeds.")] = None,
+    budget: Annotated[
+        Literal["tokens", "flops", "total-flops"] | None, typer.Option(help="In what methods are equal.")
+    ] = None,
+    shard: Annotated[str, typer.Option(metavar="I/N", help="Take every n-th method, from the i-th on.")] = "1/1",
+    gather: Annotated[
+        bool, typer.Option("--gather", help="Train nothing: the table of the cells that are there.")
+    ] = False,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a recipe's value.")
+    ] = None,
+    out: Annotated[str | None, typer.Option(help="Folder of the cells; default runs/<recipe>.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the comparison as JSON, and nothing else.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+) -> None:
+    """Train a reference's smaller models by every method, on the same batches, and compare them."""
+    from inheritune.compare.recipe import CompareRecipe
+    from inheritune.config import load_recipe, parse_setting
+
+    overrides = dict(parse_setting(setting) for setting in set_ or [])
+    given = {"methods": methods.split(",") if methods else None, "seeds": seeds, "budget": budget}
+    overrides |= {key: value for key, value in given.items() if value is not None}
+    place = _shard(shard)
+    load_recipe(CompareRecipe, recipe, overrides)  # a wrong key is told before torch is loaded
+
+    from rich.console import Console
+
+    from inheritune.compare.sweep import compare
+    from inheritune.compare.table import terminal
+    from inheritune.progress import Progress
+
+    found = compare(recipe, out, place, gather, Progress(quiet, to_stderr=as_json), **overrides)
+    if as_json:
+        print(found.model_dump_json(indent=1))
+        return
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(terminal(found))
+    for left in found.missing:
+        console.print(f"missing: {left.name}: {left.reason}")
+
+
+def _shard(text: str) -> tuple[int, int]:
+    from inheritune.errors import RecipeError
+
+    first, slash, last = text.partition("/")
+    if not (slash and first.isdigit() and last.isdigit()):
+        raise RecipeError(f"--shard {text!r} is not i/n, as in --shard 2/8")
+    return int(first), int(last)

@@ -1,0 +1,183 @@
+"""`inheritune compare`: which cells there are, which of them are this process's, and the learning rate of each method."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from inheritune.bench import Bench
+from inheritune.blocks.anatomy import anatomy
+from inheritune.blocks.flops import forward_flops_per_token
+from inheritune.blocks.modules import fresh
+from inheritune.compare.budget import phase_tokens
+from inheritune.compare.cell import Cell, Work, given, save_profile
+from inheritune.compare.gather import gather
+from inheritune.compare.recipe import CompareRecipe
+from inheritune.compare.result import Comparison
+from inheritune.compare.table import write_tables
+from inheritune.config import Objective, RunRecipe, load_recipe
+from inheritune.errors import ModelError, RecipeError, TrainingError
+from inheritune.folder import close_folder, once, open_folder, write_text
+from inheritune.methods import METHODS
+from inheritune.models import Reference, load_reference
+from inheritune.progress import Progress
+from inheritune.report.compare_figures import write_figures
+from inheritune.runtime.device import make_repeatable
+from inheritune.runtime.memory import keep_freed_memory
+
+
+def compare(
+    recipe: str = "laptop-compare",
+    out: str | None = None,
+    shard: tuple[int, int] = (1, 1),
+    gather_only: bool = False,
+    progress: Progress | None = None,
+    **overrides: Any,
+) -> Comparison:
+    """Train every method of a recipe (name or path) on the same batches and documents, and compare them.
+
+    The folder `out` is continued where it stopped. `shard` (i, n): this process takes each n-th method, from the i-th on;
+    `gather_only` trains nothing. Raises InputError for whatever the user has to mend, Interrupted after a signal.
+    """
+    checked = load_recipe(CompareRecipe, recipe, {key.replace("__", "."): value for key, value in overrides.items()})
+    if checked.methods == ["all"]:
+        checked = checked.model_copy(update={"methods": list(METHODS)})
+    folder, progress = Path(out or f"runs/{checked.name}"), progress or Progress(quiet=True)
+    _refuse_unknown(checked, shard)
+    if not gather_only:
+        place = folder / "shards" / f"{shard[0]}-of-{shard[1]}"
+        _Sweep(checked, folder, open_folder(place, checked), progress).run(checked.methods[shard[0] - 1 :: shard[1]])
+    found = gather(checked, folder)
+    found.save(folder / "compare.json")
+    write_tables(found, folder)
+    write_figures(folder)
+    return found
+
+
+def _refuse_unknown(recipe: CompareRecipe, shard: tuple[int, int]) -> None:
+    for name in recipe.methods:
+        if name not in METHODS:
+            raise RecipeError(f"methods holds {name!r}, which is none: choose from {', '.join(METHODS)}")
+    if not 1 <= shard[0] <= shard[1]:
+        raise RecipeError(f"--shard {shard[0]}/{shard[1]} is none: the first number runs from 1 to the second")
+
+
+@dataclass
+class _Sweep:
+    recipe: CompareRecipe
+    folder: Path
+    place: Path
+    progress: Progress
+
+    def run(self, methods: list[str]) -> None:
+        """Each method: its learning rates on the first seed, then the best of them on the other seeds."""
+        try:
+            self.reference = self._load()
+            self.depth = self.recipe.depth or round(anatomy(self.reference.model).depth * 2 / 3)
+            self._about()
+            for method in methods:
+                self._method(method)
+        finally:
+            self.progress.close()
+            close_folder(self.place)
+
+    def _load(self) -> Reference:
+        keep_freed_memory()
+        self.progress.stage(f"Reference: {self.recipe.reference}")
+        reference = load_reference(self.recipe.reference, self.recipe.revision)
+        whole, depth = anatomy(reference.model).depth, self.recipe.depth or 1
+        if depth >= whole:
+            raise RecipeError(f"depth is {depth} and the reference has {whole} blocks: make it less")
+        return reference
+
+    def _about(self) -> None:
+        """What gathering needs to know of the reference and the documents, so that it loads no model."""
+        bench, model = self._bench(self.recipe.seed, self.recipe.training.peak_lr), self.reference.model
+        trained, per_token = self.reference.trained_tokens, self._flops(self.reference.model)
+        once(self.place / "about.json", lambda: {
+            "reference_loss": bench.reference_loss, "losses": bench.reference_measured["losses"],
+            "weights": bench.documents.weights.tolist(), "depth": self.depth, "reference_depth": anatomy(model).depth,
+            "reference_tokens": trained, "reference_flops": trained * per_token if trained else None,
+        })  # fmt: skip
+        profile = self.place / "reference-profile.json"
+        if not profile.exists():
+            save_profile(model, bench, profile)
+
+    def _method(self, method: str) -> None:
+        refused = self.folder / "cells" / f"{method}-refused.json"
+        try:
+            grid = [self._cell(Cell(method, self.recipe.seed, rate)) for rate in self.recipe.rates()]
+        except ModelError as error:
+            reason = str(error)
+            self.progress.note(f"{method} is left out: {reason}")
+            refused.parent.mkdir(parents=True, exist_ok=True)
+            write_text(refused, json.dumps({"method": method, "reason": reason}))
+            return
+        done = [found for found in grid if found]
+        if done:
+            best = min(done, key=lambda found: found["val_loss"])
+            for seed in self.recipe.all_seeds()[1:]:
+                self._cell(Cell(method, seed, best["peak_lr"]))
+
+    def _cell(self, cell: Cell) -> dict[str, Any] | None:
+        """A cell's result; None, written down, where its training went to pieces."""
+        objective = Objective(**METHODS[cell.method].objective)
+        bench, place = self._bench(cell.seed, cell.peak_lr, objective), self.folder / "cells" / cell.name
+        open_folder(place, bench.recipe)
+        try:
+            make_repeatable(cell.seed)
+            work = Work(cell, place, bench, self.depth, self.progress, self.recipe.keep_models)
+            return work.run(self._tokens)
+        except TrainingError as error:
+            reason = str(error)
+            self.progress.note(f"{cell.name}: {reason}")
+            once(place / "failed.json", lambda: {"reason": reason})
+            return None
+        finally:
+            close_folder(place)
+
+    def _bench(self, seed: int, rate: float, objective: Objective | None = None) -> Bench:
+        recipe = self.recipe
+        training = recipe.training.model_copy(update={"peak_lr": rate})
+        run = RunRecipe(
+            name=recipe.name, seed=seed, data=recipe.data, training=training, processes=recipe.processes,
+            reference=recipe.reference, revision=recipe.revision, match=recipe.match,
+            diagnosis=recipe.diagnosis, objective=objective or Objective(),
+        )  # fmt: skip
+        return Bench(run, self.place, self.reference)
+
+    def _tokens(self, work: Work) -> list[int]:
+        """Tokens of each of a method's phases under the recipe's budget, or under the method's own."""
+        method, training = work.method, self.recipe.training
+        budget = method.spends or self.recipe.budget
+        shares = [phase.share for phase in method.phases]
+        if budget == "tokens":
+            return phase_tokens(shares, [1.0] * len(shares), 0, training.tokens, training.batch_tokens, None)
+        most = training.tokens * self._flops(fresh(self.reference.model, self.depth, 0))
+        prepared = 0.0
+        if budget == "total-flops":
+            most, prepared = most + self._inheritune_prepared(), work.prepared()["flops"]
+        costs = list(self._costs(work))
+        return phase_tokens(shares, costs, prepared, training.tokens, training.batch_tokens, most)
+
+    def _costs(self, work: Work) -> Iterator[float]:
+        """Training FLOPs of a token in each phase; a teacher's forward pass is counted."""
+        before, own = None, replace(work.given)
+        for phase in work.method.phases:
+            before = phase.start(own, before)
+            teacher = self._flops(self.reference.model) / 3 if work.method.objective else 0.0
+            yield self._flops(before) + teacher
+
+    def _flops(self, model: Any) -> float:
+        return 3.0 * forward_flops_per_token(model, self.recipe.data.sequence_length)
+
+    def _inheritune_prepared(self) -> float:
+        """FLOPs that inheritune spends before it trains."""
+
+        def measure() -> dict[str, Any]:
+            own = given(self._bench(self.recipe.seed, self.recipe.training.peak_lr), self.depth)
+            METHODS["inheritune"].phases[0].start(own, None)
+            return {"flops": own.spent.flops}
+
+        return once(self.place / "inheritune-prepared.json", measure)["flops"]

@@ -1,0 +1,65 @@
+"""Half width: every block of the reference, with the first half of its heads and MLP units (paper, Table 2)."""
+
+import copy
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PretrainedConfig, PreTrainedModel
+
+from inheritune.blocks.anatomy import text_config
+from inheritune.blocks.modules import fresh
+from inheritune.errors import ModelError
+from inheritune.methods.method import Given, Method, Phase
+
+# Families whose projections lie apart, so that the first half of their rows is the first half of the heads.
+_APART = ("llama", "qwen2", "qwen3", "mistral", "olmo2", "smollm3", "gemma", "gemma2", "gemma3_text")
+_FUSED = ("attn.c_attn.weight", "attn.c_attn.bias")
+
+
+def _start(given: Given, before: PreTrainedModel | None) -> PreTrainedModel:
+    config = halved(given.reference.config)
+    target = fresh(config, given.whole, given.seed).to(given.reference.device)  # type: ignore[arg-type]
+    own = target.state_dict()
+    with torch.no_grad():
+        for name, tensor in given.reference.state_dict().items():
+            own[name].copy_(_first(tensor, own[name].shape, 3 if name.endswith(_FUSED) else 1))
+    return target
+
+
+def halved(config: PretrainedConfig) -> PretrainedConfig:
+    """The config of half the heads and MLP units; GPT-2's heads fill its width, which is halved with them.
+
+    Raises ModelError, by name, for a family or a number of heads that cannot be halved.
+    """
+    half, plain = copy.deepcopy(config), text_config(config)
+    kind, heads = config.model_type, plain.num_attention_heads
+    groups = getattr(plain, "num_key_value_heads", None) or heads
+    if kind not in (*_APART, "gpt2"):
+        raise ModelError(f"half-width is not known for {kind!r}: its projections may not be cut by heads")
+    if heads % 2 or groups % 2:
+        raise ModelError(f"half-width cannot halve {kind!r} with {heads} heads ({groups} for keys): both must be even")
+    changes: dict[str, Any] = {"num_attention_heads": heads // 2}
+    if kind == "gpt2":
+        changes |= {"hidden_size": plain.hidden_size // 2, "n_inner": plain.n_inner and plain.n_inner // 2}
+    else:
+        width = getattr(plain, "head_dim", None) or plain.hidden_size // heads
+        changes |= {"num_key_value_heads": groups // 2, "head_dim": width}
+        changes |= {"intermediate_size": plain.intermediate_size // 2}
+    for name, value in changes.items():
+        setattr(text_config(half), name, value)
+    return half
+
+
+def _first(tensor: Tensor, shape: torch.Size, fused: int) -> Tensor:
+    """The leading part of a tensor; of each of `fused` equal parts of its last axis where queries, keys, values share it."""
+    for axis, size in enumerate(shape):
+        if axis == len(shape) - 1 and fused > 1:
+            parts = [part.narrow(axis, 0, size // fused) for part in tensor.chunk(fused, axis)]
+            tensor = torch.cat(parts, axis)
+        else:
+            tensor = tensor.narrow(axis, 0, size)
+    return tensor
+
+
+METHODS = {"half-width": Method("the first half of every block's heads and MLP units, all blocks", (Phase(_start),))}

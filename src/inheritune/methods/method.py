@@ -1,0 +1,85 @@
+"""What a method is: how its target starts, in one phase or more, and what its loss is. The loop is the same for all."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from inheritune.blocks.anatomy import anatomy
+from inheritune.blocks.flops import forward_flops_per_token
+from inheritune.blocks.heal import heal
+from inheritune.choosing import CRITERIA, Choice
+from inheritune.diagnosis.diagnose import diagnose
+from inheritune.evidence.ledger import Spent
+
+_CHOICE, _HEAL = 12, 32_768
+
+Matched = Literal["tokens", "total-flops"]
+
+
+@dataclass
+class Given:
+    """What a start may use: the reference, the target's depth, the seed, and training text (`sequences(count, length)`).
+
+    `length` is that of a training sequence; a diagnosis reads `diagnosed` sequences of so many tokens. `spent` is what a
+    start costs before training: diagnosis, choice, repair.
+    """
+
+    reference: PreTrainedModel
+    depth: int
+    seed: int
+    length: int
+    sequences: Callable[[int, int], Tensor]
+    diagnosed: tuple[int, int] = (16, 100)
+    spent: Spent = field(default_factory=Spent)
+
+    @property
+    def whole(self) -> int:
+        """The reference's depth."""
+        return anatomy(self.reference).depth
+
+    def chosen(self, criterion: str) -> list[int]:
+        """The blocks of a target of this depth by a criterion of `choosing/`."""
+        profile_BT, choice_BT = self.sequences(*self.diagnosed), self.sequences(_CHOICE, self.length)
+        profile = diagnose(self.reference, profile_BT, curve_sequences=0, untrained=False)
+        choice: Choice = CRITERIA[criterion](self.reference, choice_BT, profile)
+        read = profile.tokens * forward_flops_per_token(self.reference, profile_BT.shape[1])
+        self.spent += Spent(profile.tokens + choice.tokens, float(read + choice.flops), profile.seconds)
+        return choice.blocks(self.depth)
+
+    def heal(self, target: PreTrainedModel, blocks: list[int]) -> PreTrainedModel:
+        """Repair a cut in place, in closed form."""
+        healed = heal(target, self.reference, blocks, self.sequences(max(2, _HEAL // self.length), self.length))
+        self.spent += Spent(healed.tokens, float(healed.flops))
+        return target
+
+
+Start = Callable[[Given, PreTrainedModel | None], PreTrainedModel]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A part of a method's training: what it starts from (`before` is the model of the phase before it), how long it is.
+
+    `share` is of the tokens that a method of one phase has; `schedule` replaces the recipe's for this phase.
+    """
+
+    start: Start
+    share: float = 1.0
+    schedule: str | None = None
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to a smaller model. `objective` changes the recipe's; `needs_reference`: whether it needs the reference at all.
+
+    `spends` "total-flops": it trains until it has spent what `inheritune` spends in all, whatever the recipe's budget.
+    """
+
+    says: str
+    phases: tuple[Phase, ...]
+    needs_reference: bool = True
+    objective: Mapping[str, Any] = field(default_factory=dict)
+    spends: Matched | None = None
