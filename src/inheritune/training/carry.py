@@ -21,7 +21,7 @@ def carry(states: Sequence[State], block_map: BlockMap, path: str, config: Pretr
     block's move is folded into its queries (`blocks.fold`), the moments are scaled as its gradients are.
     """
     carried = {
-        name: dict(own)
+        name: {key: value.clone() for key, value in own.items()}  # a block copied twice has two states
         for number, state in enumerate(states)
         for old, own in state.items()
         for name in block_map.targets(old, path, number)

@@ -1,0 +1,244 @@
+"""What it costs to match a reference, by strategy: total FLOPs until the target is shown to match, all that was tried included.
+
+    python benchmarks/compute_to_match.py --seeds 0 1 2 --out runs/yardstick                      # the bundled reference
+    python benchmarks/compute_to_match.py --recipe RECIPE --reference MODEL --data TRAIN --valid HELD --trained-tokens N \\
+        --literal-set training.peak_lr=2e-3 --scratch-peak 1.6e-2 --seeds 0 1 2 --out runs/yardstick-mine
+
+Every cell is a run folder under --out: the same command goes on after a stop, and what is done is not done again. The
+strategies' rules are fixed here, before any of them is run:
+
+  ours      the recipe (`--recipe`, default `laptop`) as it stands.
+  literal   the recipe `paper-literal`: half the blocks (the first), everything outside them inherited, whole rounds on a cosine,
+            cut out of the reference again with two more blocks where a round does not match, up to all blocks but one. A
+            round has a quarter of the reference's training tokens, or as many as these: the cheaper that matches. The
+            whole-length variant ends where it would pass what the quarter spent in training, since it can then not be
+            the cheaper; where the quarter did not match, it ends at --most-flops, if given. Never matched: at least
+            what both spent.
+  one-shot  the first n blocks at the depth the literal ends with, one of its rounds.
+  late      no parent: one block from random weights at a constant rate, 80% of the tokens; then, at once, the literal's last
+            depth (copies of the block, the optimizer's state with them), and 20%, of which the last half decays. FLOPs: the
+            literal's total.
+  random    the literal's last depth from random weights, FLOPs: the literal's total.
+  whole     a control: the whole reference trained on, for as many tokens as `ours`.
+
+Total FLOPs are the run's ledger: diagnosis, choice, probes, repair, every round, every validation. Late and random
+spend theirs on training alone, to their advantage.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from inheritune.bench import Bench
+from inheritune.blocks.anatomy import anatomy
+from inheritune.blocks.flops import forward_flops_per_token
+from inheritune.blocks.modules import grow, growth
+from inheritune.config import RunRecipe, load_recipe, parse_setting
+from inheritune.controls import run_control
+from inheritune.folder import close_folder, open_folder
+from inheritune.methods import METHODS
+from inheritune.models import load_reference
+from inheritune.progress import Progress
+from inheritune.rounds import Round, latest
+from inheritune.run import run
+from inheritune.runtime.device import make_repeatable
+from inheritune.training import carry, checkpoint
+from inheritune.training.checkpoint import Position
+from inheritune.training.metrics import Metrics
+from inheritune.training.optimizer import Optimizer
+
+STRATEGIES = ("ours", "literal", "one-shot", "late", "random", "whole")
+Row = dict[str, Any]
+
+
+class Yardstick:
+    """All cells of one seed."""
+
+    def __init__(self, given: argparse.Namespace, seed: int):
+        self.given, self.folder = given, given.out / f"seed-{seed}"
+        self.text = {"seed": seed, **_text(given)}
+        self.extra = dict(map(parse_setting, given.set))
+        self.literal_extra = dict(map(parse_setting, given.literal_set))
+
+    def rows(self) -> Iterator[Row]:
+        """The chosen strategies' rows; what one strategy needs of another is run for it."""
+        for name in self.given.strategies:
+            yield from {
+                "ours": self.ours, "literal": self.literal, "one-shot": self.one_shot, "late": self.late,
+                "random": lambda: self.control("random"), "whole": lambda: self.control("reference"),
+            }[name]()  # fmt: skip
+
+    def ours(self) -> list[Row]:
+        """The recipe as it stands."""
+        return [self._cell("ours", self.given.recipe, **self.extra)]
+
+    def literal(self) -> list[Row]:
+        """Both variants, and the one that counts."""
+        quarter = self._literal("literal, quarter rounds", self._tokens() // 4)
+        matched = quarter["outcome"] == "matched"
+        most = {"limits.max_flops": quarter["training_flops"] if matched else self.given.most_flops}
+        whole = self._literal("literal, whole rounds", self._tokens(), **most)
+        found = [row for row in (quarter, whole) if row["outcome"] == "matched"]
+        spent = quarter["flops"] + whole["flops"]
+        counts = min(found, key=lambda row: row["flops"]) if found else {**quarter, "flops": spent, "least": True}
+        return [quarter, whole, {**counts, "strategy": "literal"}]
+
+    def one_shot(self) -> list[Row]:
+        """The literal's last depth at once."""
+        last = self.literal()[-1]
+        depths = {"growth.start": last["depth"], "growth.max_depth": last["depth"], "limits.max_rounds": 1}
+        return [self._literal("one-shot", last["round_tokens"], **depths)]
+
+    def control(self, name: str) -> list[Row]:
+        """Random weights at the literal's FLOPs, or the reference trained on for the tokens of ours."""
+        bench, folder = self._bench(name)
+        try:
+            if name == "random":
+                last = self.literal()[-1]
+                tokens = int(last["flops"] / self._flops_per_token(bench, last["depth"]))
+                blocks = list(range(last["depth"]))
+            else:
+                tokens, blocks = self.ours()[0]["tokens"], list(range(anatomy(bench.model).depth))
+            found = run_control(name, bench, folder, Progress(quiet=True), blocks, tokens)
+        finally:
+            close_folder(folder)
+        return [{"strategy": {"reference": "whole"}.get(name, name), **found, **_verdict(found["gap"])}]
+
+    def late(self) -> list[Row]:
+        """One late expansion from scratch."""
+        last, (bench, folder) = self.literal()[-1], self._bench("late")
+        try:
+            each = 0.8 * self._flops_per_token(bench, 1) + 0.2 * self._flops_per_token(bench, last["depth"])
+            tokens = last["flops"] / each
+            shallow = METHODS["random"](bench.model, [0], bench.recipe.seed)
+            first = self._stage(bench, folder / "late-1", shallow, {}, Position(), 0.8 * tokens, schedule="constant")
+            state, _ = checkpoint.load(latest(folder / "late-1"), shallow)
+            wanted = list(range(last["depth"]))
+            deep = grow(shallow, bench.model, held=[0], wanted=wanted, start="copied", seed=bench.recipe.seed)
+            block_map = growth(shallow, bench.model, [0], wanted, "copied")
+            carried = carry.carry([state, {}], block_map, anatomy(deep).path, deep.config)
+            done = Position(first["step"], first["tokens"], first["flops"])
+            fall = {"schedule": "wsd", "decay_share": 0.5, "warmup_tokens": 0}
+            second = self._stage(bench, folder / "late-2", deep, carried, done, 0.2 * tokens, **fall)
+        finally:
+            close_folder(folder)
+        sums = {name: first[name] + second[name] for name in ("flops", "tokens")}
+        return [{"strategy": "late", **second, **sums, **_verdict(second["gap"])}]
+
+    def _stage(
+        self, bench: Bench, place: Path, model: Any, state: Any, before: Position, tokens: float, **schedule: Any
+    ) -> Row:
+        if checkpoint.latest(place / "checkpoints") is None:
+            checkpoint.save(place / "checkpoints", model, state, Position())
+        training = bench.recipe.training.model_copy(update={"tokens": int(tokens), **schedule})
+        depth, metrics = anatomy(model).depth, Metrics(place / "metrics.jsonl")
+        checkpoint.load(latest(place), model)
+        return Round(
+            bench, Progress(quiet=True), place, metrics, number=1, depth=depth, training=training, before=before
+        ).train(model)
+
+    def _literal(self, name: str, tokens: int, **extra: Any) -> Row:
+        return self._cell(name, "paper-literal", **self.literal_extra, **{"training.tokens": tokens}, **extra)
+
+    def _cell(self, name: str, recipe: str, **settings: Any) -> Row:
+        """One run, or what it left behind."""
+        place = self.folder / name.replace(", ", "-").replace(" ", "-")
+        if not (place / "result.json").exists():
+            run(recipe, out=str(place), progress=Progress(), **{**self.text, **self._half(recipe), **settings})
+        found = json.loads((place / "result.json").read_text(encoding="utf-8"))
+        target = next(row for row in reversed(found["rounds"]) if row["blocks"] == found["target"]["blocks"])
+        training = found["ledger"]["phases"]["training"]
+        return {
+            "strategy": name, "outcome": found["outcome"], "depth": found["target"]["depth"],
+            "flops": found["ledger"]["total"]["flops"], "training_flops": training["flops"], "tokens": training["tokens"],
+            "round_tokens": target["tokens"], "gap": target["gap"], "rounds": [row["depth"] for row in found["rounds"]],
+        }  # fmt: skip
+
+    def _half(self, recipe: str) -> dict[str, Any]:
+        if recipe != "paper-literal":
+            return {}
+        reference = load_reference(self.text.get("reference", "bundled:laptop"), None)
+        return {"growth.start": anatomy(reference.model).depth // 2}
+
+    def _tokens(self) -> int:
+        """What the reference was trained on."""
+        if self.given.trained_tokens:
+            return self.given.trained_tokens
+        known = load_reference(self.text.get("reference", "bundled:laptop"), None).trained_tokens
+        if known is None:
+            raise SystemExit("how many tokens the reference was trained on is not known: give --trained-tokens")
+        return known
+
+    def _bench(self, name: str) -> tuple[Bench, Path]:
+        """Text and reference; from random weights with a peak rate of its own."""
+        peak = {} if name == "reference" else {"training.peak_lr": self.given.scratch_peak}
+        recipe = load_recipe(RunRecipe, "paper-literal", {**self.text, **self.literal_extra, **peak})
+        folder = open_folder(self.folder / name, recipe)
+        make_repeatable(recipe.seed)
+        return Bench(recipe, folder, load_reference(recipe.reference, recipe.revision)), folder
+
+    def _flops_per_token(self, bench: Bench, depth: int) -> float:
+        model = METHODS["random"](bench.model, list(range(depth)), 0)
+        training = bench.recipe.training
+        own = Optimizer(model, training).flops_per_step / training.batch_tokens
+        return 3 * forward_flops_per_token(model, bench.recipe.data.sequence_length) + own
+
+
+def _verdict(gap: dict[str, Any]) -> Row:
+    return {"outcome": "matched" if gap["verdict"] in ("matched", "surpassed") else "not_matched"}
+
+
+def _text(given: argparse.Namespace) -> dict[str, Any]:
+    pairs = {"reference": given.reference, "data.train": given.data, "data.valid": given.valid}
+    return {key: value for key, value in pairs.items() if value is not None}
+
+
+def table(rows: list[Row]) -> str:
+    """Rows as Markdown; FLOPs beside the literal's of the same seed."""
+    lines = [
+        "| strategy | seed | blocks | FLOPs until the match | of the literal's | training tokens | gap [interval] | verdict |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    literal = {row["seed"]: row["flops"] for row in rows if row["strategy"] == "literal"}
+    for row in rows:
+        gap, whole = row["gap"], literal.get(row["seed"])
+        sign = "" if row["outcome"] == "matched" else "≥ "
+        share = f"{row['flops'] / whole:.2f}" if whole else ""
+        lines.append(
+            f"| {row['strategy']} | {row['seed']} | {row['depth']} | {sign}{row['flops']:.3g} | {share} | {row['tokens']:,}"
+            f" | {gap['mean']:+.4f} [{gap['low']:+.4f}, {gap['high']:+.4f}] | {gap['verdict']} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipe", default="laptop", help="what `ours` runs")
+    parser.add_argument("--reference", help="folder or hub id, instead of the recipes' own")
+    parser.add_argument("--data", help="training text")
+    parser.add_argument("--valid", help="validation text that nothing was tuned on")
+    parser.add_argument(
+        "--trained-tokens", type=int, help="what the reference was trained on, if its folder does not say"
+    )
+    parser.add_argument("--set", action="append", default=[], help="key=value for ours")
+    parser.add_argument("--literal-set", action="append", default=[], help="key=value for the others")
+    parser.add_argument("--scratch-peak", type=float, default=1.6e-2, help="peak rate from random weights")
+    parser.add_argument("--most-flops", type=float, help="training FLOPs of a literal variant that cannot end else")
+    parser.add_argument("--strategies", nargs="+", choices=STRATEGIES, default=list(STRATEGIES))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args()
+    rows = []
+    for seed in given.seeds:
+        for row in Yardstick(given, seed).rows():
+            rows.append({"seed": seed, **row})
+            print(table(rows[-1:]).splitlines()[-1], flush=True)
+            (given.out / "table.json").write_text(json.dumps(rows, indent=1))
+            (given.out / "table.md").write_text(table(rows) + "\n")
+    print(table(rows))
+
+
+if __name__ == "__main__":
+    main()
