@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from inheritune.blocks.hub import SECONDS, answers
 from inheritune.config import Source
 from inheritune.data.documents import Document
 from inheritune.data.files import File, readable
@@ -64,6 +65,11 @@ def hub(source: Source, field: str) -> Iterator[Document]:
     """A document for each row of a dataset of the hub, streamed; DataError without network, dataset or split."""
     from datasets import load_dataset
 
+    if not answers():
+        raise DataError(
+            f"{source.source!r} cannot be streamed: the hub does not answer within {SECONDS:.0f} s; check the network, or"
+            " give a folder"
+        )
     name, split = source.source.removeprefix(HUB), source.split or "train"
     with _refusals(source):
         dataset = load_dataset(name, source.name, split=split, revision=source.revision, streaming=True)
