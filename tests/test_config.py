@@ -1,9 +1,11 @@
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from inheritune.compare.recipe import CompareRecipe
 from inheritune.config import (
     RunRecipe,
     Source,
@@ -32,7 +34,8 @@ def changed(**sections: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", recipe_names())
 def test_every_packaged_recipe_loads_and_survives_being_written(name: str) -> None:
-    kind = TrainRecipe if name.endswith("reference") else RunRecipe
+    text = (resources.files("inheritune.recipes") / f"{name}.yaml").read_text()
+    kind = CompareRecipe if "\nmethods:" in text else TrainRecipe if "\nmodel:" in text else RunRecipe
     recipe = load_recipe(kind, name, {})
     assert recipe.name == name
     assert check(kind, read_yaml(to_yaml(recipe))) == recipe

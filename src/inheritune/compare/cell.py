@@ -100,6 +100,7 @@ class Work:
         round_ = Round(
             self.bench, self.progress, self._phase(number), self.metrics,
             number=number, depth=depth, training=training, before=before,
+            objective=self.bench.recipe.objective,
         )  # fmt: skip
         found = round_.train(model)
         return Position(
