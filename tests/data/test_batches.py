@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 
+from inheritune.data import batches as batches_module
 from inheritune.data.batches import Batches
+from inheritune.data.store import Part
 from inheritune.data.tokens import Tokens
 from inheritune.errors import DataError
 
@@ -59,3 +61,44 @@ def test_every_token_is_within_reach() -> None:
 def test_text_shorter_than_two_sequences() -> None:
     with pytest.raises(DataError, match=r"16 tokens, less than two sequences of 8"):
         Batches(counting(16), 0, SEQUENCES, LENGTH)
+
+
+def mixed(first: int, second: int, weights: tuple[float, float]) -> Tokens:
+    """Tokens below 10,000 are of the first part, the others of the second."""
+    ids = np.concatenate([np.arange(first), 10_000 + np.arange(second)])
+    parts = (Part("a", 0, first, weights[0]), Part("b", first, first + second, weights[1]))
+    return Tokens(ids, np.array([0, first]), parts)
+
+
+def test_a_mixture_draws_its_parts_by_weight_and_each_goes_through_whole_passes() -> None:
+    batches = Batches(mixed(3000, 500, (1, 3)), 0, SEQUENCES, LENGTH)
+    firsts = np.concatenate([batches[index][:, 0] for index in range(2000)])
+    of_b = firsts >= 10_000
+    assert abs(of_b.mean() - 0.75) < 0.02
+    count = (500 - 1) // LENGTH - 1
+    one_pass = np.sort(firsts[of_b][:count])
+    assert np.all(np.diff(one_pass) == LENGTH), "the first pass over b meets every sequence once"
+    rows = np.concatenate([batches[index] for index in range(50)])
+    assert np.all(np.diff(rows, axis=1) == 1), "no sequence runs over from one part to the other"
+
+
+def test_a_mixture_is_a_pure_function_of_seed_and_index() -> None:
+    tokens = mixed(3000, 500, (1, 1))
+    forwards = Batches(tokens, 4, SEQUENCES, LENGTH)
+    kept = [forwards[index] for index in range(30)]
+    late = 3 * batches_module._PLACES // SEQUENCES
+    kept_late = forwards[late]
+    fresh = Batches(tokens, 4, SEQUENCES, LENGTH)
+    assert np.array_equal(fresh[late], kept_late)
+    assert all(np.array_equal(fresh[index], kept[index]) for index in reversed(range(30)))
+
+
+def test_one_part_is_drawn_as_if_there_were_no_parts() -> None:
+    plain = Batches(counting(500), 4, SEQUENCES, LENGTH)
+    whole = Batches(Tokens(np.arange(500), np.array([0]), (Part("a", 0, 500, 2.0),)), 4, SEQUENCES, LENGTH)
+    assert all(np.array_equal(plain[index], whole[index]) for index in range(40))
+
+
+def test_a_part_that_is_too_short_is_named() -> None:
+    with pytest.raises(DataError, match="b has 16 tokens"):
+        Batches(mixed(500, 16, (1, 1)), 0, SEQUENCES, LENGTH)

@@ -1,0 +1,210 @@
+"""`inheritune prepare`: what it writes, that a kill changes no byte of it, and that runs read it as it is."""
+
+import gzip
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from shell import command, refused
+from tiny import VOCABULARY
+from transformers import PreTrainedTokenizerFast
+
+from inheritune.config import Data, Source
+from inheritune.data import building, store
+from inheritune.data.building import Job, build
+from inheritune.data.ids import Coding
+from inheritune.data.tokens import prepare, prepare_folder
+from inheritune.errors import DataError, OutputError
+
+
+def job(tokenizer: PreTrainedTokenizerFast, *sources: Path, share: float = 0.2) -> Job:
+    coding = Coding.of(tokenizer.backend_tokenizer, tokenizer.eos_token_id)
+    return Job([Source(source=str(path)) for path in sources], [], "text", share, coding)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+
+
+def rows(folder: Path, side: str) -> list[list[int]]:
+    tokens = store.read(folder, side)
+    return [tokens.document(number).tolist() for number in range(len(tokens.starts))]
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing of ours catches it."""
+
+
+@pytest.mark.parametrize("documents", [1, 40, 149])
+def test_a_kill_after_any_document_changes_no_byte(
+    tokenizer: PreTrainedTokenizerFast,
+    corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    documents: int,
+) -> None:
+    monkeypatch.setattr(building, "_CHUNK", 500)
+    wanted = job(tokenizer, corpus / "words.jsonl", corpus / "words.txt")
+    build(wanted, tmp_path / "whole", print)
+    add, added = store.Writer.add, []
+
+    def counting(*arguments: Any) -> None:
+        added.append(1)
+        if len(added) > documents:
+            raise Killed
+        add(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store.Writer, "add", counting)
+        with pytest.raises(Killed):
+            build(wanted, tmp_path / "killed", print)
+    with (tmp_path / "killed" / "journal.jsonl").open("ab") as journal:
+        journal.write(b'{"source": 0, "re')
+    build(wanted, tmp_path / "killed", print)
+    assert digests(tmp_path / "killed") == digests(tmp_path / "whole")
+
+
+def test_killed_process_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
+    with gzip.open(tmp_path / "a.jsonl.gz", "wt", 1) as file:
+        for number in range(15_000):
+            file.write(json.dumps({"text": f"Document {number}: " + f"word{number} and more words " * 20}) + "\n")
+    arguments = [str(tmp_path / "a.jsonl.gz"), "--tokenizer", "bundled:laptop", "--quiet"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+
+    def start(dest: Path) -> subprocess.Popen[bytes]:
+        code = (
+            "from inheritune.data import building; building._CHUNK = 1 << 16; from inheritune.cli import main; main()"
+        )
+        return subprocess.Popen([sys.executable, "-c", code, "prepare", arguments[0], str(dest), *arguments[1:]])
+
+    process = start(killed)
+    while not (killed / "train.bin").exists() or (killed / "train.bin").stat().st_size < 1 << 18:
+        assert process.poll() is None, "it was done before it could be killed"
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (killed / "manifest.json").exists()
+    assert command("prepare", arguments[0], str(killed), *arguments[1:]).code == 0
+    assert command("prepare", arguments[0], str(whole), *arguments[1:]).code == 0
+    assert digests(killed) == digests(whole)
+
+
+def test_manifest_tells_sources_sides_and_hashes(
+    tokenizer: PreTrainedTokenizerFast, corpus: Path, tmp_path: Path, texts: list[str]
+) -> None:
+    manifest = prepare_folder(job(tokenizer, corpus / "words.jsonl"), tmp_path / "out", print)
+    assert sorted(digests(tmp_path / "out")) == [
+        "manifest.json", "train.bin", "train.starts", "valid.bin", "valid.starts",
+    ]  # fmt: skip
+    for side in store.SIDES:
+        assert manifest["sides"][side]["sha256"] == digests(tmp_path / "out")[f"{side}.bin"]
+        assert manifest["sides"][side]["documents"] == len(rows(tmp_path / "out", side))
+    (source,) = manifest["sources"]
+    digest = hashlib.sha256((corpus / "words.jsonl").read_bytes()).hexdigest()
+    assert source["files"] == [{"name": "words.jsonl", "sha256": digest}] and source["read"] == len(texts)
+    wanted = {(*tokenizer(text)["input_ids"], 0) for text in texts}
+    assert {tuple(row) for side in store.SIDES for row in rows(tmp_path / "out", side)} == wanted
+
+
+def test_a_run_reads_a_prepared_folder_as_it_is(
+    tree: dict[str, Any], gpt2: Path, corpus: Path, write_recipe: Callable[..., str], tmp_path: Path
+) -> None:
+    out = tmp_path / "prepared"
+    ended = command("prepare", str(corpus / "words.jsonl"), str(out), "--tokenizer", str(gpt2), "--valid-share", "0.2")
+    assert ended.code == 0, ended
+    before = digests(out)
+    tree["growth"]["max_depth"] = 2
+    from_text = command("run", write_recipe(tree), "--out", str(tmp_path / "text"), "--json", "--quiet")
+    tree["data"]["train"] = str(out)
+    prepared = command("run", write_recipe(tree), "--out", str(tmp_path / "ids"), "--json", "--quiet")
+    losses = [json.loads(ended.out)["target"]["val_loss"] for ended in (from_text, prepared)]
+    assert losses[0] == losses[1] and digests(out) == before
+
+
+def test_saved_truncation_and_padding_are_not_applied(
+    tokenizer: PreTrainedTokenizerFast, corpus: Path, tmp_path: Path, texts: list[str]
+) -> None:
+    from tokenizers import Tokenizer
+
+    cutting = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    cutting.enable_truncation(5)
+    cutting.enable_padding(length=9)
+    coding = Coding.of(cutting, 0)
+    build(Job([Source(source=str(corpus / "words.jsonl"))], [], "text", 0.2, coding), tmp_path / "out", print)
+    assert max(len(row) for row in rows(tmp_path / "out", "train")) > 20
+    assert cutting.truncation["max_length"] == 5
+
+
+def test_half_of_a_surrogate_pair(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": "fine"}\n{"text": "\\ud83d"}\n')
+    with pytest.raises(DataError, match=r"'a.jsonl#2' holds half of a surrogate pair"):
+        build(job(tokenizer, tmp_path / "a.jsonl"), tmp_path / "out", print)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("vocabulary", "width"), [(65_536, 2), (65_537, 4)])
+def test_ids_take_two_bytes_where_they_can(vocabulary: int, width: int, tokenizer: PreTrainedTokenizerFast) -> None:
+    assert Coding(tokenizer.backend_tokenizer, vocabulary - 1).dtype.itemsize == width
+
+
+def test_folders_that_are_refused(tokenizer: PreTrainedTokenizerFast, corpus: Path, tmp_path: Path, gpt2: Path) -> None:
+    wanted = job(tokenizer, corpus / "words.jsonl")
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").write_text("mine")
+    for name, said in (("file", "is a file"), ("full", "is not empty")):
+        with pytest.raises(OutputError, match=said):
+            prepare_folder(wanted, tmp_path / name, print)
+    first = prepare_folder(wanted, tmp_path / "out", print)
+    assert prepare_folder(wanted, tmp_path / "out", print) == first
+    with pytest.raises(OutputError, match=r"another preparation .its valid_share differs"):
+        prepare_folder(job(tokenizer, corpus / "words.jsonl", share=0.3), tmp_path / "out", print)
+    with pytest.raises(OutputError, match=r"another preparation .its sources differs"):
+        prepare_folder(job(tokenizer, corpus / "words.txt"), tmp_path / "out", print)
+    assert "--valid-share is 1.0" in refused(
+        "prepare", str(corpus / "words.txt"), str(tmp_path / "x"), "--tokenizer", str(gpt2), "--valid-share", "1"
+    )
+
+
+def test_prepared_by_another_tokenizer_or_damaged(
+    tokenizer: PreTrainedTokenizerFast, corpus: Path, tmp_path: Path
+) -> None:
+    build(job(tokenizer, corpus / "words.jsonl"), tmp_path / "out", print)
+    data = Data(train=str(tmp_path / "out"))
+    other = Coding.of(tokenizer.backend_tokenizer, 0).tokenizer
+    other.add_tokens(["kalo"])
+    with pytest.raises(DataError, match="prepared with another tokenizer"):
+        prepare(data, other, 0, VOCABULARY + 1)
+    os.truncate(tmp_path / "out" / "train.bin", 100)
+    with pytest.raises(DataError, match=r"train.bin' has 100 bytes"):
+        prepare(data, tokenizer.backend_tokenizer, 0, VOCABULARY)
+    (tmp_path / "out" / "manifest.json").write_text("[]")
+    with pytest.raises(DataError, match="manifest of another kind"):
+        prepare(data, tokenizer.backend_tokenizer, 0, VOCABULARY)
+
+
+def test_several_sources_keep_no_document_twice_and_tell_their_parts(
+    tokenizer: PreTrainedTokenizerFast, texts: list[str], tmp_path: Path
+) -> None:
+    halves = {"a": texts[:100], "b": texts[50:]}
+    for name, held in halves.items():
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in held))
+    sources = [{"source": str(tmp_path / f"{name}.jsonl"), "weight": weight} for name, weight in (("a", 1), ("b", 3))]
+    data = Data(train=sources, valid_share=0.3)
+    train, valid = prepare(data, tokenizer.backend_tokenizer, 0, VOCABULARY)
+    found = [tuple(side.document(n).tolist()) for side in (train, valid) for n in range(len(side.starts))]
+    assert sorted(found) == sorted((*tokenizer(text)["input_ids"], 0) for text in texts)
+    assert [part.weight for part in train.parts] == [1, 3] and train.parts[1].last == len(train)
+    of_a = {tuple(tokenizer(text)["input_ids"]) for text in texts[:100]}
+    first = [tuple(valid.document(n).tolist()[:-1]) in of_a for n in range(12)]
+    assert 2 <= sum(first) <= 4, "a quarter of any first part of the validation documents comes from a"
+    assert len({int(start) for start in valid.starts}) == len(valid.starts) and np.all(valid.ends > valid.starts)

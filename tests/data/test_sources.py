@@ -1,0 +1,182 @@
+"""Every kind of source: the same texts come out of all of them, and what is damaged is named."""
+
+import gzip
+import json
+import lzma
+from collections.abc import Callable
+from pathlib import Path
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from inheritune.config import Source
+from inheritune.data.corpora import documents, require
+from inheritune.data.files import File
+from inheritune.data.ids import read_bin
+from inheritune.errors import DataError
+
+TEXTS = [f"document {number} of ünïcode\u2028 text" for number in range(700)]
+
+
+def jsonl(texts: list[str] = TEXTS) -> bytes:
+    return "".join(json.dumps({"id": 1, "body": text}, ensure_ascii=False) + "\n" for text in texts).encode()
+
+
+def zstd(content: bytes) -> bytes:
+    return pa.compress(content, codec="zstd", asbytes=True)
+
+
+def arrow(path: Path, new: Callable) -> None:
+    table = pa.table({"id": list(range(len(TEXTS))), "body": TEXTS})
+    with pa.OSFile(str(path), "wb") as sink, new(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=100)
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Path:
+    """The same texts in every kind."""
+    (tmp_path / "a.jsonl").write_bytes(jsonl())
+    (tmp_path / "bom.jsonl").write_bytes(b"\xef\xbb\xbf" + jsonl())
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(jsonl()))
+    (tmp_path / "a.ndjson.xz").write_bytes(lzma.compress(jsonl()))
+    (tmp_path / "a.jsonl.zst").write_bytes(zstd(jsonl()))
+    pq.write_table(pa.table({"id": [1] * len(TEXTS), "body": TEXTS}), tmp_path / "a.parquet", row_group_size=64)
+    arrow(tmp_path / "stream.arrow", pa.ipc.new_stream)
+    arrow(tmp_path / "file.arrow", pa.ipc.new_file)
+    dataset = datasets.Dataset.from_dict({"body": TEXTS})
+    dataset.save_to_disk(str(tmp_path / "saved"))
+    datasets.DatasetDict({"train": dataset}).save_to_disk(str(tmp_path / "dict"))
+    (tmp_path / "folder" / "sub").mkdir(parents=True)
+    (tmp_path / "folder" / "1.jsonl").write_bytes(jsonl(TEXTS[:300]))
+    (tmp_path / "folder" / "sub" / "2.jsonl.gz").write_bytes(gzip.compress(jsonl(TEXTS[300:])))
+    (tmp_path / "folder" / "README.md").write_text("About, and no text of it.")
+    (tmp_path / "folder" / ".hidden").write_text("Nor is this.")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "a.jsonl",
+        "bom.jsonl",
+        "a.jsonl.gz",
+        "a.ndjson.xz",
+        "a.jsonl.zst",
+        "a.parquet",
+        "stream.arrow",
+        "file.arrow",
+        "saved",
+        "dict",
+        "folder",
+        "folder/**/*.jsonl*",
+    ],
+)
+def test_all_kinds_hold_the_same_texts(made: Path, name: str) -> None:
+    found = list(documents(Source(source=str(made / name), field="body")))
+    assert [document.text for document in found] == TEXTS
+    assert len({document.name for document in found}) == len(TEXTS)
+
+
+def test_packing_a_file_changes_no_name(made: Path) -> None:
+    plain, packed = (list(documents(str(made / name), "body")) for name in ("a.jsonl", "a.jsonl.zst"))
+    assert plain == packed
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz", ".xz", ".zst"])
+def test_running_text_packed_or_not(tmp_path: Path, suffix: str) -> None:
+    pack = {"": bytes, ".gz": gzip.compress, ".xz": lzma.compress, ".zst": zstd}[suffix]
+    text = "\r\n\r\n".join(f"Paragraph {number}.\r\n  indented" for number in range(400))
+    (tmp_path / f"a.txt{suffix}").write_bytes(pack(b"\xef\xbb\xbf" + text.encode()))
+    found = [document.text for document in documents(str(tmp_path / f"a.txt{suffix}"))]
+    assert "\n\n".join(found) == text.replace("\r\n", "\n") and len(found) > 2
+
+
+def test_text_without_blank_lines_is_cut_at_line_ends(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a line of text\n" * 20_000)
+    found = [document.text for document in documents(str(tmp_path / "a.txt"))]
+    assert "\n".join(found) + "\n" == "a line of text\n" * 20_000 and 1 < len(found) < 6
+
+
+def damaged(folder: Path, name: str, content: bytes) -> str:
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(content)
+    return str(folder / name)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+@pytest.mark.parametrize("name", ["a.jsonl.gz", "a.ndjson.xz", "a.jsonl.zst", "a.parquet", "file.arrow"])
+def test_truncated_files_are_named(made: Path, name: str, share: float) -> None:
+    content = (made / name).read_bytes()
+    place = damaged(made / "cut", name, content[: max(9, int(share * len(content)))])
+    with pytest.raises(DataError, match=r"cannot be read|is not JSON") as error:
+        list(documents(place, "body"))
+    assert name in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.csv", b"a,b", r"a.csv' is of no kind that is read.*\.jsonl"),
+        ("a.bin.gz", b"a", r"of no kind"),
+        ("a.parquet.gz", b"a", r"of no kind"),
+        ("a.jsonl.gz", b"not packed at all", "cannot be read.*fetch or pack it again"),
+        ("a.txt.zst", b"not packed at all", "cannot be read"),
+        ("a.parquet", b"not a table", "cannot be read"),
+        ("a.txt", b"x" * (33 << 20), "line 1 of .* more than 32 MB"),
+        ("a.jsonl", b"[" * 100_000 + b"\n", "line 1 of .* is not JSON"),
+        ("a.bin", b"\1\0\2\0", "holds tokens, and text is needed"),
+    ],
+)
+def test_files_that_are_refused(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+    with pytest.raises(DataError, match=said):
+        list(documents(damaged(tmp_path, name, content)))
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ({"source": "nowhere/*.txt"}, "the pattern 'nowhere/\\*.txt' matches no file"),
+        ({"source": "owner/words"}, "'hf:owner/words'"),
+        ({"source": "hf:"}, "names no dataset"),
+        ({"source": "a.jsonl", "split": "test"}, "is no dataset and has no split 'test'"),
+        ({"source": "a.jsonl", "name": "en"}, "is no dataset and has no name 'en'"),
+        ({"source": "dict", "split": "test"}, "has no split 'test': name one of train"),
+        ({"source": "saved", "split": "test"}, "has no split 'test'"),
+        ({"source": "saved", "field": "tex"}, "no column 'tex': name one of body"),
+        ({"source": "a.parquet", "field": "tex"}, "no column 'tex': name one of id, body"),
+        ({"source": "a.parquet", "field": "id"}, "row 1 of .* has no text in 'id'"),
+        ({"source": "stream.arrow", "field": "id"}, "row 1 of .* has no text in 'id'"),
+    ],
+)
+def test_sources_that_are_refused(
+    made: Path, source: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(made)
+    with pytest.raises(DataError, match=said):
+        require([Source(**source)])
+        list(documents(Source(**source)))
+
+
+def test_a_dataset_of_the_hub_without_network() -> None:
+    with pytest.raises(DataError, match=r"'hf:owner/words' cannot be streamed.*check the network"):
+        list(documents("hf:owner/words"))
+
+
+def bin_of(path: Path) -> list[list[int]]:
+    return [ids.tolist() for _, ids in read_bin(File(path, path.name, ".bin"), 0)]
+
+
+def test_bin_with_the_header_of_llm_c(tmp_path: Path) -> None:
+    ids = np.asarray([5, 6, 0, 7, 0, 8], dtype="<u2")
+    header = np.zeros(256, dtype="<i4")
+    header[:3] = 20240520, 1, len(ids)
+    (tmp_path / "a.bin").write_bytes(header.tobytes() + ids.tobytes())
+    (tmp_path / "b.bin").write_bytes(ids.tobytes())
+    assert bin_of(tmp_path / "a.bin") == bin_of(tmp_path / "b.bin") == [[5, 6, 0], [7, 0], [8]]
+    header[2] = 7
+    (tmp_path / "a.bin").write_bytes(header.tobytes() + ids.tobytes())
+    with pytest.raises(DataError, match=r"promises 7 tokens, and holds\s+6"):
+        bin_of(tmp_path / "a.bin")
