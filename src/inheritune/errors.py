@@ -16,8 +16,9 @@ Each message is one sentence that names the value and says what to do.
 
 
 def plain(text: object) -> str:
-    """A text as one line that a terminal may be given: control characters stand as their escapes."""
+    """A text as one line that a terminal may be given: control characters stand as their escapes, a long middle is left out."""
     line = " ".join(str(text).split())
+    line = line if len(line) <= 1000 else f"{line[:500]} ... {line[-500:]}"
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in line)
 
 

@@ -21,26 +21,37 @@ from inheritune.data.vocabulary import train_tokenizer
 _MOST_WORDS = 1500  # characters of an answer, paths included
 
 
+_RESULTS = frozenset({"model", "dest", "result.json", "report.html"})
+
+
 class NotHere(Exception):
     """This machine cannot make the fault; the message says why."""
 
 
 @dataclass(frozen=True)
 class Try:
-    """`command` damages the ground and gives the command line; the answer must hold each of `says`."""
+    """`command` damages the ground and gives the command line; the answer must hold each of `says`.
+
+    `leaves` are results that may stand afterwards, because they were whole before the fault.
+    """
 
     name: str
     command: Callable[["Ground"], list[str]]
     says: tuple[str, ...]
     code: int = 2
+    leaves: tuple[str, ...] = ()
 
 
 @dataclass
 class Ground:
-    """A folder of one's own with `model/`, `words.jsonl` and a recipe's `tree`; `undo` is called at the end."""
+    """A folder of one's own with `model/`, `words.jsonl` and a recipe's `tree`.
+
+    `undo` is called at the end; with `mend`, the fault is taken away and the same command must then succeed.
+    """
 
     path: Path
     undo: ExitStack = field(default_factory=ExitStack)
+    mend: list[Callable[[], object]] = field(default_factory=list)
 
     @property
     def model(self) -> Path:
@@ -52,7 +63,7 @@ class Ground:
 
     @property
     def out(self) -> Path:
-        return self.path / "out"
+        return self.path / ("disk/out" if (self.path / "disk").exists() else "out")
 
     @property
     def tree(self) -> dict[str, Any]:
@@ -110,7 +121,11 @@ def carry_out(tried: Try, base: Path, place: Path) -> tuple[Ended, list[str]]:
         arguments = tried.command(ground)
         before = _held(place)
         ended = command(*arguments)
-        wrong = [*_wrong_answer(tried, ended), *_wrong_folder(before, _held(place))]
+        wrong = [*_wrong_answer(tried, ended), *_wrong_folder(tried, before, _held(place))]
+        for mend in ground.mend:
+            mend()
+        if ground.mend and (again := command(*arguments)).code:
+            wrong.append(f"once mended, the same command ends with {again.code}: {again.err}")
     return ended, wrong
 
 
@@ -128,11 +143,11 @@ def _wrong_answer(tried: Try, ended: Ended) -> list[str]:
     return wrong
 
 
-def _wrong_folder(before: dict[str, str], after: dict[str, str]) -> list[str]:
+def _wrong_folder(tried: Try, before: dict[str, str], after: dict[str, str]) -> list[str]:
     changed = [f"{name} was changed" for name, content in before.items() if after.get(name) != content]
     new = [Path(name) for name in after if name not in before]
     half = [f"{name} was left behind" for name in map(str, new) if "partial" in name or name.endswith(".part")]
-    done = [f"{path} was written" for path in new if {"model", "dest", "result.json"} & set(path.parts)]
+    done = [f"{path} was written" for path in new if (_RESULTS - {*tried.leaves}) & {*path.parts}]
     return changed + half + done
 
 

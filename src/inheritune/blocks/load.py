@@ -12,7 +12,7 @@ from inheritune.blocks.checkpoint import open_checkpoint
 from inheritune.blocks.distrust import require_memory
 from inheritune.blocks.folder import require_own_files
 from inheritune.blocks.quiet import quiet
-from inheritune.errors import InputError, ModelError
+from inheritune.errors import InputError, ModelError, plain
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -86,7 +86,9 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
         with quiet():
             return AutoTokenizer.from_pretrained(path.parent if gguf else path, **gguf)
     except Exception as error:
-        raise ModelError(f"{path} has no tokenizer that can be loaded: {str(error).splitlines()[0][:200]}") from error
+        raise ModelError(
+            f"{path} has no tokenizer that can be loaded ({plain(error)[:200]}): fetch its tokenizer.json again."
+        ) from error
 
 
 def tokens_of(text: Path, tokenizer: PreTrainedTokenizerBase, length: int, most: int) -> torch.Tensor:

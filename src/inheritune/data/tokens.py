@@ -72,7 +72,7 @@ def _refuse_place(job: Job, dest: Path) -> None:
         found["sources"] = [{k: v for k, v in s.items() if k not in ("read", "sizes")} for s in found["sources"]]
     elif (begun := store.job_of(dest)) is not None:
         wanted, found = job.about(), begun
-    elif dest.exists() and any(dest.iterdir()):
+    elif dest.exists() and any(entry.stat().st_size for entry in dest.iterdir() if entry.name != store.JOURNAL):
         raise OutputError(f"{str(dest)!r} is not empty and holds no prepared text: name another folder")
     else:
         return

@@ -1,0 +1,227 @@
+"""Random damage: what is read is read, or refused as an InherituneError, soon and within bounded memory.
+
+`INHERITUNE_FUZZ=N` tries N examples of each instead of the few that the suite has time for.
+"""
+
+import json
+import os
+import resource
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as some
+from tries import make_base
+
+from inheritune.blocks.blockmap import MOST_BLOCKS, parse, show
+from inheritune.blocks.folder import pieces_of, read_json
+from inheritune.blocks.shards import read_header
+from inheritune.config import RunRecipe, TrainRecipe, check, parse_setting, to_yaml
+from inheritune.data.files import files
+from inheritune.data.ids import read_bin
+from inheritune.errors import InherituneError
+from inheritune.models import load_tokenizer as usable_tokenizer
+from inheritune.strict_yaml import read_yaml
+
+EXAMPLES = int(os.environ.get("INHERITUNE_FUZZ", "0"))
+MOST_MEMORY = 512 << 20  # bytes that the whole of a fuzzer may add to the process
+SECONDS = 5  # for one example
+
+TREE = {
+    "name": "tiny",
+    "reference": "r",
+    "data": {"train": "t", "sequence_length": 32},
+    "training": {"tokens": 1024, "batch_tokens": 256, "micro_batch_size": 2},
+    "choice": {"blocks": "0-2"},
+    "growth": {"start": 2},
+}
+WORDS = [
+    *"-,.#&*!|>'\"%@`[]{}:?~ \n\t0x",
+    "a",
+    "null",
+    "1e9",
+    ".inf",
+    "<<",
+    "!!int",
+    "&a",
+    "*a",
+    "---",
+    "9" * 30,
+    "\x1b",
+    "\ud800",
+]
+json_values = some.recursive(
+    some.none() | some.booleans() | some.integers() | some.floats() | some.text(max_size=8),
+    lambda inner: some.lists(inner, max_size=3) | some.dictionaries(some.text(max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+def fuzzed(few: int) -> Callable[..., Any]:
+    """`few` examples in the suite, which repeat from run to run."""
+    checks = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.data_too_large]
+    return settings(
+        max_examples=EXAMPLES or few, deadline=1000 * SECONDS, derandomize=not EXAMPLES, database=None,
+        suppress_health_check=checks,
+    )  # fmt: skip
+
+
+def tried(act: Callable[[], object]) -> bool:
+    """Whether it is read; an answer of another kind than ours fails the test."""
+    try:
+        act()
+    except InherituneError as error:
+        assert str(error).strip() and len(str(error)) < 2000
+        return False
+    return True
+
+
+@pytest.fixture(autouse=True)
+def _memory() -> Any:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    yield
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < MOST_MEMORY
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_base(tmp_path_factory.mktemp("fuzzed")) / "model"
+
+
+@some.composite
+def edited(draw: some.DrawFn, content: bytes, most: int = 4) -> bytes:
+    """The content with some bytes changed, cut out, doubled or put in."""
+    for _ in range(draw(some.integers(1, most))):
+        at = draw(some.integers(0, len(content)))
+        to = draw(some.integers(at, min(len(content), at + 40)))
+        new = draw(
+            some.binary(max_size=9)
+            | some.just(content[at:to] * 2)
+            | some.sampled_from([b"[" * 3000, b"null", b"-1", b"1e999"])
+        )
+        content = content[:at] + new + content[to:]
+    return content
+
+
+@some.composite
+def changed(draw: some.DrawFn, tree: Any) -> Any:
+    """The tree with one place in it changed to anything."""
+    if not isinstance(tree, dict | list) or not tree or draw(some.integers(0, 4)) == 0:
+        return draw(json_values)
+    keys = list(tree) if isinstance(tree, dict) else range(len(tree))
+    key = draw(some.sampled_from(keys))
+    copy: Any = dict(tree) if isinstance(tree, dict) else list(tree)
+    copy[key] = draw(changed(tree[key]))
+    return copy
+
+
+def read_recipe(text: str) -> None:
+    tree = read_yaml(text)
+    for kind in (RunRecipe, TrainRecipe):
+        if tried(lambda kind=kind: check(kind, tree)):
+            recipe = check(kind, tree)
+            assert check(kind, read_yaml(to_yaml(recipe))) == recipe
+
+
+@fuzzed(60)
+@given(edited(yaml.safe_dump(TREE).encode()))
+def test_recipes_of_changed_bytes(content: bytes) -> None:
+    tried(lambda: read_recipe(content.decode("utf-8", "replace")))
+
+
+@fuzzed(60)
+@given(some.lists(some.sampled_from(WORDS), max_size=40).map("".join))
+def test_recipes_of_yaml_at_random(text: str) -> None:
+    tried(lambda: read_recipe(text))
+    tried(lambda: parse_setting(f"seed={text}"))
+
+
+@fuzzed(60)
+@given(changed(TREE))
+def test_recipes_of_other_values(tree: Any) -> None:
+    tried(lambda: read_recipe(yaml.safe_dump(tree)))
+
+
+@fuzzed(80)
+@given(some.text(alphabet="0123456789-, x\u0663\x00", max_size=30) | some.text(max_size=30))
+def test_block_lists(text: str) -> None:
+    if tried(lambda: parse(text)):
+        blocks = parse(text)
+        assert 0 < len(blocks) <= MOST_BLOCKS and parse(show(blocks)) == blocks
+
+
+def written(content: bytes, name: str, act: Callable[[Path], object]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / name).write_bytes(content)
+        tried(lambda: act(Path(folder)))
+
+
+HEADER = {
+    "__metadata__": {"format": "pt"},
+    "a": {"dtype": "F32", "shape": [2, 2], "data_offsets": [0, 16]},
+    "b": {"dtype": "BF16", "shape": [4], "data_offsets": [16, 24]},
+}
+
+
+@fuzzed(80)
+@given(changed(HEADER) | some.just(HEADER), some.integers(-2, 2), some.data())
+def test_safetensors_headers(header: Any, more: int, data: Any) -> None:
+    raw = json.dumps(header).encode()
+    content = max(0, len(raw) + more).to_bytes(8, "little") + raw + bytes(24)
+    content = data.draw(some.just(content) | edited(content))
+    written(content, "w.safetensors", lambda folder: read_header(folder / "w.safetensors"))
+
+
+@fuzzed(60)
+@given(changed({"metadata": {}, "weight_map": {"a": "w.safetensors", "b": "../w.safetensors"}}), some.data())
+def test_safetensors_indices(index: Any, data: Any) -> None:
+    content = json.dumps(index).encode()
+    content = data.draw(some.just(content) | edited(content))
+
+    def read(folder: Path) -> None:
+        (folder / "config.json").write_text("{}")
+        raw = json.dumps(HEADER).encode()
+        (folder / "w.safetensors").write_bytes(len(raw).to_bytes(8, "little") + raw + bytes(24))
+        assert all(piece.file.parent == folder for piece in pieces_of(folder))
+
+    written(content, "model.safetensors.index.json", read)
+
+
+# As llm.c writes them: a header that promises 40 ids of two bytes.
+_HEADED = np.asarray([20240520, 1, 40, *[0] * 253], dtype="<i4").tobytes() + np.arange(40, dtype="<u2").tobytes()
+
+
+@fuzzed(60)
+@given(some.sampled_from([b"", _HEADED]), some.binary(max_size=200) | edited(_HEADED))
+def test_rows_of_ids(before: bytes, content: bytes) -> None:
+    def read(folder: Path) -> None:
+        for file in files(str(folder / "ids.bin")):
+            assert sum(len(ids) for _, ids in read_bin(file, end=0)) <= len(before + content)
+
+    written(before + content, "ids.bin", read)
+
+
+@fuzzed(25)
+@given(some.data())
+def test_tokenizers(model: Path, data: Any) -> None:
+    whole = (model / "tokenizer.json").read_bytes()
+    content = data.draw(edited(whole) | changed(json.loads(whole)).map(lambda tree: json.dumps(tree).encode()))
+    about = (model / "tokenizer_config.json").read_bytes()
+
+    def read(folder: Path) -> None:
+        (folder / "tokenizer_config.json").write_bytes(about)
+        words = usable_tokenizer(str(folder))
+        words.backend_tokenizer.encode_batch_fast(["ka lo mi"], add_special_tokens=False)
+
+    written(content, "tokenizer.json", read)
+
+
+@fuzzed(60)
+@given(edited(b'{"model_type": "gpt2", "n_layer": 2, "a": [1, {"b": null}]}'))
+def test_json(content: bytes) -> None:
+    written(content, "config.json", lambda folder: read_json(folder, "config.json"))
