@@ -1,13 +1,16 @@
 """The command line: one file per command; each parses, calls and prints."""
 
 import importlib
+import os
 import pkgutil
+import shlex
 import sys
+import time
 from typing import NoReturn
 
 import typer
 
-from inheritune.errors import InherituneError, plain
+from inheritune.errors import InherituneError, Interrupted, WorkerError, plain
 
 ORDER = ("run", "train", "diagnose", "inherit", "grow", "prove", "config")
 
@@ -33,8 +36,15 @@ def main() -> None:
     """Run the command line; a user's error ends in one sentence on standard error and its exit code."""
     try:
         app()
+    except Interrupted as error:
+        launch = "torchrun … -m inheritune" if "RANK" in os.environ else "inheritune"
+        if _speaks(error):
+            _end(f"{error}: {launch} {shlex.join(sys.argv[1:])}", error.exit_code)
+        sys.exit(error.exit_code)
     except InherituneError as error:
-        _end(error, error.exit_code)
+        if _speaks(error):
+            _end(error, error.exit_code)
+        sys.exit(error.exit_code)
     except OSError as error:
         from inheritune.folder import refusal
 
@@ -43,6 +53,16 @@ def main() -> None:
         if not _is_memory(error):
             raise
         _end("the memory is used up: take a smaller training.micro_batch_size, shorter sequences or a smaller model", 2)
+
+
+def _speaks(error: InherituneError) -> bool:
+    """Whether this process tells an error: of a launch's, one does what all meet; what another meets alone, it tells later."""
+    rank = os.environ.get("RANK", "0")
+    if isinstance(error, WorkerError):
+        return error.told_here
+    if rank != "0":
+        time.sleep(1)  # where the first process has ended too, torchrun ends this one meanwhile
+    return rank == "0" or not isinstance(error, Interrupted)
 
 
 def _end(said: object, code: int) -> NoReturn:

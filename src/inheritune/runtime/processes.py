@@ -3,6 +3,7 @@
 Started without torchrun, there is one process and nothing here does anything. This package alone names torch.distributed.
 """
 
+import contextlib
 import itertools
 import os
 import threading
@@ -17,7 +18,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from inheritune.errors import WorkerError
+from inheritune.errors import Interrupted, WorkerError
 
 _BEAT, _PATIENCE = 0.5, 3.0  # seconds between signs of life, and without one until a process counts as lost
 _BUCKET = 1 << 24  # elements of gradients that are summed at once
@@ -42,8 +43,18 @@ def joined(timeout_seconds: float) -> Iterator[None]:
     _store = dist.PrefixStore(f"inheritune-{next(_groups)}", store)
     dist.init_process_group(backend, store=_store, rank=rank, world_size=world, timeout=timeout)
     with _signs_of_life(_store, rank):
-        yield
-        dist.barrier()
+        try:
+            yield
+        except Interrupted:  # in every process alike
+            _leave()
+            raise
+        _leave()
+
+
+def _leave() -> None:
+    """Go once all are here: the first one to leave may take the store with it."""
+    global _store
+    dist.barrier()
     dist.destroy_process_group()
     _store = None
 
@@ -143,6 +154,12 @@ def _collective(call: Callable[[], object]) -> None:
         raise _lost() from error
 
 
+def lost() -> WorkerError | None:
+    """An error that names the processes without a sign of life, where there are some."""
+    found = _lost() if count() > 1 else None
+    return found if found and found.lost else None
+
+
 def _lost() -> WorkerError:
     """Which processes gave no sign of life for a while, as an error that one of the others tells."""
     assert _store is not None
@@ -163,10 +180,12 @@ def _signs_of_life(store: dist.Store, number: int) -> Iterator[None]:
     ended = threading.Event()
 
     def beat() -> None:
-        for sign in itertools.count():
-            store.set(f"alive/{number}", str(sign))
-            if ended.wait(_BEAT):
-                return
+        # The store may go with the process that keeps it, at the end of a run or before.
+        with contextlib.suppress(RuntimeError):
+            for sign in itertools.count():
+                store.set(f"alive/{number}", str(sign))
+                if ended.wait(_BEAT):
+                    return
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()

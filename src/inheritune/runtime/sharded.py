@@ -12,7 +12,7 @@ import torch
 import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
 from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, zeros
 
 Flat = dict[str, Tensor]
@@ -23,7 +23,10 @@ def shard(model: nn.Module, blocks: Iterable[nn.Module]) -> None:
     for block in blocks:
         fully_shard(block)
     fully_shard(model)
-    model.set_gradient_divide_factor(1.0)  # type: ignore[operator]
+    for part in model.modules():
+        if isinstance(part, FSDPModule):  # gradients are sums: the loss is divided by the whole batch's tokens
+            part.set_gradient_divide_factor(1.0)
+            part.set_force_sum_reduction_for_comms(True)
 
 
 def is_sharded(tensors: Iterable[Tensor]) -> bool:

@@ -64,11 +64,18 @@ def train(model: PreTrainedModel, round_: Round) -> Position:
     guards.require_memory(model, round_.training, round_.batches[round_.first_batch].shape[1] - 1)
     try:
         return _Training(model, round_).to_the_end()
-    except WorkerError as lost:
-        kept = checkpoint.latest(round_.checkpoints)
-        raise WorkerError(lost.lost, lost.count, lost.told_here, str(kept)) from lost
-    except RuntimeError as error:
-        raise guards.out_of_memory(error, round_.training) or error from None
+    except (WorkerError, RuntimeError) as error:
+        raise _explained(error, round_) from error
+
+
+def _explained(error: WorkerError | RuntimeError, round_: Round) -> Exception:
+    """What stopped a step, in words for people: memory, another process, or the error as it is."""
+    if isinstance(error, RuntimeError) and (full := guards.out_of_memory(error, round_.training)):
+        return full
+    lost = error if isinstance(error, WorkerError) else processes.lost()
+    if lost is None:
+        return error
+    return WorkerError(lost.lost, lost.count, lost.told_here, str(checkpoint.latest(round_.checkpoints)))
 
 
 class _Training:

@@ -1,0 +1,132 @@
+"""Two and four processes over gloo: the losses of one, through growth, stops and another number of processes."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from launch import launched
+from safetensors.numpy import load_file
+from tiny import recipe_tree
+
+from inheritune import run
+from inheritune.errors import Interrupted, WorkerError
+from inheritune.runtime import processes
+from inheritune.training.metrics import Metrics
+
+# What float32 sums in another order may differ by: of a loss of 3, and of a weight of 0.1 to 1 after 12 steps.
+LOSS, WEIGHT = 2e-6, 2e-5
+
+
+@pytest.fixture(scope="module")
+def recipe(gpt2: Path, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Two rounds of six steps of eight sequences, in micro-batches of two."""
+    tree = recipe_tree(gpt2, corpus / "words.jsonl")
+    tree["training"] |= {"micro_batch_size": 2}
+    path = tmp_path_factory.mktemp("recipe") / "recipe.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def alone(recipe: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("alone") / "out"
+    run(recipe, out=str(out))
+    return out
+
+
+def losses(out: Path) -> list[float]:
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [row.get("loss", row.get("val_loss")) for row in rows if row["kind"] in ("step", "validation")]
+
+
+def same(out: Path, other: Path) -> None:
+    assert losses(out) == pytest.approx(losses(other), abs=LOSS)
+    mine, theirs = (load_file(folder / "model" / "model.safetensors") for folder in (out, other))
+    assert mine.keys() == theirs.keys()
+    assert max(float(np.abs(mine[name] - theirs[name]).max()) for name in mine) < WEIGHT
+    ledgers = [json.loads((folder / "result.json").read_text())["ledger"]["total"] for folder in (out, other)]
+    assert [(ledger["tokens"], ledger["flops"]) for ledger in ledgers] == [
+        (ledgers[0]["tokens"], ledgers[0]["flops"])
+    ] * 2
+
+
+@pytest.mark.parametrize(("count", "parallel"), [(4, "ddp"), (2, "fsdp")])
+def test_any_number_of_processes_gives_the_losses_of_one(
+    count: int, parallel: str, recipe: str, alone: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    assert launched(count, lambda: run(recipe, out=str(out), processes__parallel=parallel)) == [0] * count
+    same(out, alone)
+
+
+def stopping_at(step: int) -> Callable[[Metrics, dict[str, Any]], None]:
+    original = Metrics.add
+
+    def add(metrics: Metrics, row: dict[str, Any]) -> None:
+        original(metrics, row)
+        if row["kind"] == "step" and row["step"] == step:
+            signal.raise_signal(signal.SIGTERM)
+
+    return add
+
+
+def test_a_run_goes_on_at_another_number_of_processes_and_another_way(
+    recipe: str, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three steps by two sharded processes, the rest of the round by four that hold all, the next one alone, and so on."""
+    out = tmp_path / "out"
+    for count, parallel, step in ((2, "fsdp", 3), (4, "ddp", 5), (1, "ddp", 8), (2, "fsdp", 10)):
+
+        def part(parallel: str = parallel) -> None:
+            with pytest.raises(Interrupted, match=r"stopped after step"):
+                run(recipe, out=str(out), processes__parallel=parallel)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Metrics, "add", stopping_at(step))
+            assert launched(count, part) == [0] * count
+    run(recipe, out=str(out))
+    same(out, alone)
+
+
+@pytest.mark.parametrize(("way", "patience"), [(signal.SIGKILL, 600.0), (signal.SIGSTOP, 4.0)])
+def test_a_process_that_dies_or_hangs_ends_the_run_by_name(
+    way: signal.Signals, patience: float, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, out, hung = processes.summed, tmp_path / "out", tmp_path / "hung"
+
+    def summed(values: Any) -> list[float]:
+        if processes.rank() == 1 and list(out.rglob("step-0000004")):
+            hung.write_text(str(os.getpid()))
+            os.kill(os.getpid(), way)
+        return original(values)
+
+    def part() -> None:
+        monkeypatch.setattr(processes, "summed", summed)
+        began = time.monotonic()
+        with pytest.raises(WorkerError, match=r"process 1 of 2 .*step-0000004.*same command") as caught:
+            run(recipe, out=str(out), processes__timeout_seconds=patience)
+        assert caught.value.told_here and time.monotonic() - began < 60
+        if way is signal.SIGSTOP:
+            os.kill(int(hung.read_text()), signal.SIGKILL)
+
+    assert launched(2, part) == [0, -signal.SIGKILL]
+
+
+def test_torchrun_runs_the_command_unchanged(recipe: str, alone: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*launch, "-m", "inheritune", "run", recipe, "--out", str(out)]
+    ended = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert ended.returncode == 0, ended.stderr
+    assert len(re.findall(r"^Round 1", ended.stdout, re.MULTILINE)) == 1, "one process speaks"
+    same(out, alone)
