@@ -4,6 +4,8 @@ import pytest
 import torch
 from rounds import training
 from tiny import untrained_model
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
 from inheritune.training.optimizer import Optimizer
@@ -24,6 +26,11 @@ def evened(gradient: torch.Tensor) -> torch.Tensor:
         return gradient
     left, values, right = torch.linalg.svd(gradient, full_matrices=False)
     return left * torch.linspace(1, 0.3, len(values)) @ right
+
+
+def pieces(name: str, tensor: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """GPT-2 keeps queries, keys and values side by side in one matrix, (in, 3 * out)."""
+    return tensor.chunk(3, dim=1) if "c_attn.weight" in name else (tensor,)
 
 
 def weights(model: PreTrainedModel) -> dict[str, torch.Tensor]:
@@ -75,16 +82,18 @@ def test_muon_steps_are_near_orthogonal_and_as_large_as_adamws(family: str) -> N
     model = untrained_model(family)
     before, optimizer = weights(model), Optimizer(model, training(optimizer="muon", weight_decay=0.0))
     give_gradients(model, 3)
+    names = {parameter: name for name, parameter in model.named_parameters()}
     for parameter in model.parameters():
-        parameter.grad = evened(parameter.grad)
+        parameter.grad = torch.cat([evened(piece) for piece in pieces(names[parameter], parameter.grad)], dim=-1)
     optimizer.step(RATE)
     blocks = "transformer.h." if family == "gpt2" else "model.layers."
     for name, after in weights(model).items():
         step = (before[name] - after) / RATE
         if is_decayed(name, after, blocks):
-            singular = torch.linalg.svdvals(step / (0.2 * max(step.shape) ** 0.5))
-            assert singular.min() > 0.6 and singular.max() < 1.3, name
-            assert 0.12 < step.square().mean().sqrt() < 0.24, name
+            for piece in pieces(name, step):
+                singular = torch.linalg.svdvals(piece / (0.2 * max(piece.shape) ** 0.5))
+                assert singular.min() > 0.6 and singular.max() < 1.3, name
+                assert 0.12 < piece.square().mean().sqrt() < 0.24, name
         else:
             assert step.abs() == pytest.approx(torch.ones_like(step), rel=1e-2), name  # AdamW's first step
 
@@ -128,3 +137,35 @@ def test_gradients_are_dropped_after_a_step() -> None:
     give_gradients(model, 1)
     optimizer.step(RATE)
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_muon_by_torchs_own_one_matrix_at_a_time() -> None:
+    """Three steps against torch.optim.Muon given each piece as a parameter of its own; bf16 products leave rounding."""
+    model = untrained_model("gpt2")
+    optimizer = Optimizer(model, training(optimizer="muon", weight_decay=0.5))
+    own = {
+        name: [nn.Parameter(piece.detach().clone()) for piece in pieces(name, parameter)]
+        for name, parameter in model.named_parameters()
+        if is_decayed(name, parameter, "transformer.h.")
+    }
+    peer = torch.optim.Muon(
+        [piece for held in own.values() for piece in held], lr=RATE, weight_decay=0.5, adjust_lr_fn="match_rms_adamw"
+    )
+    for step in range(3):
+        for name, gradient in give_gradients(model, step).items():
+            for piece, part in zip(own.get(name, []), pieces(name, gradient), strict=False):
+                piece.grad = part.clone()
+        optimizer.step(RATE)
+        peer.step()
+    for name, held in own.items():
+        moved = (weights(model)[name] - torch.cat([piece.detach() for piece in held], dim=1)).abs().max()
+        assert moved < 0.02 * RATE * 3, name
+
+
+def test_muons_products_are_what_torch_counts() -> None:
+    model = untrained_model("gpt2")
+    optimizer = Optimizer(model, training(optimizer="muon"))
+    give_gradients(model, 1)
+    with FlopCounterMode(display=False) as counter:
+        optimizer.step(RATE)
+    assert optimizer.flops_per_step == pytest.approx(counter.get_total_flops(), rel=0.01)

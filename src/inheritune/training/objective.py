@@ -17,6 +17,7 @@ from inheritune.blocks.flops import forward_flops_per_token
 from inheritune.blocks.stack import evaluating
 from inheritune.errors import RecipeError
 from inheritune.runtime.device import autocast
+from inheritune.training.attention import in_strips
 from inheritune.training.head import Head
 from inheritune.training.loss import differentiate
 
@@ -72,7 +73,8 @@ class Objective:
     def _micro_batch(self, sequences_BT: Tensor, weight_VD: Tensor, scale: float) -> dict[str, Any]:
         ids, labels = sequences_BT[:, :-1], sequences_BT[:, 1:].flatten()
         taught, aims = self._teach(ids)
-        with autocast(self.training.precision), _outputs(self.model, [own for own, _ in self.pairs]) as outputs:
+        watched = _outputs(self.model, [own for own, _ in self.pairs])
+        with autocast(self.training.precision), in_strips(self.model, self.training.precision), watched as outputs:
             states = self.head.states(ids)
         sums, gradient = self._through_head(states.detach(), labels, taught, weight_VD, scale)
         if not self.pairs:
@@ -102,7 +104,8 @@ class Objective:
         if self.teacher is None:
             return None, {}
         watched = _outputs(self.teacher, [other for _, other in self.pairs])
-        with evaluating(self.teacher), autocast(self.training.precision), watched as outputs:
+        precision = self.training.precision
+        with evaluating(self.teacher), autocast(precision), in_strips(self.teacher, precision), watched as outputs:
             states = self.teacher_head.states(ids_BT)
         return (states if self.wanted.logits else None), outputs
 

@@ -9,31 +9,39 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from inheritune.blocks.anatomy import anatomy
 from inheritune.config import Training
+from inheritune.errors import RecipeError
+from inheritune.runtime import sharded
+from inheritune.training.muon import STEPS, Muon
 
 State = dict[str, dict[str, Tensor]]
-_NEWTON_SCHULZ_STEPS = 5
+Parameters = dict[str, nn.Parameter]
 
 
 class Optimizer:
-    """The optimizer of a model's trainable parameters."""
+    """The optimizer of a model's trainable parameters; RecipeError for Muon on weights spread over processes."""
 
     def __init__(self, model: PreTrainedModel, training: Training):
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         inside = anatomy(model).path + "."
         matrices = {name for name, p in self.parameters.items() if name.startswith(inside) and p.ndim == 2}
         muon = matrices if training.optimizer == "muon" else set()
+        if muon and sharded.is_sharded(self.parameters.values()):
+            raise RecipeError("training.optimizer muon needs whole matrices: take adamw, or processes.parallel ddp")
         self.parts = [
             part
             for part in (
                 _adamw(self.parameters, matrices, muon, training),
-                _muon(self.parameters, muon, training),
+                _muon(model, self.parameters, muon, training),
             )
             if part
         ]
-        self.flops_per_step = sum(_newton_schulz_flops(*self.parameters[name].shape) for name in muon)
+        self.flops_per_step = sum(
+            _newton_schulz_flops(self.parameters[name].shape, _pieces(model, name)) for name in muon
+        )
 
     def step(self, rate: float) -> None:
         """Apply the gradients at a learning rate, then drop them."""
@@ -61,7 +69,7 @@ class Optimizer:
 
 
 def _adamw(
-    parameters: dict[str, nn.Parameter], matrices: set[str], muon: set[str], training: Training
+    parameters: Parameters, matrices: set[str], muon: set[str], training: Training
 ) -> torch.optim.Optimizer | None:
     decayed = [p for name, p in parameters.items() if name in matrices - muon]
     kept = [p for name, p in parameters.items() if name not in matrices]
@@ -72,19 +80,20 @@ def _adamw(
     return torch.optim.AdamW([g for g in groups if g["params"]], betas=(training.beta1, training.beta2), fused=True)
 
 
-def _muon(parameters: dict[str, nn.Parameter], muon: set[str], training: Training) -> torch.optim.Optimizer | None:
+def _muon(model: PreTrainedModel, parameters: Parameters, muon: set[str], training: Training) -> Muon | None:
     if not muon:
         return None
-    chosen = [p for name, p in parameters.items() if name in muon]
-    return torch.optim.Muon(
-        chosen,
-        weight_decay=training.weight_decay,
-        adjust_lr_fn="match_rms_adamw",
-        ns_steps=_NEWTON_SCHULZ_STEPS,
-    )
+    chosen = [(parameters[name], _pieces(model, name)) for name in parameters if name in muon]
+    return Muon(chosen, training.weight_decay)
 
 
-def _newton_schulz_flops(rows: int, columns: int) -> int:
-    """Products of Newton-Schulz on one matrix: X Xᵀ, its square, and their sum times X, each step."""
-    small, large = sorted((rows, columns))
-    return _NEWTON_SCHULZ_STEPS * (4 * small * small * large + 2 * small**3)
+def _pieces(model: PreTrainedModel, name: str) -> int:
+    """Queries, keys and values side by side in one matrix of GPT-2's kind, (in, 3 * out), are three."""
+    module, (rows, columns) = model.get_submodule(name.rpartition(".")[0]), model.get_parameter(name).shape
+    return 3 if isinstance(module, Conv1D) and columns == 3 * rows and "attn" in name else 1
+
+
+def _newton_schulz_flops(shape: torch.Size, pieces: int) -> int:
+    """Products of Newton-Schulz on one matrix's pieces: X Xᵀ, its square, and their sum times X, each step."""
+    small, large = sorted((shape[0], shape[1] // pieces))
+    return pieces * STEPS * (4 * small * small * large + 2 * small**3)
