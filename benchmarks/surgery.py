@@ -3,8 +3,9 @@
     python benchmarks/surgery.py WORK_FOLDER [--mergekit PATH_TO_MERGEKIT_YAML] [--size-gb 4]
 
 Makes the checkpoint on the spot (a stock Llama shape, bfloat16, random bytes), cuts 0-11,20-23 of 24 blocks, and
-removes what it wrote. Each measurement is a process of its own; its peak memory is the kernel's (VmHWM). The
-cache is warm where not said otherwise: "cold" drops the page cache first, which needs root.
+removes what it wrote. Each measurement is a process of its own. `copy` counts from its first byte to its last sync;
+`ours` (the command) and mergekit (its command) count everything, the interpreter's start included. Peak memory is the
+kernel's. A cold cache is the whole page cache dropped, where that is allowed, or the source's pages given back.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from statistics import median
 
 KEPT = "0-11,20-23"
 DEPTH, HIDDEN, INNER, VOCABULARY = 24, 2304, 8704, 32_000
@@ -60,26 +62,8 @@ def make(folder: Path, size_gb: float) -> None:
     plan(folder, folder.parent / "bytes")
 
 
-def ours(source: Path, out: Path) -> None:
-    from inheritune.blocks.blockmap import parse
-    from inheritune.blocks.surgery import Cut, inherit_folder
-
-    began = time.perf_counter()
-    inherit_folder(source, out, Cut(parse(KEPT), proved=False))
-    report(began)
-
-
-def imports(source: Path, out: Path) -> None:
-    """What stands in memory before anything is copied: the interpreter and the libraries."""
-    from transformers import LlamaForCausalLM
-
-    import inheritune.blocks.surgery
-
-    assert inheritune.blocks.surgery and LlamaForCausalLM
-    report(time.perf_counter())
-
-
 def interpreter(source: Path, out: Path) -> None:
+    """What a Python that does nothing takes."""
     report(time.perf_counter())
 
 
@@ -114,12 +98,12 @@ def report(began: float) -> None:
 def plan(source: Path, where: Path) -> None:
     """Write down which ranges of which files the cut holds, neighbours joined."""
     from inheritune.blocks.blockmap import BlockMap
-    from inheritune.blocks.files import open_checkpoint
+    from inheritune.blocks.folder import pieces_of
 
-    checkpoint, block_map = open_checkpoint(source), BlockMap.parse(KEPT)
+    block_map = BlockMap.parse(KEPT)
     ranges: list[list[object]] = []
-    for piece in checkpoint.pieces:
-        if not block_map.targets(piece.name, checkpoint.path):
+    for piece in pieces_of(source):
+        if not block_map.targets(piece.name, "model.layers"):
             continue
         if ranges and ranges[-1][0] == piece.file.name and ranges[-1][2] == piece.start:
             ranges[-1][2] = piece.end
@@ -128,32 +112,80 @@ def plan(source: Path, where: Path) -> None:
     where.write_text("\n".join(" ".join(map(str, entry)) for entry in ranges))
 
 
-def measure(what: str, source: Path, out: Path, cold: bool) -> dict[str, float]:
+def settle(source: Path, out: Path, cold: bool) -> None:
+    """Nothing of the run before: its output gone and written back, the source cached whole or not at all."""
     shutil.rmtree(out, ignore_errors=True)
     os.sync()
-    if cold:
+    if not cold:
+        for file in source.glob("*.safetensors"):
+            with file.open("rb", buffering=0) as stream:
+                while stream.read(8 << 20):
+                    pass
+        return
+    try:
         Path("/proc/sys/vm/drop_caches").write_text("3")
+    except OSError:
+        for file in source.glob("*.safetensors"):
+            with file.open("rb") as stream:
+                os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def cached_share(source: Path) -> float:
+    """The share of the source's bytes in the page cache, by fincore; NaN where it is not there."""
+    if shutil.which("fincore") is None:
+        return float("nan")
+    files = sorted(map(str, source.glob("*.safetensors")))
+    told = subprocess.run(["fincore", "-b", "-n", "-o", "RES,SIZE", *files], check=True, capture_output=True, text=True)
+    held, size = (sum(map(int, column)) for column in zip(*map(str.split, told.stdout.splitlines()), strict=True))
+    return round(held / size, 3)
+
+
+def measure(what: str, source: Path, out: Path, cold: bool, tool: str = "") -> dict[str, float]:
+    settle(source, out, cold)
+    cached = {"source_cached": cached_share(source)}
+    if what == "ours":
+        command = [sys.executable, "-m", "inheritune", "inherit", str(source), str(out), "--blocks", KEPT, "--no-prove"]
+        return cached | timed(command)
+    if what == "mergekit":
+        return cached | mergekit(tool, source, out)
     command = [sys.executable, __file__, str(source.parent), "--only", what]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return cached | json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def timed(command: list[str]) -> dict[str, float]:
+    """A command's seconds from start to end, and its peak memory."""
+    began = time.perf_counter()
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    told = process.stderr.read().decode()
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"{command[0]} failed:\n{told[-2000:]}")
+    return {"seconds": round(time.perf_counter() - began, 2), "peak_mb": usage.ru_maxrss // 1024}
 
 
 def mergekit(tool: str, source: Path, out: Path) -> dict[str, float]:
     """The same cut by mergekit's passthrough, lazily, as its own command."""
-    shutil.rmtree(out, ignore_errors=True)
     slices = [{"sources": [{"model": str(source), "layer_range": span}]} for span in ([0, 12], [20, 24])]
     recipe = source.parent / "mergekit.yml"
     recipe.write_text(json.dumps({"slices": slices, "merge_method": "passthrough", "dtype": "bfloat16"}))
-    began = time.perf_counter()
-    process = subprocess.Popen([tool, str(recipe), str(out), "--lazy-unpickle", "--low-cpu-memory"])
-    _, status, usage = os.wait4(process.pid, 0)
-    assert status == 0, "mergekit failed"
-    return {"seconds": round(time.perf_counter() - began, 2), "peak_mb": usage.ru_maxrss // 1024}
+    return timed([tool, str(recipe), str(out), "--lazy-unpickle", "--low-cpu-memory"])
+
+
+def table(cache: str, rows: list[dict[str, dict[str, float]]]) -> None:
+    """Medians over the repeats, as Markdown."""
+    print(f"\n| {cache} cache, medians of {len(rows)} | seconds | of the plain copy | peak MB |\n|---|---|---|---|")
+    middle = {what: {key: median(row[what][key] for row in rows) for key in ("seconds", "peak_mb")} for what in rows[0]}
+    for what, found in middle.items():
+        share = found["seconds"] / middle["copy"]["seconds"]
+        print(f"| {what} | {found['seconds']:.1f} | {share:.2f} | {found['peak_mb']:.0f} |", flush=True)
+    print()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("work", type=Path)
-    parser.add_argument("--mergekit")
+    parser.add_argument("--mergekit", default="")
     parser.add_argument("--size-gb", type=float, default=4.0)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--only")
@@ -167,14 +199,14 @@ def main() -> None:
     subprocess.run(own, check=True)
     size = sum(file.stat().st_size for file in source.glob("*.safetensors"))
     print(f"{size / 1e9:.2f} GB, {KEPT} kept; {platform.processor() or platform.machine()}, {os.cpu_count()} cores")
-    print(json.dumps({what: measure(what, source, out, cold=False) for what in ("interpreter", "imports")}))
+    print(json.dumps({"interpreter": measure("interpreter", source, out, cold=True)}), flush=True)
+    tools = ["copy", "ours", *(["mergekit"] if arguments.mergekit else [])]
     for cold in (False, True):
+        rows = []
         for _ in range(arguments.repeats):
-            found = {what: measure(what, source, out, cold) for what in ("copy", "ours")}
-            ratio = found["ours"]["seconds"] / found["copy"]["seconds"]
-            print(json.dumps({"cache": "cold" if cold else "warm", "ratio": round(ratio, 3), **found}), flush=True)
-    if arguments.mergekit:
-        print(json.dumps({"mergekit": mergekit(arguments.mergekit, source, out)}))
+            rows.append({what: measure(what, source, out, cold, arguments.mergekit) for what in tools})
+            print(json.dumps({"cache": "cold" if cold else "warm", **rows[-1]}), flush=True)
+        table("cold" if cold else "warm", rows)
     shutil.rmtree(arguments.work)
 
 

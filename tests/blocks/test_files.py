@@ -163,7 +163,7 @@ def test_a_failure_leaves_nothing_and_keeps_what_was_there(folders, tmp_path, mo
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     if fault == "disk":
-        monkeypatch.setattr("inheritune.blocks.files.write_shard", full)
+        monkeypatch.setattr("inheritune.blocks.streaming.write_shard", full)
     if fault == "room":
         monkeypatch.setattr("inheritune.blocks.folder.ROOM", 1 << 60)
     if fault == "proof":
@@ -176,10 +176,10 @@ def test_a_failure_leaves_nothing_and_keeps_what_was_there(folders, tmp_path, mo
 
 def test_a_kill_leaves_no_model_under_the_name(folders, tmp_path):
     script = (
-        "import sys, time; from pathlib import Path; from inheritune.blocks import files, surgery\n"
-        "whole = files.write_shard\n"
+        "import sys, time; from pathlib import Path; from inheritune.blocks import streaming, surgery\n"
+        "whole = streaming.write_shard\n"
         "def slow(shard, path): whole(shard, path); print('shard', flush=True); time.sleep(60)\n"
-        "files.write_shard = slow\n"
+        "streaming.write_shard = slow\n"
         "surgery.inherit_folder(Path(sys.argv[1]), Path(sys.argv[2]), surgery.Cut([0, 1]))\n"
     )
     arguments = [sys.executable, "-c", script, str(folders / "gpt2"), str(tmp_path / "cut")]

@@ -61,6 +61,11 @@ def read_config(folder: Path) -> PretrainedConfig:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:
         cause = str(error).split("\n")[0][:200]
+        if "auto_map" in raw:
+            raise ModelError(
+                f"{folder} brings code of its own for the model type {kind!r}, which is not run: give a model that"
+                " transformers knows, or convert it to one."
+            ) from error
         raise ModelError(f"The config of {folder} (model type {kind!r}) cannot be used: {cause}") from error
     refuse_unsupported(config)
     return config

@@ -1,9 +1,7 @@
 """Carries a block map out between safetensors files: streamed, without building a model of what is inherited."""
 
-import json
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -14,17 +12,16 @@ from inheritune.blocks import fold
 from inheritune.blocks.anatomy import anatomy
 from inheritune.blocks.blockmap import BlockMap
 from inheritune.blocks.checkpoint import Checkpoint, hollow
-from inheritune.blocks.folder import INDEX, WEIGHTS, pieces_of, require_room
+from inheritune.blocks.folder import pieces_of
 from inheritune.blocks.kinds import require_kinds
 from inheritune.blocks.layerlists import cut_config
 from inheritune.blocks.modules import build
 from inheritune.blocks.quiet import quiet
-from inheritune.blocks.shards import Piece, read_header, write_shard
+from inheritune.blocks.shards import Piece, read_header
+from inheritune.blocks.streaming import Named, inherited, write
 from inheritune.errors import ModelError
 
-Named = tuple[str, Piece]
 DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-_ZEROS = Path("/dev/zero")
 
 
 def assemble_files(sources: Sequence[Checkpoint], block_map: BlockMap, target: Path, seed: int = 0) -> None:
@@ -40,29 +37,15 @@ def assemble_files(sources: Sequence[Checkpoint], block_map: BlockMap, target: P
     meant = [stacks[-1].blocks[kind] for kind in block_map.kinds]
     model = hollow(config)
     require_kinds(anatomy(model).blocks, meant, parent.config, fold.folded(config))
-    shards = _inherited(sources, block_map, path)
+    shards = inherited([source.pieces for source in sources], block_map, path)
     _require_fit(shards, model)
     with tempfile.TemporaryDirectory(prefix=".made.", dir=target) as made:
         _fold(shards, fold.factors(config, path, block_map.before), Path(made))
         if not block_map.whole:
             _add_fresh(shards, parent, config, seed, Path(made))
-        _write(list(shards.values()), target)
+        write(list(shards.values()), target)
     with quiet():
         config.save_pretrained(target)
-
-
-def _inherited(sources: Sequence[Checkpoint], block_map: BlockMap, path: str) -> dict[Path, list[Named]]:
-    """What each file of the target holds: one for each file of the sources of which anything is taken."""
-    shards: dict[Path, list[Named]] = {}
-    for number, source in enumerate(sources):
-        for piece in source.pieces:
-            for name in block_map.targets(piece.name, path, number):
-                shards.setdefault(piece.file, []).append((name, piece))
-    for piece in sources[-1].pieces:
-        zero = replace(piece, file=_ZEROS, start=0, end=piece.size)
-        for name in block_map.zeros(piece.name, path):
-            shards.setdefault(piece.file, []).append((name, zero))
-    return shards
 
 
 def _require_fit(shards: dict[Path, list[Named]], model: PreTrainedModel) -> None:
@@ -102,26 +85,3 @@ def _add_fresh(
     missing = [(piece.name, piece) for piece in pieces_of(made) if piece.name not in covered]
     single = len({piece.file for piece in parent.pieces}) == 1 and shards
     shards.setdefault(next(iter(shards)) if single else made, []).extend(missing)
-
-
-def _write(shards: list[list[Named]], target: Path) -> None:
-    shards = [shard for shard in shards if shard]
-    total = sum(piece.size for shard in shards for _, piece in shard)
-    require_room(target, total)
-    names = _shard_names(len(shards))
-    for name, shard in zip(names, shards, strict=True):
-        write_shard(shard, target / name)
-    if len(shards) > 1:
-        _write_index(shards, names, total, target)
-
-
-def _shard_names(count: int) -> list[str]:
-    if count == 1:
-        return [WEIGHTS]
-    return [f"model-{number:05}-of-{count:05}.safetensors" for number in range(1, count + 1)]
-
-
-def _write_index(shards: list[list[Named]], names: list[str], total: int, target: Path) -> None:
-    weight_map = {name: file for file, shard in zip(names, shards, strict=True) for name, _ in shard}
-    content = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
-    (target / INDEX).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

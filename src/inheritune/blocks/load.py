@@ -1,6 +1,8 @@
 """Models from folders and GGUF files, with the user's mistakes in words."""
 
+from contextlib import AbstractContextManager, nullcontext, redirect_stderr
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +42,7 @@ def load_model(path: Path, dtype: torch.dtype | None = None) -> PreTrainedModel:
         require_memory(open_checkpoint(path).pieces, 2 if dtype in (torch.float16, torch.bfloat16) else None, path)
         options["use_safetensors"] = True
     try:
-        with quiet():
+        with quiet(), _hushed(path):
             loaded: Any = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, **options)
     except Exception as error:
         cause = str(error).split("\n")[0][:200]
@@ -56,6 +58,11 @@ def load_model(path: Path, dtype: torch.dtype | None = None) -> PreTrainedModel:
         if not torch.isfinite(parameter).all():
             raise ModelError(f"The weights of {path} hold NaN or infinity in {name!r}: this model is damaged.")
     return model.eval()
+
+
+def _hushed(path: Path) -> AbstractContextManager[Any]:
+    """Reading GGUF draws progress bars that no setting takes away."""
+    return redirect_stderr(StringIO()) if path.suffix == ".gguf" else nullcontext()
 
 
 def _require_gguf(path: Path) -> None:
@@ -83,7 +90,7 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
         _require_gguf(path)
         gguf = {"gguf_file": path.name}
     try:
-        with quiet():
+        with quiet(), _hushed(path):
             return AutoTokenizer.from_pretrained(path.parent if gguf else path, **gguf)
     except Exception as error:
         raise ModelError(

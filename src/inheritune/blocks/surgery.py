@@ -20,8 +20,8 @@ from inheritune.blocks.parts import PARTS
 from inheritune.blocks.proof import Proof, prove
 from inheritune.blocks.quiet import quiet
 from inheritune.blocks.shards import fingerprint
+from inheritune.blocks.streaming import TINY
 
-TINY = 200_000_000  # bytes of weights up to which every cut is proved unless asked not to
 HEAL_LENGTH, HEAL_SEQUENCES = 512, 64
 
 

@@ -24,14 +24,29 @@ def command(
 ) -> None:
     """Cut a model: keep the blocks named, with all that stands outside them, as a plain model folder."""
     listed = parse(blocks)
+    record = None
+    if Path(source).is_dir() and not prove and (parts, outside, heal, dtype) == (None, "all", None, None):
+        from inheritune.blocks.light import inherit_light
+        from inheritune.blocks.streaming import TINY
+
+        record = inherit_light(Path(source), dest, listed, TINY if prove is None else 0, force)
+    if record is None:
+        record = _whole(source, dest, listed, parts, outside, heal, dtype, prove, seed, force)
+    typer.echo(json.dumps(vars(record)) if as_json else _sentence(record, dest))
+
+
+def _whole(
+    source: str, dest: Path, blocks: list[int], parts: str | None, outside: str, heal: Path | None,
+    dtype: str | None, prove: bool | None, seed: int, force: bool,
+) -> Any:  # fmt: skip
+    """The cut by way of the model itself, which loads torch."""
     from inheritune.blocks.hub import locate
     from inheritune.blocks.load import dtype_named
     from inheritune.blocks.surgery import Cut, inherit_folder
 
     chosen = None if parts is None else [part.strip() for part in parts.split(",")]
-    cut = Cut(listed, chosen, outside, heal, dtype_named(dtype), prove, seed)
-    record = inherit_folder(locate(source), dest, cut, force)
-    typer.echo(json.dumps(vars(record)) if as_json else _sentence(record, dest))
+    cut = Cut(blocks, chosen, outside, heal, dtype_named(dtype), prove, seed)
+    return inherit_folder(locate(source), dest, cut, force)
 
 
 def _sentence(record: Any, dest: Path) -> str:
