@@ -23,6 +23,7 @@ from inheritune.diagnosis.profile import Profile
 from inheritune.errors import RecipeError
 from inheritune.evidence.gap import Gap
 from inheritune.evidence.ledger import Spent
+from inheritune.evidence.power import DIFFERENCE, tokens_needed
 from inheritune.evidence.sequential import look_confidence
 from inheritune.folder import once, timed
 from inheritune.planning import make_plan, of_steps
@@ -50,7 +51,7 @@ class FolderLab:
         self.chosen = self._by_hand()
         self._refuse_depths()
         self.blocks: dict[int, list[int]] = {}
-        self.confidence = recipe.match.confidence
+        self.looks, self.confidence = 1, recipe.match.confidence
 
     def diagnose(self) -> Profile:
         """Measure the reference; `profile.json` and `diagnosis.json` (its cost)."""
@@ -102,7 +103,11 @@ class FolderLab:
         """Depths and limits, from the recipe and the diagnosis; what the cuts lose untrained, in `untrained.json`."""
         start = len(self.chosen) if self.chosen else None
         plan = make_plan(self.bench, self.folder, choice, start, profile.suggestion.depth)
-        self.confidence = look_confidence(self.recipe.match.confidence, plan.looks)
+        self.looks, self.confidence = plan.looks, look_confidence(self.recipe.match.confidence, plan.looks)
+        self.progress.note(
+            f"At most {plan.looks} looks may call a match, each at {100 * self.confidence:.3g}% confidence, so that the whole"
+            f" run errs in less than {100 * (1 - self.recipe.match.confidence):.2g}%"
+        )
         return plan
 
     def inherit(self, round_: int, choice: Choice, depth: int) -> None:
@@ -163,7 +168,16 @@ class FolderLab:
         """What the round's end gave."""
         found = self.finished(round_)
         gap, seen = Gap(**found["gap"]), self.round(round_).seen()
+        if round_ == 1:
+            self.progress.note(
+                f"{self.tokens_needed(gap):,} validation tokens of this kind would show a difference of {DIFFERENCE:g} nats"
+                f" per token; there are {self.bench.documents.tokens:,}"
+            )
         return Finished(found["depth"], gap, found["tokens"], found["flops"], found["seconds"], seen)
+
+    def tokens_needed(self, gap: Gap) -> int:
+        """Validation tokens that would show a small difference, from one that was measured."""
+        return tokens_needed(gap, self.bench.documents.tokens, self.confidence)
 
     def note(self, round_: int, action: Action) -> None:
         """Say what was decided, and keep it in the metrics once."""

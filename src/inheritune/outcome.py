@@ -65,7 +65,13 @@ def assemble(
         seed=lab.recipe.seed,
         versions=_versions(),
         command=command,
-        validation=Validation(documents=len(lab.bench.documents.weights), tokens=lab.bench.documents.tokens),
+        validation=Validation(
+            documents=len(lab.bench.documents.weights),
+            tokens=lab.bench.documents.tokens,
+            looks=lab.looks,
+            look_confidence=lab.confidence,
+            tokens_needed=lab.tokens_needed(history.rounds[best - 1].gap),
+        ),
         outside=outside,
     )
 

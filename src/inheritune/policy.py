@@ -9,8 +9,9 @@ from inheritune.evidence.gap import Gap
 
 Outcome = Literal["matched", "not_matched", "budget_spent"]
 
-# What a peak rate costs a target made of trained blocks (nats), before its own curve tells: from the default run's rounds.
-_RATE_COST = (0.04, 0.03)
+# A target made of trained blocks falls by little (nats): the power law's part, and what the peak rate costs, before its own
+# curve tells; from the default run's rounds.
+_PRIOR = ((0.02, 0.04), (0.03, 0.03))
 # How much of a difference in loss between two untrained cuts is left after a round: from trials, 0.15 to 0.3.
 _LEFT_AFTER_TRAINING = 0.2
 _FEWEST_LOOKS = 2
@@ -225,7 +226,7 @@ def _forecast(
     seen: tuple[Seen, ...], end: int, rate: Callable[[int], float], like: tuple[Seen, ...] | None
 ) -> Forecast:
     curve, other = _curve(seen), _curve(like) if like else None
-    return forecast(*curve, end, reference=other, rate=rate, rate_cost=_RATE_COST)
+    return forecast(*curve, end, reference=other, rate=rate, prior=_PRIOR)
 
 
 def _curve(seen: tuple[Seen, ...]) -> tuple[list[int], list[float]]:

@@ -54,7 +54,13 @@ def result_data() -> dict[str, Any]:
             "platform": "Linux-6.1-x86_64",
         },
         "command": "inheritune run laptop --out runs/laptop",
-        "validation": {"documents": 400, "tokens": 158_204},
+        "validation": {
+            "documents": 400,
+            "tokens": 158_204,
+            "looks": 3,
+            "look_confidence": 0.967,
+            "tokens_needed": 60_000,
+        },
         "outside": [],
     }
 

@@ -131,7 +131,7 @@ def test_first_round_starts_as_the_references_own_blocks(runs: Runs, gpt2: Path)
 def test_same_command_again_trains_nothing_and_changes_no_bit(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     place = runs("gpt2")
     before = content(place)
-    monkeypatch.setattr("inheritune.training.loop._step", lambda *_: pytest.fail("it trained again"))
+    monkeypatch.setattr("inheritune.training.loop._Training._step", lambda *_: pytest.fail("it trained again"))
     ended = command("run", recipe_of(place), "--out", str(place), "--json")
     assert ended.code == 0
     after = content(place)

@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike
 
 Rate = Callable[[int], float] | ArrayLike
 Normal = tuple[float, float]
+Prior = tuple[Normal, Normal]  # mean and deviation, in nats: the power law's part, what a peak rate costs
 
 # Shapes: N evaluations, M steps asked about.
 _POWERS = (0.1, 0.2, 0.3, 0.45, 0.65, 0.9, 1.3)
@@ -28,7 +29,7 @@ _OWN: tuple[Normal, Normal] = (
     (0.15, 0.06),
 )  # mean and deviation: the power law's part, a peak rate's cost
 _GUESSED: tuple[Normal, Normal] = ((0.15, 1.0), (0.15, 0.08))  # where the schedule is not known
-_BETWEEN: tuple[Normal, Normal] = ((0.0, 0.3), (0.0, 0.03))  # of two runs' difference
+_BETWEEN: Prior = ((0.0, 0.3), (0.0, 0.03))  # of two runs' difference
 
 
 @dataclass(frozen=True)
@@ -59,28 +60,30 @@ def forecast(
     end: float,
     reference: tuple[ArrayLike, ArrayLike] | None = None,
     rate: Rate | None = None,
-    rate_cost: Normal | None = None,
+    prior: Prior | None = None,
 ) -> Forecast:
     """The loss at step `end` of a run, from its evaluations `losses` (nats per token) at `steps` so far.
 
     `rate` gives the learning rate at a step, past and to come: a function, a pair `(steps, rates)`, or a row with one rate
     a step; without it, a cosine from the start down to zero at `end` is taken. `reference` is another run's whole curve
     `(steps, losses)` on the same schedule: the difference at equal steps is then forecast too, and the two answers are
-    weighed by their precision. `rate_cost` says what training at the peak rate is thought to cost, mean and deviation in nats,
-    where that is less than in a run from random weights. An `end` that is past gives the curve there without its noise. Raises ValueError for rows
-    of unequal length, no finite evaluation after step 0, or an `end` that is not above 0.
+    weighed by their precision. `prior` is what is thought beforehand of the power law's part and of the peak rate's cost
+    (mean and deviation of each), where that is less than in a run from random weights. An `end` that is
+    past gives the curve there without its noise. Raises ValueError for rows of unequal length, no finite evaluation after
+    step 0, or an `end` that is not above 0.
     """
     curve = _checked(steps, losses, end)
     last = max(float(end), curve.steps[-1])
     rates = _rates(rate, last)
-    prior = _OWN if rate is not None else _GUESSED
-    own = _fit(curve, np.array([end], float), rates, (prior[0], rate_cost or prior[1]))
+    thought = prior or (_OWN if rate is not None else _GUESSED)
+    own = _fit(curve, np.array([end], float), rates, thought)
     if reference is None:
         return _interval(own[0][0], own[1][0])
     other = _checked(*reference, end)
     asked = np.append(curve.steps, float(end))
-    mean_M, deviation_M = _fit(other, asked, _rates(rate, max(last, other.steps[-1])), (_OWN[0], rate_cost or _OWN[1]))
-    apart = _fit(_Curve(curve.steps, curve.losses - mean_M[:-1]), asked[-1:], rates, _BETWEEN)
+    mean_M, deviation_M = _fit(other, asked, _rates(rate, max(last, other.steps[-1])), thought)
+    between = ((0.0, prior[0][1]), (0.0, prior[1][1])) if prior else _BETWEEN
+    apart = _fit(_Curve(curve.steps, curve.losses - mean_M[:-1]), asked[-1:], rates, between)
     return _weighed(own[0][0], own[1][0], apart[0][0] + mean_M[-1], float(np.hypot(apart[1][0], deviation_M[-1])))
 
 
