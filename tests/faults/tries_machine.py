@@ -243,7 +243,7 @@ MACHINE = [
     Try("full disk: result.json", full("result:Result.save"), FULL, leaves=("model",)),
     Try("full disk: the report", full("run:write_report", drawn), FULL, leaves=("model", "result.json")),
     Try("full disk: a cut, beforehand", full(None, inherit), ("free", "another disk")),
-    Try("full disk: a cut, midway", full("blocks.files:write_shard", inherit), ("No space left",)),
+    Try("full disk: a cut, midway", full("blocks.streaming:write_shard", inherit), ("No space left",)),
     Try("full disk: a diagnosis", full("diagnosis.output:mean_maps", diagnose), ("No space left",)),
     Try("full disk: prepared text", full(None, prepare), ("No space left",)),
     Try("read-only: the run's folder", read_only("out"), ("out", "not permitted")),
