@@ -250,10 +250,40 @@ def test_the_suggestion_is_the_smallest_depth_that_starts_near(profile: Profile)
     )
     suggestion = suggest(profile.layers[:4], curves)
     assert (suggestion.depth, suggestion.blocks) == (2, [1, 3])
-    assert "0, 2" in suggestion.reason.replace("0,2", "0, 2") and "0.100" in suggestion.reason
+    assert f"without blocks 0,2 the loss rises by {near / 2:.3f} nats" in suggestion.reason
+    assert suggestion.rests_on == "losses of 9 cuts on 5 sequences, none of them trained"
     nowhere = curves.model_copy(update={"run": curves.first, "scattered": curves.first})
     assert suggest(profile.layers[:4], nowhere).blocks == [0, 1, 2, 3]
     assert suggest(profile.layers[:4], None).depth == 4
+
+
+@pytest.mark.parametrize(
+    ("rise", "said"),
+    [
+        (-0.002, "falls by 0.002 nats"),
+        (-0.0002, "stays as it is"),
+        (0.0, "stays as it is"),
+        (0.01, "rises by 0.010 nats"),
+    ],
+)
+def test_a_suggestion_says_a_fall_as_a_fall_and_one_block_as_one(profile: Profile, rise: float, said: str) -> None:
+    one = [Cut(removed=1, blocks=[1], loss=3, rise=rise, rise_se=0.01)]
+    curves = Curves(whole_loss=3, first=one, run=one, scattered=one, sequences=1, block_passes=0, head_passes=0)
+    suggestion = suggest(profile.layers[:2], curves)
+    assert f"without block 0 the loss {said}" in suggestion.reason and "the first block alone" in suggestion.reason
+    assert "-0.0" not in suggestion.reason and "1 sequence," in suggestion.rests_on
+
+
+def test_beside_every_rank_stands_what_it_hides(profile: Profile) -> None:
+    text = str(profile)
+    for said in (
+        "untrained",
+        "T 16",
+        "20% of sharp routing",
+        "here T = 32, and the model reads up to 64 tokens",
+        "rests on",
+    ):
+        assert said in " ".join(text.split()), said
 
 
 def test_watching_measures_every_k_steps_and_leaves_training_alone(tmp_path: Path) -> None:

@@ -102,6 +102,30 @@ def test_alibi_families_are_seen_at_their_own_softmax(model: PreTrainedModel) ->
         agree(keeper.maps[layer], theirs_BHTT)
 
 
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2", "gpt_oss"])
+@pytest.mark.parametrize("kernel", ["eager", "sdpa"])
+def test_every_kernel_of_the_cpu_shows_the_same_maps(family: str, kernel: str) -> None:
+    model = copy.deepcopy(families.reference(family))
+    if kernel == "sdpa" and not model._supports_sdpa:
+        pytest.skip("the family has no fused kernel")
+    model.set_attn_implementation(kernel)
+    found = seen(model).maps
+    for layer, theirs_BHTT in enumerate(eager_maps(model)):
+        agree(found[layer], theirs_BHTT)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2", "bloom"])
+def test_maps_in_bf16_are_measured_as_what_they_are(family: str) -> None:
+    """Oracle: the same bf16 maps in float64. (Another kernel rounds otherwise, so that its maps are others.)"""
+    model = copy.deepcopy(families.reference(family)).bfloat16()
+    model.set_attn_implementation("eager")
+    found = seen(model).maps
+    for layer, theirs_BHTT in enumerate(eager_maps(model)):
+        mine_BHTT = found[layer]
+        assert mine_BHTT.dtype == torch.bfloat16 and torch.equal(mine_BHTT, theirs_BHTT)
+        agree(mine_BHTT, theirs_BHTT)
+
+
 @pytest.mark.parametrize("alibi", [False, True])
 def test_falcon_is_seen_at_the_fused_attention_that_it_calls_itself(
     alibi: bool, monkeypatch: pytest.MonkeyPatch

@@ -9,7 +9,7 @@ from torch import Tensor
 
 def column_energies(maps_BHTT: Tensor) -> Tensor:
     """Squared norm of every column, (B, H, T) in float64."""
-    return maps_BHTT.square().sum(-2, dtype=torch.float64)
+    return maps_BHTT.float().square().sum(-2, dtype=torch.float64)
 
 
 def dominant_mass(energies_BHT: Tensor, threshold: float) -> Tensor:

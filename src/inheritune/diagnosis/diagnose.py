@@ -56,6 +56,7 @@ def diagnose(
     norms = gradient_norms(model, sequences[: curve_sequences or GRADIENT_SEQUENCES]) if gradients else None
     layers = summarise(measured, curves, without, norms)
     loss, loss_se = mean_and_error(measured.losses_N)
+    trained_length = getattr(text_config(model.config), "max_position_embeddings", None)
     return Profile(
         model=model.config.name_or_path or model.config.model_type,
         depth=len(layers),
@@ -63,7 +64,7 @@ def diagnose(
         tokens=sum(map(len, sequences)),
         shortest=min(map(len, sequences)),
         longest=max(map(len, sequences)),
-        trained_length=getattr(text_config(model.config), "max_position_embeddings", None),
+        trained_length=trained_length,
         threshold=threshold,
         loss=loss,
         loss_se=loss_se,
@@ -72,7 +73,7 @@ def diagnose(
         curves=curves,
         contrasts=_contrasts(model, sequences, threshold, untrained, other_lengths),
         suggestion=suggest(layers, curves),
-        caveats=caveats(threshold),
+        caveats=caveats(threshold, max(map(len, sequences)), trained_length),
         seconds=time.perf_counter() - start,
     )
 
@@ -130,12 +131,14 @@ def _fresh(model: PreTrainedModel) -> PreTrainedModel:
         return AutoModelForCausalLM.from_config(model.config, dtype=model.dtype).to(model.device)
 
 
-def caveats(threshold: float) -> list[str]:
+def caveats(threshold: float, longest: int, trained_length: int | None) -> list[str]:
     """What the ranks and masses hide, for whoever reads them."""
+    trained = "a length that its config does not tell" if trained_length is None else f"up to {trained_length} tokens"
     return [
         f"k* ignores the weakest {1 - threshold:.0%} of a map's squared norm: with 80% of each row on one key and 20% of "
         "sharp routing it is 1, so a rank of 1 says that one key dominates, not that nothing else happens.",
-        "k* and m* grow with the length T: uniform causal attention has (5, 30) at T = 100 and (7, 221) at T = 1024.",
-        "An untrained softmax can have rank 1 too: compare with the untrained contrast before calling it damage.",
+        f"k* and m* grow with the length, here T = {longest}, and the model reads {trained}: uniform causal attention has "
+        "(5, 30) at T = 100 and (7, 221) at T = 1024. Another length stands beside where one was measured.",
+        "An untrained softmax can have rank 1 too: compare with the untrained weights before calling it damage.",
         "A head of rank 1 that writes much (output) is not useless; removing a lazy layer is judged by the loss without it.",
     ]

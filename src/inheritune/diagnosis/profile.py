@@ -167,6 +167,9 @@ class Profile(Entry):
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         yield _table(self)
         yield f"Suggested depth {self.suggestion.depth} of {self.depth}: {self.suggestion.reason}"
+        yield f"It rests on {self.suggestion.rests_on}."
+        yield "What a rank hides:"
+        yield from (f"- {caveat}" for caveat in self.caveats)
 
     def __str__(self) -> str:
         console = Console(width=110, color_system=None)
@@ -182,9 +185,9 @@ class Profile(Entry):
         return png(rank_and_mass(self.model_dump()))
 
 
-COLUMNS = ("layer", "MaxRank", "mass", "lazy", "sink", "entropy", "output", "influence", "exit", "without")
+COLUMNS = ("mass", "lazy", "sink", "entropy", "output", "influence", "exit", "without")
 LEGEND = (
-    "lazy: share of heads with mean k* up to 1.5; sink: attention on the first key; output: a head's over the residual; "
+    "MaxRank stands beside the same for untrained weights and for other lengths. lazy: share of heads with mean k* up to 1.5; sink: attention on the first key; output: a head's over the residual; "
     "exit, without: loss of an exit after the layer, and without it."
 )
 
@@ -192,14 +195,15 @@ LEGEND = (
 def _table(profile: Profile) -> Table:
     title = f"{profile.model}: {profile.sequences} sequences of {profile.longest} tokens, loss {profile.loss:.3f}"
     table = Table(title=title, caption=LEGEND, box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for name in COLUMNS:
+    beside = ["untrained" if contrast.name == "untrained" else f"T {contrast.length}" for contrast in profile.contrasts]
+    for name in ("layer", "MaxRank", *beside, *COLUMNS):
         table.add_column(name, justify="right", no_wrap=True)
     for layer in profile.layers:
-        table.add_row(*_row(layer))
+        table.add_row(*_row(layer, [contrast.max_rank[layer.index] for contrast in profile.contrasts]))
     return table
 
 
-def _row(layer: Layer) -> list[str]:
+def _row(layer: Layer, beside: list[float | None]) -> list[str]:
     def mean(name: str) -> float | None:
         values = [getattr(head, name) for head in layer.heads]
         return sum(values) / len(values) if values and None not in values else None
@@ -207,6 +211,7 @@ def _row(layer: Layer) -> list[str]:
     return [
         f"{layer.index}{' lazy' if layer.lazy else ''}",
         _plus_minus(layer.max_rank, layer.max_rank_se),
+        *(_number(rank, 1) for rank in beside),
         _number(layer.mass, 1),
         "-" if layer.lazy_share is None else f"{layer.lazy_share:.0%}",
         _number(mean("first_key"), 2),

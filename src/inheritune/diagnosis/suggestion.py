@@ -16,7 +16,7 @@ def suggest(layers: list[Layer], curves: Curves | None) -> Suggestion:
         )
     cuts = [*curves.first, *curves.run, *curves.scattered]
     fitting = [cut for cut in cuts if cut.rise + cut.rise_se <= LARGEST_RISE]
-    rests_on = f"losses of {len(cuts)} cuts on {curves.sequences} sequences, none of them trained"
+    rests_on = f"losses of {plural(len(cuts), 'cut')} on {plural(curves.sequences, 'sequence')}, none of them trained"
     if not fitting:
         blocks = list(range(depth))
         return Suggestion(depth=depth, blocks=blocks, reason=_no_room(cuts, layers), rests_on=rests_on)
@@ -30,19 +30,40 @@ def _reason(best: Cut, curves: Curves, layers: list[Layer]) -> str:
     gone = [layer.index for layer in layers if layer.index not in best.blocks]
     first = curves.first[best.removed - 1]
     return (
-        f"without blocks {show(gone)} the loss rises by {best.rise:.3f} ± {best.rise_se:.3f} nats before any training, "
-        f"where the first {len(best.blocks)} blocks alone rise by {first.rise:.2f}; {_lazy(layers)}."
+        f"without {_named('block', gone)} the loss {_changes(best.rise, 3)} (± {best.rise_se:.3f}) before any training, "
+        f"and with {_first(len(best.blocks))} it {_changes(first.rise, 2)}; {_lazy(layers)}."
     )
 
 
 def _no_room(cuts: list[Cut], layers: list[Layer]) -> str:
     if not cuts:
         return "a single block leaves nothing to remove."
-    least = min(cuts, key=lambda cut: cut.rise)
+    least = min(cuts, key=lambda cut: cut.rise + cut.rise_se)
     return (
-        f"no measured cut starts within {LARGEST_RISE} nats of the whole (the least costly, {len(least.blocks)} blocks, "
-        f"rises by {least.rise:.2f}); {_lazy(layers)}."
+        f"no measured cut starts within {LARGEST_RISE} nats of the whole, standard error included: with the least costly, of "
+        f"{plural(len(least.blocks), 'block')}, the loss {_changes(least.rise, 2)} (± {least.rise_se:.2f}); {_lazy(layers)}."
     )
+
+
+def _changes(rise: float, digits: int) -> str:
+    """How a loss changes, in words that fit its sign; what rounds to nothing has none."""
+    size = f"{abs(rise):.{digits}f}"
+    if float(size) == 0:
+        return "stays as it is"
+    return f"{'rises' if rise > 0 else 'falls'} by {size} nats"
+
+
+def _first(count: int) -> str:
+    return f"the first {count} blocks alone" if count > 1 else "the first block alone"
+
+
+def _named(noun: str, indices: list[int]) -> str:
+    return f"{noun}{'s' if len(indices) > 1 else ''} {show(indices)}"
+
+
+def plural(number: int, noun: str) -> str:
+    """A count with its noun."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _unmeasured(layers: list[Layer]) -> str:
@@ -50,7 +71,11 @@ def _unmeasured(layers: list[Layer]) -> str:
 
 
 def _lazy(layers: list[Layer]) -> str:
-    strict = [layer.index for layer in layers if layer.lazy]
-    mostly = [layer.index for layer in layers if layer.lazy_share is not None and layer.lazy_share >= 0.5]
-    named = f"layers {show(mostly)} have" if mostly else "no layer has"
-    return f"{len(strict)} of {len(layers)} layers are lazy in the strict sense and {named} a majority of rank-1 heads"
+    attending = [layer for layer in layers if layer.lazy is not None]
+    if not attending:
+        return "no layer has softmax attention"
+    strict = sum(bool(layer.lazy) for layer in attending)
+    mostly = [layer.index for layer in attending if layer.lazy_share is not None and layer.lazy_share >= 0.5]
+    rank_one = f"{_named('layer', mostly)} {'have' if len(mostly) > 1 else 'has'}" if mostly else "none has"
+    count = f"{strict} of {plural(len(attending), 'layer')}" if strict else "no layer"
+    return f"{count} {'are' if strict > 1 else 'is'} lazy in the strict sense, {rank_one} at least half of the heads at rank 1"

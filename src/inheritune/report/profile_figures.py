@@ -87,7 +87,7 @@ def head_map(profile: Profile, measure: str = "rank", width: float = WIDE) -> Fi
         axes.set(xlabel="layer", ylabel="head")
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         _whole_numbers(axes)
-        figure.colorbar(mesh, ax=axes, label=HEAD_MEASURES[measure], pad=0.01)
+        figure.colorbar(mesh, ax=axes, label=HEAD_MEASURES[measure], pad=0.01, format="%g")
     return figure
 
 
@@ -107,6 +107,7 @@ def influence(profile: Profile, width: float = WIDE) -> Figure:
         if max(rises) > 1:
             without.set_yscale("symlog", linthresh=0.1)
             without.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        without.set_ylim(min(0, *rises) * 1.3 - 0.02, max(rises) * 1.3 + 0.02)
         without.set(ylabel="rise without it, nats")
     _finish(figure, turning, without)
     return figure

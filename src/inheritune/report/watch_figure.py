@@ -29,7 +29,7 @@ def watch_figure(rows: Sequence[Row], blocks: Mapping[int, Sequence[int]], width
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: words.count(value)))
         axes.xaxis.set_major_locator(MaxNLocator(5 if width > 5 else 3))
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
-        figure.colorbar(axes.collections[0], ax=axes, label="rank k*, highest head", pad=0.01, spacing="uniform")
+        figure.colorbar(axes.collections[0], ax=axes, label="rank k*, highest head", pad=0.01, format="%g")
     return figure
 
 
