@@ -91,7 +91,10 @@ class Training(_Section):
     )
     decay_share: float = Field(0.2, gt=0, le=1, description="Share of a round that a `wsd` schedule spends decaying.")
     warmup_tokens: int = Field(0, ge=0, description="Tokens of linear warm-up at the start of each round.")
-    tokens: int = Field(gt=0, description="Training tokens: of the whole run for `train`, of each round for `run`.")
+    tokens: int = Field(
+        gt=0,
+        description="Training tokens, rounded up to whole steps: of the whole run for `train`, of each round for `run`.",
+    )
     batch_tokens: int = Field(16_384, gt=0, description="Tokens in one optimizer step.")
     micro_batch_size: int = Field(8, ge=1, description="Sequences in one forward and backward pass.")
     weight_decay: float = Field(0.1, ge=0, description="Decoupled weight decay of the 2-D weights inside the blocks.")

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from safetensors import SafetensorError
 
 from inheritune.config import MAY_CHANGE, to_yaml
-from inheritune.errors import OutputError, RecipeError
+from inheritune.errors import InputError, OutputError, RecipeError
 from inheritune.runtime import processes
 from inheritune.strict_yaml import read_file, read_yaml
 
@@ -50,6 +50,17 @@ def open_folder(path: Path, recipe: BaseModel) -> Path:
     except OSError as error:
         raise OutputError(refusal(error, path)) from None
     return path
+
+
+@contextmanager
+def left_if_used(path: Path) -> Iterator[None]:
+    """Where the input turns out to be of no use, a folder that holds nothing but its recipe goes."""
+    try:
+        yield
+    except InputError:
+        if path.resolve() in _locks and {entry.name for entry in path.iterdir()} <= {".lock", "config.yaml"}:
+            shutil.rmtree(path, ignore_errors=True)
+        raise
 
 
 def close_folder(path: Path) -> None:

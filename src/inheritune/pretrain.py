@@ -17,7 +17,7 @@ from inheritune.data.batches import Batches
 from inheritune.data.vocabulary import train_tokenizer
 from inheritune.errors import RecipeError
 from inheritune.evaluation.losses import document_losses, mean_loss, validation
-from inheritune.folder import close_folder, once, open_folder, write_text, writing
+from inheritune.folder import close_folder, left_if_used, once, open_folder, write_text, writing
 from inheritune.models import load_tokenizer
 from inheritune.progress import Progress, clock
 from inheritune.runtime import disk, gauge, processes, sharded
@@ -46,12 +46,14 @@ class Trained:
 def train(recipe: str, out: str | None = None, progress: Progress | None = None, **overrides: Any) -> Trained:
     """Train a model from random weights by a recipe (name or path); continues where the same command stopped."""
     checked = load_recipe(TrainRecipe, recipe, overrides)
+    for sources in (checked.data.train, checked.data.valid or []):
+        corpora.require(sources)
     folder = Path(out or f"runs/{checked.name}")
     with processes.joined(checked.processes.timeout_seconds):
         progress = progress if progress and processes.is_main() else Progress(quiet=True)
         processes.on_main(lambda: open_folder(folder, checked))
         try:
-            with writing(folder):
+            with left_if_used(folder), writing(folder):
                 return _Pretraining(checked, folder, progress).run()
         finally:
             progress.close()

@@ -8,7 +8,8 @@ from inheritune.bench import Bench
 from inheritune.blocks.quiet import quiet
 from inheritune.config import RunRecipe, load_recipe, told
 from inheritune.controls import NAMES, run_control
-from inheritune.folder import close_folder, open_folder, writing
+from inheritune.data.corpora import require
+from inheritune.folder import close_folder, left_if_used, open_folder, writing
 from inheritune.lab import FolderLab
 from inheritune.models import BUNDLED, load_reference
 from inheritune.outcome import assemble
@@ -41,13 +42,16 @@ def _run(checked: RunRecipe, folder: Path, progress: Progress) -> Result:
         else " (no such folder here: asking the hub)"
     )
     progress.stage(f"Reference: {checked.reference}{here}")
+    for sources in (checked.data.train, checked.data.valid or [], *checked.data.outside.values()):
+        require(sources)
     reference = load_reference(checked.reference, checked.revision)
     processes.on_main(lambda: open_folder(folder, checked))
     try:
         keep_freed_memory()
         make_repeatable(checked.seed)
         progress.stage(f"Text: {told(checked.data.train)}")
-        bench = Bench(checked, folder, reference)
+        with left_if_used(folder):
+            bench = Bench(checked, folder, reference)
         progress.note(
             f"{len(bench.train_tokens):,} training tokens; {len(bench.documents.weights):,} validation documents,"
             f" {bench.documents.tokens:,} tokens in all, on which the reference has {bench.reference_loss:.4f} nats per token"
