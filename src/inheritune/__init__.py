@@ -21,8 +21,10 @@ from inheritune.errors import (
 if TYPE_CHECKING:
     from inheritune.blocks.modules import grow, inherit
     from inheritune.blocks.proof import prove
+    from inheritune.compare.sweep import compare
     from inheritune.diagnosis.diagnose import diagnose
     from inheritune.diagnosis.profile import Profile
+    from inheritune.evaluate import evaluate
     from inheritune.evidence.forecast import Forecast, forecast
     from inheritune.evidence.gap import Gap, gap
     from inheritune.pretrain import train
@@ -34,7 +36,9 @@ _LAZY = {
     "Forecast": "evidence.forecast",
     "Gap": "evidence.gap",
     "Profile": "diagnosis.profile",
+    "compare": "compare.sweep",
     "diagnose": "diagnosis.diagnose",
+    "evaluate": "evaluate",
     "forecast": "evidence.forecast",
     "gap": "evidence.gap",
     "grow": "blocks.modules",
@@ -57,7 +61,9 @@ __all__ = [
     "ProofError",
     "RecipeError",
     "TrainingError",
+    "compare",
     "diagnose",
+    "evaluate",
     "forecast",
     "gap",
     "grow",

@@ -144,3 +144,26 @@ def test_wrong_input_is_said(recipe: str, tmp_path: Path) -> None:
     assert "3/2" in refused("compare", recipe, "--shard", "3/2", "--out", str(tmp_path / "a"))
     assert "5 blocks" in refused("compare", recipe, "--set", "depth=5", "--out", str(tmp_path / "a"))
     assert "no cells" in refused("compare", recipe, "--gather", "--out", str(tmp_path / "b"))
+
+
+def test_distillation_is_really_there_and_paid_for(recipe: str, tmp_path: Path) -> None:
+    methods = ["published", "logits-inherited", "distilbert"]
+    found = compare(recipe, str(tmp_path / "run"), methods=methods, seeds=1, learning_rates=[2e-3])
+    rows = {row.method: row for row in found.rows}
+    assert rows["logits-inherited"].val_loss != rows["published"].val_loss
+    assert rows["logits-inherited"].cost.training_flops > 1.2 * rows["published"].cost.training_flops
+    for method, parts in (("logits-inherited", {"distillation"}), ("distilbert", {"distillation", "hidden"})):
+        lines = (tmp_path / f"run/cells/{method}-lr0.002-seed0/metrics.jsonl").read_text().splitlines()
+        steps = [row for row in map(json.loads, lines) if row["kind"] == "step"]
+        assert all(row[part] > 0 for row in steps for part in parts)
+
+
+def test_random_total_spends_what_inheritune_spends_in_all(recipe: str, tmp_path: Path) -> None:
+    found = compare(
+        recipe, str(tmp_path / "run"), methods=["inheritune", "random-total"], seeds=1, learning_rates=[2e-3]
+    )
+    ours, random = found.rows
+    assert ours.cost.prepared_flops > 0 and random.cost.prepared_flops == 0
+    batch = random.cost.training_flops / (random.cost.tokens / 256)
+    assert random.cost.total_flops == pytest.approx(ours.cost.total_flops, abs=batch)
+    assert random.cost.tokens > ours.cost.tokens

@@ -1,6 +1,6 @@
 """`inheritune config`."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -16,7 +16,8 @@ def command(
     from inheritune.compare.recipe import CompareRecipe
     from inheritune.config import RunRecipe, TrainRecipe, fields, load_recipe, recipe_names, to_yaml
 
-    recipe_kind = {"run": RunRecipe, "train": TrainRecipe, "compare": CompareRecipe}[kind]
+    kinds: dict[str, Any] = {"run": RunRecipe, "train": TrainRecipe, "compare": CompareRecipe}
+    recipe_kind = kinds[kind]
     if recipe:
         print(to_yaml(load_recipe(recipe_kind, recipe, {})), end="")
         return
