@@ -37,6 +37,7 @@ from inheritune.training.checkpoint import Position
 from inheritune.training.metrics import Metrics, Row
 from inheritune.training.optimizer import State
 from inheritune.training.schedule import learning_rate
+from inheritune.training.trackers import trackers
 
 _NAMES = {Inherit: "inherit", Grow: "grow", Stop: "stop"}
 
@@ -46,7 +47,7 @@ class FolderLab:
 
     def __init__(self, recipe: RunRecipe, folder: Path, bench: Bench, progress: Progress):
         self.recipe, self.folder, self.bench, self.progress = recipe, folder, bench, progress
-        self.metrics = Metrics(folder / "metrics.jsonl")
+        self.metrics = Metrics(folder / "metrics.jsonl", trackers(recipe.track, recipe.name, folder))
         self.depth = anatomy(bench.model).depth
         self.chosen = self._by_hand()
         self._refuse_depths()

@@ -28,6 +28,7 @@ from inheritune.training.loop import Round
 from inheritune.training.loop import train as train_round
 from inheritune.training.metrics import Metrics
 from inheritune.training.schedule import steps_of
+from inheritune.training.trackers import trackers
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def train(recipe: str, out: str | None = None, progress: Progress | None = None,
 class _Pretraining:
     def __init__(self, recipe: TrainRecipe, folder: Path, progress: Progress):
         self.recipe, self.folder, self.progress = recipe, folder, progress
-        self.metrics = Metrics(folder / "metrics.jsonl")
+        self.metrics = Metrics(folder / "metrics.jsonl", trackers(recipe.track, recipe.name, folder))
 
     def run(self) -> Trained:
         self.progress.stage(f"Text: {told(self.recipe.data.train)}")

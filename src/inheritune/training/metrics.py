@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,10 @@ Row = dict[str, Any]
 
 
 class Metrics:
-    """The metrics of one run, appended row by row."""
+    """The metrics of one run, appended row by row, and told to each of `trackers`."""
 
-    def __init__(self, path: Path):
-        self.path = path
+    def __init__(self, path: Path, trackers: Sequence[Callable[[Row], None]] = ()):
+        self.path, self.trackers = path, trackers
 
     def add(self, row: Row) -> None:
         """Append one row; the main process does."""
@@ -27,6 +27,8 @@ class Metrics:
                 file.write(json.dumps(row) + "\n")
         except OSError as error:
             raise OutputError(f"{str(self.path)!r} cannot be written: {error.strerror}") from None
+        for tell in self.trackers:
+            tell(row)
 
     def rows(self) -> list[Row]:
         """Every whole row so far (a line broken off by a kill is none)."""

@@ -1,0 +1,57 @@
+"""Trackers that are told what `metrics.jsonl` is told: TensorBoard, trackio, Weights & Biases, each an extra by name."""
+
+import importlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from inheritune.errors import RecipeError
+from inheritune.runtime import processes
+
+Tell = Callable[[dict[str, Any]], None]
+_MODULES = {"tensorboard": "torch.utils.tensorboard", "trackio": "trackio", "wandb": "wandb"}
+
+
+def trackers(names: Sequence[str], run: str, folder: Path) -> list[Tell]:
+    """What to tell each row of a run to, in the main process; RecipeError names a tracker that is not installed."""
+    return [_MAKERS[name](_module(name), run, folder) for name in names if processes.is_main()]
+
+
+def _module(name: str) -> Any:
+    try:
+        return importlib.import_module(_MODULES[name])
+    except ImportError:
+        raise RecipeError(f"track names {name!r}, which is not installed: pip install {name}") from None
+
+
+def _tensorboard(module: Any, run: str, folder: Path) -> Tell:
+    writer = module.SummaryWriter(str(folder / "tensorboard"))
+
+    def tell(row: dict[str, Any]) -> None:
+        for name, value in _numbers(row).items():
+            writer.add_scalar(name, value, row.get("step", 0))
+        writer.flush()
+
+    return tell
+
+
+def _trackio(module: Any, run: str, folder: Path) -> Tell:
+    module.init(project="inheritune", name=run, resume="allow")
+    return lambda row: module.log(_numbers(row), step=row.get("step", 0))
+
+
+def _wandb(module: Any, run: str, folder: Path) -> Tell:
+    logged = module.init(project="inheritune", name=run, dir=str(folder), resume="allow")
+    return lambda row: logged.log(_numbers(row), step=row.get("step", 0))
+
+
+def _numbers(row: dict[str, Any]) -> dict[str, float]:
+    """A row's numbers, each named after the row's kind."""
+    return {f"{row['kind']}/{key}": value for key, value in row.items() if isinstance(value, int | float)}
+
+
+_MAKERS: dict[str, Callable[[Any, str, Path], Tell]] = {
+    "tensorboard": _tensorboard,
+    "trackio": _trackio,
+    "wandb": _wandb,
+}

@@ -1,0 +1,75 @@
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from rounds import LENGTH, train_round, training
+from tiny import untrained_model
+
+from inheritune.errors import OutputError, TrainingError
+from inheritune.runtime import gauge
+from inheritune.training import checkpoint, guards
+from inheritune.training.checkpoint import Position
+
+
+def test_divergence_is_said_once_and_only_where_the_loss_runs_away() -> None:
+    falling, rising = guards.Divergence(3.0), guards.Divergence(3.0)
+    assert not any(falling.told(4 - step / 100 + 0.4 * (-1) ** step) for step in range(100))
+    said = [rising.told(4 + max(0, step - 20) / 10) for step in range(100)]
+    (told,) = [sentence for sentence in said if sentence]
+    # At step 33 the last 16 steps lie (0.0 + 0.1 + ... + 1.3) / 16 = 0.57 above the best, a step before 0.49.
+    assert said.index(told) == 33 and "+1.5" in told and "training.peak_lr" in told
+
+
+def test_too_little_disk_is_said_before_a_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = untrained_model("gpt2")
+    weights = sum(p.numel() * 4 for p in model.parameters())
+    needed = 3 * 3 * weights + (64 << 20)
+    monkeypatch.setattr(guards.shutil, "disk_usage", lambda place: SimpleNamespace(free=needed - 1))
+    with pytest.raises(OutputError, match=r"need 0.07 GB, and the disk has 0.07 GB free.*training.checkpoints_kept"):
+        train_round(tmp_path / "new" / "folder", model)
+    monkeypatch.setattr(guards.shutil, "disk_usage", lambda place: SimpleNamespace(free=needed))
+    guards.require_disk(tmp_path, model, 2)
+
+
+def test_a_checkpoint_is_as_large_as_predicted(tmp_path: Path) -> None:
+    model, _ = train_round(tmp_path)
+    held = sum(path.stat().st_size for path in (tmp_path / "step-0000008").iterdir())
+    assert held == pytest.approx(checkpoint.size(model, 2), rel=0.15)  # headers and step counts of a tiny model
+
+
+def test_too_little_memory_is_said_with_what_to_try(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    model, wanted = untrained_model("gpt2"), training()
+    least = guards.least_memory(model, wanted, LENGTH)
+    assert least > 3 * sum(p.numel() * 4 for p in model.parameters())
+    assert guards.least_memory(model, training(checkpoint_activations=True), LENGTH) < least
+    monkeypatch.setattr(gauge, "free_memory", lambda: least - 1)
+    proposed = r"training.micro_batch_size=2 .*or training.checkpoint_activations=true"
+    with pytest.raises(TrainingError, match=proposed):
+        train_round(tmp_path, model)
+    monkeypatch.setattr(gauge, "free_memory", lambda: least)
+    guards.require_memory(model, wanted, LENGTH)
+    full = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
+    assert "micro_batch_size=2" in str(guards.out_of_memory(full, wanted))
+    assert guards.out_of_memory(RuntimeError("shapes differ"), wanted) is None
+    smallest = training(micro_batch_size=1, checkpoint_activations=True)
+    assert "more processes" in str(guards.out_of_memory(torch.OutOfMemoryError(), smallest))
+
+
+def test_checkpointed_activations_give_the_same_weights(tmp_path: Path) -> None:
+    whole, _ = train_round(tmp_path / "a", untrained_model("gpt2"))
+    again, _ = train_round(tmp_path / "b", untrained_model("gpt2"), checkpoint_activations=True)
+    for (name, one), other in zip(whole.named_parameters(), again.parameters(), strict=True):
+        assert torch.allclose(one, other, atol=1e-6), name
+
+
+def test_the_last_checkpoints_are_kept(tmp_path: Path) -> None:
+    model = untrained_model("gpt2")
+    for step in range(1, 6):
+        checkpoint.save(tmp_path, model, {}, Position(step), kept=3)
+    assert [path.name[-1] for path in sorted(tmp_path.iterdir())] == ["3", "4", "5"]
+
+
+def test_the_machine_is_measured() -> None:
+    assert 1e8 < gauge.matrix_rate("fp32") < 1e15
+    assert 1 << 20 < gauge.free_memory() < 1 << 50 and 1 << 20 < gauge.peak_memory() < 1 << 50
