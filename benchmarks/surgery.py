@@ -20,7 +20,7 @@ from pathlib import Path
 from statistics import median
 
 KEPT = "0-11,20-23"
-DEPTH, HIDDEN, INNER, VOCABULARY = 24, 2304, 8704, 32_000
+DEPTH, HIDDEN, INNER, VOCABULARY = 24, 2304, 8704, 32_000  # of 4 GB
 
 
 def make(folder: Path, size_gb: float) -> None:
@@ -29,11 +29,11 @@ def make(folder: Path, size_gb: float) -> None:
     from safetensors.torch import save_file
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    depth = max(4, round(DEPTH * size_gb / 4))
+    scale = (size_gb / 4) ** 0.5
     config = LlamaConfig(
-        num_hidden_layers=depth,
-        hidden_size=HIDDEN,
-        intermediate_size=INNER,
+        num_hidden_layers=DEPTH,
+        hidden_size=18 * round(HIDDEN / 18 * scale),
+        intermediate_size=round(INNER * scale),
         num_attention_heads=18,
         num_key_value_heads=18,
         vocab_size=VOCABULARY,

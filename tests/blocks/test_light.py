@@ -85,6 +85,12 @@ def test_whatever_is_not_as_expected_goes_the_other_way(values, tmp_path):
     assert list(tmp_path.iterdir()) == [source]
 
 
+def test_a_config_need_not_name_its_class(tmp_path):
+    source = save(tmp_path / "source", "llama")
+    change(source, architectures=None)
+    assert inherit_light(source, tmp_path / "cut", BLOCKS, 0, False) is not None
+
+
 def test_a_block_that_does_not_exist_is_named_and_small_models_go_the_other_way(tmp_path):
     source = save(tmp_path / "source", "llama")
     with pytest.raises(InputError, match="0 to 5"):

@@ -64,7 +64,8 @@ def _cut(config: dict[str, Any], blocks: Sequence[int]) -> dict[str, Any]:
 
 def _expected(config: dict[str, Any], pieces: list[Piece]) -> bool:
     """Whether config and tensors are just what a family of alike blocks has."""
-    if FAMILIES.get(config.get("model_type", "")) not in (config.get("architectures") or [None]):
+    kind = config.get("model_type")
+    if kind not in FAMILIES or config.get("architectures") not in (None, [FAMILIES[kind]]):
         return False
     if not all(_plain(name, value) for name, value in config.items()) or config.get("use_sliding_window"):
         return False
