@@ -38,7 +38,7 @@ def model_card(result: Result, config: RunRecipe) -> str:
         "interval": words.interval,
         "sentence": words.sentence,
     }
-    return environment.get_template("card.md.j2").render(_view(result, config))
+    return words.harmless(environment.get_template("card.md.j2").render(_view(result, config)))
 
 
 def plain(text: str) -> str:

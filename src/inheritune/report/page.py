@@ -29,7 +29,7 @@ def write_report(run_folder: Path) -> Path:
     page = _environment().get_template("report.html.j2").render(_view(run))
     path = run_folder / "report.html"
     half = path.with_name("report.html.part")
-    half.write_text(page, encoding="utf-8")
+    half.write_text(words.harmless(page), encoding="utf-8")
     os.replace(half, path)
     return path
 

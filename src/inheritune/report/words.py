@@ -1,12 +1,14 @@
 """How the report and the model card write numbers: the same everywhere, short, with their sign and unit."""
 
 import math
+import re
 from collections.abc import Sequence
 
 from inheritune.result import GapResult
 
 _SCALES = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 MINUS, EN_DASH, TIMES = "\N{MINUS SIGN}", "\N{EN DASH}", "\N{MULTIPLICATION SIGN}"
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -100,6 +102,11 @@ def perplexity(loss: float) -> str:
         return "> 1 M"
     value = math.exp(loss)
     return f"{value:.3g}" if value < 999.5 else f"{value:,.0f}"
+
+
+def harmless(text: str) -> str:
+    """A text without characters that command a terminal or that no file can hold."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def sentence(text: str) -> str:
