@@ -6,8 +6,8 @@ import torch
 from rounds import LENGTH, train_round, training
 from tiny import untrained_model
 
-from inheritune.errors import OutputError, TrainingError
-from inheritune.runtime import gauge
+from inheritune.errors import OutputError, RecipeError, TrainingError
+from inheritune.runtime import gauge, processes
 from inheritune.training import checkpoint, guards
 from inheritune.training.checkpoint import Position
 
@@ -36,6 +36,19 @@ def test_a_checkpoint_is_as_large_as_predicted(tmp_path: Path) -> None:
     model, _ = train_round(tmp_path)
     held = sum(path.stat().st_size for path in (tmp_path / "step-0000008").iterdir())
     assert held == pytest.approx(checkpoint.size(model, 2), rel=0.15)  # headers and step counts of a tiny model
+
+
+def test_a_batch_that_processes_cannot_share_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "count", lambda: 4)
+    guards.require_shares(training(), 6, "ddp")
+    guards.require_shares(training(optimizer="muon"), 8, "ddp")
+    for wanted, sequences, parallel, said in (
+        (training(), 3, "ddp", "3 sequences .* 4 processes"),
+        (training(), 6, "fsdp", "6 sequences .* 4 processes"),
+        (training(optimizer="muon"), 8, "fsdp", "muon needs whole matrices"),
+    ):
+        with pytest.raises(RecipeError, match=said):
+            guards.require_shares(wanted, sequences, parallel)
 
 
 def test_too_little_memory_is_said_with_what_to_try(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

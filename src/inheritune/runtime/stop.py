@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from inheritune.runtime import processes
+
 _CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
@@ -15,14 +17,15 @@ class Stop:
     code: int | None = None
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.code is not None:
+        if self.code is not None and processes.count() == 1:
             raise KeyboardInterrupt
+        # torchrun passes Ctrl-C on as a second signal: there it ends no step.
         self.code = _CODES[signal.Signals(number)]
 
 
 @contextmanager
 def on_request() -> Iterator[Stop]:
-    """Turn the first signal into a request and the second into KeyboardInterrupt, for as long as the block runs."""
+    """Turn the first signal into a request and, in a single process, the second into KeyboardInterrupt, while the block runs."""
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():
         yield stop

@@ -9,8 +9,8 @@ import torch
 from transformers import PreTrainedModel
 
 from inheritune.config import Training
-from inheritune.errors import OutputError, TrainingError
-from inheritune.runtime import gauge
+from inheritune.errors import OutputError, RecipeError, TrainingError
+from inheritune.runtime import gauge, processes
 from inheritune.training import checkpoint
 
 _STATES = 2  # numbers an optimizer keeps for each weight, at most
@@ -30,6 +30,18 @@ def require_disk(folder: Path, model: PreTrainedModel, kept: int) -> None:
             f"the checkpoints in {str(folder)!r} need {needed / 1e9:.2f} GB, and the disk has {free / 1e9:.2f} GB free:"
             " free some, name another disk with --out, or keep fewer (training.checkpoints_kept)"
         )
+
+
+def require_shares(training: Training, sequences: int, parallel: str) -> None:
+    """Raise RecipeError where a batch of `sequences` cannot be shared among the processes, or Muon would see shards."""
+    count = processes.count()
+    if sequences < count or (parallel == "fsdp" and sequences % count):
+        raise RecipeError(
+            f"a batch has {sequences} sequences (training.batch_tokens by data.sequence_length), which {count} processes"
+            " cannot share evenly: start another number of processes, or change training.batch_tokens in a new run"
+        )
+    if parallel == "fsdp" and count > 1 and training.optimizer == "muon":
+        raise RecipeError("training.optimizer muon needs whole matrices, and processes.parallel is fsdp: make it ddp")
 
 
 def require_memory(model: PreTrainedModel, training: Training, length: int) -> None:

@@ -61,7 +61,9 @@ def train(model: PreTrainedModel, round_: Round) -> Position:
     a finite loss, Interrupted after a signal and WorkerError where another process is lost; the last checkpoint stays.
     """
     guards.require_disk(round_.checkpoints, model, round_.training.checkpoints_kept)
-    guards.require_memory(model, round_.training, round_.batches[round_.first_batch].shape[1] - 1)
+    batch = round_.batches[round_.first_batch]
+    guards.require_shares(round_.training, len(batch), round_.parallel)
+    guards.require_memory(model, round_.training, batch.shape[1] - 1)
     try:
         return _Training(model, round_).to_the_end()
     except (WorkerError, RuntimeError) as error:
