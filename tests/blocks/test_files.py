@@ -129,6 +129,14 @@ def test_shards_stay_shards_and_what_goes_along_goes_along(folders, tmp_path):
     assert list(tmp_path.iterdir()) == [tmp_path / "cut"]
 
 
+def test_a_cut_of_a_cut_says_whose_blocks_it_has(folders, tmp_path):
+    first = inherit_folder(folders / "gpt2", tmp_path / "first", Cut([0, 2, 3, 5]))
+    second = inherit_folder(tmp_path / "first", tmp_path / "second", Cut([1, 2, 2]))
+    assert first.origin is None
+    assert second.origin == {"source": "gpt2", "fingerprint": first.fingerprint, "blocks": "2-3,3"}
+    assert "`2-3,3`" in (tmp_path / "second/README.md").read_text()
+
+
 def test_weights_keep_their_dtype(tmp_path):
     inherit(reference("llama"), [0, 1, 2]).to(torch.bfloat16).save_pretrained(tmp_path / "source")
     inherit_folder(tmp_path / "source", tmp_path / "cut", Cut([0, 2]))

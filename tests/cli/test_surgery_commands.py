@@ -121,6 +121,31 @@ def test_growing_asks_for_what_it_cannot_know(inheritune, source, tmp_path):
     assert code == 2 and "4 held blocks" in err
 
 
+@pytest.mark.parametrize("new", ["copied", "identity", "random"])
+def test_new_blocks_start_as_asked(inheritune, source, tmp_path, new):
+    inheritune("inherit", source, tmp_path / "cut", "--blocks", "0-1,5")
+    arguments = ("grow", tmp_path / "cut", tmp_path / "grown", "--from", source, "--blocks", "0-2,5", "--new", new)
+    assert inheritune(*arguments)[0] == 0
+    grown, cut, parent = (
+        AutoModelForCausalLM.from_pretrained(path) for path in (tmp_path / "grown", tmp_path / "cut", source)
+    )
+    own, tokens_BT = grown.model.layers[2], torch.arange(24).view(2, 12)
+    same = {
+        "copied": torch.equal(own.mlp.up_proj.weight, parent.model.layers[1].mlp.up_proj.weight),
+        "identity": torch.equal(grown(tokens_BT).logits, cut(tokens_BT).logits),
+        "random": not torch.equal(own.mlp.up_proj.weight, parent.model.layers[2].mlp.up_proj.weight),
+    }
+    assert same[new]
+    assert json.loads((tmp_path / "grown/inheritune.json").read_text())["new_blocks"] == new
+
+
+def test_an_unknown_start_is_named(inheritune, source, tmp_path):
+    code, _, err = inheritune(
+        "grow", source, tmp_path / "grown", "--from", source, "--blocks", "0", "--held", "0-5", "--new", "warm"
+    )
+    assert code == 2 and "'warm'" in err and not list(tmp_path.iterdir())
+
+
 def test_help_loads_no_torch():
     script = (
         "import sys; sys.argv = ['inheritune', 'inherit', '--help']\n"

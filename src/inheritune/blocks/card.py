@@ -1,6 +1,7 @@
 """What is written beside a cut model: the machine's record of where it came from, and a card for people."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from inheritune.blocks.blockmap import show
+from inheritune.blocks.blockmap import BlockMap, show
 from inheritune.blocks.folder import CARD, RECORD, read_json
 from inheritune.errors import InputError
 
@@ -27,6 +28,7 @@ class Record:
     healed: dict[str, Any] | None = None
     proved: bool | None = None
     new_blocks: str | None = None
+    origin: dict[str, str] | None = None
 
     @property
     def shown(self) -> str:
@@ -48,6 +50,17 @@ def held_blocks(folder: Path) -> list[int]:
     if not isinstance(blocks, list) or not all(type(block) is int for block in blocks):
         raise InputError(f"{folder / RECORD} names no blocks: say which ones the model holds (--held 0-11).")
     return blocks
+
+
+def origin_of(source: Path, blocks: Sequence[int]) -> dict[str, str] | None:
+    """Where blocks of a model that was itself cut come from: its own reference's name, fingerprint and blocks."""
+    try:
+        held = BlockMap.of(held_blocks(source))
+        composed = BlockMap.of(blocks).compose(held)
+    except InputError:
+        return None
+    record = read_json(source, RECORD)
+    return {**{name: str(record.get(name)) for name in ("source", "fingerprint")}, "blocks": show(composed.kinds)}
 
 
 def license_of(folder: Path) -> str | None:
@@ -80,6 +93,9 @@ def _card(record: Record, license_name: str | None) -> str:
         "",
         f"Source fingerprint: `{record.fingerprint}`.",
     ]
+    if record.origin:
+        source, blocks, mark = (record.origin[name] for name in ("source", "blocks", "fingerprint"))
+        lines += ["", f"The source was itself made of {source}: these are its blocks `{blocks}`, fingerprint `{mark}`."]
     if record.healed:
         before, after = (record.healed[name] for name in ("loss_before", "loss_after"))
         lines += ["", f"Healed in closed form at places {show(record.healed['places'])}: "]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from inheritune.blocks.blockmap import BlockMap
-from inheritune.blocks.card import Record, license_of
+from inheritune.blocks.card import Record, license_of, origin_of
 from inheritune.blocks.folder import CONFIG, copy_along, pieces_of, placed, read_json, require_place
 from inheritune.blocks.parts import PARTS
 from inheritune.blocks.shards import Piece, fingerprint
@@ -45,7 +45,9 @@ def inherit_light(source: Path, target: Path, blocks: Sequence[int], least: int,
     depth = config["num_hidden_layers"]
     block_map = BlockMap.of(blocks).within(depth)
     print_ = fingerprint((source / CONFIG).read_bytes(), pieces)
-    record = Record("inherit", source.name, print_, depth, list(blocks), sorted(PARTS), "all")
+    record = Record(
+        "inherit", source.name, print_, depth, list(blocks), sorted(PARTS), "all", origin=origin_of(source, blocks)
+    )
     with placed(target) as folder:
         write(list(inherited([pieces], block_map, PATH).values()), folder)
         content = json.dumps(_cut(config, blocks), indent=2, sort_keys=True)

@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 
 from inheritune.blocks.anatomy import anatomy
 from inheritune.blocks.blockmap import BlockMap
-from inheritune.blocks.card import Record, license_of
+from inheritune.blocks.card import Record, license_of, origin_of
 from inheritune.blocks.checkpoint import Checkpoint, open_checkpoint
 from inheritune.blocks.files import assemble_files
 from inheritune.blocks.folder import PROOF, copy_along, placed, require_place, require_room
@@ -94,7 +94,8 @@ def _between_files(checkpoint: Checkpoint, target: Path, cut: Cut) -> Record:
     source, parts = checkpoint.folder, sorted(PARTS if cut.parts is None else cut.parts)
     block_map = with_outside(BlockMap.of(cut.blocks).of_parts(cut.parts), checkpoint.model, cut.outside)
     depth, print_ = checkpoint.stack.depth, _print(checkpoint)
-    record = Record("inherit", source.name, print_, depth, cut.blocks, parts, cut.outside)
+    origin = origin_of(source, cut.blocks)
+    record = Record("inherit", source.name, print_, depth, cut.blocks, parts, cut.outside, origin=origin)
     with placed(target) as folder:
         assemble_files([checkpoint], block_map, folder, cut.seed)
         copy_along(source, folder)
@@ -116,6 +117,7 @@ def _in_memory(source: Path, target: Path, cut: Cut, name: str, print_: str) -> 
     model = inherit(reference, cut.blocks, parts=cut.parts, outside=cut.outside, seed=cut.seed)
     parts = sorted(PARTS if cut.parts is None else cut.parts)
     record = Record("inherit", name, print_, anatomy(reference).depth, cut.blocks, parts, cut.outside)
+    record = replace(record, origin=origin_of(source, cut.blocks))
     require_room(target, sum(tensor.numel() * tensor.element_size() for tensor in model.parameters()))
     with placed(target) as folder:
         whole = cut.parts is None and cut.outside == "all"

@@ -1,0 +1,174 @@
+"""Every decoder that the installed transformers knows, shrunk and put to surgery: docs/results/surgery-decoders.md.
+
+    python benchmarks/decoders.py [MODEL_TYPE ...] > docs/results/surgery-decoders.md
+
+A type is shrunk by the usual names of its fields (and by `OWN` where that breaks a rule of its own), built with random
+weights, and cut: first n, gaps, repeats, grown back, grown by identities. "yes": the proof passed. Otherwise the one
+sentence with which it was refused. A traceback is a fault of ours and is printed as such.
+"""
+
+import re
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+from inheritune.blocks.anatomy import DEPTH_FIELDS, refuse_unsupported, text_config
+from inheritune.blocks.modules import grow, inherit
+from inheritune.blocks.proof import prove
+from inheritune.errors import InherituneError
+
+DEPTH, MOST = 6, 30_000_000
+FIRST, GAPS, REPEATS = [0, 1, 2], [0, 2, 5], [0, 1, 1, 4]
+SIZES = {
+    r"num_hidden_layers|n_layers?|num_layers": DEPTH,
+    r"vocab_size.*": 96,
+    r"hidden_size|n_embd|d_model|word_embed_proj_dim|dim|embedding_size|lru_width|attention_hidden_size": 32,
+    r"\w*intermediate_size\w*|ffn_dim|n_inner|d_ff|ffn_hidden_size|decoder_ffn_dim|block_ff_dim": 64,
+    r"moe_\w*intermediate_size|expert_ffn_hidden_size|expert_intermediate_size": 32,
+    r"num_attention_heads|n_heads?|num_heads|decoder_attention_heads|linear_num_value_heads": 4,
+    r"num_(global_)?key_value_heads|num_attention_groups|num_kv_heads|linear_num_key_heads": 2,
+    r"\w*head_dim|kv_channels|mamba_d_head|attention_key_size|rotary_dim|hidden_size_per_layer_input": 8,
+    r"q_lora_rank|kv_lora_rank|laurel_rank": 16,
+    r"max_position_embeddings|n_positions|n_ctx|max_seq_len|max_target_positions": 128,
+    r"num_(local_|routed_)?experts|n_routed_experts|moe_num_(local_)?experts": 4,
+    r"num_experts_per_tok(en)?|moe_topk|moe_k|top_k_experts|router_top_k": 2,
+    r"n_group|topk_group|(mamba_)?n_groups": 1,
+    r"state_size|ssm_state_size|mamba_d_state|mamba_(n|num)_heads|n_mamba_heads|\w*chunk_size": 8,
+    r"mamba_dt_rank|time_step_rank": 4,
+    r"sliding_window|attention_window_size|attention_chunk_size|window_size": 16,
+    r"pad_token_id": 0,
+    r"bos_token_id": 1,
+    r"eos_token_id": 2,
+}
+LATENT = {"num_key_value_heads": 4, "first_k_dense_replace": 2, "n_routed_experts": 4, "num_experts_per_tok": 2}
+LINEAR = {"layer_types": ["full_attention", "linear_attention", "linear_attention"] * 2}
+WINDOWS = {"layer_types": ["sliding_attention", "full_attention"] * 3}
+OWN: dict[str, dict[str, Any]] = {
+    **dict.fromkeys(("axk1", "axk2", "deepseek_v2", "deepseek_v3", "deepseek_v32", "glm4_moe_lite"), LATENT),
+    **dict.fromkeys(("glm_moe_dsa", "minicpm3", "sarvam_mla", "youtu", "bailing_hybrid", "kimi_linear"), LATENT),
+    **dict.fromkeys(("olmo_hybrid", "qwen3_next", "qwen3_5_text", "qwen3_5_moe_text", "minimax", "lara_mini"), LINEAR),
+    **dict.fromkeys(("cohere2", "exaone4", "cohere_compass_text"), WINDOWS),
+    **{kind: {"head_dim": 8} for kind in ("hunyuan_v1_dense", "hunyuan_v1_moe", "ministral")},
+    "bamba": {"attn_layer_indices": [0, 3]},
+    "granitemoehybrid": {"layer_types": ["attention", "mamba"] * 3},
+    "falcon_h1": {"mamba_d_ssm": 64},
+    "mamba2": {"num_heads": 8, "head_dim": 8},
+    "jamba": {"attn_layer_period": 2, "attn_layer_offset": 0, "expert_layer_period": 2, "use_mamba_kernels": False},
+    "recurrent_gemma": {"block_types": ["attention", "recurrent"]},
+    "lfm2_moe": {"layer_types": ["full_attention", "conv"] * 3},
+    "nemotron": {"num_key_value_heads": 2, "head_dim": 8},
+    "nemotron_h": {"layers_block_type": ["attention", "mamba", "moe"] * 2, "hybrid_override_pattern": None},
+    "gemma4_text": {**WINDOWS, "num_kv_shared_layers": 0, "hidden_size_per_layer_input": 0, "global_head_dim": 16},
+    "gemma3n_text": {**WINDOWS, "num_kv_shared_layers": 0, "activation_sparsity_pattern": [0.9] + [0.0] * 5},
+    "dots1": {"n_routed_experts": 4, "num_experts_per_tok": 2, "n_shared_experts": 1, "first_k_dense_replace": 2},
+    "zamba2": {"hybrid_layer_ids": [1, 3, 5], "layers_block_type": ["mamba", "hybrid"] * 3, "mamba_ngroups": 1},
+}
+
+
+def shrunk(kind: str) -> transformers.PretrainedConfig:
+    """A type's own config with small sizes; composite ones are left as they are."""
+    config = AutoConfig.for_model(kind)
+    plain = text_config(config)
+    if plain is not config:
+        return config
+    depth = next((value for name in DEPTH_FIELDS if isinstance(value := getattr(plain, name, None), int)), None)
+    fields: dict[str, Any] = {}
+    for name, value in plain.to_dict().items():
+        if isinstance(value, list | tuple) and len(value) == depth:
+            fields[name] = list(value)[:DEPTH]
+        if name.endswith("token_id") or (isinstance(value, int) and not isinstance(value, bool)):
+            found = [size for pattern, size in SIZES.items() if re.fullmatch(pattern, name)]
+            fields[name] = found[-1] if found else value
+    return AutoConfig.for_model(kind, **{**fields, **OWN.get(kind, {})})
+
+
+def built(kind: str) -> PreTrainedModel | str:
+    """The tiny model, or why there is none."""
+    try:
+        refuse_unsupported(AutoConfig.for_model(kind))
+        config = shrunk(kind)
+        refuse_unsupported(config)
+        with torch.device("meta"):
+            count = sum(parameter.numel() for parameter in AutoModelForCausalLM.from_config(config).parameters())
+        if count > MOST:
+            return f"not tried: {count / 1e6:.0f} M parameters once shrunk so"
+        torch.manual_seed(0)
+        model: PreTrainedModel = AutoModelForCausalLM.from_config(config).float().eval()
+    except InherituneError as error:
+        return f"refused: {error}"
+    except Exception as error:
+        return f"not built from this tiny config: {_line(error)}"
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.05 * torch.randn(parameter.shape)
+    return model
+
+
+def cut(blocks: list[int]) -> Callable[[PreTrainedModel], None]:
+    return lambda model: prove(inherit(model, blocks), model, blocks).require() and None
+
+
+def grown(model: PreTrainedModel) -> None:
+    whole = grow(inherit(model, FIRST), model, held=FIRST, wanted=range(DEPTH))
+    prove(whole, model, range(DEPTH)).require()
+
+
+def identities(model: PreTrainedModel) -> None:
+    target, tokens_BT = inherit(model, FIRST), torch.arange(3, 27).view(2, 12)
+    deeper = grow(target, model, held=FIRST, wanted=range(5), start="identity")
+    with torch.no_grad():
+        assert torch.equal(deeper(tokens_BT, use_cache=False).logits, target(tokens_BT, use_cache=False).logits)
+
+
+COLUMNS: dict[str, Callable[[PreTrainedModel], None]] = {
+    **{"first n": cut(FIRST), "gaps": cut(GAPS), "repeats": cut(REPEATS)},
+    **{"grown": grown, "identities": identities},
+}
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:160] or type(error).__name__
+
+
+def tried(action: Callable[[PreTrainedModel], None], model: PreTrainedModel) -> str:
+    try:
+        action(model)
+    except InherituneError as error:
+        return _line(error)
+    except Exception as error:
+        return f"TRACEBACK {type(error).__name__}: {_line(error)}"
+    return "yes"
+
+
+def main() -> None:
+    warnings.filterwarnings("ignore")
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    torch.set_num_threads(1)
+    kinds = sys.argv[1:] or sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
+    counts: Counter[str] = Counter()
+    print(f"| type | {' | '.join(COLUMNS)} | why not |\n|---|{'---|' * len(COLUMNS)}---|")
+    for kind in kinds:
+        model = built(kind)
+        if isinstance(model, str):
+            counts[model.split(":")[0]] += 1
+            print(f"| {kind} |{' |' * len(COLUMNS)} {model[:200]} |", flush=True)
+            continue
+        cells = {name: tried(action, model) for name, action in COLUMNS.items()}
+        reasons = dict.fromkeys(cell for cell in cells.values() if cell != "yes")
+        counts["all yes" if not reasons else "a traceback" if "TRACEBACK" in str(reasons) else "some refused"] += 1
+        shown = " | ".join("yes" if cell == "yes" else "no" for cell in cells.values())
+        print(f"| {kind} | {shown} | {'; '.join(reasons)} |", flush=True)
+    print("\n" + ", ".join(f"{what}: {count}" for what, count in counts.most_common()))
+    print(f"\n{len(kinds)} types, torch {torch.__version__}, transformers {transformers.__version__}")
+
+
+if __name__ == "__main__":
+    main()
