@@ -210,3 +210,32 @@ def test_always_ends_within_its_limits(plan: Plan, verdicts: list[Verdict]) -> N
     assert plan.max_tokens is None or sum(done.tokens for done in history.rounds) <= plan.max_tokens
     assert plan.max_flops is None or sum(done.flops for done in history.rounds) <= plan.max_flops
     assert (action.outcome == "matched") == bool(history.rounds and history.rounds[-1].gap.matched)
+
+
+RECORDED = {
+    # peak rate: gaps of a 22-block target of the bundled reference at steps 18, 36, 54, 72 of 74, and at the end
+    "2e-3": ([0.0592, 0.0537, 0.0449, 0.0390], 0.0388),
+    "1e-3": ([0.0377, 0.0341, 0.0320, 0.0288], 0.0288),
+    "4e-4": ([0.0340, 0.0294, 0.0276, 0.0269], 0.0269),
+}
+
+
+def recorded(gaps: list[float]) -> History:
+    looks = [Seen(18 * (n + 1), 74, Gap(g, g - 0.0045, g + 0.0045, "worse"), float(n)) for n, g in enumerate(gaps)]
+    return History(22, True, (), tuple(looks))
+
+
+def linear(step: int, end: int) -> float:
+    return (step + 1) / 5 if step < 4 else 1 - (step - 4) / (end - 4)
+
+
+@pytest.mark.parametrize("peak", RECORDED)
+def test_replayed_on_recorded_rounds(peak: str) -> None:
+    """Real rounds, none of which came to a match: left before their end, never at once, and the forecast held the end."""
+    gaps, end = RECORDED[peak]
+    plan = Plan(22, 1, 23, 0.01, 74, 4096, 4, literal=False, rate=linear, step_flops={22: 1e9, 23: 1e9}, warmup_steps=4)
+    actions = [next_action(recorded(gaps[: n + 1]), plan) for n in range(4)]
+    assert isinstance(actions[0], GoOn) and isinstance(actions[1], GoOn) and isinstance(actions[3], Grow)
+    for action in actions[1:]:
+        mean, reach = map(float, re.search(r"gap ([+-][\d.]+) ± ([\d.]+)", action.reason).groups())
+        assert abs(mean - end) <= reach + 0.001
