@@ -17,18 +17,27 @@ class Metrics:
 
     def __init__(self, path: Path, trackers: Sequence[Callable[[Row], None]] = ()):
         self.path, self.trackers = path, trackers
+        self._mended = False
 
     def add(self, row: Row) -> None:
         """Append one row; the main process does."""
         if not processes.is_main():
             return
         try:
+            self._mend()
             with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(row) + "\n")
         except OSError as error:
             raise OutputError(f"{str(self.path)!r} cannot be written: {error.strerror}") from None
         for tell in self.trackers:
             tell(row)
+
+    def _mend(self) -> None:
+        """Cut off what a kill left of a line, once, so that the next row does not go on in it."""
+        if not self._mended and self.path.exists():
+            whole = self.path.read_bytes().rfind(b"\n") + 1
+            os.truncate(self.path, whole)
+        self._mended = True
 
     def rows(self) -> list[Row]:
         """Every whole row so far (a line broken off by a kill is none)."""
