@@ -144,7 +144,7 @@ def _lock(path: Path) -> None:
 def _same(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
     here, there = _flat(found), _flat(wanted)
     for key in sorted({*here, *there}):
-        if here.get(key) != there.get(key) and not _may_change(key):
+        if here.get(key) != there.get(key) and not _may_change(key) and not _goes_on(key, here, there):
             raise RecipeError(
                 f"{str(path)!r} holds a run with {key} = {_short(here.get(key))}, and this recipe says"
                 f" {_short(there.get(key))}: name another --out"
@@ -153,6 +153,13 @@ def _same(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
 
 def _may_change(key: str) -> bool:
     return any(key == name or key.startswith(f"{name}.") for name in MAY_CHANGE)
+
+
+def _goes_on(key: str, here: dict[str, Any], there: dict[str, Any]) -> bool:
+    """More tokens for a run whose learning rate never falls: what was trained is the longer run's beginning."""
+    schedule = "training.schedule"
+    alone = "model.model_type" in here and here.get(schedule) == there.get(schedule) == "constant"
+    return key == "training.tokens" and alone and here[key] < there.get(key, 0)
 
 
 def _short(value: Any) -> str:

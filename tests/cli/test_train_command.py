@@ -52,3 +52,17 @@ def test_missing_model_type(recipe: str, tmp_path: Path) -> None:
     del tree["model"]["model_type"]
     Path(recipe).write_text(yaml.safe_dump(tree))
     assert "model_type" in refused("train", recipe, "--out", str(tmp_path / "out"), "--quiet")
+
+
+def test_a_run_at_a_constant_rate_goes_on_to_more_tokens_with_the_same_bits(recipe: str, tmp_path: Path) -> None:
+    """Ten steps, then ten more, are the run of twenty; a rate that was to fall is refused, as the steps done would differ."""
+    constant = ("--set", "training.schedule=constant", "--quiet")
+    short, long, falling = (str(tmp_path / name) for name in ("short", "long", "falling"))
+    more = ("--set", "training.tokens=5120")
+    assert command("train", recipe, "--out", short, *constant).code == 0
+    assert command("train", recipe, "--out", short, *constant, *more).code == 0
+    assert command("train", recipe, "--out", long, *constant, *more).code == 0
+    weights = [(Path(place) / "model" / "model.safetensors").read_bytes() for place in (short, long)]
+    assert weights[0] == weights[1]
+    assert command("train", recipe, "--out", falling, "--quiet").code == 0
+    assert "training.tokens" in refused("train", recipe, "--out", falling, *more, "--quiet")
