@@ -1,0 +1,135 @@
+"""The peers of `training.py`: a model and loop built as nanoGPT's are, and the HF Trainer.
+
+Written for the comparison after nanoGPT's structure: plain linear layers with biases, fused attention, tied head, mean
+cross-entropy a micro-batch, gradients accumulated, clipped, fused AdamW. On a CPU nanoGPT runs in fp32 whatever dtype is asked.
+"""
+
+import contextlib
+import tempfile
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import SequentialSampler
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+
+RATE = 3e-4
+
+
+def _adamw(model: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(model.parameters(), lr=RATE, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
+
+
+class _Block(nn.Module):
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.ln_1, self.ln_2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.c_attn, self.c_proj = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.c_fc, self.out = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        queries, keys, values = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.c_attn(self.ln_1(x)).chunk(3, dim=-1)
+        )
+        mixed = F.scaled_dot_product_attention(queries, keys, values, is_causal=True)
+        x = x + self.c_proj(mixed.transpose(1, 2).flatten(2))
+        return x + self.out(F.gelu(self.c_fc(self.ln_2(x)), approximate="tanh"))
+
+
+class _GPT(nn.Module):
+    def __init__(self, source: PreTrainedModel):
+        super().__init__()
+        config = source.config
+        self.wte = nn.Embedding(config.vocab_size, config.n_embd)
+        self.wpe = nn.Embedding(config.n_positions, config.n_embd)
+        self.h = nn.ModuleList(_Block(config.n_embd, config.n_head) for _ in range(config.n_layer))
+        self.ln_f = nn.LayerNorm(config.n_embd)
+        self.load_state_dict(_renamed(source))
+
+    def forward(self, ids_BT: Tensor, labels_BT: Tensor) -> Tensor:
+        x = self.wte(ids_BT) + self.wpe(torch.arange(ids_BT.shape[1], device=ids_BT.device))
+        for block in self.h:
+            x = block(x)
+        logits = F.linear(self.ln_f(x), self.wte.weight)
+        return F.cross_entropy(logits.flatten(0, 1), labels_BT.flatten())
+
+
+def _renamed(source: PreTrainedModel) -> dict[str, Tensor]:
+    """The GPT-2's weights under the peer's names, Conv1D's turned."""
+    found = {}
+    for name, tensor in source.transformer.state_dict().items():
+        product = ".h." in f".{name}" and tensor.ndim == 2
+        name = name.replace("mlp.c_proj", "out").replace("attn.c_", "c_").replace("mlp.", "")
+        found[name] = (tensor.T if product else tensor).clone()
+    return found
+
+
+class NanoGPT:
+    """nanoGPT's step: the model in one forward that gives the loss, divided by the number of micro-batches."""
+
+    def __init__(self, source: PreTrainedModel, micro: int, precision: str, compiled: bool):
+        self.model, self.micro = _GPT(source), micro
+        self.optimizer = _adamw(self.model)
+        self.forward = torch.compile(self.model) if compiled else self.model
+        half = torch.autocast("cpu", torch.bfloat16)
+        self.context = half if precision == "bf16" else contextlib.nullcontext()
+
+    def __call__(self, batch_BT: Tensor) -> float:
+        parts, total = batch_BT.split(self.micro), 0.0
+        for part in parts:
+            with self.context:
+                loss = self.forward(part[:, :-1].contiguous(), part[:, 1:].contiguous()) / len(parts)
+            loss.backward()
+            total += loss.item()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return total
+
+
+class _InOrder(Trainer):
+    def _get_train_sampler(self, *_: Any) -> SequentialSampler:
+        return SequentialSampler(self.train_dataset)
+
+
+class _Timed(TrainerCallback):
+    """Seconds from the start of a step to its end: making a Trainer for each turn is not counted."""
+
+    def __init__(self, clock: Callable[[], float]):
+        self.clock, self.began, self.seconds = clock, 0.0, 0.0
+
+    def on_step_begin(self, *_: Any, **__: Any) -> None:
+        self.began = self.clock()
+
+    def on_step_end(self, *_: Any, **__: Any) -> None:
+        self.seconds = self.clock() - self.began
+
+
+class HFTrainer:
+    """One step of the HF Trainer, which keeps model and optimizer from call to call; `timed` says what it took."""
+
+    def __init__(self, model: PreTrainedModel, micro: int, precision: str, compiled: bool, clock: Callable[[], float]):
+        self.timed = _Timed(clock)
+        self.model, self.micro, self.half = model, micro, precision == "bf16"
+        self.optimizer = _adamw(model)
+        for block in model.transformer.h if compiled else ():
+            block.compile()
+
+    def __call__(self, batch_BT: Tensor) -> float:
+        rows = [{"input_ids": row[:-1], "labels": row[1:], "shift_labels": row[1:]} for row in batch_BT]
+        with tempfile.TemporaryDirectory() as scratch:
+            wanted = TrainingArguments(
+                scratch, max_steps=1, per_device_train_batch_size=self.micro, use_cpu=True, bf16=self.half,
+                gradient_accumulation_steps=len(rows) // self.micro, logging_steps=1, save_strategy="no",
+                remove_unused_columns=False, max_grad_norm=1.0, disable_tqdm=True, report_to="none", log_level="error",
+            )  # fmt: skip
+            constant = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda _step: 1.0)
+            trainer = _InOrder(
+                self.model, wanted, train_dataset=rows, optimizers=(self.optimizer, constant), callbacks=[self.timed]
+            )
+            with contextlib.redirect_stdout(None):
+                trainer.train()
+        return trainer.state.log_history[0]["loss"]
