@@ -18,6 +18,8 @@ from inheritune import run
 from inheritune.report import page
 
 EVERY = 30
+# Deaths that were not survived once: a recipe not yet in place, a row half-written.
+ONCE = ("after opening out/.config.yaml.partial", "halfway through out/metrics.jsonl")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -104,7 +106,7 @@ def test_death_leaves_what_the_trace_says(points: list[Point], place: Path, reci
 def test_every_thirtieth_death_is_survived(
     points: list[Point], whole: dict[str, Any], place: Path, recipe: str
 ) -> None:
-    for point in points[::EVERY]:
+    for point in [*points[::EVERY], *(next(p for p in points if once in p.name) for once in ONCE)]:
         restore(point.files, place)
 
         def go_on(point: Point = point) -> None:
