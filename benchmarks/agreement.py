@@ -34,7 +34,7 @@ from inheritune.diagnosis.text import windows  # noqa: E402
 
 def tiny(family: str, length: int, dtype: torch.dtype) -> PreTrainedModel:
     """The tests' model of a family with room for `length` tokens."""
-    table = {**families.FAMILIES, **families.OTHERS}
+    table = {**families.FAMILIES, **families.OTHERS, **families.REFUSED}
     for fields in (table[family], families.TOKENS):
         for key in ("n_positions", "max_position_embeddings", "max_seq_len"):
             if key in fields:

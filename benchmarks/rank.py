@@ -2,8 +2,8 @@
 
     OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 python benchmarks/rank.py [MODEL --text FILE]
 
-The three are interleaved map by map in float32 with the same threads; times are medians over maps, ratios are of summed
-times. Every k* is compared with a float64 singular value decomposition's.
+The three are interleaved map by map in float32 with the same threads, in processor time, so that other loads count little;
+times are medians over maps, ratios are of summed times. Every k* is compared with a float64 singular value decomposition's.
 """
 
 import argparse
@@ -21,6 +21,7 @@ from inheritune.blocks.stack import evaluating
 from inheritune.diagnosis.probe import probing
 from inheritune.diagnosis.rank import approximate_rank
 from inheritune.diagnosis.text import windows
+from inheritune.runtime.memory import keep_freed_memory
 
 THRESHOLD = 0.90
 CLOSE = 1e-6
@@ -48,9 +49,9 @@ class Class:
 
     def add(self, map_TT: Tensor) -> None:
         for name, way in WAYS.items():
-            start = time.perf_counter()
+            start = time.process_time()
             way(map_TT)
-            self.seconds[name].append(time.perf_counter() - start)
+            self.seconds[name].append(time.process_time() - start)
         squares = np.linalg.svd(map_TT.double().numpy(), compute_uv=False) ** 2
         held = squares.cumsum() / squares.sum()
         expected = int((held < THRESHOLD).sum()) + 1
@@ -110,6 +111,7 @@ def _range(rank: float) -> str:
 
 
 def main() -> None:
+    keep_freed_memory()
     parser = argparse.ArgumentParser()
     parser.add_argument("model", nargs="?", type=Path)
     parser.add_argument("--text", default="bundled:docstrings")

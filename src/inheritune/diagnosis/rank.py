@@ -22,8 +22,8 @@ from inheritune.diagnosis.krylov import leading_rank
 MARGIN = 1e-5
 # Up to this length one batched call beats a loop over maps.
 BATCHED_LENGTH = 192
-# Leading directions are tried where m* is at most this share of T, and given up at that share of T.
-SMALL_MASS, MOST_DIRECTIONS = 0.18, 0.4
+# Leading directions are first looked at when they are this many times m*, and only up to this share of T.
+FIRST_LOOK, MOST_DIRECTIONS = 1.3, 0.32
 _TILE = 128
 
 
@@ -46,8 +46,9 @@ def _at_once(maps_BHTT: Tensor) -> int:
 
 def _ranks(maps_NTT: Tensor, masses_N: Tensor, threshold: float) -> Tensor:
     grams_NTT, length = _gram(maps_NTT.float()), maps_NTT.shape[-1]
-    if len(maps_NTT) == 1 and length > BATCHED_LENGTH and masses_N <= SMALL_MASS * length:
-        rank = leading_rank(grams_NTT[0], threshold, MARGIN, int(1.3 * masses_N), int(MOST_DIRECTIONS * length))
+    if len(maps_NTT) == 1 and length > BATCHED_LENGTH:
+        least, most = int(FIRST_LOOK * masses_N), int(MOST_DIRECTIONS * length)
+        rank = leading_rank(grams_NTT[0], threshold, MARGIN, least, most) if least <= most else None
         if rank is not None:
             return torch.tensor([rank], device=maps_NTT.device)
     ranks_N, sure_N = _settle(_top_sums(grams_NTT), threshold, MARGIN)
