@@ -28,9 +28,7 @@ def run_control(
     def begin() -> None:
         if not place.exists():
             beside = disk.empty_beside(place)
-            checkpoint.save(
-                beside / "checkpoints", _start(name, bench, blocks), {}, Position()
-            )
+            checkpoint.save(beside / "checkpoints", _start(name, bench, blocks), {}, Position())
             disk.move(beside, place)
 
     processes.on_main(begin)

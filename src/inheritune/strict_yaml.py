@@ -62,7 +62,12 @@ def value_of(text: str) -> Any:
         raise ValueError(f"{error.problem}{f' in line {mark.line + 1}' if mark else ''}") from None
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from None
-    except (TypeError, AttributeError, OverflowError, LookupError) as error:  # a tag that does not fit what it stands before
+    except (
+        TypeError,
+        AttributeError,
+        OverflowError,
+        LookupError,
+    ) as error:  # a tag that does not fit what it stands before
         raise ValueError(f"a tag does not fit its value ({error})") from None
 
 

@@ -44,7 +44,7 @@ class _Gathering:
         self.recipe, self.folder, self.about = recipe, folder, about
         self.missing: list[Left] = []
         self.chosen = {method: self._choose(method) for method in recipe.methods}
-        self.random = self._mean_loss("random")
+        self.random = self._first_loss("random")
 
     def row(self, method: str) -> Row | None:
         """A method's row; None where none of its cells is finished."""
@@ -116,9 +116,10 @@ class _Gathering:
         """Each document's loss by seed, (seeds, documents)."""
         return np.stack([np.load(self._place(each) / "losses.npy", allow_pickle=False) for each in found])
 
-    def _mean_loss(self, method: str) -> float | None:
+    def _first_loss(self, method: str) -> float | None:
+        """The loss to be reached by the others' curves, which are the first seed's as well."""
         found = self.chosen.get(method)
-        return fmean(each["val_loss"] for each in found) if found else None
+        return found[0]["val_loss"] if found else None
 
     def _difference(self, method: str, found: list[Found]) -> Interval | None:
         """From the first method, paired by seed where there are several, else by document."""

@@ -1,6 +1,7 @@
 """`inheritune compare`: which cells there are, which of them are this process's, and the learning rate of each method."""
 
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -59,6 +60,10 @@ def _refuse_unknown(recipe: CompareRecipe, shard: tuple[int, int]) -> None:
     for name in recipe.methods:
         if name not in METHODS:
             raise RecipeError(f"methods holds {name!r}, which is none: choose from {', '.join(METHODS)}")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise RecipeError(
+            "a comparison runs in one process and cannot be launched by torchrun: split it with --shard i/n"
+        )
     if not 1 <= shard[0] <= shard[1]:
         raise RecipeError(f"--shard {shard[0]}/{shard[1]} is none: the first number runs from 1 to the second")
 

@@ -44,7 +44,7 @@ def loss_over(found: Row, what: str) -> Figure:
         before = row["cost"]["prepared_flops"] if what == "flops" else 0
         points = [(point[what] + before, point["val_loss"]) for point in row["curve"]]
         axes.plot([x for x, _ in points], [y for _, y in points], label=row["method"], **_look(found, row))
-    axes.axhline(found["reference_loss"], color=REFERENCE, linestyle=(0, (5, 2)), label="reference")
+    axes.axhline(found["reference_loss"], color=REFERENCE, linestyle=(0, (5, 2)), label="the reference as it is")
     ends = [row["val_loss"] for row in found["rows"]]
     low, high = min([found["reference_loss"], *ends]), max([found["reference_loss"], *ends])
     axes.set_ylim(low - 0.05 * (high - low) - 0.005, high + 0.6 * (high - low) + 0.02)
@@ -81,7 +81,7 @@ def ranks(found: Row) -> Figure:
     for row in found["rows"]:
         _profile(axes, row["max_ranks"], row["method"], _look(found, row))
     look = {"color": REFERENCE, "linestyle": (0, (5, 2)), "linewidth": 2}
-    _profile(axes, found["reference_ranks"], "reference", look)
+    _profile(axes, found["reference_ranks"], "the reference as it is", look)
     axes.axhline(1, color=INK, linewidth=0.6)
     axes.set_xlabel("layer, as a share of the depth")
     axes.set_ylabel("MaxRank of 100 tokens")
