@@ -1,7 +1,7 @@
 """Sources to a folder of tokens: split by document, exact repeats removed, in bounded memory, and going on after a kill.
 
-What is held at once: three batches of text and their tokens, one document of at most 32 MB, and 100 bytes or so for each
-distinct document (its digest). A chunk is whole on the disk before the journal says so.
+What is held at once: four batches of 2 MB of text and their tokens (about 100 bytes a token while it is tokenised; a document
+of 32 MB, the longest, takes 1 GB), and 100 bytes or so for each distinct document (its digest). A chunk is whole on the disk before the journal says so.
 """
 
 import fcntl

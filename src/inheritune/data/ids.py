@@ -18,6 +18,7 @@ from inheritune.errors import DataError
 
 # A batch is tokenised at once while the next is read: so much text, or so many documents.
 _BATCH_CHARACTERS, _BATCH_DOCUMENTS = 2 << 20, 4096
+_AT_WORK = 2
 _AT_ONCE = 1 << 24
 # The header of .bin files in the manner of llm.c: 256 four-byte integers, of which the first three are these and a count.
 _MAGIC, _HEADER = 20240520, 1024
@@ -118,12 +119,12 @@ def _mapped(path: Path) -> np.ndarray:
 
 
 def _tokenised(documents: Iterator[Document], coding: Coding) -> Iterator[Named]:
-    """Tokenises one batch in a thread of its own, on all cores, while the next is read and the last is written."""
+    """Tokenises two batches at once on all cores, so that none idles at a batch's end, while others are read and written."""
     waiting: deque[Future[list[Named]]] = deque()
-    with ThreadPoolExecutor(1) as thread:
+    with ThreadPoolExecutor(_AT_WORK) as threads:
         for batch in _batches(documents):
-            waiting.append(thread.submit(_encode, batch, coding))
-            if len(waiting) > 1:
+            waiting.append(threads.submit(_encode, batch, coding))
+            if len(waiting) > _AT_WORK:
                 yield from waiting.popleft().result()
         for last in waiting:
             yield from last.result()

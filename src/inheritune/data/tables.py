@@ -11,7 +11,7 @@ from inheritune.data.documents import Document
 from inheritune.data.files import File, readable
 from inheritune.errors import DataError
 
-_ROWS = 256
+_ROWS = 32
 HUB = "hf:"
 
 
