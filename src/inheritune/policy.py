@@ -101,7 +101,7 @@ class Train:
 
 @dataclass(frozen=True)
 class GoOn:
-    """Within a round: train on."""
+    """Within a round: train on; without a reason where nothing was weighed."""
 
     reason: str
 
@@ -180,7 +180,7 @@ def _within(history: History, plan: Plan) -> Action:
         return Stop("budget_spent", f"{depth} blocks: the limit of {plan.max_seconds:g} seconds ends the round here")
     falling = plan.decay_steps and last.step >= last.end - plan.decay_steps
     if plan.literal or falling or len(history.seen) < _FEWEST_LOOKS:
-        return GoOn(f"{depth} blocks: gap {last.gap.mean:+.3f}")
+        return GoOn("")
     wanted = plan.margin - (last.gap.high - last.gap.mean)
     if plan.decay_steps and (now := _if_decayed(history, plan)).high < wanted:
         return Decay(plan.decay_steps, f"{depth} blocks: forecast gap {now} if the rate falls now, so it falls")

@@ -127,7 +127,7 @@ class Round:
         """Whether the round ends here, at least on this schedule."""
         self._measured = (position.step, self._evaluate(model, position))
         action = self._ask(self.seen())
-        if action.reason:
+        if isinstance(action, GoOn | Decay) and action.reason:  # what ends the round is said after it
             self.progress.note(action.reason)
         return not isinstance(action, GoOn)
 
