@@ -1,6 +1,6 @@
 """Every decoder that the installed transformers knows, shrunk and put to surgery: docs/results/surgery-decoders.md.
 
-    python benchmarks/decoders.py [MODEL_TYPE ...] > docs/results/surgery-decoders.md
+    python benchmarks/decoders.py [MODEL_TYPE ...]
 
 A type is shrunk by the usual names of its fields (and by `OWN` where that breaks a rule of its own), built with random
 weights, and cut: first n, gaps, repeats, grown back, grown by identities. "yes": the proof passed. Otherwise the one
