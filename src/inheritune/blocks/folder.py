@@ -124,7 +124,9 @@ def require_room(target: Path, size: int) -> None:
     free = shutil.disk_usage(target.parent).free
     if free < size + ROOM:
         needed, have = (f"{count / 1e9:.2f} GB" for count in (size + ROOM, free))
-        raise OutputError(f"Writing into {target.parent} needs {needed}, and its disk has {have} free: choose another disk.")
+        raise OutputError(
+            f"Writing into {target.parent} needs {needed}, and its disk has {have} free: choose another disk."
+        )
 
 
 @contextmanager
