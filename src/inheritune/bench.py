@@ -16,7 +16,7 @@ from inheritune.blocks.anatomy import text_config
 from inheritune.config import RunRecipe
 from inheritune.data import tokens
 from inheritune.data.batches import Batches
-from inheritune.errors import RecipeError
+from inheritune.errors import RecipeError, TrainingError
 from inheritune.evaluation.losses import Validation, document_losses, mean_loss, validation
 from inheritune.evaluation.outside import compare_outside, windows
 from inheritune.evidence.gap import Gap, gap
@@ -135,6 +135,11 @@ class Bench:
         """A model against the reference on the same documents, paired, at the recipe's confidence or another."""
         began, match = time.perf_counter(), self.recipe.match
         losses = document_losses(model, self.documents, self.recipe.training.precision)
+        if not np.isfinite(losses).all():
+            raise TrainingError(
+                "the loss is not a finite number on the validation documents, so training has blown up; the checkpoints before"
+                f" are kept in {str(self.folder)!r}: start another run with a lower training.peak_lr"
+            )
         against = gap(
             losses,
             self.reference_measured["losses"],

@@ -228,11 +228,10 @@ def test_folder_that_cannot_be_written(tree: dict[str, Any], write_recipe: Calla
 
 
 def test_loss_that_turns_nan(tree: dict[str, Any], write_recipe: Callable[..., str], tmp_path: Path) -> None:
-    """A rate that blows up: exit code 1, the step is named, and a checkpoint of finite weights is kept."""
+    """A rate that blows up: exit code 1, where checkpoints are is named, and their weights are finite."""
     tree["training"] |= {"peak_lr": 1e30, "schedule": "constant", "checkpoint_every": 1}
     ended = command("run", write_recipe(tree), "--out", str(tmp_path / "out"), "--quiet")
     assert ended.code == 1 and len(ended.err.strip().splitlines()) == 1 and "Traceback" not in ended.err
-    assert "the loss is " in ended.err and "at step " in ended.err and "last good checkpoint" in ended.err
+    assert "the loss is " in ended.err and "training.peak_lr" in ended.err and str(tmp_path / "out") in ended.err
     kept = sorted((tmp_path / "out" / "rounds" / "01-2-blocks" / "checkpoints").iterdir())
-    assert str(kept[-1]) in ended.err
     assert all(torch.isfinite(tensor).all() for tensor in load_file(kept[-1] / "model.safetensors").values())
