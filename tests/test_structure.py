@@ -121,8 +121,10 @@ def test_module_is_the_command() -> None:
     assert "Usage" in found.stdout and "inheritune" in found.stdout
 
 
-def test_run_stays_a_function_when_its_module_is_loaded() -> None:
-    assert inheritune.run is importlib.import_module("inheritune.run").run is inheritune.run
+def test_names_stay_functions_when_modules_of_that_name_are_loaded_first() -> None:
+    code = """import inheritune.run, inheritune.evaluate, inheritune.compare.sweep
+print(*(callable(value) for value in (inheritune.run, inheritune.evaluate, inheritune.compare)))"""
+    assert in_a_fresh_process(code) == "True True True\n"
 
 
 def test_every_file_is_small_and_every_public_function_says_what_it_is() -> None:

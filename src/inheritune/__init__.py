@@ -4,6 +4,8 @@ Importing the package loads neither torch nor transformers; each name loads its 
 """
 
 import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from inheritune.errors import (
@@ -78,5 +80,15 @@ def __getattr__(name: str) -> Any:
     if name not in _LAZY:
         raise AttributeError(f"module 'inheritune' has no attribute {name!r}")
     value = getattr(importlib.import_module(f"inheritune.{_LAZY[name]}"), name)
-    globals()[name] = value  # importing `inheritune.run` has put the module under the name of its function
+    globals()[name] = value
     return value
+
+
+class _Package(ModuleType):
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Importing the module `inheritune.run` would put it in the place of the function of that name.
+        if name not in _LAZY or not isinstance(value, ModuleType):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
