@@ -1,7 +1,6 @@
 """What holds the house up: imports run downwards, names are there, and the light ways in stay light."""
 
 import ast
-import importlib
 import subprocess
 import sys
 from collections.abc import Iterator
