@@ -27,6 +27,7 @@ _REMEDIES = {
     errno.EEXIST: "move the file that stands in place of the folder",
     errno.EISDIR: "move the folder that stands in place of the file",
 }
+_SCHEDULE = "training.schedule"
 _AT_FIRST = (".lock", ".config.yaml.partial")  # what a run that died at its very start has left
 Value = TypeVar("Value")
 _locks: dict[Path, TextIO] = {}
@@ -147,7 +148,7 @@ def _same(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
         if here.get(key) != there.get(key) and not _may_change(key) and not _goes_on(key, here, there):
             raise RecipeError(
                 f"{str(path)!r} holds a run with {key} = {_short(here.get(key))}, and this recipe says"
-                f" {_short(there.get(key))}: name another --out"
+                f" {_short(there.get(key))}: {_why(key, here, there)}name another --out"
             )
 
 
@@ -156,10 +157,21 @@ def _may_change(key: str) -> bool:
 
 
 def _goes_on(key: str, here: dict[str, Any], there: dict[str, Any]) -> bool:
-    """More tokens for a run whose learning rate never falls: what was trained is the longer run's beginning."""
-    schedule = "training.schedule"
-    alone = "model.model_type" in here and here.get(schedule) == there.get(schedule) == "constant"
-    return key == "training.tokens" and alone and here[key] < there.get(key, 0)
+    """More tokens for a run whose learning rate has not fallen, or fell late: what went before is the longer run's beginning."""
+    return _longer(key, here, there) and here.get(_SCHEDULE) == there.get(_SCHEDULE) in ("constant", "wsd")
+
+
+def _longer(key: str, here: dict[str, Any], there: dict[str, Any]) -> bool:
+    return key == "training.tokens" and "model.model_type" in here and here[key] < there.get(key, 0)
+
+
+def _why(key: str, here: dict[str, Any], there: dict[str, Any]) -> str:
+    if not _longer(key, here, there):
+        return ""
+    return (
+        f"under {_SCHEDULE} = {here.get(_SCHEDULE)} every step's rate follows from the tokens, so the steps done would have had"
+        " other rates; `wsd` and `constant` can be given more; "
+    )
 
 
 def _short(value: Any) -> str:

@@ -116,7 +116,7 @@ class _Pretraining:
         checkpoints = self.folder / "checkpoints"
         return Round(
             training, batches, 0, checkpoints, self._observe, self._evaluate, self._resume, self.progress.note,
-            matrix_rate=self._matrix_rate(), parallel=self.recipe.processes.parallel,
+            matrix_rate=self._matrix_rate(), parallel=self.recipe.processes.parallel, extensible=True,
         )  # fmt: skip
 
     def _matrix_rate(self) -> float:

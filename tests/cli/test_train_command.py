@@ -54,15 +54,24 @@ def test_missing_model_type(recipe: str, tmp_path: Path) -> None:
     assert "model_type" in refused("train", recipe, "--out", str(tmp_path / "out"), "--quiet")
 
 
-def test_a_run_at_a_constant_rate_goes_on_to_more_tokens_with_the_same_bits(recipe: str, tmp_path: Path) -> None:
-    """Ten steps, then ten more, are the run of twenty; a rate that was to fall is refused, as the steps done would differ."""
-    constant = ("--set", "training.schedule=constant", "--quiet")
-    short, long, falling = (str(tmp_path / name) for name in ("short", "long", "falling"))
+@pytest.mark.parametrize("schedule", ["constant", "wsd"])
+def test_a_run_goes_on_to_more_tokens_with_the_same_bits(schedule: str, recipe: str, tmp_path: Path) -> None:
+    """Ten steps, then ten more, are the run of twenty; under `wsd` from before the two that fell."""
+    shape = ("--set", f"training.schedule={schedule}", "--quiet")
+    short, long = (str(tmp_path / name) for name in ("short", "long"))
     more = ("--set", "training.tokens=5120")
-    assert command("train", recipe, "--out", short, *constant).code == 0
-    assert command("train", recipe, "--out", short, *constant, *more).code == 0
-    assert command("train", recipe, "--out", long, *constant, *more).code == 0
+    assert command("train", recipe, "--out", short, *shape).code == 0
+    assert command("train", recipe, "--out", short, *shape, *more).code == 0
+    assert command("train", recipe, "--out", long, *shape, *more).code == 0
     weights = [(Path(place) / "model" / "model.safetensors").read_bytes() for place in (short, long)]
     assert weights[0] == weights[1]
-    assert command("train", recipe, "--out", falling, "--quiet").code == 0
-    assert "training.tokens" in refused("train", recipe, "--out", falling, *more, "--quiet")
+    rows = [json.loads(line) for line in (Path(short) / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if row["kind"] == "step"] == list(range(1, 21))
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear"])
+def test_a_rate_that_falls_from_the_start_is_refused_more_tokens(schedule: str, recipe: str, tmp_path: Path) -> None:
+    out = ("--out", str(tmp_path / "out"), "--set", f"training.schedule={schedule}", "--quiet")
+    assert command("train", recipe, *out).code == 0
+    said = refused("train", recipe, *out, "--set", "training.tokens=5120")
+    assert "steps done would have had other rates" in said and "`wsd` and `constant` can be given more" in said

@@ -35,7 +35,10 @@ class Point:
     @property
     def digest(self) -> str:
         """Equal for points that leave the same files."""
-        return hashlib.blake2b(repr(sorted(self.files.items())).encode()).hexdigest()
+        seen = hashlib.blake2b()
+        for name, content in sorted(self.files.items()):
+            seen.update(f"{name} {'folder' if content is None else len(content)} ".encode() + (content or b""))
+        return seen.hexdigest()
 
 
 def files_of(root: Path) -> Files:

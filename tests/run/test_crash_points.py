@@ -1,6 +1,6 @@
 """Death at the writes, renames and deletes of a run: the same bits afterwards.
 
-The whole list takes minutes (`benchmarks/kills.py` goes through it); here every thirtieth point is tried.
+The whole list takes minutes (`benchmarks/kills.py` goes through it); here every ninetieth point is tried.
 """
 
 import os
@@ -17,7 +17,7 @@ from tiny import recipe_tree
 from inheritune import run
 from inheritune.report import page
 
-EVERY = 30
+EVERY = 90
 # Deaths that were not survived once: a recipe not yet in place, a row half-written.
 ONCE = ("after opening out/.config.yaml.partial", "halfway through out/metrics.jsonl")
 
@@ -103,7 +103,7 @@ def test_death_leaves_what_the_trace_says(points: list[Point], place: Path, reci
     assert line and not line.endswith(b"\n")
 
 
-def test_every_thirtieth_death_is_survived(
+def test_every_ninetieth_death_is_survived(
     points: list[Point], whole: dict[str, Any], place: Path, recipe: str
 ) -> None:
     for point in [*points[::EVERY], *(next(p for p in points if once in p.name) for once in ONCE)]:

@@ -37,11 +37,13 @@ def train_round(
     say: Callable[[str], None] = lambda sentence: None,
     wanted: Objective | None = None,
     teacher: PreTrainedModel | None = None,
+    extensible: bool = False,
     **changes: Any,
 ) -> tuple[PreTrainedModel, Position]:
     """Train the tiny GPT-2 (or `model`) for eight steps, with dropout so that random state matters."""
     model = model or untrained_model("gpt2", resid_pdrop=0.1)
     round_ = Round(
-        training(**changes), batches(), 0, folder, observe, evaluate, resume, say, wanted=wanted, teacher=teacher
-    )
+        training(**changes), batches(), 0, folder, observe, evaluate, resume, say, wanted=wanted, teacher=teacher,
+        extensible=extensible,
+    )  # fmt: skip
     return model, train(model, round_)

@@ -2,6 +2,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -179,3 +180,22 @@ def test_nothing_in_a_checkpoint_is_a_pickle(tmp_path: Path) -> None:
     train_round(tmp_path)
     kinds = {path.suffix for path in tmp_path.rglob("*") if path.is_file()}
     assert kinds == {".safetensors", ".json"}
+
+
+@pytest.mark.parametrize("stop", [4, 6, 8])
+def test_a_round_whose_rate_fell_goes_on_from_before_the_fall(tmp_path: Path, stop: int) -> None:
+    """Eight steps of which four fall, stopped before, in and after the fall, then sixteen: the bits of the sixteen at once."""
+    wsd = {"schedule": "wsd", "decay_share": 0.5, "extensible": True, "checkpoints_kept": 1, "checkpoint_every": 1}
+    more = {**wsd, "tokens": 16 * BATCH * LENGTH}
+    whole, _ = train_round(tmp_path / "long", **more)
+    with pytest.raises(Stopped) if stop < 8 else nullcontext():
+        train_round(tmp_path / "cut", observe=stop_after(stop + 1, []), **wsd)
+    kept = {f"step-{stop:07d}"} | ({"before-fall-0000005"} if stop > 5 else set())
+    assert {path.name for path in (tmp_path / "cut").iterdir()} == kept
+    resumed: list[int] = []
+    with pytest.raises(Stopped):  # and killed once more soon after
+        observe = stop_after(7, [])
+        train_round(tmp_path / "cut", observe=observe, resume=lambda p: resumed.append(p.step), **more)
+    model, _ = train_round(tmp_path / "cut", resume=lambda p: resumed.append(p.step), **more)
+    assert bits(model) == bits(whole) and resumed == [min(stop, 5), 6]
+    assert {path.name for path in (tmp_path / "cut").iterdir()} == {"before-fall-0000009", "step-0000016"}

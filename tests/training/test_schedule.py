@@ -3,7 +3,7 @@ import math
 import pytest
 
 from inheritune.config import Training
-from inheritune.training.schedule import learning_rate, steps_of
+from inheritune.training.schedule import learning_rate, steps_before_fall, steps_of
 
 
 def rates(schedule: str, **changes: float) -> list[float]:
@@ -29,6 +29,13 @@ def test_shapes_by_hand() -> None:
 def test_final_rate_is_a_share_of_the_peak() -> None:
     assert rates("linear", final_lr=0.1)[6] == pytest.approx(0.6 * 0.55)
     assert min(rates("cosine", final_lr=0.1)) > 0.06
+
+
+@pytest.mark.parametrize(("share", "steps"), [(0.5, 7), (0.75, 5), (0.125, 10)])
+def test_steps_before_the_fall_by_hand(share: float, steps: int) -> None:
+    """Two steps of warm-up and eight more: step s (from 0) is below the peak where (10 - s) / 8 < share."""
+    training = Training(tokens=1000, batch_tokens=100, warmup_tokens=200, schedule="wsd", decay_share=share)
+    assert steps_before_fall(training) == steps
 
 
 def test_last_step_is_whole() -> None:

@@ -25,7 +25,7 @@ _FILES = ("model.safetensors", "optimizer.safetensors")
 @dataclass
 class Position:
     """How far a round has come: steps done in it, what they cost (tokens, FLOPs of training, seconds), how many of the
-    last ones were skipped, and whether an evaluation ended it."""
+    last ones were skipped, whether an evaluation ended it, and the learning rate of its last step."""
 
     step: int = 0
     tokens: int = 0
@@ -33,14 +33,18 @@ class Position:
     seconds: float = 0.0
     skipped: int = 0
     ended: bool = False
+    rate: float | None = None
 
 
-def save(folder: Path, model: nn.Module, state: State, position: Position, kept: int = KEPT) -> Path:
+def save(
+    folder: Path, model: nn.Module, state: State, position: Position, kept: int = KEPT, before_fall: bool = False
+) -> Path:
     """Write a checkpoint of this position under `folder`, and drop the ones before the last `kept`.
 
-    Raises OSError where it cannot be written. Every process has to call it.
+    The one `before_fall` of the learning rate stays beside those. Raises OSError where it cannot be written. Every
+    process has to call it.
     """
-    place = folder / f"step-{position.step:07d}"
+    place = folder / f"{'before-fall' if before_fall else 'step'}-{position.step:07d}"
     weights, states = _weights(model), _flat(state)
     beside = place.with_name(f".{place.name}.partial")
     processes.on_main(lambda: disk.empty_beside(place))
@@ -52,13 +56,32 @@ def save(folder: Path, model: nn.Module, state: State, position: Position, kept:
     return place
 
 
-def latest(folder: Path, say: Callable[[str], None] = lambda text: None) -> Path | None:
-    """The newest checkpoint whose files are whole; a damaged one that is passed over is said."""
+def latest(
+    folder: Path,
+    say: Callable[[str], None] = lambda text: None,
+    fits: Callable[[Position], bool] = lambda position: True,
+) -> Path | None:
+    """The newest checkpoint whose files are whole and whose position `fits`; one that is passed over is said."""
     for place in reversed(_all(folder)):
-        if _whole(place):
+        if not _whole(place):
+            say(f"The checkpoint {place} is damaged and passed over: going on from the one before it")
+        elif not fits(position_of(place)):
+            say(f"The checkpoint {place} is of a shorter run whose rate had fallen: going on from one before that")
+        else:
             return place
-        say(f"The checkpoint {place} is damaged and passed over: going on from the one before it")
     return None
+
+
+def drop_after(folder: Path, step: int) -> None:
+    """Remove the checkpoints of later steps, which another way has led to."""
+    for place in _all(folder):
+        if _number(place) > step:
+            shutil.rmtree(place, ignore_errors=True)
+
+
+def position_of(place: Path) -> Position:
+    """The position that a whole checkpoint holds."""
+    return Position(**json.loads((place / "state.json").read_text())["position"])
 
 
 def load(place: Path, model: nn.Module) -> tuple[State, Position]:
@@ -75,7 +98,7 @@ def load(place: Path, model: nn.Module) -> tuple[State, Position]:
         for name, tensor in weights.items():
             tensor.copy_(found[name])
         flat = load_file(str(place / _FILES[1]))
-    return _unflat(flat), Position(**json.loads((place / "state.json").read_text())["position"])
+    return _unflat(flat), position_of(place)
 
 
 def size(model: nn.Module, states: int) -> int:
@@ -98,7 +121,7 @@ def _finish(beside: Path, place: Path, position: Position, kept: int) -> None:
     hashes = {path.name: _hash(path) for path in sorted(beside.iterdir())}
     (beside / "state.json").write_text(json.dumps({"position": asdict(position), "hashes": hashes}))
     disk.move(beside, place)
-    for old in _all(place.parent)[:-kept]:
+    for old in (*_named(place.parent, "step")[:-kept], *_named(place.parent, "before-fall")[:-1]):
         shutil.rmtree(old, ignore_errors=True)
 
 
@@ -115,7 +138,15 @@ def _unflat(flat: dict[str, Tensor]) -> State:
 
 
 def _all(folder: Path) -> list[Path]:
-    return sorted(folder.glob("step-*"))
+    return sorted((*_named(folder, "before-fall"), *_named(folder, "step")), key=_number)
+
+
+def _named(folder: Path, kind: str) -> list[Path]:
+    return sorted(folder.glob(f"{kind}-*"))
+
+
+def _number(place: Path) -> int:
+    return int(place.name.rpartition("-")[2])
 
 
 def _whole(place: Path) -> bool:

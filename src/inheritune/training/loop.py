@@ -26,7 +26,7 @@ from inheritune.training import checkpoint, guards
 from inheritune.training.checkpoint import Position
 from inheritune.training.objective import Objective
 from inheritune.training.optimizer import Optimizer
-from inheritune.training.schedule import learning_rate, steps_of
+from inheritune.training.schedule import learning_rate, steps_before_fall, steps_of
 
 
 @dataclass
@@ -36,7 +36,8 @@ class Round:
     `observe(row)` is told of each step; `evaluate(model, position)` is called now and then, and ends the round when it
     returns True; `resume(position)` is called once a checkpoint is loaded, so that what was written after it can be
     dropped; `say(sentence)` is told what a person should know. `matrix_rate` is the FLOP/s that count as full use. `wanted` is
-    the objective (plain cross-entropy if none), of which `teacher` may give a part.
+    the objective (plain cross-entropy if none), of which `teacher` may give a part. An `extensible` round of a `wsd`
+    schedule keeps the checkpoint before its rate falls, and goes on from there when `training.tokens` has grown.
     """
 
     training: Training
@@ -52,6 +53,7 @@ class Round:
     parallel: str = "ddp"
     wanted: Wanted | None = None
     teacher: PreTrainedModel | None = None
+    extensible: bool = False
 
 
 def train(model: PreTrainedModel, round_: Round) -> Position:
@@ -60,7 +62,7 @@ def train(model: PreTrainedModel, round_: Round) -> Position:
     Raises OutputError or TrainingError where disk or memory are too small, TrainingError after too many steps without
     a finite loss, Interrupted after a signal and WorkerError where another process is lost; the last checkpoint stays.
     """
-    guards.require_disk(round_.checkpoints, model, round_.training.checkpoints_kept)
+    guards.require_disk(round_.checkpoints, model, round_.training.checkpoints_kept + _falls(round_))
     batch = round_.batches[round_.first_batch]
     guards.require_shares(round_.training, len(batch), round_.parallel)
     guards.require_memory(model, round_.training, batch.shape[1] - 1)
@@ -68,6 +70,11 @@ def train(model: PreTrainedModel, round_: Round) -> Position:
         return _Training(model, round_).to_the_end()
     except (WorkerError, RuntimeError) as error:
         raise _explained(error, round_) from error
+
+
+def _falls(round_: Round) -> bool:
+    """Whether the checkpoint before the fall of the rate is kept."""
+    return round_.extensible and round_.training.schedule == "wsd"
 
 
 def _explained(error: WorkerError | RuntimeError, round_: Round) -> Exception:
@@ -94,10 +101,20 @@ class _Training:
         self.objective = Objective(model, self.training, round_.wanted, round_.teacher)
         self.divergence = guards.Divergence(round_.reference_loss)
         self.last = steps_of(self.training)
-        if place := checkpoint.latest(round_.checkpoints, round_.say):
+        self.before_fall = steps_before_fall(self.training) if _falls(round_) else None
+        if place := checkpoint.latest(round_.checkpoints, round_.say, self._fits):
             state, self.position = checkpoint.load(place, model)
             self.optimizer.load_state(state)
-            round_.resume(self.position)
+        if self.before_fall is not None:
+            processes.meet()  # all have chosen before anything goes
+            processes.on_main(lambda: checkpoint.drop_after(round_.checkpoints, self.position.step))
+        round_.resume(self.position)
+
+    def _fits(self, position: Position) -> bool:
+        """Whether the steps up to there are this schedule's: the rate of the last one tells whether it had begun to fall."""
+        if self.before_fall is None or position.rate is None:
+            return True
+        return position.rate == learning_rate(self.training, position.step - 1)
 
     def to_the_end(self) -> Position:
         """Steps, evaluations and checkpoints, each when it is due."""
@@ -107,7 +124,7 @@ class _Training:
                 self._step()
                 self._evaluate()
                 code = int(processes.agreed(asked.code or 0))
-                if self._done() or code or self.position.step % self.training.checkpoint_every == 0:
+                if self._done() or code or self._due():
                     self._save()
                 if code:
                     raise Interrupted(self.position.step, code)
@@ -125,7 +142,7 @@ class _Training:
         if finite := math.isfinite(parts["loss"]) and math.isfinite(norm):
             self.optimizer.step(rate)
         flops, seconds = self._flops(batch), time.perf_counter() - began
-        self._move_on(Position(1, tokens, flops, seconds), finite)
+        self._move_on(Position(1, tokens, flops, seconds, rate=rate), finite)
         row = {**parts, "lr": rate, "grad_norm": norm, **self._spent(tokens, flops, seconds)}
         self._tell(row, finite, index)
 
@@ -142,6 +159,7 @@ class _Training:
         self.position.tokens += by.tokens
         self.position.flops += by.flops
         self.position.seconds += by.seconds
+        self.position.rate = by.rate
         self.position.skipped = 0 if finite else self.position.skipped + 1
 
     def _tell(self, row: dict[str, Any], finite: bool, index: int) -> None:
@@ -172,8 +190,12 @@ class _Training:
     def _save(self) -> None:
         if self.position.skipped and not all(torch.isfinite(sharded.whole(p)).all() for p in self.model.parameters()):
             raise self._lost_track(f"the weights are no finite numbers after step {self.position.step} of the round")
-        kept = self.training.checkpoints_kept
-        checkpoint.save(self.round.checkpoints, self.model, self.optimizer.state(), self.position, kept)
+        kept, before_fall = self.training.checkpoints_kept, self.position.step == self.before_fall
+        checkpoint.save(self.round.checkpoints, self.model, self.optimizer.state(), self.position, kept, before_fall)
+
+    def _due(self) -> bool:
+        step = self.position.step
+        return step % self.training.checkpoint_every == 0 or step == self.before_fall
 
     def _done(self) -> bool:
         return self.position.ended or self.position.step == self.last

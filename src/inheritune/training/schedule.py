@@ -1,6 +1,7 @@
 """The learning rate of each step of a round: linear warm-up, then a shape by name."""
 
 import math
+from bisect import bisect_left
 
 from inheritune.config import Training
 
@@ -17,6 +18,12 @@ def learning_rate(training: Training, step: int) -> float:
         return training.peak_lr * (step + 1) / (warmup + 1)
     done = (step - warmup) / max(1, steps - warmup)
     return training.peak_lr * (training.final_lr + (1 - training.final_lr) * _shape(training, done))
+
+
+def steps_before_fall(training: Training) -> int:
+    """Steps of a `wsd` round before its rate falls: they are the beginning of every longer round's too."""
+    steps, warmup = steps_of(training), training.warmup_tokens // training.batch_tokens
+    return bisect_left(range(steps), True, lo=warmup, key=lambda step: learning_rate(training, step) < training.peak_lr)
 
 
 def _shape(training: Training, done: float) -> float:
