@@ -1,37 +1,50 @@
 """Cuts without torch: the same folder as the way by the model gives, and whatever is unexpected goes that way."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from families import FAMILIES, TOKENS
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from inheritune.blocks import plain
 from inheritune.blocks.light import inherit_light
 from inheritune.blocks.surgery import Cut, inherit_folder
 from inheritune.errors import InputError
 
-SIZES = {
-    **{"num_hidden_layers": 6, "hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4},
-    **{"num_key_value_heads": 2, "head_dim": 8, "vocab_size": 96, "max_position_embeddings": 64},
-}
-CASES = {
-    "llama": {},
-    "llama-biased": {"attention_bias": True, "mlp_bias": True},
-    "llama-tied": {"tie_word_embeddings": True},
-    "mistral": {"sliding_window": 16},
-    "qwen2": {},
-    "qwen3": {"attention_bias": True},
-}
+# Whose config says by index what a block is, or that hold what a rule cannot foresee: the model is built for them.
+HEAVY = {"falcon", "deepseek_v3"}
+CASES = {family: (family, {}) for family in FAMILIES if family not in HEAVY} | {
+    "qwen3_moe": ("qwen3_moe", {"decoder_sparse_step": 1, "mlp_only_layers": []}),
+    "llama-tied": ("llama", {"tie_word_embeddings": True}),
+    "qwen2-plain": ("qwen2", {"use_sliding_window": False, "layer_types": None}),
+    "olmo2-heads": ("olmo2", {"head_dim": 16}),
+    "mixtral-null": ("mixtral", {"head_dim": None}),
+} | {
+    f"{family} {flag}": (family, {flag: value})
+    for family, flag, value in (
+        *((family, "attention_bias", True) for family in ("llama", "qwen3", "gemma2", "gemma3_text", "olmo2", "olmo3")),
+        *((family, "attention_bias", True) for family in ("granite", "cohere", "smollm3", "gemma")),
+        *((family, "attention_bias", False) for family in ("gpt_neox", "glm4", "gpt_oss")),
+        *((family, "mlp_bias", True) for family in ("llama", "granite", "smollm3")),
+        ("starcoder2", "use_bias", False),
+        ("stablelm", "use_qkv_bias", True),
+        ("gpt_neox", "tie_word_embeddings", True),
+        ("gpt2", "tie_word_embeddings", False),
+    )
+}  # fmt: skip
 BLOCKS = [0, 2, 2, 5]
 
 
 def save(folder: Path, case: str, **changes: object) -> Path:
     torch.manual_seed(0)
-    config = AutoConfig.for_model(case.split("-")[0], **{**SIZES, **CASES[case], **changes})
+    family, fields = CASES[case]
+    config = AutoConfig.for_model(family, **{**TOKENS, **FAMILIES[family], **fields, **changes})
     AutoModelForCausalLM.from_config(config).to(torch.bfloat16).save_pretrained(folder, max_shard_size="60KB")
     (folder / "README.md").write_text("---\nlicense: mit\n---\n")
     (folder / "tokenizer.json").write_text("{}")
@@ -75,6 +88,13 @@ def change(folder: Path, **values: object) -> None:
         {"some_list": [1, 2]},
         {"quantization_config": {"bits": 4}},
         {"use_sliding_window": True},
+        {"hidden_act": "unheard-of"},
+        {"layer_types": ["chunked_attention"] * 6},
+        {"attention_bias": 1},
+        {"attention_bias": True},
+        {"num_hidden_layers": 10**9},
+        {"num_attention_heads": 3},
+        {"vocab_size": 95},
     ],
     ids=str,
 )
@@ -83,6 +103,41 @@ def test_whatever_is_not_as_expected_goes_the_other_way(values, tmp_path):
     change(source, **values)
     assert inherit_light(source, tmp_path / "cut", BLOCKS, 0, False) is None
     assert list(tmp_path.iterdir()) == [source]
+
+
+@pytest.mark.parametrize(
+    ("family", "values"),
+    [
+        ("gpt2", {"scale_attn_by_inverse_layer_idx": True}),
+        ("gpt2", {"num_hidden_layers": 5}),
+        ("gpt2", {"head_dim": 8}),
+        ("qwen3_moe", {"decoder_sparse_step": 2}),
+        ("qwen3_moe", {"mlp_only_layers": [1]}),
+        ("qwen3_moe", {"num_experts": 3}),
+        ("gemma2", {"layer_types": None}),
+        ("qwen2", {"layer_types": None}),
+        ("smollm3", {"no_rope_layers": None}),
+        ("smollm3", {"no_rope_layers": [1, 0, 1, 1, 0, 2]}),
+        ("cohere", {"use_qk_norm": True}),
+        ("opt", {"word_embed_proj_dim": 16}),
+        ("opt", {"do_layer_norm_before": False}),
+        ("stablelm", {"use_parallel_residual": True}),
+    ],
+    ids=str,
+)
+def test_each_family_has_what_it_cannot_be_sure_of(family, values, tmp_path):
+    source = save(tmp_path / "source", family)
+    change(source, **values)
+    assert inherit_light(source, tmp_path / "cut", BLOCKS, 0, False) is None
+
+
+@pytest.mark.parametrize("kind", plain.FAMILIES)
+def test_what_a_config_leaves_unsaid_is_what_its_class_says(kind):
+    family, made = plain.FAMILIES[kind], AutoConfig.for_model(kind)
+    flags = {"tie_word_embeddings", *re.findall(r"\+([a-z]\w+)", f"{family.block}\n{family.around}\n{family.last}")}
+    assert {flag: getattr(made, flag) for flag in flags} == {flag: flag in family.on for flag in flags}
+    for key, value in family.needs.items():
+        assert isinstance(value, str) or getattr(made, key) == value, key
 
 
 def test_a_config_need_not_name_its_class(tmp_path):
