@@ -2,6 +2,7 @@ import importlib.util
 import json
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from gguf_file import write_gguf
-from shell import command
+from shell import command, refused
 from tiny import VOCABULARY
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
@@ -157,6 +158,61 @@ def test_code_of_its_own_is_named(gpt2: Path, tmp_path: Path) -> None:
     (place / "config.json").write_text(json.dumps(config))
     with pytest.raises(ModelError, match=r"code of its own for the model type .own_kind."):
         load_reference(str(place))
+
+
+@pytest.fixture
+def own_kind(references: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model that transformers does not know, in two files of code that it brings: a llama whose logits are doubled."""
+    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", str(tmp_path / "modules"))
+    monkeypatch.setattr("sys.path", [*sys.path, str(tmp_path / "modules")])
+    place = Path(shutil.copytree(references("llama"), tmp_path / "own"))
+    (place / "configuration_own.py").write_text(
+        "from transformers import LlamaConfig\n\nclass OwnConfig(LlamaConfig):\n    model_type = 'own_kind'\n"
+    )
+    (place / "modeling_own.py").write_text(
+        "from transformers import LlamaForCausalLM\nfrom .configuration_own import OwnConfig\n\n"
+        "class OwnModel(LlamaForCausalLM):\n    config_class = OwnConfig\n\n"
+        "    def forward(self, *args, **kwargs):\n        found = super().forward(*args, **kwargs)\n"
+        "        found.logits = found.logits * 2\n        return found\n"
+    )
+    config = json.loads((place / "config.json").read_text())
+    named = {"AutoConfig": "configuration_own.OwnConfig", "AutoModelForCausalLM": "modeling_own.OwnModel"}
+    (place / "config.json").write_text(json.dumps(config | {"model_type": "own_kind", "auto_map": named}))
+    return place
+
+
+def test_code_of_its_own_runs_where_it_is_allowed(
+    own_kind: Path, references: Callable[[str], Path], tree: dict[str, Any], write_recipe: Callable[..., str]
+) -> None:
+    ids = torch.arange(1, 9)[None]
+    own, plain = load_reference(str(own_kind), trust=True).model, load_reference(str(references("llama"))).model
+    assert torch.equal(own(ids).logits, 2 * plain(ids).logits)
+    tree["reference"], tree["growth"]["max_depth"] = str(own_kind), 2
+    out, cut = own_kind.parent / "out", own_kind.parent / "cut"
+    assert "--trust-remote-code" in refused("run", write_recipe(tree), "--out", str(out), "--quiet")
+    assert "--trust-remote-code" in refused("inherit", str(own_kind), str(cut), "--blocks", "0-1")
+    assert not out.exists() and not cut.exists()
+    allowed = write_recipe(tree | {"trust_remote_code": True})
+    assert command("run", allowed, "--out", str(out), "--quiet").code == 0
+    ended = command("inherit", str(own_kind), str(cut), "--blocks", "0-1", "--trust-remote-code")
+    assert ended.code == 0, ended
+    for made in (out / "model", cut):  # without us: transformers, the flag, and the code that went along
+        model = AutoModelForCausalLM.from_pretrained(made, trust_remote_code=True)
+        assert type(model).__name__ == "OwnModel" and model.config.num_hidden_layers == 2
+
+
+def test_code_that_is_elsewhere_is_refused(own_kind: Path) -> None:
+    config = json.loads((own_kind / "config.json").read_text())
+    config["auto_map"]["AutoConfig"] = "other/place--configuration_own.OwnConfig"
+    (own_kind / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match="in another place of the hub"):
+        load_reference(str(own_kind), trust=True)
+
+
+def test_code_of_the_hub_is_pinned_to_a_commit() -> None:
+    for revision in (None, "main", "0123abc"):
+        with pytest.raises(ModelError, match="pin `revision` to a whole commit"):
+            load_reference("owner/name", revision, trust=True)
 
 
 def test_files_on_the_hub_that_are_of_no_use() -> None:

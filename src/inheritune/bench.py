@@ -16,6 +16,7 @@ from inheritune.blocks.anatomy import text_config
 from inheritune.config import RunRecipe
 from inheritune.data import tokens
 from inheritune.data.batches import Batches
+from inheritune.data.building import Tell
 from inheritune.errors import RecipeError, TrainingError
 from inheritune.evaluation.losses import Validation, document_losses, mean_loss, validation
 from inheritune.evaluation.outside import compare_outside, windows
@@ -43,7 +44,7 @@ class Measured:
 class Bench:
     """Reference, text and validation of one run; made once, used by the target's rounds and the controls."""
 
-    def __init__(self, recipe: RunRecipe, folder: Path, reference: Reference):
+    def __init__(self, recipe: RunRecipe, folder: Path, reference: Reference, tell: Tell = lambda _: None):
         self.recipe, self.folder, self.reference = recipe, folder, reference
         length, positions = (
             recipe.data.sequence_length,
@@ -61,17 +62,18 @@ class Bench:
                 tokenizer.backend_tokenizer,
                 tokenizer.eos_token_id,
                 embedding_rows(self.model),
+                tell,
             )
         )
         self.documents: Validation = validation(valid_tokens, recipe.data)
-        self.outside = self._outside_texts(positions or length)
+        self.outside = self._outside_texts(positions or length, tell)
         self.batches = Batches(self.train_tokens, recipe.seed, recipe.training.batch_tokens // length, length)
 
-    def _outside_texts(self, context: int) -> dict[str, list[np.ndarray]]:
+    def _outside_texts(self, context: int, tell: Tell) -> dict[str, list[np.ndarray]]:
         data, words = self.recipe.data, self.reference.tokenizer
         vocabulary = embedding_rows(self.model)
         found = {
-            name: tokens.outside(data, name, words.backend_tokenizer, words.eos_token_id, vocabulary)
+            name: tokens.outside(data, name, words.backend_tokenizer, words.eos_token_id, vocabulary, tell)
             for name in data.outside
         }
         return {name: windows(text, name, context, data.outside_tokens) for name, text in found.items()}

@@ -233,6 +233,7 @@ class RunRecipe(_Whole):
 
     reference: str = Field(description="The pretrained model: a Hugging Face folder, a hub id, or `bundled:laptop`.")
     revision: str | None = Field(None, description="Revision of a hub id.")
+    trust_remote_code: bool = Field(False, description="Run Python files that the reference brings (docs/run.md).")
     diagnosis: Diagnosis = Diagnosis()
     choice: Choice = Choice()
     objective: Objective = Objective()

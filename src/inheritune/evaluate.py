@@ -37,6 +37,7 @@ class Wanted:
     dtype: str = "float32"
     margin: float = 0.01
     confidence: float = 0.95
+    trust_remote_code: bool = False
 
 
 def evaluate(
@@ -47,7 +48,8 @@ def evaluate(
     `wanted` are fields of `Wanted`. Losses are in fp32. Raises InputError for what the user has to mend.
     """
     asked, progress = Wanted(**wanted), progress or Progress(quiet=True)
-    loaded = [load_reference(name) for name in (model, reference) if name is not None]
+    trust = asked.trust_remote_code
+    loaded = [load_reference(name, trust=trust) for name in (model, reference) if name is not None]
     texts = _texts(asked)
     asked = _fitted(asked, min(map(_positions, loaded)))
     found: dict[str, Any] = {"data": _about(asked, texts), "models": [_shape(one) for one in loaded]}
@@ -119,7 +121,8 @@ def _add_tasks(found: dict[str, Any], loaded: list[Reference], asked: Wanted, pr
 def _add_use(found: dict[str, Any], loaded: list[Reference], asked: Wanted, progress: Progress) -> None:
     progress.stage("Generation, each time in a process of its own")
     found["generation"] = {name: getattr(asked, name) for name in ("prompt", "new", "turns", "dtype")}
-    uses = generate([_place(one) for one in loaded], asked.prompt, asked.new, asked.turns, asked.dtype)
+    places = [_place(one) for one in loaded]
+    uses = generate(places, asked.prompt, asked.new, asked.turns, asked.dtype, asked.trust_remote_code)
     for entry, use in zip(found["models"], uses, strict=True):
         entry["use"] = asdict(use)
 

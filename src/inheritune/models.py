@@ -28,10 +28,13 @@ class Reference:
     trained_tokens: int | None
 
 
-def load_reference(source: str, revision: str | None = None) -> Reference:
-    """A reference from a folder, a GGUF file, a hub id or the package; ModelError says what is wrong with it."""
-    place = locate(source, revision)
-    model = load_model(place, torch.float32)
+def load_reference(source: str, revision: str | None = None, trust: bool = False) -> Reference:
+    """A reference from a folder, a GGUF file, a hub id or the package; ModelError says what is wrong with it.
+
+    `trust`: code that the model brings may run; its tokenizer's does not.
+    """
+    place = locate(source, revision, trust=trust)
+    model = load_model(place, torch.float32, trust)
     tokenizer = _usable(read_tokenizer(place), source)
     _refuse_larger(tokenizer, model, source)
     model.to(device())  # type: ignore[arg-type]

@@ -44,14 +44,14 @@ def _run(checked: RunRecipe, folder: Path, progress: Progress) -> Result:
     progress.stage(f"Reference: {checked.reference}{here}")
     for sources in (checked.data.train, checked.data.valid or [], *checked.data.outside.values()):
         require(sources)
-    reference = load_reference(checked.reference, checked.revision)
+    reference = load_reference(checked.reference, checked.revision, checked.trust_remote_code)
     processes.on_main(lambda: open_folder(folder, checked))
     try:
         keep_freed_memory()
         make_repeatable(checked.seed)
         progress.stage(f"Text: {told(checked.data.train)}")
         with left_if_used(folder):
-            bench = Bench(checked, folder, reference)
+            bench = Bench(checked, folder, reference, progress.now)
         progress.note(
             f"{len(bench.train_tokens):,} training tokens; {len(bench.documents.weights):,} validation documents,"
             f" {bench.documents.tokens:,} tokens in all, on which the reference has {bench.reference_loss:.4f} nats per token"

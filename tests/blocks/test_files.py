@@ -175,7 +175,7 @@ def test_a_failure_leaves_nothing_and_keeps_what_was_there(folders, tmp_path, mo
     if fault == "room":
         monkeypatch.setattr("inheritune.blocks.folder.ROOM", 1 << 60)
     if fault == "proof":
-        monkeypatch.setattr(surgery, "load_model", lambda _folder: inherit(reference("gpt2"), [3]))
+        monkeypatch.setattr(surgery, "load_model", lambda _folder, **_: inherit(reference("gpt2"), [3]))
     with pytest.raises(Exception, match=r"No space left|free|fails the check"):
         inherit_folder(folders / "gpt2", out, Cut([0, 5]), force=True)
     assert same(weights(out), before)

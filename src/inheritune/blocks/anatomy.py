@@ -63,6 +63,11 @@ def depth_of(config: PretrainedConfig) -> int:
     return int(getattr(text_config(config), depth_field(config)))
 
 
+def brings_code(config: PretrainedConfig) -> bool:
+    """Whether a config is of a class that came with its model, which the user has allowed to run."""
+    return type(config).__module__.startswith("transformers_modules.")
+
+
 def refuse_unsupported(config: PretrainedConfig) -> None:
     """Raise ModelError for an encoder, an encoder-decoder, quantised weights and what is no language model."""
     kind = config.model_type
@@ -70,7 +75,7 @@ def refuse_unsupported(config: PretrainedConfig) -> None:
         raise ModelError(f"The model type {kind!r} is an encoder-decoder: only decoders can be cut.")
     if getattr(config, "quantization_config", None):
         raise ModelError(f"This {kind!r} model is quantised: load it unquantised (a dtype, no quantisation) first.")
-    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not brings_code(config):
         raise ModelError(f"The model type {kind!r} is not a causal language model that transformers knows.")
     if getattr(config, "is_decoder", None) is False and _is_encoder(kind):
         raise ModelError(f"The model type {kind!r} is an encoder: only decoders can be cut.")

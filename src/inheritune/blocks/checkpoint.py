@@ -1,6 +1,7 @@
 """A model folder read without its weights: config, tensors by their headers, and the blocks as they would be built."""
 
 import copy
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
-from inheritune.blocks.anatomy import Anatomy, anatomy, refuse_unsupported
+from inheritune.blocks.anatomy import Anatomy, anatomy, brings_code, refuse_unsupported
 from inheritune.blocks.blockmap import split_name
 from inheritune.blocks.distrust import require_agreement, require_numbers
 from inheritune.blocks.folder import pieces_of, read_json
@@ -36,13 +37,14 @@ class Checkpoint:
         return sum(piece.size for piece in self.pieces)
 
 
-def open_checkpoint(folder: Path) -> Checkpoint:
+def open_checkpoint(folder: Path, trust: bool = False) -> Checkpoint:
     """Read what a model folder holds, and hold it against its own config, without reading a weight.
 
-    Raises ModelError for what is missing, damaged, quantised, unknown, or disagrees.
+    `trust`: code that the model brings may run. Raises ModelError for what is missing, damaged, quantised, unknown, or
+    disagrees.
     """
     pieces = pieces_of(folder)
-    config = read_config(folder)
+    config = read_config(folder, trust)
     model = hollow(config)
     found = anatomy(model)
     pieces = _own_names(pieces, found.path, folder, model)
@@ -52,19 +54,21 @@ def open_checkpoint(folder: Path) -> Checkpoint:
     return Checkpoint(folder, config, pieces, model)
 
 
-def read_config(folder: Path) -> PretrainedConfig:
+def read_config(folder: Path, trust: bool = False) -> PretrainedConfig:
     """The config of a model folder; raises ModelError for a type that is unknown, no decoder, or quantised."""
     raw = read_json(folder, "config.json")
     require_numbers(raw, folder)
     kind = raw.get("model_type")
+    if trust and "--" in json.dumps(raw.get("auto_map")):
+        raise ModelError(f"The code of {folder} is in another place of the hub: put it into the folder to have it run.")
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=trust)
     except Exception as error:
         cause = str(error).split("\n")[0][:200]
-        if "auto_map" in raw:
+        if "auto_map" in raw and not trust:
             raise ModelError(
                 f"{folder} brings code of its own for the model type {kind!r}, which is not run: give a model that"
-                " transformers knows, or convert it to one."
+                " transformers knows, or read that code and allow it (trust_remote_code, --trust-remote-code)."
             ) from error
         raise ModelError(f"The config of {folder} (model type {kind!r}) cannot be used: {cause}") from error
     refuse_unsupported(config)
@@ -75,7 +79,9 @@ def hollow(config: PretrainedConfig) -> PreTrainedModel:
     """The model of a config without its weights; raises ModelError where it cannot be built."""
     try:
         with torch.device("meta"), quiet():
-            made: PreTrainedModel = AutoModelForCausalLM.from_config(copy.deepcopy(config))
+            made: PreTrainedModel = AutoModelForCausalLM.from_config(
+                copy.deepcopy(config), trust_remote_code=brings_code(config)
+            )
     except Exception as error:
         cause = (str(error) or type(error).__name__).split("\n")[0][:200]
         raise ModelError(f"A {config.model_type!r} model cannot be built from its config: {cause}") from error

@@ -99,9 +99,11 @@ def pieces_of(folder: Path) -> list[Piece]:
 
 
 def copy_along(source: Path, target: Path) -> None:
-    """Copy tokenizer, generation config, chat template and licence files."""
+    """Copy tokenizer, generation config, chat template and licence files, and code where the config asks for it."""
+    code = "auto_map" in read_json(source, CONFIG)
     for path in sorted(source.iterdir()):
-        if ALONG.fullmatch(path.name) and path.is_file() and not (target / path.name).exists():
+        along = ALONG.fullmatch(path.name) or (code and path.suffix == ".py")
+        if along and path.is_file() and not (target / path.name).exists():
             shutil.copyfile(inside(source, path.name), target / path.name)
 
 

@@ -1,6 +1,7 @@
 """Where a model is: a folder, a GGUF file, or an id of the hub, looked at before it is fetched."""
 
 import logging
+import re
 import sys
 from collections.abc import Sequence
 from importlib import resources
@@ -19,14 +20,16 @@ _TOKENIZER = [
     "NOTICE*",
     "README.md",
 ]
-_WHOLE = ["*.safetensors", *_TOKENIZER]
+_WEIGHTS = "*.safetensors"
+_WHOLE = [_WEIGHTS, *_TOKENIZER]
 SECONDS = 5.0  # for the hub to answer at all
 _ADAPTER = "adapter_config.json"
 
 
-def locate(source: str, revision: str | None = None, weights: bool = True) -> Path:
+def locate(source: str, revision: str | None = None, weights: bool = True, trust: bool = False) -> Path:
     """The folder or GGUF file that `source` names; a hub id is fetched first, at `revision`, with or without its weights.
 
+    `trust`: with the code that it brings, which is fetched at a whole commit only, so that it cannot change unseen.
     Raises ModelError for neither, for an adapter, and for what holds no safetensors; without network, at once.
     """
     if source == BUNDLED:
@@ -38,7 +41,12 @@ def locate(source: str, revision: str | None = None, weights: bool = True) -> Pa
         return path
     if source.count("/") > 1 or path.is_absolute() or source.startswith((".", "~")) or path.suffix == ".gguf":
         raise ModelError(f"{source!r} does not exist: give a model folder, a .gguf file or a hub id.")
-    return _fetched(source, revision, weights)
+    if trust and not re.fullmatch("[0-9a-f]{40}", revision or ""):
+        raise ModelError(
+            f"the code of {source!r} is trusted at no revision {revision!r}: pin `revision` to a whole commit"
+            " (40 characters), or fetch that, read it and give its folder."
+        )
+    return _fetched(source, revision, [*(_WHOLE if weights else _TOKENIZER), *(["*.py"] if trust else [])])
 
 
 def refuse_files(source: str, names: Sequence[str]) -> None:
@@ -52,7 +60,7 @@ def refuse_files(source: str, names: Sequence[str]) -> None:
         raise ModelError(f"{source!r} holds GGUF files: name one of them, as {ggufs[0]!r}, by its path.")
 
 
-def _fetched(source: str, revision: str | None, weights: bool) -> Path:
+def _fetched(source: str, revision: str | None, wanted: list[str]) -> Path:
     from huggingface_hub import HfApi, errors, snapshot_download
     from huggingface_hub.utils import disable_progress_bars
 
@@ -62,10 +70,9 @@ def _fetched(source: str, revision: str | None, weights: bool) -> Path:
     here = f"no folder {source!r} is here, and "
     try:
         online = answers()
-        if online and weights:
+        if online and _WEIGHTS in wanted:
             info = HfApi().model_info(source, revision=revision, timeout=SECONDS)
             refuse_names(source, [file.rfilename for file in info.siblings or []])
-        wanted = _WHOLE if weights else _TOKENIZER
         return Path(snapshot_download(source, revision=revision, allow_patterns=wanted, local_files_only=not online))
     except ModelError:
         raise

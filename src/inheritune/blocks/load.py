@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from inheritune.blocks.anatomy import refuse_unsupported
+from inheritune.blocks.anatomy import brings_code, refuse_unsupported
 from inheritune.blocks.checkpoint import open_checkpoint
 from inheritune.blocks.distrust import require_memory
 from inheritune.blocks.folder import require_own_files
@@ -28,10 +28,11 @@ def dtype_named(name: str | None) -> torch.dtype | None:
     return DTYPES[name]
 
 
-def load_model(path: Path, dtype: torch.dtype | None = None) -> PreTrainedModel:
+def load_model(path: Path, dtype: torch.dtype | None = None, trust: bool = False) -> PreTrainedModel:
     """The model of a folder or a GGUF file, in the dtype it is kept in (GGUF: float32) or the one asked for.
 
-    Raises ModelError for what cannot be loaded, and where weights are missing, not asked for, or misshapen.
+    `trust`: code that the model brings may run. Raises ModelError for what cannot be loaded, and where weights are missing, not
+    asked for, or misshapen.
     """
     options: dict[str, Any] = {"dtype": dtype or "auto", "trust_remote_code": False}
     folder = path
@@ -39,7 +40,9 @@ def load_model(path: Path, dtype: torch.dtype | None = None) -> PreTrainedModel:
         _require_gguf(path)
         folder, options = path.parent, {"dtype": dtype or torch.float32, "gguf_file": path.name}
     else:
-        require_memory(open_checkpoint(path).pieces, 2 if dtype in (torch.float16, torch.bfloat16) else None, path)
+        found = open_checkpoint(path, trust)
+        options["trust_remote_code"] = brings_code(found.config)
+        require_memory(found.pieces, 2 if dtype in (torch.float16, torch.bfloat16) else None, path)
         options["use_safetensors"] = True
     try:
         with quiet(), _hushed(path):
@@ -91,7 +94,7 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
         gguf = {"gguf_file": path.name}
     try:
         with quiet(), _hushed(path):
-            return AutoTokenizer.from_pretrained(path.parent if gguf else path, **gguf)
+            return AutoTokenizer.from_pretrained(path.parent if gguf else path, trust_remote_code=False, **gguf)
     except Exception as error:
         raise ModelError(
             f"{path} has no tokenizer that can be loaded ({plain(error)[:200]}): fetch its tokenizer.json again."

@@ -27,7 +27,7 @@ HEAL_LENGTH, HEAL_SEQUENCES = 512, 64
 
 @dataclass(frozen=True)
 class Cut:
-    """What to inherit and what to do with it; `proved` None: prove it if it is small."""
+    """What to inherit and what to do with it; `proved` None: prove it if it is small; `trust`: code that it brings may run."""
 
     blocks: list[int]
     parts: list[str] | None = None
@@ -36,17 +36,19 @@ class Cut:
     dtype: torch.dtype | None = None
     proved: bool | None = None
     seed: int = 0
+    trust: bool = False
 
 
 @dataclass(frozen=True)
 class Growth:
-    """The reference's blocks that a target holds and those wanted, how new ones start; `proved` as in `Cut`."""
+    """The reference's blocks that a target holds and those wanted, how new ones start; `proved`, `trust` as in `Cut`."""
 
     held: Sequence[int]
     wanted: Sequence[int]
     start: str = "inherited"
     proved: bool | None = None
     seed: int = 0
+    trust: bool = False
 
 
 @quiet()
@@ -60,7 +62,7 @@ def inherit_folder(source: Path, target: Path, cut: Cut, force: bool = False) ->
     if source.suffix == ".gguf":
         proved = replace(cut, proved=_proves(cut.proved, source.stat().st_size))
         return _in_memory(source, target, proved, source.name, _file_print(source))
-    checkpoint = open_checkpoint(source)
+    checkpoint = open_checkpoint(source, cut.trust)
     BlockMap.of(cut.blocks).within(checkpoint.stack.depth)
     if cut.heal is not None or cut.dtype is not None:
         proved = replace(cut, proved=_proves(cut.proved, checkpoint.size))
@@ -72,7 +74,7 @@ def inherit_folder(source: Path, target: Path, cut: Cut, force: bool = False) ->
 def grow_folder(target: Path, reference: Path, out: Path, plan: Growth, force: bool = False) -> Record:
     """Grow the model `target`, which holds the reference's blocks `plan.held`, to `plan.wanted`, in the folder `out`."""
     require_place(out, [target, reference], force)
-    own, parent = open_checkpoint(target), open_checkpoint(reference)
+    own, parent = open_checkpoint(target, plan.trust), open_checkpoint(reference, plan.trust)
     block_map = growth(own.model, parent.model, plan.held, plan.wanted, plan.start)
     record = Record(
         "grow", reference.name, _print(parent), parent.stack.depth, list(plan.wanted), sorted(PARTS), "target",
@@ -82,10 +84,10 @@ def grow_folder(target: Path, reference: Path, out: Path, plan: Growth, force: b
         assemble_files([own, parent], block_map, folder, plan.seed)
         copy_along(target, folder)
         if _proves(plan.proved, parent.size):
-            _prove(folder, [target, reference], block_map)
+            _prove(folder, [target, reference], block_map, plan.trust)
             record = replace(record, proved=True)
         elif plan.start == "identity":
-            require_identities(load_model(folder), block_map)
+            require_identities(load_model(folder, trust=plan.trust), block_map)
         record.save(folder, license_of(target) or license_of(reference))
     return record
 
@@ -100,20 +102,20 @@ def _between_files(checkpoint: Checkpoint, target: Path, cut: Cut) -> Record:
         assemble_files([checkpoint], block_map, folder, cut.seed)
         copy_along(source, folder)
         if _proves(cut.proved, checkpoint.size):
-            _prove(folder, [source], block_map)
+            _prove(folder, [source], block_map, cut.trust)
             record = replace(record, proved=True)
         record.save(folder, license_of(source))
     return record
 
 
-def _prove(folder: Path, sources: list[Path], block_map: BlockMap) -> None:
+def _prove(folder: Path, sources: list[Path], block_map: BlockMap, trust: bool) -> None:
     """Prove what was written, against its sources where every block is inherited whole."""
-    against = [load_model(source) for source in sources] if block_map.whole else None
-    prove(load_model(folder), against, block_map if against else None).require().save(folder / PROOF)
+    against = [load_model(source, trust=trust) for source in sources] if block_map.whole else None
+    prove(load_model(folder, trust=trust), against, block_map if against else None).require().save(folder / PROOF)
 
 
 def _in_memory(source: Path, target: Path, cut: Cut, name: str, print_: str) -> Record:
-    reference = load_model(source, cut.dtype)
+    reference = load_model(source, cut.dtype, cut.trust)
     model = inherit(reference, cut.blocks, parts=cut.parts, outside=cut.outside, seed=cut.seed)
     parts = sorted(PARTS if cut.parts is None else cut.parts)
     record = Record("inherit", name, print_, anatomy(reference).depth, cut.blocks, parts, cut.outside)

@@ -23,6 +23,9 @@ def command(
     against: Annotated[Path | None, typer.Option(help="Another profile.json to draw over this one.")] = None,
     tokenizer: Annotated[str | None, typer.Option(help="A tokenizer's folder; the model's own if not given.")] = None,
     out: Annotated[Path | None, typer.Option(help="A folder for profile.json and the figures.")] = None,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run code that the model brings: read it first.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print profile.json.")] = False,
 ) -> None:
     """Measure rank, mass, sinks, influence and what cuts cost, and suggest a depth."""
@@ -40,9 +43,9 @@ def command(
     other = None if against is None else Profile.load(against)
     require([Source(source=text)])
     reserve(out)
-    place = locate(model)
+    place = locate(model, trust=trust_remote_code)
     words = load_tokenizer(place if tokenizer is None else locate(tokenizer))
-    decoder = load_model(place)
+    decoder = load_model(place, trust=trust_remote_code)
     tokens_NT = windows(text, words, length, sequences)
     second = other_length or natural_length(decoder)
     longer = [windows(text, words, second, 4)] if second != length else []

@@ -22,6 +22,9 @@ def command(
     generation: Annotated[bool, typer.Option(help="Measure generation and memory.")] = True,
     dtype: Annotated[str, typer.Option(help="Of generation: float32, bfloat16 or float16.")] = "float32",
     margin: Annotated[float, typer.Option(help="Largest gap that is a match, in nats per token.")] = 0.01,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run code that the model brings: read it first.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
@@ -36,6 +39,7 @@ def command(
     found = evaluate(
         model, reference, progress, data=data, field=field, documents=documents, characters=characters, length=length,
         tasks=names, task_files=task_files, limit=limit, generation=generation, dtype=dtype, margin=margin,
+        trust_remote_code=trust_remote_code,
     )  # fmt: skip
     progress.close()
     if as_json:

@@ -21,6 +21,9 @@ def command(
     prove: Annotated[bool | None, typer.Option(help="Prove the result; small models by default.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of blocks that start random.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing folder.")] = False,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run code that the model brings: read it first.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
 ) -> None:
     """Grow a model: its own trained blocks stay, and the reference's others come in at their places."""
@@ -29,6 +32,7 @@ def command(
     from inheritune.blocks.surgery import Growth, grow_folder
 
     known = held_blocks(target) if held is None else parse(held)
-    record = grow_folder(target, reference, dest, Growth(known, wanted, new, prove, seed), force)
+    plan = Growth(known, wanted, new, prove, seed, trust_remote_code)
+    record = grow_folder(target, reference, dest, plan, force)
     depth = record.reference_depth
     typer.echo(json.dumps(vars(record)) if as_json else f"{dest}: {len(wanted)} of {depth} blocks ({record.shown})")

@@ -20,6 +20,9 @@ def command(
     prove: Annotated[bool | None, typer.Option(help="Prove the cut; small models by default.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of what is not inherited.")] = 0,
     force: Annotated[bool, typer.Option("--force", help="Replace an existing folder.")] = False,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run code that the model brings: read it first.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
 ) -> None:
     """Cut a model: keep the blocks named, with all that stands outside them, as a plain model folder."""
@@ -31,13 +34,13 @@ def command(
 
         record = inherit_light(Path(source), dest, listed, TINY if prove is None else 0, force)
     if record is None:
-        record = _whole(source, dest, listed, parts, outside, heal, dtype, prove, seed, force)
+        record = _whole(source, dest, listed, parts, outside, heal, dtype, prove, seed, force, trust_remote_code)
     typer.echo(json.dumps(vars(record)) if as_json else _sentence(record, dest))
 
 
 def _whole(
     source: str, dest: Path, blocks: list[int], parts: str | None, outside: str, heal: Path | None,
-    dtype: str | None, prove: bool | None, seed: int, force: bool,
+    dtype: str | None, prove: bool | None, seed: int, force: bool, trust: bool,
 ) -> Any:  # fmt: skip
     """The cut by way of the model itself, which loads torch."""
     from inheritune.blocks.hub import locate
@@ -45,8 +48,8 @@ def _whole(
     from inheritune.blocks.surgery import Cut, inherit_folder
 
     chosen = None if parts is None else [part.strip() for part in parts.split(",")]
-    cut = Cut(blocks, chosen, outside, heal, dtype_named(dtype), prove, seed)
-    return inherit_folder(locate(source), dest, cut, force)
+    cut = Cut(blocks, chosen, outside, heal, dtype_named(dtype), prove, seed, trust)
+    return inherit_folder(locate(source, trust=trust), dest, cut, force)
 
 
 def _sentence(record: Any, dest: Path) -> str:

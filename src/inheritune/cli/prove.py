@@ -14,6 +14,9 @@ def command(
     model: Annotated[Path, typer.Argument(help="The model folder to prove.")],
     against: Annotated[Path | None, typer.Option(help="The reference's model folder.")] = None,
     blocks: Annotated[str | None, typer.Option(help="The reference's blocks it holds; else its record says.")] = None,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run code that the model brings: read it first.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the proof as JSON.")] = False,
 ) -> None:
     """Prove a model, against its reference if that is given; the proof is written to proof.json beside it."""
@@ -25,7 +28,8 @@ def command(
 
     if against is not None and listed is None:
         listed = held_blocks(model)
-    proof = prove(load_model(model), None if against is None else load_model(against), listed)
+    parent = None if against is None else load_model(against, trust=trust_remote_code)
+    proof = prove(load_model(model, trust=trust_remote_code), parent, listed)
     proof.save(model / PROOF)
     if as_json:
         typer.echo(json.dumps({"passed": proof.passed, "checks": [asdict(check) for check in proof.checks]}))

@@ -12,6 +12,7 @@ class CompareRecipe(_Whole):
 
     reference: str = Field(description="The pretrained model: a Hugging Face folder, a hub id, or `bundled:laptop`.")
     revision: str | None = Field(None, description="Revision of a hub id.")
+    trust_remote_code: bool = Field(False, description="Run Python files that the reference brings (docs/run.md).")
     methods: list[str] = Field(
         min_length=1,
         description="Methods by name, `[all]` for every one; differences are from the first. May be extended.",

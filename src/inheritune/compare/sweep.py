@@ -90,7 +90,8 @@ class _Sweep:
     def _load(self) -> Reference:
         keep_freed_memory()
         self.progress.stage(f"Reference: {self.recipe.reference}")
-        reference = load_reference(self.recipe.reference, self.recipe.revision)
+        recipe = self.recipe
+        reference = load_reference(recipe.reference, recipe.revision, recipe.trust_remote_code)
         whole, depth = anatomy(reference.model).depth, self.recipe.depth or 1
         if depth >= whole:
             raise RecipeError(f"depth is {depth} and the reference has {whole} blocks: make it less")

@@ -22,6 +22,7 @@ from inheritune.data.store import MANIFEST, Writer
 from inheritune.errors import DataError
 
 _CHUNK = 4 << 20  # tokens
+_SECONDS = 1.0  # between two words on how far it is
 Tell = Callable[[str], None]
 
 
@@ -90,7 +91,8 @@ def _held(folder: Path) -> Iterator[None]:
 def _fill(job: Job, writer: Writer, tell: Tell) -> None:
     state, sources = writer.state, [*job.valid, *job.train]
     seen = {_digest(row.tobytes()) for row in writer.documents()}
-    began, saved, before = time.monotonic(), _tokens(writer), _tokens(writer)
+    saved = before = _tokens(writer)
+    began = last = time.monotonic()
     for number in range(state.source, len(sources)):
         for name, ids in encoded(sources[number], job.field, job.coding, state.read):
             state.read += 1
@@ -104,8 +106,10 @@ def _fill(job: Job, writer: Writer, tell: Tell) -> None:
             if _tokens(writer) - saved >= _CHUNK:
                 writer.save()
                 saved = _tokens(writer)
-                rate = (saved - before) / max(1e-9, time.monotonic() - began)
-                tell(f"{told([sources[number]])}: {len(seen):,} documents, {saved:,} tokens, {rate:,.0f} tokens/s")
+            if (now := time.monotonic()) - last >= _SECONDS:
+                last, done = now, _tokens(writer)
+                rate = (done - before) / (now - began)
+                tell(f"{told([sources[number]])}: {len(seen):,} documents, {done:,} tokens, {rate:,.0f} tokens/s")
         sizes = {side: list(size) for side, size in state.sizes.items()}
         state.ends.append({"read": state.read, "sizes": sizes})
         state.source, state.read = number + 1, 0

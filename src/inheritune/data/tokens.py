@@ -40,10 +40,12 @@ def prepare(
     return _in_parts(train, data.train, own), _mixed(valid, data.train if data.valid is None else data.valid, own)
 
 
-def outside(data: Data, name: str, tokenizer: Tokenizer, end: int, vocabulary: int) -> Tokens:
+def outside(
+    data: Data, name: str, tokenizer: Tokenizer, end: int, vocabulary: int, tell: Tell = lambda _: None
+) -> Tokens:
     """The documents of one of the recipe's outside texts."""
     sources = data.outside[name]
-    folder = _cached(Job([], sources, data.field, 0.0, Coding.of(tokenizer, end)), lambda _: None)
+    folder = _cached(Job([], sources, data.field, 0.0, Coding.of(tokenizer, end)), tell)
     found = store.read(folder, "valid")
     _check_range(found, vocabulary, told(sources))
     return _mixed(found, sources, store.read_manifest(folder)["sources"])

@@ -35,12 +35,12 @@ class Use:
     base_bytes: int
 
 
-def generate(models: Sequence[Path], prompt: int, new: int, turns: int, dtype: str) -> list[Use]:
+def generate(models: Sequence[Path], prompt: int, new: int, turns: int, dtype: str, trust: bool = False) -> list[Use]:
     """Median over `turns` of each model's use, on a prompt of `prompt` tokens and `new` tokens after it."""
     seen: list[list[Use]] = [[] for _ in models]
     for _ in range(turns):
         for place, model in enumerate(models):
-            seen[place].append(_in_own_process(model, prompt, new, dtype))
+            seen[place].append(_in_own_process(model, prompt, new, dtype, trust))
     return [_median(uses) for uses in seen]
 
 
@@ -51,8 +51,8 @@ def _median(uses: list[Use]) -> Use:
     )
 
 
-def _in_own_process(model: Path, prompt: int, new: int, dtype: str) -> Use:
-    arguments = [str(model), str(prompt), str(new), dtype, str(torch.get_num_threads())]
+def _in_own_process(model: Path, prompt: int, new: int, dtype: str, trust: bool) -> Use:
+    arguments = [str(model), str(prompt), str(new), dtype, str(torch.get_num_threads()), *(["trust"] if trust else [])]
     command = [sys.executable, "-m", "inheritune.evaluation.generation", *arguments]
     ended = subprocess.run(command, capture_output=True, text=True)
     if ended.returncode:
@@ -62,9 +62,9 @@ def _in_own_process(model: Path, prompt: int, new: int, dtype: str) -> Use:
 
 
 @torch.no_grad()
-def _use(place: Path, prompt: int, new: int, dtype: str) -> Use:
+def _use(place: Path, prompt: int, new: int, dtype: str, trust: bool) -> Use:
     base = _peak()
-    model = load_model(place, DTYPES[dtype]).to(device())  # type: ignore[arg-type]
+    model = load_model(place, DTYPES[dtype], trust).to(device())  # type: ignore[arg-type]
     ids = torch.arange(prompt, device=device())[None] % model.config.get_text_config().vocab_size
     for _ in range(2):  # the first is warm-up
         times = _times(model, ids, new)
@@ -93,9 +93,9 @@ def _peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def _main(model: str, prompt: str, new: str, dtype: str, threads: str) -> None:
+def _main(model: str, prompt: str, new: str, dtype: str, threads: str, trust: str = "") -> None:
     torch.set_num_threads(int(threads))
-    print(json.dumps(asdict(_use(Path(model), int(prompt), int(new), dtype))))
+    print(json.dumps(asdict(_use(Path(model), int(prompt), int(new), dtype, bool(trust)))))
 
 
 if __name__ == "__main__":
