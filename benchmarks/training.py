@@ -1,19 +1,25 @@
 """Tokens per second of a training step, ours beside nanoGPT's loop and the HF Trainer, on the same model, batch and data.
 
-    python benchmarks/training.py --shape gpt2      # 4 x 768, T 512, vocabulary 50,304, 8 sequences a step
-    python benchmarks/training.py --shape laptop    # 24 x 48, T 256, vocabulary 4,096, 16 sequences a step
+    python benchmarks/training.py                              # both shapes, half a batch, 5 rounds: below 6 minutes
+    python benchmarks/training.py --no-quick --shapes gpt2     # 4 x 768, T 512, vocabulary 50,304, 8 sequences a step
+    python benchmarks/training.py --no-quick --shapes laptop   # 24 x 48, T 256, vocabulary 4,096, 16 sequences a step
 
 All start from the same weights, see the same batches and step with AdamW (no decay, clip 1, constant rate), so that their
-losses lie over each other. They take turns, one turn a round; medians over rounds. The peers are `training_peers.py`.
-`--cpu-time` counts the process's CPU seconds instead of the wall's: for a machine that computes something else besides.
+losses lie over each other; the largest distance from ours is told. They take turns, one turn a round; medians over rounds.
+The peers are `training_peers.py`; one whose first step fails, or takes longer than `--patience` (it compiles), is left out
+and said. `--cpu-time` counts the process's CPU seconds instead of the wall's: for a machine that computes something else.
 """
 
 import argparse
 import copy
+import logging
+import signal
 import statistics
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 import transformers
@@ -57,6 +63,13 @@ class Contestant:
     seconds: list[float] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
 
+    def turn(self, batch_BT: Tensor, clock: Callable[[], float]) -> None:
+        """One step."""
+        began = clock()
+        self.losses.append(self.step(batch_BT))
+        timed = getattr(self.step, "timed", None)
+        self.seconds.append(timed.seconds if timed else clock() - began)
+
 
 class Ours:
     """A step as `training/loop.py` does it."""
@@ -88,6 +101,7 @@ def contestants(shape: Shape, precision: str, chosen: str, clock: Callable[[], f
     ways: dict[str, Callable[[], Callable[[Tensor], float]]] = {
         "ours": lambda: Ours(copy.deepcopy(start), shape, precision),
         "nanoGPT, as shipped: fp32, model compiled": lambda: NanoGPT(start, whole, "fp32", compiled=True),
+        "nanoGPT, as shipped but eager, fp32": lambda: NanoGPT(start, whole, "fp32", compiled=False),
         f"nanoGPT, {precision}, eager": lambda: NanoGPT(start, micro, precision, compiled=False),
         f"nanoGPT, {precision}, model compiled": lambda: NanoGPT(start, micro, precision, compiled=True),
         f"HF Trainer, {precision}, eager": lambda: HFTrainer(
@@ -100,29 +114,71 @@ def contestants(shape: Shape, precision: str, chosen: str, clock: Callable[[], f
     return [Contestant(name, make()) for name, make in ways.items() if name == "ours" or chosen in name]
 
 
+@contextmanager
+def at_most(seconds: int) -> Iterator[None]:
+    """TimeoutError once the block has taken that long."""
+
+    def over(*_: Any) -> None:
+        raise TimeoutError(f"not done in {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, over)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def started(racing: list[Contestant], batch_BT: Tensor, patience: int, clock: Callable[[], float]) -> list[Contestant]:
+    """Those whose first step, compilation included, comes to an end; of the others it is said why not."""
+    there = []
+    for one in racing:
+        try:
+            with at_most(patience):
+                one.turn(batch_BT, clock)
+            there.append(one)
+        except Exception as error:  # whatever a compiler raises
+            print(
+                f"left out: {one.name}: {type(error).__name__}: {(str(error).splitlines() or [''])[0][:120]}",
+                flush=True,
+            )
+    return there
+
+
+def race(name: str, arguments: argparse.Namespace) -> None:
+    """All rounds at a shape, and their table."""
+    shape = SHAPES[name]
+    if arguments.quick:
+        shape = replace(shape, sequences=shape.sequences // 2)
+    clock = time.process_time if arguments.cpu_time else time.perf_counter
+    ids = torch.randint(shape.vocabulary // 8, (4_000_000,), generator=torch.Generator().manual_seed(1)).numpy()
+    batches = Batches(Tokens(ids, ids[:1] * 0), 0, shape.sequences, shape.length)
+    racing = contestants(shape, arguments.precision, arguments.only, clock)
+    racing = started(racing, torch.from_numpy(batches[0]), arguments.patience, clock)
+    for round_ in range(arguments.rounds):
+        for one in racing[round_ % len(racing) :] + racing[: round_ % len(racing)]:  # each is first once in a while
+            for step in range(arguments.steps):
+                one.turn(torch.from_numpy(batches[1 + round_ * arguments.steps + step]), clock)
+    tell(racing, shape, arguments)
+
+
 def main() -> None:
-    """Run the rounds and print the table."""
+    """Run the rounds and print the tables."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--shape", choices=SHAPES, default="gpt2")
+    parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
+    parser.add_argument("--quick", action=argparse.BooleanOptionalAction, default=True, help="half a batch a step")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="bf16")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=1, help="steps of a turn")
     parser.add_argument("--only", default="", help="ours, and peers whose name holds this")
+    parser.add_argument("--patience", type=int, default=45, help="seconds of a first step")
     parser.add_argument("--cpu-time", action="store_true")
     arguments = parser.parse_args()
+    logging.disable(logging.CRITICAL)  # a compiler that is cut off tells pages
     keep_freed_memory()
-    shape, clock = SHAPES[arguments.shape], time.process_time if arguments.cpu_time else time.perf_counter
-    ids = torch.randint(shape.vocabulary // 8, (4_000_000,), generator=torch.Generator().manual_seed(1)).numpy()
-    batches = Batches(Tokens(ids, ids[:1] * 0), 0, shape.sequences, shape.length)
-    racing = contestants(shape, arguments.precision, arguments.only, clock)
-    for index in range(1 + arguments.rounds * arguments.steps):
-        batch_BT = torch.from_numpy(batches[index])
-        for one in racing:
-            began = clock()
-            one.losses.append(one.step(batch_BT))
-            timed = getattr(one.step, "timed", None)
-            one.seconds.append(timed.seconds if timed else clock() - began)
-    tell(racing, shape, arguments)
+    for name in arguments.shapes:
+        race(name, arguments)
 
 
 def tell(racing: list[Contestant], shape: Shape, arguments: argparse.Namespace) -> None:
@@ -130,13 +186,21 @@ def tell(racing: list[Contestant], shape: Shape, arguments: argparse.Namespace) 
     flops = 3 * forward_flops_per_token(racing[0].step.model, shape.length) * shape.sequences * shape.length  # type: ignore[attr-defined]
     print(f"{shape}\ntorch {torch.__version__}, transformers {transformers.__version__}, {torch.get_num_threads()} thread(s),"
           f" {'CPU' if arguments.cpu_time else 'wall'} time, medians of {len(racing[0].seconds) - 1} steps\n")  # fmt: skip
-    print("| | tokens/s | GFLOP/s | slower than ours | first step, s | losses |\n|---|---|---|---|---|---|")
+    print(
+        "| | tokens/s | GFLOP/s | slower than ours | least, most | first step, s | losses, first and last | furthest from ours |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
     ours = statistics.median(racing[0].seconds[1:])
     for one in racing:
-        step = statistics.median(one.seconds[1:])
-        losses = " ".join(f"{loss:.4f}" for loss in one.losses[:: max(1, len(one.losses) // 4)])
+        step, (*_, last), off = statistics.median(one.seconds[1:]), one.losses, _furthest(one.losses, racing[0].losses)
+        ratios = [took / own for took, own in zip(one.seconds[1:], racing[0].seconds[1:], strict=True)]
         print(f"| {one.name} | {shape.sequences * shape.length / step:,.0f} | {flops / step / 1e9:.0f} | {step / ours:.2f}x"
-              f" | {one.seconds[0]:.1f} | {losses} |")  # fmt: skip
+              f" | {min(ratios):.2f}, {max(ratios):.2f} | {one.seconds[0]:.1f} | {one.losses[0]:.4f} {last:.4f} | {off:.4f} |", flush=True)  # fmt: skip
+    print()
+
+
+def _furthest(losses: list[float], others: list[float]) -> float:
+    return max(abs(loss - other) for loss, other in zip(losses, others, strict=True))
 
 
 if __name__ == "__main__":
