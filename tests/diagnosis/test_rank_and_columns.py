@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from inheritune.diagnosis import columns
+from inheritune.diagnosis import columns, krylov
 from inheritune.diagnosis.krylov import leading_rank
 from inheritune.diagnosis.rank import approximate_rank
 
@@ -142,7 +142,7 @@ def hidden(length: int) -> Tensor:
 def test_a_direction_that_the_start_cannot_see_is_not_missed(most: int) -> None:
     map_TT = hidden(400)
     expected, _ = reference(np.linalg.svd(map_TT.double().numpy(), compute_uv=False) ** 2)
-    assert leading_rank(map_TT.mT @ map_TT, THRESHOLD, 1e-5, 16, most) in (None, expected)
+    assert leading_rank(map_TT.mT @ map_TT, THRESHOLD, 1e-5, most) in (None, expected)
     agree(map_TT)
 
 
@@ -150,7 +150,7 @@ def test_a_direction_that_the_start_cannot_see_is_not_missed(most: int) -> None:
 def test_a_few_directions_prove_the_rank_of_a_map_with_a_sink(sharpness: float, sink_logit: float) -> None:
     map_TT = random_map(512, sharpness, sink_logit, 0, 0)
     expected, _ = reference(np.linalg.svd(map_TT.double().numpy(), compute_uv=False) ** 2)
-    proven = [leading_rank(map_TT.mT @ map_TT, THRESHOLD, 1e-5, 16, most) for most in (16, 96, 400)]
+    proven = [leading_rank(map_TT.mT @ map_TT, THRESHOLD, 1e-5, most) for most in (16, 96, 400)]
     assert set(proven) <= {None, expected} and proven[-1] == expected
 
 
@@ -158,4 +158,13 @@ def test_a_margin_wider_than_the_gap_leaves_it_open() -> None:
     map_TT = random_map(512, 2, 7, 0, 0)
     shares = held(np.linalg.svd(map_TT.double().numpy(), compute_uv=False) ** 2)
     gap = abs(shares - THRESHOLD).min()
-    assert leading_rank(map_TT.mT @ map_TT, THRESHOLD, 2 * gap, 16, 400) is None
+    assert leading_rank(map_TT.mT @ map_TT, THRESHOLD, 2 * gap, 400) is None
+
+
+def test_directions_of_a_wide_map_are_given_up_after_two_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes, extend = [], krylov._Basis.extend
+    monkeypatch.setattr(krylov._Basis, "extend", lambda basis: (extend(basis), sizes.append(basis.size))[0])
+    map_TT = random_map(512, 4, 10, 0, 0)
+    assert leading_rank(map_TT.mT @ map_TT, THRESHOLD, 1e-5, 163) is None
+    assert sizes == [16, 32]
+    agree(map_TT)

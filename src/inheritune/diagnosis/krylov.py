@@ -22,8 +22,12 @@ from torch import Tensor
 NEW = 0.01
 # Float32's error in a difference of squared Frobenius norms, as a share of the larger.
 ROUNDING = 4e-6
-# How much the basis grows between two looks at it.
-GROWTH = 1.25
+# A proof is looked for once the directions leave out less than this share of what the threshold leaves out.
+LOOK = 0.65
+# How much the basis grows between two looks.
+GROWTH = 1.2
+# No map was ever proven whose share left out was on its way to more than this at the last direction.
+HOPE = 0.3
 
 
 @dataclass
@@ -53,22 +57,25 @@ class _Basis:
         return bool(second_BB.diagonal().abs().min() > NEW)
 
 
-def leading_rank(gram_TT: Tensor, threshold: float, margin: float, least: int, most: int) -> int | None:
-    """k* of the whole symmetric G, if between `least` and `most` directions prove it to an error of `margin` of the trace."""
+def leading_rank(gram_TT: Tensor, threshold: float, margin: float, most: int) -> int | None:
+    """k* of the whole symmetric G, if up to `most` directions prove it to an error of `margin` of the trace.
+
+    It gives up after two blocks or more where what they leave out shrinks too slowly for a proof.
+    """
     facts = _Facts(gram_TT, threshold, margin)
     block = 16 if len(gram_TT) <= 768 else 32
-    basis, look, more = _start(gram_TT, block, most), least, True
+    basis, before, look, more = _start(gram_TT, block, most), float("inf"), 0, True
     while more and basis.size + block <= most:
         more = basis.extend()
-        if more and basis.size < look:
-            continue
-        look = int(GROWTH * basis.size)
-        inside_PP = basis.projected[: basis.size, : basis.size]
-        if facts.within_reach(torch.linalg.eigvalsh(inside_PP).flip(0).double()):
-            ritz_P, turns_PP = torch.linalg.eigh(inside_PP)
-            rank = facts.proven(basis, ritz_P.flip(0), turns_PP.flip(1))
+        left, rest = facts.left_out(basis), (most - basis.size) // block
+        if not more or (left < LOOK and (basis.size >= look or rest == 0)):
+            look = int(GROWTH * basis.size)
+            rank = facts.rank(basis)
             if rank is not None:
                 return rank
+        if before < float("inf") and left * (left / before) ** rest > HOPE:
+            return None
+        before = left
     return None
 
 
@@ -88,6 +95,19 @@ class _Facts:
         self.trace = gram_TT.diagonal().sum(dtype=torch.float64).item()
         self.squares = float(torch.linalg.vector_norm(gram_TT)) ** 2
         self.low, self.high = (threshold - margin) * self.trace, (threshold + margin) * self.trace
+        self.spare = max((1 - threshold) * self.trace, ROUNDING * self.trace)
+
+    def left_out(self, basis: _Basis) -> float:
+        """What the directions leave of the trace, over what the threshold leaves of it."""
+        return (self.trace - basis.projected.diagonal()[: basis.size].sum().item()) / self.spare
+
+    def rank(self, basis: _Basis) -> int | None:
+        """k*, if the directions prove it."""
+        inside_PP = basis.projected[: basis.size, : basis.size]
+        if not self.within_reach(torch.linalg.eigvalsh(inside_PP).flip(0).double()):
+            return None
+        ritz_P, turns_PP = torch.linalg.eigh(inside_PP)
+        return self.proven(basis, ritz_P.flip(0), turns_PP.flip(1))
 
     def within_reach(self, ritz_P: Tensor) -> bool:
         """Whether these Ritz values would prove it if they were eigenvalues."""

@@ -172,7 +172,7 @@ class Profile(Entry):
         yield from (f"- {caveat}" for caveat in self.caveats)
 
     def __str__(self) -> str:
-        console = Console(width=110, color_system=None)
+        console = Console(width=80, color_system=None)
         with console.capture() as capture:
             console.print(self)
         return capture.get()
@@ -185,17 +185,18 @@ class Profile(Entry):
         return png(rank_and_mass(self.model_dump()))
 
 
-COLUMNS = ("mass", "lazy", "sink", "entropy", "output", "influence", "exit", "without")
+COLUMNS = ("mass", "lazy", "sink", "nats", "out", "infl", "exit", "w/o")
 LEGEND = (
-    "MaxRank stands beside the same for untrained weights and for other lengths. lazy: share of heads with mean k* up to 1.5; sink: attention on the first key; output: a head's over the residual; "
-    "exit, without: loss of an exit after the layer, and without it."
+    "MaxRank stands beside the same for untrained weights (fresh) and for other lengths. lazy: share of heads with mean k* "
+    "up to 1.5; sink: attention on the first key; nats: entropy; out: a head's norm over the residual's; infl: block "
+    "influence; exit, w/o: loss of an exit after the layer, and without it."
 )
 
 
 def _table(profile: Profile) -> Table:
     title = f"{profile.model}: {profile.sequences} sequences of {profile.longest} tokens, loss {profile.loss:.3f}"
-    table = Table(title=title, caption=LEGEND, box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    beside = ["untrained" if contrast.name == "untrained" else f"T {contrast.length}" for contrast in profile.contrasts]
+    table = Table(title=title, caption=LEGEND, box=SIMPLE_HEAD, show_edge=False, padding=0)
+    beside = ["fresh" if contrast.name == "untrained" else f"T {contrast.length}" for contrast in profile.contrasts]
     for name in ("layer", "MaxRank", *beside, *COLUMNS):
         table.add_column(name, justify="right", no_wrap=True)
     for layer in profile.layers:
