@@ -86,3 +86,14 @@ def test_the_last_checkpoints_are_kept(tmp_path: Path) -> None:
 def test_the_machine_is_measured() -> None:
     assert 1e8 < gauge.matrix_rate("fp32") < 1e15
     assert 1 << 20 < gauge.free_memory() < 1 << 50 and 1 << 20 < gauge.peak_memory() < 1 << 50
+
+
+def test_a_cpu_that_is_slow_in_bf16_is_said_to_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A product that takes six times as long in bf16 is warned of, once, before the first step; others are not."""
+    monkeypatch.setattr(gauge, "_product", lambda matrix: 6.0 if matrix.dtype is torch.bfloat16 else 1.0)
+    said: list[str] = []
+    train_round(tmp_path / "slow", say=said.append, precision="bf16")
+    train_round(tmp_path / "whole", say=said.append, precision="fp32")
+    assert len(said) == 1 and "6.0 times slower" in said[0] and "training.precision=fp32" in said[0]
+    monkeypatch.setattr(gauge, "_product", lambda matrix: 1.0)
+    assert guards.slow_bf16(training(precision="bf16")) is None

@@ -25,6 +25,14 @@ def matrix_rate(precision: str) -> float:
     return 2 * size**3 / min(took)
 
 
+def bf16_slowness() -> float:
+    """How many times longer a product takes in bf16 than in fp32 on the CPU: the best of three each, in turns."""
+    halves = {kind: torch.ones(512, 512, dtype=kind) for kind in (torch.float32, torch.bfloat16)}
+    took = [[_product(matrix) for matrix in halves.values()] for _ in range(4)][1:]
+    whole, half = (min(column) for column in zip(*took, strict=True))
+    return half / whole
+
+
 def peak_memory() -> int:
     """Most bytes held so far: of the accelerator if there is one, else of the process."""
     if device().type == "cuda":

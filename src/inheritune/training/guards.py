@@ -11,11 +11,13 @@ from transformers import PreTrainedModel
 from inheritune.config import Training
 from inheritune.errors import OutputError, RecipeError, TrainingError
 from inheritune.runtime import gauge, processes
+from inheritune.runtime.device import device
 from inheritune.training import checkpoint
 
 _STATES = 2  # numbers an optimizer keeps for each weight, at most
 _SPARE = 64 << 20  # bytes of disk that stay free
 _RECENT = 16  # steps whose mean loss is looked at
+_SLOWER = 1.5  # times, from which on it is worth a word
 _RISE = 0.5  # nats per token above the best so far that are no noise
 
 
@@ -42,6 +44,13 @@ def require_shares(training: Training, sequences: int, parallel: str) -> None:
         )
     if parallel == "fsdp" and count > 1 and training.optimizer == "muon":
         raise RecipeError("training.optimizer muon needs whole matrices, and processes.parallel is fsdp: make it ddp")
+
+
+def slow_bf16(training: Training) -> str | None:
+    """A warning where a CPU without bf16 products is asked for bf16; None otherwise."""
+    if training.precision != "bf16" or device().type != "cpu" or (times := gauge.bf16_slowness()) < _SLOWER:
+        return None
+    return f"Warning: bf16 products are {times:.1f} times slower than fp32's on this CPU: training.precision=fp32 in a new run"
 
 
 def require_memory(model: PreTrainedModel, training: Training, length: int) -> None:

@@ -66,6 +66,8 @@ def train(model: PreTrainedModel, round_: Round) -> Position:
     batch = round_.batches[round_.first_batch]
     guards.require_shares(round_.training, len(batch), round_.parallel)
     guards.require_memory(model, round_.training, batch.shape[1] - 1)
+    if round_.first_batch == 0 and processes.is_main() and (warning := guards.slow_bf16(round_.training)):
+        round_.say(warning)
     try:
         return _Training(model, round_).to_the_end()
     except (WorkerError, RuntimeError) as error:
