@@ -74,7 +74,7 @@ class _Pretraining:
         model = self._model()
         backend, end, vocabulary = tokenizer.backend_tokenizer, tokenizer.eos_token_id, model.config.vocab_size
         train_tokens, valid_tokens = processes.main_first(
-            lambda: tokens.prepare(self.recipe.data, backend, end, vocabulary)
+            lambda: tokens.prepare(self.recipe.data, backend, end, vocabulary, self.progress.now)
         )
         self.documents = validation(valid_tokens, self.recipe.data)
         self.progress.note(f"{len(train_tokens):,} training tokens, {self.documents.tokens:,} for validation")

@@ -44,6 +44,19 @@ class Killed(BaseException):
     """Stands for a kill: nothing of ours catches it."""
 
 
+def test_it_tells_how_far_it_is(
+    tokenizer: PreTrainedTokenizerFast, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    monkeypatch.setattr(building, "_SECONDS", 1e9)
+    build(job(tokenizer, corpus / "words.jsonl"), tmp_path / "quick", told.append)
+    assert told == []
+    monkeypatch.setattr(building, "_SECONDS", 0.0)
+    build(job(tokenizer, corpus / "words.jsonl"), tmp_path / "told", told.append)
+    sizes = [len(store.read(tmp_path / "told", side)) for side in store.SIDES]
+    assert len(told) == 150 and f"150 documents, {sum(sizes):,} tokens" in told[-1]
+
+
 @pytest.mark.parametrize("documents", [1, 40, 149])
 def test_a_kill_after_any_document_changes_no_byte(
     tokenizer: PreTrainedTokenizerFast,
@@ -75,7 +88,7 @@ def test_a_kill_after_any_document_changes_no_byte(
 
 def test_killed_process_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     with gzip.open(tmp_path / "a.jsonl.gz", "wt", 1) as file:
-        for number in range(15_000):
+        for number in range(9_000):
             file.write(json.dumps({"text": f"Document {number}: " + f"word{number} and more words " * 20}) + "\n")
     arguments = [str(tmp_path / "a.jsonl.gz"), "--tokenizer", "bundled:laptop", "--quiet"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"

@@ -21,12 +21,20 @@ FULL = ("No space left", "make room")
 def run(ground: Ground) -> list[str]:
     """A run of one step, whose report, the longest part of it, is not drawn."""
     ground.undo.enter_context(patch.object(importlib.import_module("inheritune.run"), "write_report", Path))
-    return drawn(ground)
+    return step(ground)
+
+
+def step(ground: Ground) -> list[str]:
+    """A run of one step."""
+    return ground.run(training__tokens=256, training__evaluate_every=9)
 
 
 def drawn(ground: Ground) -> list[str]:
-    """A run of one step."""
-    return ground.run(training__tokens=256, training__evaluate_every=9)
+    """A run of one step, with its report, whose pictures are left blank."""
+    ground.undo.enter_context(
+        patch("inheritune.report.pictures.inline_svg", lambda _figure, name: f"<svg id='{name}'/>")
+    )
+    return step(ground)
 
 
 def inherit(ground: Ground) -> list[str]:
