@@ -56,7 +56,7 @@ def tensors(**entries: tuple[list[int], list[int]]) -> bytes:
     return json.dumps(held).encode()
 
 
-def climbing(name: str) -> Use:
+def climbing(name: str, use: Use = Ground.run) -> Use:
     """An index that looks for a shard elsewhere."""
 
     def change(ground: Ground, index: dict) -> None:
@@ -67,7 +67,7 @@ def climbing(name: str) -> Use:
             key: found if file == "part-1.safetensors" else file for key, file in index["weight_map"].items()
         }
 
-    return sharded(change)
+    return sharded(change, use)
 
 
 def linked(name: str, use: Use = Ground.run) -> Use:
@@ -94,9 +94,14 @@ def looped(ground: Ground) -> list[str]:
     return ground.run()
 
 
-def huge(ground: Ground) -> list[str]:
-    os.truncate(ground.model / "config.json", 1 << 40)
-    return ground.run()
+def huge(use: Use) -> Use:
+    """A config that is mostly hole."""
+
+    def command(ground: Ground) -> list[str]:
+        os.truncate(ground.model / "config.json", 1 << 40)
+        return use(ground)
+
+    return command
 
 
 def named(ground: Ground) -> list[str]:
@@ -164,7 +169,12 @@ HOSTILE = [
     Try("a header of absurd depth", header(b'{"a":' + b"[" * 100_000), (WEIGHTS, "header")),
     Try("a config of absurd depth", only("config.json", '{"a":' + "[" * 100_000), ("config.json", "JSON")),
     Try("a tokenizer of absurd depth", only("tokenizer.json", '{"a":' + "[" * 100_000), ("tokenizer.json",)),
-    Try("a config of a terabyte", huge, ("config.json", "bytes")),
+    Try("a config of a terabyte", huge(Ground.run), ("config.json", "bytes")),
+    Try("a cut by a config of a terabyte", huge(Ground.inherit), ("config.json", "bytes")),
+    Try("a cut by a config nested without end", only("config.json", "[" * 100_000, Ground.inherit), ("config.json", "JSON")),
+    Try("a cut of a pickle", pickled("model/model.safetensors", Ground.inherit), (WEIGHTS, "no safetensors file")),
+    Try("a cut of a pickle in place of weights", pickled("model/pytorch_model.bin", Ground.inherit), ("pytorch_model.bin", "pickle")),
+    Try("a cut by an index that climbs out", climbing("../secret.safetensors", Ground.inherit), ("'../secret.safetensors'", "out of the folder")),
     Try("more blocks than memory holds", lambda g: only("config.json", '{"model_type": "gpt2", "n_layer": 1000000000}')(g), ("n_layer", "1000000000")),
     Try("control characters in a name", named, (SHOWN.replace("/", "|"),)),
     Try("control characters in a model type", typed, (SHOWN,)),

@@ -56,7 +56,9 @@ def kept(bytes_: int) -> Command:
     return command
 
 
-def sharded(change: Callable[[Ground, dict[str, Any]], None]) -> Command:
+def sharded(
+    change: Callable[[Ground, dict[str, Any]], None], use: Callable[[Ground], list[str]] = Ground.run
+) -> Command:
     """The model in two files with an index, then changed."""
 
     def command(ground: Ground) -> list[str]:
@@ -70,7 +72,7 @@ def sharded(change: Callable[[Ground, dict[str, Any]], None]) -> Command:
             index["weight_map"] |= dict.fromkeys(part, file)
         change(ground, index)
         (ground.model / INDEX).write_text(json.dumps(index))
-        return ground.run()
+        return use(ground)
 
     return command
 
@@ -192,6 +194,8 @@ MODELS = [
         sharded(wrong_file),
         ("index", _NORM),
     ),
+    Try("a cut by an index that looks in the wrong file", sharded(wrong_file, Ground.inherit), ("index", _NORM)),
+    Try("a cut without a shard", sharded(lambda g, _: (g.model / "part-1.safetensors").unlink(), Ground.inherit), ("part-1.safetensors",)),
     Try("an index without a map", sharded(lambda _, index: index.pop("weight_map")), ("weight_map",)),
     Try("weights of another shape", config(n_embd=48, n_head=4), ("(72,)", "config asks for (144,)")),
     Try("more blocks than there are", config(n_layer=7), ("h.5.ln_1.weight", "config asks for")),
@@ -219,6 +223,7 @@ MODELS = [
     Try("a tokenizer that is no JSON", only("tokenizer.json", "{"), ("tokenizer.json",)),
     Try("a tokenizer larger than the embedding", larger_tokenizer, ("322 tokens", "320 rows")),
     Try("a tokenizer without an end", endless, ("eos_token",)),
+    Try("a cut of an unknown type", only("config.json", '{"model_type": "gpt22"}', Ground.inherit), ("'gpt22'",)),
     Try("blocks beyond the model's", lambda ground: ground.inherit(blocks="0-9"), ("Block 5", "0 to 4")),
     Try("no blocks", lambda ground: ground.inherit(blocks=""), ("blocks", "0-5")),
     Try("an unknown part", lambda ground: ground.inherit("--parts", "head"), ("'head'", "attention")),
