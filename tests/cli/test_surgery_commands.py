@@ -113,6 +113,12 @@ def test_a_missing_source_is_named(inheritune, tmp_path, name):
     assert code == 2 and name in err
 
 
+def test_growing_drops_no_block(inheritune, source, tmp_path):
+    inheritune("inherit", source, tmp_path / "cut", "--blocks", "0-2,5")
+    code, _, err = inheritune("grow", tmp_path / "cut", tmp_path / "grown", "--from", source, "--blocks", "0-1")
+    assert code == 2 and "would drop 2,5" in err and not (tmp_path / "grown").exists()
+
+
 def test_growing_asks_for_what_it_cannot_know(inheritune, source, tmp_path):
     arguments = ("grow", source, tmp_path / "grown", "--from", source, "--blocks", "0-5")
     code, _, err = inheritune(*arguments)
@@ -141,7 +147,7 @@ def test_new_blocks_start_as_asked(inheritune, source, tmp_path, new):
 
 def test_an_unknown_start_is_named(inheritune, source, tmp_path):
     code, _, err = inheritune(
-        "grow", source, tmp_path / "grown", "--from", source, "--blocks", "0", "--held", "0-5", "--new", "warm"
+        "grow", source, tmp_path / "grown", "--from", source, "--blocks", "0-5", "--held", "0-5", "--new", "warm"
     )
     assert code == 2 and "'warm'" in err and not list(tmp_path.iterdir())
 
