@@ -19,6 +19,13 @@ Depth = Annotated[int, Field(ge=1)]
 Amount = Annotated[float, Field(ge=0)]
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Write a text beside its place, and move it there."""
+    half = path.with_name(path.name + ".part")
+    half.write_text(text, encoding="utf-8")
+    os.replace(half, path)
+
+
 class Entry(BaseModel):
     """A part of the result: no unknown keys, no infinities, fixed once made."""
 
@@ -179,9 +186,7 @@ class Result(Entry):
 
     def save(self, path: Path) -> None:
         """Write as JSON; a reader sees the old file or the new one, never a half."""
-        half = path.with_name(path.name + ".part")
-        half.write_text(self.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        os.replace(half, path)
+        write_whole(path, self.model_dump_json(indent=2) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Self:

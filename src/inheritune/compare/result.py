@@ -4,14 +4,13 @@
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Self
 
 from pydantic import Field, ValidationError
 
 from inheritune.errors import InputError
-from inheritune.result import Amount, Count, Entry, GapResult
+from inheritune.result import Amount, Count, Entry, GapResult, write_whole
 
 
 class Interval(Entry):
@@ -96,9 +95,7 @@ class Comparison(Entry):
 
     def save(self, path: Path) -> None:
         """Write as JSON; a reader sees the old file or the new one."""
-        half = path.with_name(path.name + ".part")
-        half.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        os.replace(half, path)
+        write_whole(path, self.model_dump_json(indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -5,7 +5,6 @@ by layer are in the model's order, bottom first. `python -m inheritune.diagnosis
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -15,6 +14,7 @@ from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Table
 
 from inheritune.errors import InputError
+from inheritune.result import write_whole
 
 Count = Annotated[int, Field(ge=0)]
 ATTENTION, OTHER = "softmax attention", "no softmax attention"
@@ -147,10 +147,7 @@ class Profile(Entry):
 
     def save(self, path: Path | str) -> None:
         """Write as JSON; a reader sees the old file or the new one, never a half."""
-        path = Path(path)
-        half = path.with_name(path.name + ".part")
-        half.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
-        os.replace(half, path)
+        write_whole(Path(path), self.model_dump_json(indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path | str) -> Self:

@@ -4,7 +4,6 @@ It fetches nothing and runs no script. It can be written at any moment of a run,
 """
 
 import math
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from markupsafe import Markup
 from inheritune.report import story, words
 from inheritune.report.folder import Row, RunFolder, read_run
 from inheritune.report.pictures import pictures
-from inheritune.result import Result
+from inheritune.result import Result, write_whole
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -28,9 +27,7 @@ def write_report(run_folder: Path) -> Path:
     run = read_run(run_folder)
     page = _environment().get_template("report.html.j2").render(_view(run))
     path = run_folder / "report.html"
-    half = path.with_name("report.html.part")
-    half.write_text(words.harmless(page), encoding="utf-8")
-    os.replace(half, path)
+    write_whole(path, words.harmless(page))
     return path
 
 
