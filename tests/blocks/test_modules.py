@@ -113,6 +113,7 @@ def test_inverse_layer_scaling_is_folded_into_the_queries():
         (lambda model: grow(model, model, held=[0, 1], wanted=[0]), "2 held"),
         (lambda model: grow(model, model, held=range(6), wanted=[9]), "Block 9"),
         (lambda model: grow(model, model, held=range(6), wanted=[0], start="warm"), "warm"),
+        (lambda model: grow(model, model, held=range(6), wanted=[0, 1]), "would drop 2-5"),
     ],
 )
 def test_wrong_asks_are_refused(call, words):

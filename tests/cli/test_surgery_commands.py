@@ -147,7 +147,7 @@ def test_new_blocks_start_as_asked(inheritune, source, tmp_path, new):
 
 def test_an_unknown_start_is_named(inheritune, source, tmp_path):
     code, _, err = inheritune(
-        "grow", source, tmp_path / "grown", "--from", source, "--blocks", "0-5", "--held", "0-5", "--new", "warm"
+        "grow", source, tmp_path / "grown", "--from", source, "--blocks", "0", "--held", "0-5", "--new", "warm"
     )
     assert code == 2 and "'warm'" in err and not list(tmp_path.iterdir())
 

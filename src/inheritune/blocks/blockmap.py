@@ -179,6 +179,15 @@ def require_held(held: Sequence[int], depth: int) -> None:
         raise InputError(f"The target has {depth} blocks, but {len(held)} held blocks were named.")
 
 
+def require_kept(held: Sequence[int], wanted: Sequence[int]) -> None:
+    """Raise InputError where growing to `wanted` would drop a block that the target holds."""
+    if lost := sorted(set(held) - set(wanted)):
+        raise InputError(
+            f"the target has blocks {show(held)}, and {show(wanted)} would drop {show(lost)} of them: growing keeps all its"
+            " blocks, so name these too, or cut with `inheritune inherit`"
+        )
+
+
 def grown(
     held: Sequence[int],
     wanted: Sequence[int],

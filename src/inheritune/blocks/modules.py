@@ -12,7 +12,7 @@ from transformers.initialization import no_init_weights
 
 from inheritune.blocks import fold
 from inheritune.blocks.anatomy import anatomy, depth_of, refuse_unsupported
-from inheritune.blocks.blockmap import BlockMap, grown, require_held
+from inheritune.blocks.blockmap import BlockMap, grown, require_held, require_kept
 from inheritune.blocks.kinds import first_difference, require_kinds
 from inheritune.blocks.layerlists import cut_config
 from inheritune.blocks.stack import Stack
@@ -56,10 +56,12 @@ def grow(
 
     Everything outside the blocks comes from `target`. New blocks start `inherited` from the reference, `copied`
     from the target's nearest block of the same kind, as an `identity` (the reference's block, what it adds to the
-    residual made zero), or `random` from `seed`. Raises InputError where `held` does not fit the target or
-    `wanted` does not fit the reference.
+    residual made zero), or `random` from `seed`. Raises InputError where `held` does not fit the target,
+    or `wanted` does not fit the reference or drops a held block.
     """
-    return assemble([target, reference], growth(target, reference, held, wanted, start), seed)
+    block_map = growth(target, reference, held, wanted, start)
+    require_kept(held, wanted)
+    return assemble([target, reference], block_map, seed)
 
 
 def growth(

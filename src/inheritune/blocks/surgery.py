@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedModel
 
 from inheritune.blocks.anatomy import anatomy
-from inheritune.blocks.blockmap import BlockMap, show
+from inheritune.blocks.blockmap import BlockMap, require_kept
 from inheritune.blocks.card import Record, license_of, origin_of
 from inheritune.blocks.checkpoint import Checkpoint, open_checkpoint
 from inheritune.blocks.files import assemble_files
@@ -21,7 +21,6 @@ from inheritune.blocks.proof import Proof, prove
 from inheritune.blocks.quiet import quiet
 from inheritune.blocks.shards import fingerprint
 from inheritune.blocks.streaming import TINY
-from inheritune.errors import InputError
 
 HEAL_LENGTH, HEAL_SEQUENCES = 512, 64
 
@@ -74,14 +73,10 @@ def inherit_folder(source: Path, target: Path, cut: Cut, force: bool = False) ->
 @quiet()
 def grow_folder(target: Path, reference: Path, out: Path, plan: Growth, force: bool = False) -> Record:
     """Grow the model `target`, which holds the reference's blocks `plan.held`, to `plan.wanted`, in the folder `out`."""
-    if lost := sorted(set(plan.held) - set(plan.wanted)):
-        raise InputError(
-            f"the target has blocks {show(plan.held)}, and {show(plan.wanted)} would drop {show(lost)} of them: growing keeps all its"
-            " blocks, so name these too, or cut with `inheritune inherit`"
-        )
     require_place(out, [target, reference], force)
     own, parent = open_checkpoint(target, plan.trust), open_checkpoint(reference, plan.trust)
     block_map = growth(own.model, parent.model, plan.held, plan.wanted, plan.start)
+    require_kept(plan.held, plan.wanted)
     record = Record(
         "grow", reference.name, _print(parent), parent.stack.depth, list(plan.wanted), sorted(PARTS), "target",
         new_blocks=plan.start,
