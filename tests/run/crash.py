@@ -11,7 +11,6 @@ import hashlib
 import io
 import os
 import shutil
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from typing import Any
 from unittest.mock import patch
 
 import safetensors.torch
+from launch import forked
 
 Files = dict[str, bytes | None]  # content by path below the root; None for a folder
 _CHANGES = ("rename", "replace", "remove", "unlink", "rmdir", "mkdir")
@@ -86,15 +86,7 @@ def traced(root: Path, act: Callable[[], Any]) -> list[Point]:
 
 def in_a_fork(act: Callable[[], Any]) -> int:
     """The wait status of a forked process that does `act`."""
-    child = os.fork()
-    if child == 0:
-        try:
-            act()
-            os._exit(0)
-        except BaseException:
-            traceback.print_exc()
-        os._exit(1)
-    return os.waitpid(child, 0)[1]
+    return os.waitpid(forked(act), 0)[1]
 
 
 def _around(call: Callable[..., Any], name: str, root: Path, moment: Callable[[str], None]) -> Callable[..., Any]:
