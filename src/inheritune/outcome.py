@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 import transformers
+from transformers import PreTrainedModel
 
 import inheritune
 from inheritune.blocks.flops import parameter_count
@@ -36,14 +37,15 @@ def assemble(
     stop: Stop,
     history: History,
     best: int,
+    model: PreTrainedModel,
     controls: list[dict[str, Any]] | None,
     command: str,
 ) -> Result:
-    """The result of a run whose target is that of round `best`."""
+    """The result of a run whose target is `model`, that of round `best`."""
     rounds = [_round(lab, number) for number in range(1, len(history.rounds) + 1)]
     target = rounds[best - 1]
     reference = _reference(lab)
-    outside = [OutsideText(**text) for text in _outside(lab, best)["texts"]]
+    outside = [OutsideText(**text) for text in _outside(lab, best, model)["texts"]]
     return Result(
         outcome=stop.outcome,
         message=_message(stop, target, reference, lab.bench.cautions(), outside),
@@ -51,7 +53,7 @@ def assemble(
         target=TargetModel(
             depth=target.depth,
             blocks=target.blocks,
-            parameters=parameter_count(lab.target(best)),
+            parameters=parameter_count(model),
             val_loss=target.val_loss,
         ),
         rounds=rounds,
@@ -59,7 +61,7 @@ def assemble(
         confidence=lab.recipe.match.confidence,
         decisions=_decisions(lab.metrics.rows()),
         controls=[Control(**control) for control in controls] if controls else None,
-        ledger=Ledger(**ledger(_entries(lab, len(rounds), controls or [], best))),
+        ledger=Ledger(**ledger(_entries(lab, len(rounds), controls or [], best, model))),
         model_dir=str(lab.folder / "model"),
         report=str(lab.folder / "report.html"),
         seed=lab.recipe.seed,
@@ -92,12 +94,12 @@ def _message(
     return f"Not matched ({gap.verdict}): {seen}; {why}; {_NEXT}{warned}"
 
 
-def _outside(lab: FolderLab, best: int) -> dict[str, Any]:
+def _outside(lab: FolderLab, best: int, model: PreTrainedModel) -> dict[str, Any]:
     """The target of round `best` on the outside texts, measured once."""
     if not lab.bench.outside:
         return {"texts": []}
     place = lab.round(best).folder / "outside.json"
-    return once(place, lambda: lab.bench.compare_outside(lab.target(best)))
+    return once(place, lambda: lab.bench.compare_outside(model))
 
 
 def _reference(lab: FolderLab) -> ReferenceModel:
@@ -122,7 +124,9 @@ def _decisions(rows: list[Row]) -> list[Decision]:
     return [Decision(**{key: row[key] for key in kept}) for row in rows if row["kind"] == "decision"]
 
 
-def _entries(lab: FolderLab, rounds: int, controls: list[dict[str, Any]], best: int) -> Iterator[tuple[str, Spent]]:
+def _entries(
+    lab: FolderLab, rounds: int, controls: list[dict[str, Any]], best: int, model: PreTrainedModel
+) -> Iterator[tuple[str, Spent]]:
     """What each stage wrote down, by phase."""
     yield "diagnosis", _spent(once(lab.folder / "diagnosis.json", dict))
     yield "choice", _spent(once(lab.folder / "choice.json", dict))
@@ -136,7 +140,7 @@ def _entries(lab: FolderLab, rounds: int, controls: list[dict[str, Any]], best: 
         if "cost" in row:
             yield "diagnosis" if row["kind"] == "watch" else "validation", _spent(row["cost"])
     if lab.bench.outside:
-        yield "outside", _spent(_outside(lab, best))
+        yield "outside", _spent(_outside(lab, best, model))
     for control in controls:
         rows = Metrics(lab.folder / "controls" / control["name"] / "metrics.jsonl").rows()
         yield "controls", _spent(control)

@@ -4,6 +4,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedModel
+
 from inheritune.bench import Bench
 from inheritune.blocks.quiet import quiet
 from inheritune.config import RunRecipe, load_recipe, told
@@ -75,7 +77,15 @@ def _carry_out(recipe: RunRecipe, folder: Path, bench: Bench, progress: Progress
     controls = [
         run_control(name, bench, folder, progress, lab.blocks[best], tokens) for name in NAMES if recipe.controls
     ]
-    processes.on_main(lambda: _conclude(lab, best, assemble(lab, stop, history, best, controls or None, _command())))
+
+    def conclude() -> None:
+        target = lab.target(best)
+        found = assemble(lab, stop, history, best, target, controls or None, _command())
+        _save_model(lab, target, found)
+        found.save(folder / "result.json")
+        write_report(folder)
+
+    processes.on_main(conclude)
     result = Result.load(folder / "result.json")
     progress.stage(result.message)
     progress.note(f"The model: {result.model_dir}")
@@ -83,22 +93,16 @@ def _carry_out(recipe: RunRecipe, folder: Path, bench: Bench, progress: Progress
     return result
 
 
-def _conclude(lab: FolderLab, best: int, result: Result) -> None:
-    _save_model(lab, best, result)
-    result.save(lab.folder / "result.json")
-    write_report(lab.folder)
-
-
 def _best(rounds: tuple) -> int:
     return min(range(len(rounds)), key=lambda index: rounds[index].gap.mean) + 1
 
 
-def _save_model(lab: FolderLab, round_: int, result: Result) -> None:
+def _save_model(lab: FolderLab, target: PreTrainedModel, result: Result) -> None:
     """The target as a plain Hugging Face folder, written beside and moved into place."""
     place = lab.folder / "model"
     beside = disk.empty_beside(place)
     with quiet():
-        lab.target(round_).save_pretrained(beside)
+        target.save_pretrained(beside)
         lab.bench.reference.tokenizer.save_pretrained(beside)
     (beside / "README.md").write_text(model_card(result, lab.recipe), encoding="utf-8")
     disk.move(beside, place)
