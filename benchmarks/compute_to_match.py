@@ -146,7 +146,7 @@ class Yardstick:
         """One run, or what it left behind."""
         place = self.folder / name.replace(", ", "-").replace(" ", "-")
         if not (place / "result.json").exists():
-            run(recipe, out=str(place), progress=Progress(), **{**self.text, **self._half(recipe), **settings})
+            run(recipe, out=str(place), progress=Progress(), **{**self.text, **settings})
         found = json.loads((place / "result.json").read_text(encoding="utf-8"))
         target = next(row for row in reversed(found["rounds"]) if row["blocks"] == found["target"]["blocks"])
         training = found["ledger"]["phases"]["training"]
@@ -155,12 +155,6 @@ class Yardstick:
             "flops": found["ledger"]["total"]["flops"], "training_flops": training["flops"], "tokens": training["tokens"],
             "round_tokens": target["tokens"], "gap": target["gap"], "rounds": [row["depth"] for row in found["rounds"]],
         }  # fmt: skip
-
-    def _half(self, recipe: str) -> dict[str, Any]:
-        if recipe != "paper-literal":
-            return {}
-        reference = load_reference(self.text.get("reference", "bundled:laptop"), None)
-        return {"growth.start": anatomy(reference.model).depth // 2}
 
     def _tokens(self) -> int:
         """What the reference was trained on."""

@@ -157,7 +157,7 @@ class Choice(_Section):
 class Growth(_Section):
     """From which depth to which, in which steps."""
 
-    start: int | None = Field(None, ge=1, description="Depth to start at; without it, the diagnosis's suggestion.")
+    start: int | None = Field(None, ge=1, description="Depth to start at, instead of one chosen by what cuts lose.")
     add: int = Field(2, ge=1, description="Blocks added after a round that did not match (the paper adds 2).")
     new_blocks: Literal["inherited", "copied", "identity", "random"] = Field(
         "inherited",

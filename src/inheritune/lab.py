@@ -101,9 +101,8 @@ class FolderLab:
         return choice
 
     def plan(self, profile: Profile, choice: Choice) -> Plan:
-        """Depths and limits, from the recipe and the diagnosis; what the cuts lose untrained, in `untrained.json`."""
-        start = len(self.chosen) if self.chosen else None
-        plan = make_plan(self.bench, self.folder, choice, start, profile.suggestion.depth)
+        """Depths and limits, from the recipe and what the cuts lose untrained (`untrained.json`)."""
+        plan = make_plan(self.bench, self.folder, choice, len(self.chosen) if self.chosen else None)
         self.looks, self.confidence = plan.looks, look_confidence(self.recipe.match.confidence, plan.looks)
         self.progress.note(
             f"At most {plan.looks} looks may call a match, each at {100 * self.confidence:.3g}% confidence, so that the whole"

@@ -12,17 +12,22 @@ from inheritune.choosing import Choice
 from inheritune.config import Training
 from inheritune.evidence.ledger import Spent
 from inheritune.folder import once, timed
-from inheritune.policy import Plan
+from inheritune.policy import Plan, starting_depth
 from inheritune.training.optimizer import Optimizer
 from inheritune.training.schedule import learning_rate, steps_of
 
 
-def make_plan(bench: Bench, folder: Path, choice: Choice, chosen: int | None, suggested: int) -> Plan:
-    """The recipe's plan; it starts at the depth `chosen` by hand, the recipe's, or the one `suggested`."""
+def make_plan(bench: Bench, folder: Path, choice: Choice, chosen: int | None) -> Plan:
+    """The recipe's plan; it starts at the depth `chosen` by hand, the recipe's, or the one that its cut says.
+
+    In the paper's loop that is half the reference's, in ours the smallest that is expected to match after a round.
+    """
     recipe, depth = bench.recipe, anatomy(bench.model).depth
     growth, limits, training = recipe.growth, recipe.limits, recipe.training
     deepest = growth.max_depth or depth - 1
-    start = chosen or growth.start or min(suggested, deepest)
+    start = chosen or growth.start or (depth // 2 if growth.literal else None)
+    untrained = {} if growth.literal else _untrained(bench, folder, choice, range(start or 1, depth + 1))
+    start = start or starting_depth(untrained, deepest, recipe.match.margin)
     depths = range(start, deepest + 1)
     steps, warmup = steps_of(training), training.warmup_tokens // training.batch_tokens
     return Plan(
@@ -31,7 +36,7 @@ def make_plan(bench: Bench, folder: Path, choice: Choice, chosen: int | None, su
         decay_steps=round(training.decay_share * (steps - warmup)) if training.schedule == "wsd" else 0,
         rate=lambda step, end: learning_rate(of_steps(training, end), step),
         step_flops={wanted: _step_flops(bench, choice, wanted) for wanted in depths},
-        untrained={} if growth.literal else _untrained(bench, folder, choice, depths),
+        untrained=untrained,
     )  # fmt: skip
 
 
@@ -41,7 +46,7 @@ def of_steps(training: Training, steps: int) -> Training:
 
 
 def _untrained(bench: Bench, folder: Path, choice: Choice, depths: range) -> dict[int, float]:
-    """The loss of each depth's cut before any training or repair; `untrained.json`."""
+    """The loss of each depth's cut before any training or repair, the whole reference's last; `untrained.json`."""
 
     def measure() -> dict[str, Any]:
         tokens_BT = bench.sequences(bench.recipe.choice.sequences, bench.recipe.data.sequence_length)

@@ -12,8 +12,8 @@ Outcome = Literal["matched", "not_matched", "budget_spent"]
 # A target made of trained blocks falls by little (nats): the power law's part, and what the peak rate costs, before its own
 # curve tells; from the default run's rounds.
 _PRIOR = ((0.02, 0.04), (0.03, 0.03))
-# How much of a difference in loss between two untrained cuts is left after a round: from trials, 0.15 to 0.3.
-_LEFT_AFTER_TRAINING = 0.2
+# How much of a difference in loss between two untrained cuts is left after a round: from trials on 12 to 24 blocks.
+_LEFT_AFTER_TRAINING = 1 / 6
 _FEWEST_LOOKS = 2
 _LEAST_SHARE = 0.1  # of a round: what a limit leaves below that is not worth a warm-up
 
@@ -56,7 +56,7 @@ class Plan:
 
     A round has `round_steps` of `batch_tokens` each; where the rate is constant before its decay, `decay_steps` of them
     (else 0), the decay may begin sooner. `rate(step, end)` is the rate in a round that ends at `end`. By depth: `step_flops`,
-    and `untrained`, the loss of the cut before any training. With `literal`, rounds are whole and growth goes by `add`
+    and `untrained`, the loss of the cut before any training, the whole reference's last. With `literal`, rounds are whole and growth goes by `add`
     blocks, as in the paper.
     """
 
@@ -136,7 +136,7 @@ Action = Inherit | Train | GoOn | Decay | Grow | Stop
 def next_action(history: History, plan: Plan) -> Action:
     """The next action, and why, in one line a person understands."""
     if history.standing is None:
-        return Inherit(plan.start, f"starting with {plan.start} blocks")
+        return Inherit(plan.start, _starting(plan))
     if history.waiting:
         return _within(history, plan) if history.seen else _round(history, plan)
     last = history.rounds[-1]
@@ -147,6 +147,25 @@ def next_action(history: History, plan: Plan) -> Action:
         if isinstance(action := _within(before, plan), Grow | Stop):
             return action
     return _after(history, plan, last)
+
+
+def starting_depth(untrained: Mapping[int, float], deepest: int, margin: float) -> int:
+    """The smallest depth whose cut is expected to lie within the margin after a round, else the deepest allowed."""
+    return next((d for d in sorted(untrained) if d < deepest and _left(untrained, d) < margin), deepest)
+
+
+def _left(untrained: Mapping[int, float], depth: int) -> float:
+    """What is expected to be left after a round of what a cut loses."""
+    return _LEFT_AFTER_TRAINING * (untrained[depth] - untrained[max(untrained)])
+
+
+def _starting(plan: Plan) -> str:
+    said = f"starting with {plan.start} blocks"
+    if plan.start not in plan.untrained:
+        return said
+    left = _left(plan.untrained, plan.start)
+    lost = left / _LEFT_AFTER_TRAINING
+    return f"{said}: the cut loses {lost:.3f} nats untrained, of which {left:.3f} is expected to be left after a round"
 
 
 def _after(history: History, plan: Plan, last: Finished) -> Action:

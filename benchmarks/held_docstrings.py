@@ -1,0 +1,36 @@
+"""The embedded corpus as files, with validation text that no recipe was tuned on.
+
+    python benchmarks/held_docstrings.py DEST
+
+DEST/train.jsonl holds the documents the default run trains on. DEST/held.jsonl holds, of the documents it validates on, what lies
+beyond the 512 tokens that it looks at: same kind of text, never trained on by the bundled reference, never looked at in tuning.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+from inheritune.config import RunRecipe, load_recipe
+from inheritune.data.corpora import DOCSTRINGS, documents
+from inheritune.data.tokens import on_validation_side
+from inheritune.models import load_reference
+
+LEAST = 64  # tokens left of a document
+
+
+def main(dest: Path) -> None:
+    data = load_recipe(RunRecipe, "laptop", {}).data
+    tokenizer, seen = load_reference("bundled:laptop", None).tokenizer, data.valid_tokens_per_document
+    dest.mkdir(parents=True, exist_ok=True)
+    with (dest / "train.jsonl").open("w") as train, (dest / "held.jsonl").open("w") as held:
+        for document in documents(DOCSTRINGS):
+            if not on_validation_side(document.name, data.valid_share):
+                print(json.dumps({"id": document.name, "text": document.text}), file=train)
+                continue
+            rest = tokenizer(document.text)["input_ids"][seen:]
+            if len(rest) >= LEAST:
+                print(json.dumps({"id": document.name, "text": tokenizer.decode(rest)}), file=held)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
