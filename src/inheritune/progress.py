@@ -59,6 +59,22 @@ class Progress:
         (sys.stderr if self.console.stderr else sys.stdout).flush()
 
 
+class Rates:
+    """How far each stage of a long measurement is, for callers that say (stage, done, total): rate and time left."""
+
+    def __init__(self, progress: Progress):
+        self.progress, self._stage, self._start = progress, "", 0.0
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        """`done` of `total` parts of `stage`; a stage begins when it is first named."""
+        if stage != self._stage:
+            self._stage, self._start = stage, time.monotonic()
+            self.progress.stage(stage)
+        if done:
+            rate = done / max(time.monotonic() - self._start, 1e-6)
+            self.progress.now(f"{done} of {total}, {rate:.3g} a second, {clock((total - done) / rate)} left")
+
+
 def clock(seconds: float) -> str:
     """Seconds as 1:02:03 or 2:03."""
     minutes, rest = divmod(round(seconds), 60)

@@ -1,6 +1,7 @@
 """`inheritune diagnose` on a tiny model of our own, through the command line."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -70,8 +71,12 @@ def test_a_profile_and_its_figures_are_written(
         assert (tmp_path / "d" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     maps = np.load(tmp_path / "d" / "maps.npz")
     assert len(maps.files) == 3 and all(np.allclose(maps[name].sum(1), 1, atol=1e-5) for name in maps.files)
-    printed = capsys.readouterr().out
-    assert "MaxRank" in printed and "Suggested depth" in printed
+    printed, told = capsys.readouterr()
+    assert "MaxRank" in printed and "Suggested depth" in printed and "at chance" in printed
+    assert {path.name for path in (tmp_path / "d").iterdir()} == {
+        line.rpartition("/")[2] for line in printed.splitlines() if "/d/" in line
+    }
+    assert "Losses of cuts on 4 sequences" in told and re.search(r"\d of \d+, [\d.e+]+ a second, 0:00 left", told)
     again = tmp_path / "again"
     against = ["--against", tmp_path / "d" / "profile.json", "--out", again]
     assert run(model, "--text", text, "--length", 20, "--sequences", 2, "--curve-sequences", 0, *against) == 0

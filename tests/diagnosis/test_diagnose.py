@@ -16,6 +16,7 @@ from torch import nn
 from inheritune import DataError, InputError, ModelError, Profile, diagnose
 from inheritune.diagnosis import measuring
 from inheritune.diagnosis.gradients import gradient_norms
+from inheritune.diagnosis.meanmaps import telling_heads
 from inheritune.diagnosis.profile import Curves, Cut, schema_text
 from inheritune.diagnosis.statistics import probability_below, standard_error, wilson
 from inheritune.diagnosis.suggestion import LARGEST_RISE, suggest
@@ -203,6 +204,61 @@ def test_a_profile_prints_as_a_table_and_shows_as_a_picture(profile: Profile) ->
     assert profile._repr_png_().startswith(b"\x89PNG")
 
 
+def test_the_table_ends_with_the_whole_s_loss_on_the_sequences_of_the_cuts() -> None:
+    profile = diagnose(families.reference("llama"), TOKENS_NT, curve_sequences=2, untrained=False)
+    text, whole = str(profile), loss_of(families.reference("llama"), TOKENS_NT[:2]).mean().item()
+    assert abs(whole - profile.loss) > 1e-3
+    row = next(line.split() for line in text.splitlines() if line.split()[:1] == ["whole"])
+    assert row == ["whole", f"{whole:.2f}", f"{whole:.3f}"] and "on 2 sequences" in " ".join(text.split())
+
+
+def test_a_model_at_chance_is_said_to_be_so_and_left_whole(profile: Profile) -> None:
+    assert profile.at_chance and profile.chance_loss == pytest.approx(np.log(96))
+    assert profile.suggestion.blocks == list(range(LAYERS)) and "at chance" in profile.suggestion.reason
+    assert "at chance" in str(profile).split("layer")[0]
+    knowing = profile.model_copy(update={"at_chance": False})
+    assert "at chance" not in str(knowing).split("layer")[0]
+
+
+def test_the_telling_heads_are_three_whatever_ties(profile: Profile) -> None:
+    def with_ranks(ranks: list[list[float]]) -> Profile:
+        layers = [
+            layer.model_copy(update={"heads": [layer.heads[0].model_copy(update={"rank": rank}) for rank in row]})
+            for layer, row in zip(profile.layers, ranks, strict=False)
+        ]
+        return profile.model_copy(update={"layers": layers})
+
+    found = telling_heads(with_ranks([[1, 9], [1, 4], [1, 4]]))
+    assert found == {
+        "widest: layer 0, head 1, k* 9.0": (0, 1),
+        "middle: layer 1, head 1, k* 4.0": (1, 1),
+        "laziest: layer 2, head 0, k* 1.0": (2, 0),
+    }
+    assert len(set(telling_heads(with_ranks([[1, 1], [1, 1]])).values())) == 3
+    assert list(telling_heads(with_ranks([[2]])).values()) == [(0, 0)] and telling_heads(with_ranks([[], []])) == {}
+
+
+def test_every_stage_is_told_from_its_start_to_its_end() -> None:
+    told: dict[str, list[tuple[int, int]]] = {}
+    diagnose(
+        families.reference("llama"),
+        TOKENS_NT,
+        gradients=True,
+        other_lengths=[TOKENS_NT[:2, :16]],
+        tell=lambda stage, done, total: told.setdefault(stage, []).append((done, total)),
+    )
+    assert [stage.split(",")[0] for stage in told] == [
+        "Maps and losses of 5 sequences",
+        "Losses of cuts on 5 sequences",
+        "Gradients on 5 sequences",
+        "Maps and losses of 5 sequences",
+        "Maps and losses of 2 sequences",
+    ]
+    for counts in told.values():
+        done, totals = zip(*counts, strict=True)
+        assert done[0] == 0 and list(done) == sorted(done) and set(totals) == {done[-1]}
+
+
 def test_contrasts_are_there(profile: Profile) -> None:
     assert [(one.name, one.length) for one in profile.contrasts] == [("untrained", 32), ("trained", 16)]
     assert all(rank is not None for one in profile.contrasts for rank in one.max_rank)
@@ -249,13 +305,14 @@ def test_the_suggestion_is_the_smallest_depth_that_starts_near(profile: Profile)
         block_passes=0,
         head_passes=0,
     )
-    suggestion = suggest(profile.layers[:4], curves)
+    suggestion = suggest(profile.layers[:4], curves, 3, 6)
     assert (suggestion.depth, suggestion.blocks) == (2, [1, 3])
     assert f"without blocks 0,2 the loss rises by {near / 2:.3f} nats" in suggestion.reason
     assert suggestion.rests_on == "losses of 9 cuts on 5 sequences, none of them trained"
     nowhere = curves.model_copy(update={"run": curves.first, "scattered": curves.first})
-    assert suggest(profile.layers[:4], nowhere).blocks == [0, 1, 2, 3]
-    assert suggest(profile.layers[:4], None).depth == 4
+    assert suggest(profile.layers[:4], nowhere, 3, 6).blocks == [0, 1, 2, 3]
+    assert suggest(profile.layers[:4], None, 3, 6).depth == 4
+    assert suggest(profile.layers[:4], curves, 5.41, 6).blocks == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize(
@@ -270,7 +327,7 @@ def test_the_suggestion_is_the_smallest_depth_that_starts_near(profile: Profile)
 def test_a_suggestion_says_a_fall_as_a_fall_and_one_block_as_one(profile: Profile, rise: float, said: str) -> None:
     one = [Cut(removed=1, blocks=[1], loss=3, rise=rise, rise_se=0.01)]
     curves = Curves(whole_loss=3, first=one, run=one, scattered=one, sequences=1, block_passes=0, head_passes=0)
-    suggestion = suggest(profile.layers[:2], curves)
+    suggestion = suggest(profile.layers[:2], curves, 3, 6)
     assert f"without block 0 the loss {said}" in suggestion.reason and "the first block alone" in suggestion.reason
     assert "-0.0" not in suggestion.reason and "1 sequence," in suggestion.rests_on
 

@@ -1,5 +1,6 @@
 """`inheritune diagnose`: what every layer and head of a model does on one's own text."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -7,7 +8,7 @@ import typer
 
 
 def command(
-    model: Annotated[str, typer.Argument(help="A model folder, a .gguf file or a Hub id.")],
+    model: Annotated[str, typer.Argument(help="A model folder, a .gguf file, a Hub id or bundled:laptop.")],
     text: Annotated[
         str, typer.Option("--text", "--data", help="A .txt, .md or .jsonl file, or bundled:docstrings.")
     ] = "bundled:docstrings",
@@ -27,6 +28,7 @@ def command(
         bool, typer.Option("--trust-remote-code", help="Run code that the model brings: read it first.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print profile.json.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
     """Measure rank, mass, sinks, influence and what cuts cost, and suggest a depth."""
     from rich.console import Console
@@ -39,6 +41,7 @@ def command(
     from inheritune.diagnosis.output import reserve, write
     from inheritune.diagnosis.profile import Profile
     from inheritune.diagnosis.text import windows
+    from inheritune.progress import Progress, Rates
 
     other = None if against is None else Profile.load(against)
     require([Source(source=text)])
@@ -49,15 +52,18 @@ def command(
     tokens_NT = windows(text, words, length, sequences)
     second = other_length or natural_length(decoder)
     longer = [windows(text, words, second, 4)] if second != length else []
-    profile = diagnose(
-        decoder,
-        tokens_NT,
-        threshold=threshold,
-        curve_sequences=curve_sequences,
-        gradients=gradients,
-        other_lengths=longer,
-    )
-    written = write(profile, decoder, tokens_NT, out, other) if out is not None else []
+    with closing(Progress(quiet, to_stderr=True)) as progress:
+        tell = Rates(progress)
+        profile = diagnose(
+            decoder,
+            tokens_NT,
+            threshold=threshold,
+            curve_sequences=curve_sequences,
+            gradients=gradients,
+            other_lengths=longer,
+            tell=tell,
+        )
+        written = write(profile, decoder, tokens_NT, out, other, tell) if out is not None else []
     if as_json:
         typer.echo(profile.model_dump_json())
         return

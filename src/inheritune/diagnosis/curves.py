@@ -10,6 +10,7 @@ from torch import Tensor
 from inheritune.blocks.stack import Stack
 from inheritune.diagnosis.profile import Curves, Cut
 from inheritune.diagnosis.statistics import standard_error
+from inheritune.diagnosis.telling import Tell, silent
 
 SHORTLIST = 3
 
@@ -19,6 +20,9 @@ class _Bench:
     """Cuts of one stack, each measured once; hidden states before every block are kept, so a shared prefix is free."""
 
     stack: Stack
+    tell: Tell
+    wanted: int
+    asked: int = 0
     states: list[Tensor] = field(default_factory=list)
     cuts: dict[tuple[int, ...], Cut] = field(default_factory=dict)
 
@@ -33,6 +37,8 @@ class _Bench:
             shared = next((i for i, block in enumerate(blocks) if block != i), len(blocks))
             hidden = self.stack.run(self.states[shared], blocks[shared:])
             self.cuts[key] = self._cut(blocks, self.stack.losses(hidden))
+        self.asked += 1
+        self.tell(self.asked, self.wanted)
         return self.cuts[key]
 
     def _cut(self, blocks: list[int], losses_B: Tensor) -> Cut:
@@ -47,17 +53,20 @@ class _Bench:
         )
 
 
-def inheritance_curves(stack: Stack, angular_SS: Tensor) -> tuple[Curves, list[Cut]]:
+def inheritance_curves(stack: Stack, angular_SS: Tensor, tell: Tell = silent) -> tuple[Curves, list[Cut]]:
     """Measure the first n blocks, the best run removed and scattered removals for every depth; and every block left out.
 
     For each number removed, `angular_SS` shortlists three runs, which are then run. Scattered removals follow the order
-    of the leave-one-out losses. All together cost less than 4 L passes through the stack of L blocks.
+    of the leave-one-out losses. All together cost less than 4 L passes through the stack of L blocks. `tell` counts cuts.
     """
-    bench, depth = _Bench(stack), stack.depth
+    depth = stack.depth
     everything = list(range(depth))
+    shortlists = [_shortlist(depth, angular_SS, removed) for removed in range(1, depth)]
+    tell(0, wanted := 2 * (depth - 1) + (depth if depth > 1 else 0) + sum(map(len, shortlists)))
+    bench = _Bench(stack, tell, wanted)
     first = [bench.measure(everything[: depth - removed]) for removed in range(1, depth)]
     without = [bench.measure(everything[:i] + everything[i + 1 :]) for i in everything] if depth > 1 else []
-    run = [_best_run(bench, angular_SS, removed) for removed in range(1, depth)]
+    run = [min(map(bench.measure, shortlist), key=lambda cut: cut.loss) for shortlist in shortlists]
     order = sorted(range(len(without)), key=lambda i: without[i].loss)
     scattered = [bench.measure(sorted(order[removed:])) for removed in range(1, depth)]
     whole = stack.whole_losses.mean().item()
@@ -73,11 +82,8 @@ def inheritance_curves(stack: Stack, angular_SS: Tensor) -> tuple[Curves, list[C
     return curves, without
 
 
-def _best_run(bench: _Bench, angular_SS: Tensor, removed: int) -> Cut:
-    """The best of the runs of that length that change the direction of the hidden state least."""
-    depth = bench.stack.depth
-    starts = range(depth) if removed == 1 else range(depth - removed + 1)
-    nearest = sorted(starts, key=lambda i: angular_SS[i, i + removed].item())
-    shortlist = nearest if removed == 1 else nearest[:SHORTLIST]
-    cuts = [bench.measure([*range(start), *range(start + removed, depth)]) for start in shortlist]
-    return min(cuts, key=lambda cut: cut.loss)
+def _shortlist(depth: int, angular_SS: Tensor, removed: int) -> list[list[int]]:
+    """What the runs of that length leave that change the direction of the hidden state least; of single blocks, all."""
+    nearest = sorted(range(depth - removed + 1), key=lambda i: angular_SS[i, i + removed].item())
+    starts = nearest if removed == 1 else nearest[:SHORTLIST]
+    return [[*range(start), *range(start + removed, depth)] for start in starts]

@@ -3,8 +3,10 @@
 Shapes: N sequences, H heads, T tokens, L blocks.
 """
 
+import math
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -14,13 +16,14 @@ from inheritune.blocks.anatomy import text_config
 from inheritune.blocks.quiet import quiet
 from inheritune.blocks.stack import Stack
 from inheritune.diagnosis.curves import inheritance_curves
-from inheritune.diagnosis.gradients import gradient_norms
+from inheritune.diagnosis.gradients import Norms, gradient_norms
 from inheritune.diagnosis.layers import contrast, summarise
 from inheritune.diagnosis.measuring import Measured, by_length, measure
 from inheritune.diagnosis.profile import Contrast, Curves, Cut, Profile
 from inheritune.diagnosis.sequences import Tokens, unpadded
 from inheritune.diagnosis.statistics import mean_and_error
-from inheritune.diagnosis.suggestion import suggest
+from inheritune.diagnosis.suggestion import at_chance, plural, suggest
+from inheritune.diagnosis.telling import TellStage, silent
 from inheritune.errors import InputError, ModelError
 
 CONTRAST_SEQUENCES = GRADIENT_SEQUENCES = 8
@@ -37,25 +40,28 @@ def diagnose(
     gradients: bool = False,
     untrained: bool = True,
     other_lengths: Sequence[Tokens] = (),
+    tell: TellStage = silent,
 ) -> Profile:
     """Measure every layer and head of a decoder on `tokens`, (N, T) ids or a list of sequences (paper, section 2).
 
     Padding named by `attention_mask` is cut off before the model sees it. Losses of cuts are measured on the first
     `curve_sequences` sequences (0: no cuts, and so no suggestion); `gradients` adds the norms of the gradients of W_Q and
     W_K on as many sequences; `untrained` adds the same attention measures for
-    freshly initialised weights, `other_lengths` for tokens of other lengths.
+    freshly initialised weights, `other_lengths` for tokens of other lengths. `tell` is called with each stage's name and how
+    many of how many of its parts are done.
     Raises InputError for tokens that are no ids of this model, too long or too few, ModelError for weights that give NaN.
     """
     if not 0 < threshold < 1:
         raise InputError(f"The threshold is {threshold}: give a share between 0 and 1, such as 0.90.")
     start = time.perf_counter()
     sequences = unpadded(model, tokens, attention_mask)
-    measured = measure(model, sequences, threshold)
+    measured = measure(model, sequences, threshold, partial(tell, _stage(sequences)))
     _refuse_nan(measured)
-    curves, without = _curves(model, sequences, measured.angular_SS, curve_sequences)
-    norms = gradient_norms(model, sequences[: curve_sequences or GRADIENT_SEQUENCES]) if gradients else None
+    curves, without = _curves(model, sequences, measured.angular_SS, curve_sequences, tell)
+    norms = _gradients(model, sequences[: curve_sequences or GRADIENT_SEQUENCES], tell) if gradients else None
     layers = summarise(measured, curves, without, norms)
     loss, loss_se = mean_and_error(measured.losses_N)
+    chance = math.log(text_config(model.config).vocab_size)
     trained_length = getattr(text_config(model.config), "max_position_embeddings", None)
     return Profile(
         model=model.config.name_or_path or model.config.model_type,
@@ -68,11 +74,13 @@ def diagnose(
         threshold=threshold,
         loss=loss,
         loss_se=loss_se,
+        chance_loss=chance,
+        at_chance=at_chance(loss, chance),
         layers=layers,
         angular=_runs(measured.angular_SS),
         curves=curves,
-        contrasts=_contrasts(model, sequences, threshold, untrained, other_lengths),
-        suggestion=suggest(layers, curves),
+        contrasts=_contrasts(model, sequences, threshold, untrained, other_lengths, tell),
+        suggestion=suggest(layers, curves, loss, chance),
         caveats=caveats(threshold, max(map(len, sequences)), trained_length),
         seconds=time.perf_counter() - start,
     )
@@ -94,12 +102,21 @@ def _refuse_nan(measured: Measured) -> None:
 
 
 def _curves(
-    model: PreTrainedModel, sequences: list[Tensor], angular_SS: Tensor, count: int
+    model: PreTrainedModel, sequences: list[Tensor], angular_SS: Tensor, count: int, tell: TellStage
 ) -> tuple[Curves | None, list[Cut]]:
     if count == 0:
         return None, []
-    alike = max(by_length(sequences).values(), key=len)
-    return inheritance_curves(Stack(model, torch.stack(alike[:count])), angular_SS)
+    alike = max(by_length(sequences).values(), key=len)[:count]
+    stage = f"Losses of cuts on {plural(len(alike), 'sequence')}"
+    return inheritance_curves(Stack(model, torch.stack(alike)), angular_SS, partial(tell, stage))
+
+
+def _gradients(model: PreTrainedModel, sequences: list[Tensor], tell: TellStage) -> list[Norms | None]:
+    return gradient_norms(model, sequences, partial(tell, f"Gradients on {plural(len(sequences), 'sequence')}"))
+
+
+def _stage(sequences: list[Tensor]) -> str:
+    return f"Maps and losses of {plural(len(sequences), 'sequence')}, T = {max(map(len, sequences))}"
 
 
 def _runs(angular_SS: Tensor) -> list[list[float]]:
@@ -113,14 +130,17 @@ def _contrasts(
     threshold: float,
     untrained: bool,
     others: Sequence[Tokens],
+    tell: TellStage,
 ) -> list[Contrast]:
     found = []
     if untrained:
         fresh, few = _fresh(model), sequences[:CONTRAST_SEQUENCES]
-        found.append(contrast("untrained", few, measure(fresh, few, threshold)))
+        found.append(
+            contrast("untrained", few, measure(fresh, few, threshold, partial(tell, f"{_stage(few)}, untrained")))
+        )
     for other in others:
         longer = unpadded(model, other, None)
-        found.append(contrast("trained", longer, measure(model, longer, threshold)))
+        found.append(contrast("trained", longer, measure(model, longer, threshold, partial(tell, _stage(longer)))))
     return found
 
 

@@ -3,6 +3,7 @@
 Shapes: H heads, T tokens.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
@@ -12,6 +13,10 @@ from transformers import PreTrainedModel
 from inheritune.blocks.stack import evaluating
 from inheritune.diagnosis.probe import probing
 from inheritune.diagnosis.profile import Profile
+from inheritune.diagnosis.telling import Tell, silent
+
+# Sequences that are run together.
+AT_ONCE = 4
 
 
 @dataclass
@@ -29,21 +34,29 @@ class _Summer:
 
 
 def telling_heads(profile: Profile) -> dict[str, tuple[int, int]]:
-    """(layer, head) of the widest, the middle and the laziest head, by a name for each; the deepest where ranks tie."""
-    ranked = sorted((head.rank, layer.index, i) for layer in profile.layers for i, head in enumerate(layer.heads))
-    if not ranked:
-        return {}
-    laziest = max(entry for entry in ranked if entry[0] == ranked[0][0])
-    chosen = {"widest": ranked[-1], "middle": ranked[len(ranked) // 2], "laziest": laziest}
+    """(layer, head) of the widest, the middle and the laziest head, by a name for each; the deepest where ranks tie.
+
+    None is named twice, so that a model of one head has one telling head.
+    """
+    left = sorted((head.rank, layer.index, i) for layer in profile.layers for i, head in enumerate(layer.heads))
+    places: dict[str, Callable[[], int]] = {
+        "widest": lambda: -1,
+        "laziest": lambda: sum(rank == left[0][0] for rank, _, _ in left) - 1,
+        "middle": lambda: len(left) // 2,
+    }
+    chosen = {name: left.pop(place()) for name, place in places.items() if left}
     return {f"{name}: layer {at}, head {i}, k* {rank:.1f}": (at, i) for name, (rank, at, i) in chosen.items()}
 
 
 def mean_maps(
-    model: PreTrainedModel, tokens_NT: Tensor, heads: dict[str, tuple[int, int]], at_once: int = 4
+    model: PreTrainedModel, tokens_NT: Tensor, heads: dict[str, tuple[int, int]], tell: Tell = silent
 ) -> dict[str, Tensor]:
-    """The mean map (T, T) over sequences of one length of each named (layer, head)."""
-    summer = _Summer(heads)
+    """The mean map (T, T) over sequences of one length of each named (layer, head); `tell` counts sequences."""
+    summer, done = _Summer(heads), 0
+    tell(done, len(tokens_NT))
     with evaluating(model), probing(model, summer):
-        for part in torch.as_tensor(tokens_NT).long().split(at_once):
+        for part in torch.as_tensor(tokens_NT).long().split(AT_ONCE):
             model(part.to(model.device), use_cache=False)
+            done += len(part)
+            tell(done, len(tokens_NT))
     return {name: total / len(tokens_NT) for name in heads if (total := summer.sums.get(name)) is not None}

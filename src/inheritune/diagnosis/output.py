@@ -1,5 +1,6 @@
 """A diagnosis on disk: `profile.json` and, where the figures can be drawn, its figures."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,8 @@ from transformers import PreTrainedModel
 
 from inheritune.diagnosis.meanmaps import mean_maps, telling_heads
 from inheritune.diagnosis.profile import Profile
+from inheritune.diagnosis.suggestion import plural
+from inheritune.diagnosis.telling import TellStage, silent
 from inheritune.errors import OutputError
 
 
@@ -24,13 +27,20 @@ def reserve(folder: Path | None) -> None:
 
 
 def write(
-    profile: Profile, model: PreTrainedModel, tokens_NT: Tensor, folder: Path, against: Profile | None = None
+    profile: Profile,
+    model: PreTrainedModel,
+    tokens_NT: Tensor,
+    folder: Path,
+    against: Profile | None = None,
+    tell: TellStage = silent,
 ) -> list[Path]:
     """Write the profile, the mean maps of three telling heads (`maps.npz`) and every figure; the paths written."""
     from inheritune.report.profile_figures import save_figures
 
     profile.save(folder / "profile.json")
-    maps = {name: map_TT.numpy() for name, map_TT in mean_maps(model, tokens_NT, telling_heads(profile)).items()}
+    heads = telling_heads(profile)
+    counting = partial(tell, f"Mean maps of {plural(len(heads), 'head')}")
+    maps = {name: map_TT.numpy() for name, map_TT in mean_maps(model, tokens_NT, heads, counting).items()}
     np.savez_compressed(folder / "maps.npz", allow_pickle=False, **maps)
     figures = save_figures(profile.model_dump(), folder, maps, None if against is None else against.model_dump())
-    return [folder / "profile.json", *figures]
+    return [folder / "profile.json", folder / "maps.npz", *figures]

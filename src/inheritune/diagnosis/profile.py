@@ -9,9 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from rich.box import SIMPLE_HEAD
 from rich.console import Console, ConsoleOptions, RenderResult
-from rich.table import Table
 
 from inheritune.errors import InputError
 from inheritune.result import write_whole
@@ -120,7 +118,10 @@ class Suggestion(Entry):
 
 
 class Profile(Entry):
-    """What every layer and head of a decoder does on one corpus."""
+    """What every layer and head of a decoder does on one corpus.
+
+    `chance_loss` is ln V, a uniform guess's; `at_chance` says that `loss` is at least 0.9 of it, and so no cut's loss tells.
+    """
 
     model: str
     depth: Count
@@ -132,6 +133,8 @@ class Profile(Entry):
     threshold: float
     loss: float
     loss_se: float
+    chance_loss: float | None = None
+    at_chance: bool = False
     layers: list[Layer]
     angular: list[list[float]]
     curves: Curves | None
@@ -162,11 +165,9 @@ class Profile(Entry):
             raise InputError(f"{path} is not a profile: {place}: {first['msg']}.") from error
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        yield _table(self)
-        yield f"Suggested depth {self.suggestion.depth} of {self.depth}: {self.suggestion.reason}"
-        yield f"It rests on {self.suggestion.rests_on}."
-        yield "What a rank hides:"
-        yield from (f"- {caveat}" for caveat in self.caveats)
+        from inheritune.diagnosis.table import lines
+
+        yield from lines(self)
 
     def __str__(self) -> str:
         console = Console(width=80, color_system=None)
@@ -180,53 +181,6 @@ class Profile(Entry):
         from inheritune.report.profile_figures import png, rank_and_mass
 
         return png(rank_and_mass(self.model_dump()))
-
-
-COLUMNS = ("mass", "lazy", "sink", "nats", "out", "infl", "exit", "w/o")
-LEGEND = (
-    "MaxRank stands beside the same for untrained weights (fresh) and for other lengths. lazy: share of heads with mean k* "
-    "up to 1.5; sink: attention on the first key; nats: entropy; out: a head's norm over the residual's; infl: block "
-    "influence; exit, w/o: loss of an exit after the layer, and without it."
-)
-
-
-def _table(profile: Profile) -> Table:
-    title = f"{profile.model}: {profile.sequences} sequences of {profile.longest} tokens, loss {profile.loss:.3f}"
-    table = Table(title=title, caption=LEGEND, box=SIMPLE_HEAD, show_edge=False, padding=0)
-    beside = ["fresh" if contrast.name == "untrained" else f"T {contrast.length}" for contrast in profile.contrasts]
-    for name in ("layer", "MaxRank", *beside, *COLUMNS):
-        table.add_column(name, justify="right", no_wrap=True)
-    for layer in profile.layers:
-        table.add_row(*_row(layer, [contrast.max_rank[layer.index] for contrast in profile.contrasts]))
-    return table
-
-
-def _row(layer: Layer, beside: list[float | None]) -> list[str]:
-    def mean(name: str) -> float | None:
-        values = [getattr(head, name) for head in layer.heads]
-        return sum(values) / len(values) if values and None not in values else None
-
-    return [
-        f"{layer.index}{' lazy' if layer.lazy else ''}",
-        _plus_minus(layer.max_rank, layer.max_rank_se),
-        *(_number(rank, 1) for rank in beside),
-        _number(layer.mass, 1),
-        "-" if layer.lazy_share is None else f"{layer.lazy_share:.0%}",
-        _number(mean("first_key"), 2),
-        _number(mean("entropy"), 2),
-        _number(mean("output"), 3),
-        _number(layer.influence, 3),
-        _number(layer.exit_loss, 2),
-        _number(layer.without_loss, 3),
-    ]
-
-
-def _number(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}f}"
-
-
-def _plus_minus(value: float | None, error: float | None) -> str:
-    return "-" if value is None else f"{value:.1f} ± {error:.1f}"
 
 
 def schema_text() -> str:

@@ -6,10 +6,28 @@ from inheritune.diagnosis.profile import Curves, Cut, Layer, Suggestion
 # A judgement from one trial, not a fit: a 24-block model's 20-block cut that started at +0.21 nats ended at +0.013.
 LARGEST_RISE = 0.25
 
+# From this share of a guess's loss on, a model is at chance.
+CHANCE = 0.9
 
-def suggest(layers: list[Layer], curves: Curves | None) -> Suggestion:
-    """The smallest depth whose best measured cut starts at most `LARGEST_RISE` nats above the whole model."""
+
+def at_chance(loss: float, chance: float) -> bool:
+    """Whether a loss is hardly below `chance`, a uniform guess's ln V of V tokens."""
+    return loss >= CHANCE * chance
+
+
+def suggest(layers: list[Layer], curves: Curves | None, loss: float, chance: float) -> Suggestion:
+    """The smallest depth whose best measured cut starts at most `LARGEST_RISE` nats above the whole model.
+
+    A model whose `loss` is at `chance` is left whole: what cuts cost says nothing there.
+    """
     depth = len(layers)
+    if at_chance(loss, chance):
+        return Suggestion(
+            depth=depth,
+            blocks=list(range(depth)),
+            reason=_guesses(loss, chance, layers),
+            rests_on="the model's loss alone",
+        )
     if curves is None:
         return Suggestion(
             depth=depth, blocks=list(range(depth)), reason=_unmeasured(layers), rests_on="attention maps only"
@@ -64,6 +82,13 @@ def _named(noun: str, indices: list[int]) -> str:
 def plural(number: int, noun: str) -> str:
     """A count with its noun."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _guesses(loss: float, chance: float, layers: list[Layer]) -> str:
+    return (
+        f"the model is at chance on this text: its loss of {loss:.2f} nats is {loss / chance:.0%} of a uniform guess's {chance:.2f}, "
+        f"so what a cut costs says nothing and none is suggested; {_lazy(layers)}."
+    )
 
 
 def _unmeasured(layers: list[Layer]) -> str:

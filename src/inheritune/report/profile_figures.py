@@ -23,7 +23,6 @@ from inheritune.report.style import (
     MUTED,
     REFERENCE,
     TARGET,
-    TARGET_SOFT,
     WIDE,
     figure_style,
     legend,
@@ -95,7 +94,8 @@ def influence(profile: Profile, width: float = WIDE) -> Figure:
     """How much every block turns the hidden state, and what the loss is without it."""
     figure, (turning, without) = _panels(2, width)
     layers = profile["layers"]
-    turning.bar(range(len(layers)), [layer["influence"] for layer in layers], color=TARGET_SOFT, edgecolor=TARGET)
+    turns, sure = ([layer[key] for layer in layers] for key in ("influence", "influence_se"))
+    turning.errorbar(range(len(layers)), turns, sure, fmt="o", ms=4, color=TARGET, ecolor=MUTED, capsize=2)
     turning.set(ylabel="influence, 1 - cosine", yscale="log")
     _plain(turning.yaxis)
     if profile["curves"]:
