@@ -3,13 +3,13 @@
 import difflib
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
 
 from inheritune.errors import RecipeError
-from inheritune.explain import explain
+from inheritune.explain import explain, fields, refuse_other_kind
 from inheritune.objective import Objective
 from inheritune.objective import Section as _Section
 from inheritune.strict_yaml import read_file, read_yaml, value_of
@@ -280,6 +280,7 @@ def load_recipe(kind: type[Recipe], name_or_path: str, overrides: dict[str, Any]
     tree = read_yaml(_find(name_or_path), f"the recipe {name_or_path!r}")
     for key, value in overrides.items():
         _set(tree, key.split("."), value, key)
+    refuse_other_kind(kind, tree, name_or_path)
     return check(kind, tree)
 
 
@@ -324,27 +325,3 @@ def _set(tree: dict[str, Any], keys: list[str], value: Any, whole: str) -> None:
         if not isinstance(tree, dict):
             raise RecipeError(f"--set {whole}: {key!r} is a value and holds no keys")
     tree[keys[-1]] = value
-
-
-def fields(kind: type[BaseModel], prefix: str = "") -> dict[str, tuple[str, str, str]]:
-    """Every dotted key of a recipe: its type, default and description."""
-    found: dict[str, tuple[str, str, str]] = {}
-    for name, field in kind.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, _Section):
-            found |= fields(field.annotation, f"{prefix}{name}.")
-            continue
-        default = "required" if field.is_required() else repr(field.default)
-        found[prefix + name] = (_type_name(field.annotation), default, field.description or "")
-        for entry in get_args(field.annotation):
-            if isinstance(entry, type) and issubclass(entry, _Section):
-                found |= fields(entry, f"{prefix}{name}.")
-    return found
-
-
-def _type_name(annotation: Any) -> str:
-    arguments = get_args(annotation)
-    if not arguments:
-        return annotation.__name__
-    if all(isinstance(argument, str) for argument in arguments):
-        return " | ".join(arguments)
-    return str(annotation).replace("typing.", "")

@@ -1,18 +1,27 @@
-"""A recipe's errors in one sentence: the key, the value, and what would be right."""
+"""A recipe's keys described, and its errors in one sentence: the key, the value, and what would be right."""
 
 import difflib
 from collections.abc import Sequence
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+
+from inheritune.errors import RecipeError
 
 _REMEDIES = {
     "int_type": "write a whole number, as in 10_000_000",
     "float_type": "write a number, as in 1.0e-4",
     "finite_number": "write a finite number",
+    "model_type": "write a mapping of keys to values there",
     "bool_type": "write true or false",
     "string_type": "write text, in quotes where it looks like something else",
     "string_pattern_mismatch": "write letters, digits and .+-_ alone, at most 100",
 }
+
+_TYPES = {str: "text", int: "whole number", float: "number", bool: "true or false", list: "list", dict: "mapping"}
+# What only one kind of recipe has; a comparison has a reference too.
+_KINDS = {"methods": "compare", "reference": "run", "model": "train"}
 
 
 def explain(error: ValidationError, valid: Sequence[str]) -> str:
@@ -28,7 +37,7 @@ def explain(error: ValidationError, valid: Sequence[str]) -> str:
     reason = first["msg"].removeprefix("Value error, ")
     if not location or first["type"] == "value_error":
         return f"the recipe contradicts itself{f' in {key!r}' if key else ''}: {reason}"
-    said = _REMEDIES.get(first["type"], reason[0].lower() + reason[1:])
+    said = _REMEDIES.get(first["type"], reason.replace("Input should", "it should"))
     return f"the recipe's {key!r} is {repr(first['input'])[:100]}: {said}"
 
 
@@ -37,3 +46,45 @@ def nearest(key: str, valid: Sequence[str]) -> str:
     same = [name for name in valid if name.split(".")[-1] == key.split(".")[-1]]
     near = same or difflib.get_close_matches(key, valid, n=1, cutoff=0.5)
     return f"did you mean {near[0]!r}?" if near else "`inheritune config` lists the valid ones"
+
+
+def refuse_other_kind(kind: type[BaseModel], tree: dict[str, Any], name: str) -> None:
+    """Raise RecipeError for a recipe of another kind than `kind`, told by the key that only that kind has."""
+    wanted = kind.__name__.removesuffix("Recipe").lower()
+    key = next((key for key in _KINDS if key in tree), None)
+    if key and wanted in _KINDS.values() and (found := _KINDS[key]) != wanted:
+        needed = next(key for key, own in _KINDS.items() if own == wanted)
+        lacks = "" if needed in tree else f", which has {needed!r}"
+        raise RecipeError(
+            f"{name!r} has {key!r}, so it is a recipe of `{found}`, not of `{wanted}`{lacks}:"
+            f" inheritune {found} {name}, or inheritune config {found} --recipe {name}"
+        )
+
+
+def fields(kind: type[BaseModel], prefix: str = "") -> dict[str, tuple[str, str, str]]:
+    """Every dotted key of a recipe: its type, default and description."""
+    found: dict[str, tuple[str, str, str]] = {}
+    for name, field in kind.model_fields.items():
+        if _is_section(field.annotation):
+            found |= fields(field.annotation, f"{prefix}{name}.")  # type: ignore[arg-type]
+            continue
+        default = "required" if field.is_required() else repr(field.default)
+        found[prefix + name] = (_type_name(field.annotation), default, field.description or "")
+        for entry in filter(_is_section, get_args(field.annotation)):
+            found |= fields(entry, f"{prefix}{name}.")
+    return found
+
+
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
+
+
+def _type_name(annotation: Any) -> str:
+    origin, inside = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _type_name(inside[0])
+    if origin is Literal:
+        return " | ".join(inside)
+    if origin in (Union, UnionType):
+        return " or ".join(_type_name(each) for each in inside if each is not NoneType)
+    return _TYPES[origin or annotation]

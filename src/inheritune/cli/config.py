@@ -1,28 +1,32 @@
 """`inheritune config`."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 
 def command(
-    kind: Annotated[Literal["run", "train", "compare"], typer.Argument(help="Which kind of recipe.")] = "run",
+    kind: Annotated[str, typer.Argument(help="Which kind of recipe: run, train or compare.")] = "run",
     recipe: Annotated[str | None, typer.Option(help="Print this recipe, resolved, instead.")] = None,
 ) -> None:
     """Describe every key of a recipe, or print a recipe resolved."""
     from rich.console import Console
-    from rich.table import Column, Table
+    from rich.padding import Padding
+    from rich.text import Text
 
     from inheritune.compare.recipe import CompareRecipe
     from inheritune.config import RunRecipe, TrainRecipe, fields, load_recipe, recipe_names, to_yaml
+    from inheritune.errors import InputError
 
     kinds: dict[str, Any] = {"run": RunRecipe, "train": TrainRecipe, "compare": CompareRecipe}
-    recipe_kind = kinds[kind]
+    if kind not in kinds:
+        raise InputError(f"there is no kind of recipe {kind!r}: name one of {', '.join(kinds)}")
     if recipe:
-        print(to_yaml(load_recipe(recipe_kind, recipe, {})), end="")
+        print(to_yaml(load_recipe(kinds[kind], recipe, {})), end="")
         return
-    table = Table(Column("Key", no_wrap=True), "Type", "Default", "What it is", box=None, pad_edge=False)
-    for key, (type_name, default, description) in fields(recipe_kind).items():
-        table.add_row(f"[bold]{key}[/bold]", type_name, default, description)
-    Console().print(table)
+    console = Console(highlight=False)
+    for key, (type_name, default, description) in fields(kinds[kind]).items():
+        said = {"required": "required", "None": "optional"}.get(default, f"default {default}")
+        console.print(Text.assemble((key, "bold"), f"  {type_name}; {said}"))
+        console.print(Padding(Text(description, style="dim"), (0, 0, 0, 4)))
     print(f"\nRecipes in the package: {', '.join(recipe_names())}")
