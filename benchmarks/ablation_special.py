@@ -1,0 +1,142 @@
+"""Variations of `ablations.py` that are more than one round of one cut."""
+
+import json
+import random
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ablation_cells import Cell, Lab, Row
+from ablation_steps import Steps
+from transformers import PreTrainedModel
+
+from inheritune.blocks.anatomy import anatomy
+from inheritune.blocks.blockmap import BlockMap
+from inheritune.blocks.modules import inherit
+from inheritune.config import Objective
+from inheritune.folder import once
+from inheritune.progress import Progress
+from inheritune.run import run
+from inheritune.training import checkpoint
+from inheritune.training import objective as objectives
+from inheritune.training.checkpoint import Position
+
+_PROBE_SHARE = 0.2  # of the budget
+_RANDOM_CUTS = 3
+
+
+def halving(lab: Lab) -> Row:
+    """Successive halving over the criteria's cuts and random ones; what the losers cost is counted."""
+    left = {lab.choice.method: lab.blocks, **lab.cuts}
+    drawn = random.Random(lab.recipe.seed)
+    for number in range(_RANDOM_CUTS):
+        left[f"random-{number}"] = [0, *sorted(drawn.sample(range(1, lab.whole - 1), lab.depth - 2)), lab.whole - 1]
+    probes, rungs = list[Row](), (len(left) - 1).bit_length()
+    for rung in range(rungs):
+        each = _PROBE_SHARE * lab.budget / rungs / len(left)
+        found = {
+            name: lab.cell(Cell(f"halving-{rung}-{name}", cut, budget=each, choice=0.0)) for name, cut in left.items()
+        }
+        probes += found.values()
+        best = sorted(found, key=lambda name: found[name]["gap"]["mean"])[: (len(left) + 1) // 2]
+        left = {name: left[name] for name in best}
+    sums = {key: sum(row[key] for row in probes) for key in ("tokens", "training_flops", "flops")}
+    sums["flops"] -= len(probes) * lab.found
+    choosing = sum(choice.flops for choice in (lab.choice, *lab.choices.values()))
+    rest = lab.budget - sums["training_flops"]
+    row = lab.cell(Cell("blocks-halving", *left.values(), budget=rest, choice=choosing))
+    return row | {key: row[key] + value for key, value in sums.items()}
+
+
+def grown(lab: Lab, recipe: str, settings: dict[str, Any], new_blocks: str) -> Row:
+    """From half the depth to the base's, as the policy decides, within the base's training FLOPs."""
+    half, training = lab.whole // 2, lab.training
+    rounds = {
+        "training.tokens": training.tokens // 2, "training.warmup_tokens": training.warmup_tokens // 2,
+        "training.evaluate_every": max(1, lab.steps // 20), "growth.start": min(half, lab.depth), "growth.max_depth": lab.depth,
+        "growth.new_blocks": new_blocks, "limits.max_flops": lab.budget, "limits.max_rounds": lab.whole,
+    }  # fmt: skip
+    place = lab.folder / "cells" / f"grow-{new_blocks}"
+    if not (place / "result.json").exists():
+        run(recipe, out=str(place), progress=Progress(), **{**settings, **rounds})
+    found = json.loads((place / "result.json").read_text(encoding="utf-8"))
+    number = next(n for n, row in enumerate(found["rounds"], 1) if row["blocks"] == found["target"]["blocks"])
+    spent = found["ledger"]["phases"]["training"]
+    return {
+        "name": f"grow-{new_blocks}", "depth": found["target"]["depth"], "blocks": found["target"]["blocks"],
+        "tokens": spent["tokens"], "training_flops": spent["flops"], "flops": found["ledger"]["total"]["flops"],
+        "gap": found["rounds"][number - 1]["gap"],
+        "losses": lab.inside(next(place.glob(f"rounds/{number:02}-*/losses.npy"))),
+        "rounds": [(row["depth"], row["tokens"]) for row in found["rounds"]],
+    }  # fmt: skip
+
+
+def nested(lab: Lab, name: str, wanted: Objective) -> list[Row]:
+    """One target of which a depth, drawn anew at each step, is trained; each depth's gap."""
+    place = lab.folder / "cells" / name
+    found = once(place / "rows.json", lambda: {"rows": _nested(lab, Cell(name, lab.blocks), place, wanted)})
+    shutil.rmtree(place / "checkpoints", ignore_errors=True)
+    return found["rows"]
+
+
+def _nested(lab: Lab, cell: Cell, place: Path, wanted: Objective) -> list[Row]:
+    model, start = lab.begin(cell, place)
+    cuts = [lab.choice.blocks(depth) for depth in (*lab.lower, lab.depth)]
+    views = [sharing(model, [cell.blocks.index(block) for block in cut]) for cut in cuts]
+    aims = [lab.objective(view, lab.training, wanted) for view in views]
+
+    def pick(step: int) -> tuple[objectives.Objective, Mapping[str, float]]:
+        return aims[np.random.default_rng([lab.recipe.seed, step]).integers(len(aims))], {}
+
+    mean = sum(aim.flops_per_token(lab.recipe.data.sequence_length) for aim in aims) / len(aims)
+    steps = max(1, round(lab.budget / (mean * lab.training.batch_tokens)))
+    lab.progress.stage(f"{cell.name}: {' or '.join(str(len(cut)) for cut in cuts)} blocks, {steps} steps")
+    groups = {parameter: "all" for parameter, _ in model.named_parameters()}
+    training = lab.lasting(steps)
+    spent = Steps(lab.bench, model, training, Position(), groups, place / "checkpoints").take(pick)
+    flops = lab.found + lab.choice.flops + start["flops"] + spent.flops + sum(map(lab.comparing, views))
+    return [
+        {
+            "name": f"{cell.name}-{len(cut)}", "depth": len(cut), "blocks": cut, "tokens": spent.tokens,
+            "training_flops": spent.flops, "flops": flops, **lab.compared(view, place / f"losses-{len(cut)}.npy"),
+        }
+        for cut, view in zip(cuts, views, strict=True)
+    ]  # fmt: skip
+
+
+def sharing(model: PreTrainedModel, places: Sequence[int]) -> PreTrainedModel:
+    """A model of some of another's blocks whose parameters are that model's own."""
+    view, path, chosen = inherit(model, places).train(), anatomy(model).path, BlockMap.of(places)
+    for old, parameter in model.named_parameters(remove_duplicate=False):
+        for name in chosen.targets(old, path):
+            holder, _, leaf = name.rpartition(".")
+            setattr(view.get_submodule(holder), leaf, parameter)
+    return view
+
+
+def averaged(lab: Lab) -> list[Row]:
+    """A round whose rate never falls, and the mean of the weights of its last quarter."""
+    kept = {"schedule": "constant", "checkpoints_kept": 5, "checkpoint_every": max(1, lab.steps // 20)}
+    constant = lab.cell(Cell("train-constant", lab.blocks, training=kept))
+    place = lab.folder / "cells" / "train-constant"
+    mean = once(place / "averaged.json", lambda: _mean(lab, constant, place))
+    shutil.rmtree(place / "checkpoints", ignore_errors=True)
+    return [constant, mean]
+
+
+@torch.no_grad()
+def _mean(lab: Lab, constant: Row, place: Path) -> Row:
+    model = inherit(lab.bench.model, lab.blocks)
+    folders = sorted((place / "checkpoints").glob("step-*"))
+    sums = {name: torch.zeros_like(p, dtype=torch.float64) for name, p in model.named_parameters()}
+    for folder in folders:
+        checkpoint.load(folder, model)
+        for name, parameter in model.named_parameters():
+            sums[name] += parameter / len(folders)
+    for name, parameter in model.named_parameters():
+        parameter.copy_(sums[name])
+    flops = constant["flops"] + lab.comparing(model)
+    return {**constant, "name": "train-averaged", "flops": flops, **lab.compared(model, place / "averaged.npy")}

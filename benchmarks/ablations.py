@@ -1,0 +1,169 @@
+"""What each part of a run is worth: one variation of the recipe a row, at the training FLOPs of the base.
+
+    python benchmarks/ablations.py --recipe laptop --out runs/ablations                       # the bundled reference
+    python benchmarks/ablations.py --recipe RECIPE --reference MODEL --data TRAIN --valid TUNE --out runs/mine \\
+        [--only NAME ...] [--set key=value] [--tokens N]
+
+The base is the recipe's one round, whole, at the depth at which its own rule starts (`growth.start` overrides it); --tokens
+is the round's length, and the warm-up keeps its share of it. Depth and order of blocks are found once. Each variation has
+the base's total training FLOPs, teacher's passes and optimizer included, to a step: a dearer step gets fewer of them, a
+cheaper one more. Total FLOPs have the rest: diagnosis, choice, repair, probes, and comparing once. --only takes names or
+their beginnings (`teach`). Every cell is a folder under --out/cells: the same command goes on after a stop. table.md and
+table.json are written anew after each row. Tune on text that no result is reported on.
+
+  blocks-*   which blocks: each criterion's cut; the first ones and the last (`tail`); `halving`: all these and three
+             random cuts (ends kept) share a fifth of the budget in rungs of equal cost, the worse half dropped after each,
+             and the one left is trained from its start on what remains.
+  start-*    how the cut starts: not healed; every block healed, not those before gaps alone; healed, then 3% of the
+             tokens train the blocks beside each gap to give the reference's hidden states behind it, then all (`local`).
+  teach-*    the reference's logits alone; half and half with the text; the logits and the hidden states at the cut; the
+             text, and for the first fifth the hidden states at the cut too (`hidden-early`).
+  grow-*     from half the reference's depth to the base's by the policy, rounds of at most half the base's tokens, which
+             may end sooner; new blocks as named. It may stop below the base's FLOPs, as at a match.
+  nested-*   one target, at each step a depth of the last three up to the base's drawn: each depth's gap from the one run,
+             distilled or from the text; `alone` are the lower depths by themselves.
+  train-*    peak rate; schedule; the other optimizer; batch; no decay, and the mean of the last quarter's checkpoints
+             instead; what stands outside the blocks frozen for the first fifth; a quarter of the rate away from the cut.
+"""
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ablation_cells import Cell, Lab, Phase, Row
+from ablation_special import averaged, grown, halving, nested
+
+from inheritune.blocks.blockmap import show
+from inheritune.config import Objective, RunRecipe, Training, load_recipe, parse_setting
+from inheritune.evidence.gap import gap
+from inheritune.folder import close_folder, open_folder, write_text
+from inheritune.progress import Progress
+
+EARLY = 0.2
+
+
+def cells(lab: Lab) -> Iterator[Cell]:
+    """The variations that are one cell each."""
+    blocks, at_cut = lab.blocks, lab.gaps(lab.blocks)
+    for name, cut in lab.cuts.items():
+        chosen = lab.choices.get(name)
+        yield Cell(f"blocks-{name}", cut, choice=chosen.flops if chosen else 0.0)
+    for start in ("no heal", "heal all", "local"):
+        yield Cell(f"start-{start.replace(' ', '-')}", blocks, start=start)
+    yield Cell("teach-logits", blocks, phases=(Phase(1.0, Objective(cross_entropy=0.0, logits=1.0)),))
+    yield Cell("teach-half", blocks, phases=(Phase(1.0, Objective(cross_entropy=0.5, logits=0.5)),))
+    both = Objective(cross_entropy=0.0, logits=1.0, hidden=1.0, layers=at_cut)
+    yield Cell("teach-logits-hidden", blocks, phases=(Phase(1.0, both),))
+    early = Phase(EARLY, Objective(hidden=1.0, layers=at_cut))
+    yield Cell("teach-hidden-early", blocks, phases=(early, Phase(1 - EARLY)))
+    for depth in lab.lower:
+        yield Cell(f"nested-alone-{depth}", lab.choice.blocks(depth))
+    for name, change in changes(lab.training):
+        yield Cell(f"train-{name}", blocks, training=change)
+    frozen = Phase(EARLY, rates={"outside": 0.0})
+    yield Cell("train-outside-frozen-early", blocks, phases=(frozen, Phase(1 - EARLY)))
+    yield Cell("train-layer-wise", blocks, phases=(Phase(1.0, rates={"far": 0.25, "outside": 0.25}),))
+
+
+def changes(training: Training) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Single settings of training."""
+    peak, batch = training.peak_lr, training.batch_tokens
+    for factor in (0.25, 0.5, 2):
+        yield f"peak-x{factor:g}", {"peak_lr": factor * peak}
+    for schedule in (name for name in ("cosine", "linear", "wsd") if name != training.schedule):
+        yield schedule, {"schedule": schedule}
+    other = "muon" if training.optimizer == "adamw" else "adamw"
+    for factor in (0.25, 1):
+        yield f"{other}-peak-x{factor:g}", {"optimizer": other, "peak_lr": factor * peak}
+    for factor in (0.5, 2):
+        yield f"batch-x{factor:g}", {"batch_tokens": round(factor * batch)}
+
+
+def work(
+    lab: Lab, given: argparse.Namespace, settings: dict[str, Any]
+) -> Iterator[tuple[str, Callable[[], list[Row]]]]:
+    """Every variation by name, and what runs it; those of several rows by the beginning of their names."""
+    for cell in cells(lab):
+        yield cell.name, lambda cell=cell: [lab.cell(cell)]
+    yield "blocks-halving", lambda: [halving(lab)]
+    for new in ("inherited", "copied", "identity", "random"):
+        yield f"grow-{new}", lambda new=new: [grown(lab, given.recipe, settings, new)]
+    yield "nested-distilled", lambda: nested(lab, "nested-distilled", Objective(cross_entropy=0.0, logits=1.0))
+    yield "nested-text", lambda: nested(lab, "nested-text", Objective())
+    yield "train-averaged", lambda: averaged(lab)
+
+
+def table(rows: list[Row]) -> str:
+    """Rows as Markdown; the difference to the base is paired by document."""
+    lines = [
+        "| name | blocks | training tokens | training FLOPs | total FLOPs | gap [interval] | difference to the base |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in rows:
+        lines.append(
+            f"| {row['name']} | {row['depth']}: {show(row['blocks'])} | {row['tokens']:,} | {row['training_flops']:.3g}"
+            f" | {row['flops']:.3g} | {_told(row['gap'])} | {_told(row['difference']) if row['name'] != 'base' else ''} |"
+        )
+    return "\n".join(lines)
+
+
+def _told(gap: dict[str, Any]) -> str:
+    return f"{gap['mean']:+.4f} [{gap['low']:+.4f}, {gap['high']:+.4f}]"
+
+
+def _difference(lab: Lab, row: Row, base: Row) -> Row:
+    """A row's losses against the base's, document by document."""
+    losses, match = [np.load(lab.folder / each["losses"]) for each in (row, base)], lab.recipe.match
+    found = gap(*losses, tokens=lab.bench.documents.weights, margin=match.margin, confidence=match.confidence)
+    return {**row, "difference": asdict(found)}
+
+
+def _settings(given: argparse.Namespace) -> dict[str, Any]:
+    """The base's recipe: one round, of the tokens asked for, its warm-up in proportion."""
+    text = {"reference": given.reference, "data.train": given.data, "data.valid": given.valid, "seed": given.seed}
+    settings = {key: value for key, value in text.items() if value is not None}
+    settings |= {"limits.max_rounds": 1, **dict(map(parse_setting, given.set))}
+    training = load_recipe(RunRecipe, given.recipe, settings).training
+    tokens = given.tokens or training.tokens
+    lengths = {"training.tokens": tokens, "training.warmup_tokens": training.warmup_tokens * tokens // training.tokens}
+    return settings | lengths
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipe", default="laptop")
+    parser.add_argument("--reference", help="folder or hub id, instead of the recipe's own")
+    parser.add_argument("--data", help="training text")
+    parser.add_argument("--valid", help="text to compare on")
+    parser.add_argument("--set", action="append", default=[], help="key=value of the base's recipe")
+    parser.add_argument("--tokens", type=int, help="training tokens of the base, instead of the recipe's")
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--only", nargs="+", default=[""], help="names of variations, or their beginnings")
+    parser.add_argument("--list", action="store_true", help="name the variations and run none")
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args()
+    settings = _settings(given)
+    recipe = load_recipe(RunRecipe, given.recipe, settings)
+    folder = open_folder(given.out, recipe)
+    try:
+        lab = Lab(recipe, folder, Progress())
+        chosen = [pair for pair in work(lab, given, settings) if pair[0].startswith(tuple(given.only))]
+        if given.list:
+            return print("\n".join(name for name, _ in chosen))
+        base, rows = lab.cell(Cell("base", lab.blocks)), list[Row]()
+        for _, make in [("base", lambda: [base]), *chosen]:
+            rows += [_difference(lab, row, base) for row in make()]
+            write_text(folder / "table.json", json.dumps(rows, indent=1))
+            write_text(folder / "table.md", table(rows) + "\n")
+            print(table(rows).splitlines()[-1], flush=True)
+        print(table(rows))
+    finally:
+        close_folder(folder)
+
+
+if __name__ == "__main__":
+    main()
