@@ -16,6 +16,8 @@ from tiny import LENGTH
 from inheritune.compare import cell as cells
 from inheritune.compare.result import Comparison, schema_text
 from inheritune.compare.sweep import compare
+from inheritune.methods import METHODS as METHODS_OF_ALL
+from inheritune.report.compare_figures import _KINDS
 
 METHODS = ["published", "random", "stacking", "half-width", "reference"]
 
@@ -73,6 +75,13 @@ def test_every_form_of_the_table_holds_the_same(whole: Path) -> None:
     assert all(f"| {row['method']} |" in table and f"{row['val_loss']:.4f}" in table for row in found["rows"])
     drawn = sorted(path.name for path in (whole / "figures").iterdir())
     assert drawn == ["gaps.png", "loss-flops.png", "loss-tokens.png", "ranks.png", "time-to-loss.png"]
+
+
+def test_every_method_has_a_place_in_the_figures_and_a_line_in_the_docs() -> None:
+    assert sorted(name for names in _KINDS.values() for name in names) == sorted({*METHODS_OF_ALL} - {"reference"})
+    docs = (Path(__file__).parents[2] / "docs/methods.md").read_text()
+    for name, method in METHODS_OF_ALL.items():
+        assert f"| `{name}` | {method.says} | {'yes' if method.needs_reference else 'no'} |" in docs
 
 
 def test_the_schema_in_the_package_is_that_of_the_code() -> None:

@@ -1,18 +1,41 @@
-"""The figures of a comparison, from `compare.json` alone: loss over tokens and FLOPs, time to loss, gaps, ranks."""
+"""The figures of a comparison, from `compare.json` alone: loss over tokens and FLOPs, time to loss, gaps, ranks.
+
+Many methods in one panel cannot be told apart, so each kind has a panel of its own, and three lines stand in all of them: the
+reference as it is, the reference trained on, and the first method, from which the table's differences are.
+"""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from inheritune.report.style import INK, MUTED, REFERENCE, TARGET, WIDE, canvas, figure_style, legend
+from inheritune.report.style import CONTROL, INK, LAZY, MUTED, REFERENCE, TARGET, WIDE, canvas, figure_style
 
 Row = dict[str, Any]
-_DASHES = ("-", "--", "-.", ":")
+Line = tuple[str, list[tuple[float, float]]]
+
+_KINDS = {
+    "blocks by place": ("published", "as-released", "identity", "last-blocks", "middle-blocks"),
+    "blocks by measure": ("inheritune", "influence", "angular", "healing"),
+    "parts of blocks": ("attention-only", "mlp-only", "without-norms", "half-width"),
+    "from random weights": ("random", "random-twice", "random-total", "late-expansion"),
+    "stacked": ("stacking", "stacking-twice", "hybrid", "hybrid-as-released"),
+    "distilled": ("logits-random", "logits-inherited", "distilbert-random", "distilbert"),
+}
+_ALONE = 4  # so many methods need no panels by kind
+# Apart in lightness; the dashes tell them apart where neither that nor the colour does.
+_LOOKS: tuple[dict[str, Any], ...] = (
+    {"color": INK, "linestyle": "-"},
+    {"color": LAZY, "linestyle": (0, (6, 2))},
+    {"color": "#1d6f5c", "linestyle": (0, (1, 1.2))},
+    {"color": "#a98600", "linestyle": (0, (6, 1.5, 1, 1.5))},
+    {"color": CONTROL, "linestyle": (0, (3, 1, 1, 1, 1, 1))},
+)
+_AS_IT_IS = "reference as it is"
 
 
 def write_figures(folder: Path) -> list[Path]:
@@ -28,37 +51,49 @@ def write_figures(folder: Path) -> list[Path]:
     return places
 
 
-def _look(found: Row, row: Row) -> dict[str, Any]:
-    """The first method in the target's colour; the others apart in hue, lightness and dash."""
-    place = [each["method"] for each in found["rows"]].index(row["method"])
-    if place == 0:
-        return {"color": TARGET, "linewidth": 2.4}
-    share = place / max(1, len(found["rows"]) - 1)
-    return {"color": colormaps["viridis"](0.92 * share), "linestyle": _DASHES[place % 4], "linewidth": 1.3}
-
-
 def loss_over(found: Row, what: str) -> Figure:
-    """Validation loss of each method over tokens or FLOPs, from 1.2 times the reference's loss downwards."""
-    figure, axes = canvas(WIDE, 4.6)
+    """Validation loss of each method over tokens or FLOPs; the reference's as a level."""
+    lines = []
     for row in found["rows"]:
         before = row["cost"]["prepared_flops"] if what == "flops" else 0
-        points = [(point[what] + before, point["val_loss"]) for point in row["curve"]]
-        axes.plot([x for x, _ in points], [y for _, y in points], label=row["method"], **_look(found, row))
-    axes.axhline(found["reference_loss"], color=REFERENCE, linestyle=(0, (5, 2)), label="the reference as it is")
-    ends = [row["val_loss"] for row in found["rows"]]
-    low, high = min([found["reference_loss"], *ends]), max([found["reference_loss"], *ends])
-    axes.set_ylim(low - 0.05 * (high - low) - 0.005, high + 0.6 * (high - low) + 0.02)
-    axes.set_xlabel("training tokens" if what == "tokens" else "FLOPs, with diagnosis, choice and repair")
-    axes.set_ylabel("validation loss, nats per token")
-    legend(figure, 4)
+        lines.append((row["method"], [(point[what] + before, point["val_loss"]) for point in row["curve"]]))
+    most = max(points[-1][0] for _, points in lines)
+    level = (_AS_IT_IS, [(0.0, found["reference_loss"]), (most, found["reference_loss"])])
+    figure, panels = _panels(found, lines, level)
+    for axes, shown in panels:
+        ends = [points[-1][1] for _, points in shown]
+        low, high = min(ends), max(ends)
+        axes.set_ylim(low - 0.06 * (high - low) - 0.005, high + 0.6 * (high - low) + 0.02)
+        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        _name_ends(axes, shown)
+    figure.supxlabel("training tokens" if what == "tokens" else "FLOPs, with diagnosis, choice and repair", **_SMALL)
+    figure.supylabel("validation loss, nats per token", **_SMALL)
+    return figure
+
+
+def ranks(found: Row) -> Figure:
+    """MaxRank of each layer of the final models, and of the reference (the paper's Figure 1)."""
+    lines = [(row["method"], _profile(row["max_ranks"])) for row in found["rows"]]
+    figure, panels = _panels(found, lines, (_AS_IT_IS, _profile(found["reference_ranks"])))
+    for axes, shown in panels:
+        axes.axhline(1, color=INK, linewidth=0.6)
+        axes.set_yscale("log")
+        axes.set_yticks([1, 2, 5, 10, 20, 50], ["1", "2", "5", "10", "20", "50"])
+        axes.minorticks_off()
+        _name_ends(axes, shown)
+    figure.supxlabel("layer, as a share of the depth", **_SMALL)
+    figure.supylabel("MaxRank", **_SMALL)
     return figure
 
 
 def time_to_loss(found: Row) -> Figure:
-    """FLOPs until random initialisation's final loss, where a method reaches it."""
+    """FLOPs until random initialisation's final loss, where a method reaches it, the fastest first."""
     rows = [row for row in found["rows"] if row["flops_to_random"] is not None]
     never = [row["method"] for row in found["rows"] if row["flops_to_random"] is None]
-    figure, axes = _bars(rows, lambda row: (row["flops_to_random"], None))
+    rows = sorted(rows, key=lambda row: row["flops_to_random"])
+    figure, axes = _points([(row["method"], row["flops_to_random"], f"{row['flops_to_random']:.2g}") for row in rows])
+    axes.set_xlim(left=0)
     axes.set_xlabel("FLOPs until the final loss of random initialisation")
     if never:
         axes.set_title("never: " + ", ".join(never), loc="left", fontsize=8.5, color=MUTED, wrap=True)
@@ -66,42 +101,87 @@ def time_to_loss(found: Row) -> Figure:
 
 
 def gaps(found: Row) -> Figure:
-    """Each method's gap to the reference with its interval."""
+    """Each method's gap to the reference with its interval, the smallest first."""
     rows = sorted(found["rows"], key=lambda row: row["gap"]["mean"])
-    figure, axes = _bars(rows, lambda row: (row["gap"]["mean"], (row["gap"]["low"], row["gap"]["high"])))
+    figure, axes = _points(
+        [(row["method"], gap["mean"], f"{gap['mean']:+.3f} [{gap['low']:+.3f}, {gap['high']:+.3f}]")
+         for row in rows for gap in (row["gap"],)]
+    )  # fmt: skip
+    for place, row in enumerate(rows):
+        axes.plot([row["gap"]["low"], row["gap"]["high"]], [place, place], color=TARGET, linewidth=1.8)
     axes.axvline(0, color=REFERENCE, linewidth=1.2)
     axes.axvline(found["margin"], color=MUTED, linewidth=0.8, linestyle="--")
     axes.set_xlabel("gap to the reference, nats per token (dashed: the margin)")
     return figure
 
 
-def ranks(found: Row) -> Figure:
-    """MaxRank of each layer of the final models, and of the reference (the paper's Figure 1)."""
-    figure, axes = canvas(WIDE, 4.6)
-    for row in found["rows"]:
-        _profile(axes, row["max_ranks"], row["method"], _look(found, row))
-    look = {"color": REFERENCE, "linestyle": (0, (5, 2)), "linewidth": 2}
-    _profile(axes, found["reference_ranks"], "the reference as it is", look)
-    axes.axhline(1, color=INK, linewidth=0.6)
-    axes.set_xlabel("layer, as a share of the depth")
-    axes.set_ylabel("MaxRank of 100 tokens")
-    legend(figure, 4)
-    return figure
+_SMALL: Any = {"fontsize": 9, "color": MUTED}
 
 
-def _profile(axes: Axes, values: Sequence[float | None], label: str, look: dict[str, Any]) -> None:
-    known = [(place / max(1, len(values) - 1), value) for place, value in enumerate(values) if value is not None]
-    axes.plot([x for x, _ in known], [y for _, y in known], label=label, **look)
+def _panels(found: Row, lines: Sequence[Line], level: Line) -> tuple[Figure, list[tuple[Axes, list[Line]]]]:
+    """A panel for each kind of method, its lines named at their ends, all other lines pale behind them."""
+    first, by_name = lines[0][0], dict(lines)
+    always = [name for name in (first, "reference") if name in by_name]
+    kinds = list(_kinds([name for name, _ in lines if name not in always]))
+    height = 1 + (len(kinds) - 1) // 2
+    figure = Figure(figsize=(WIDE, 3.8 if len(kinds) == 1 else 0.5 + 2.5 * height), layout="constrained")
+    grid = figure.subplots(height, min(2, len(kinds)), squeeze=False).flatten()
+    panels = []
+    for axes, (title, names) in zip(grid, kinds, strict=False):
+        looks = {first: {"color": TARGET, "linewidth": 2.2}, "reference": {"color": REFERENCE, "linewidth": 1.6}}
+        looks |= {name: look | {"linewidth": 1.4} for name, look in zip(names, _LOOKS, strict=False)}
+        looks[_AS_IT_IS] = {"color": REFERENCE, "linewidth": 1.2, "linestyle": (0, (5, 2))}
+        shown = [line for line in (*((name, by_name[name]) for name in [*always, *names]), level) if line[1]]
+        for _, points in lines:
+            axes.plot(*zip(*points, strict=True), color=MUTED, alpha=0.15, linewidth=0.8)
+        for name, points in shown:
+            axes.plot(*zip(*points, strict=True), label=name, **looks[name])
+        axes.set_title(title, loc="left", fontsize=9, color=INK)
+        panels.append((axes, shown))
+    for axes in grid[len(kinds) :]:
+        axes.set_axis_off()
+    return figure, panels
 
 
-def _bars(rows: Sequence[Row], value: Callable[[Row], tuple[float, tuple[float, float] | None]]) -> tuple[Figure, Axes]:
-    figure, axes = canvas(WIDE, 1.2 + 0.24 * max(1, len(rows)))
-    for place, row in enumerate(rows):
-        mean, interval = value(row)
-        axes.plot([mean], [place], "o", color=TARGET, markersize=5)
-        if interval:
-            axes.plot(interval, [place, place], color=TARGET, linewidth=1.8)
-    axes.set_yticks(range(len(rows)), [row["method"] for row in rows])
+def _name_ends(axes: Axes, shown: Sequence[Line]) -> None:
+    """Each line's name right of the panel, as near to the height of its end as the other names allow."""
+    to_panel = axes.transData + axes.transAxes.inverted()
+    axes.get_ylim()  # settles the scale
+    ends = sorted((to_panel.transform(points[-1])[1], name, points[-1]) for name, points in shown)
+    apart = 0.075 if axes.get_subplotspec().get_gridspec().nrows > 1 else 0.05
+    places: list[float] = []
+    for height, _, _ in ends:
+        places.append(max(height, places[-1] + apart) if places else height)
+    over = max([0.0, *(place - 1 for place in places)])
+    colours = {line.get_label(): line.get_color() for line in axes.lines}
+    for place, (_, name, end) in zip(places, ends, strict=True):
+        axes.annotate(
+            name, end, xytext=(1.06, place - over), textcoords="axes fraction", fontsize=8, color=colours[name], va="center",
+            arrowprops={"arrowstyle": "-", "linewidth": 0.5, "color": colours[name], "shrinkA": 1, "shrinkB": 0,
+                        "relpos": (0, 0.5)},
+        )  # fmt: skip
+
+
+def _kinds(names: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
+    if len(names) <= _ALONE:
+        yield "", list(names)
+        return
+    for title, held in _KINDS.items():
+        if own := [name for name in names if name in held]:
+            yield title, own
+
+
+def _profile(values: Sequence[float | None]) -> list[tuple[float, float]]:
+    return [(place / max(1, len(values) - 1), value) for place, value in enumerate(values) if value is not None]
+
+
+def _points(rows: Sequence[tuple[str, float, str]]) -> tuple[Figure, Axes]:
+    """A line for each name: a point at its value, and the value in figures at the right."""
+    figure, axes = canvas(WIDE, 1.2 + 0.2 * max(1, len(rows)))
+    for place, (_, value, figures) in enumerate(rows):
+        axes.plot([value], [place], "o", color=TARGET, markersize=5)
+        axes.text(1.02, place, figures, transform=axes.get_yaxis_transform(), fontsize=8, color=MUTED, va="center")
+    axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     return figure, axes
 
