@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hub import stand_in
+
+from inheritune.blocks import hub
 
 Inheritune = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -61,3 +64,13 @@ def test_a_run_from_ids_alone(
     assert ended.returncode == 2 and time.monotonic() - began < 60
     (line,) = ended.stderr.strip().splitlines()
     assert "no folder 'owner/other' is here" in line and "network" in line
+
+
+def test_a_silent_hub_is_waited_for_no_longer_than_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even where the name server hangs, which the client's own timeout does not cover."""
+    released = threading.Event()
+    monkeypatch.setattr("huggingface_hub.get_session", lambda: released.wait(60))
+    monkeypatch.setattr(hub, "SECONDS", 0.2)
+    began = time.monotonic()
+    assert not hub.answers("owner/name") and time.monotonic() - began < 5
+    released.set()

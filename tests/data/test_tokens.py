@@ -131,5 +131,5 @@ def test_cache_that_cannot_be_written(
 
 
 def test_too_few_documents_to_hold_some_back(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="2 documents, too few to hold 5% back"):
+    with pytest.raises(DataError, match=r"2 document.s.*share of 0.05.*too few.*data.valid_share"):
         prepared(tokenizer, write_jsonl(tmp_path / "few.jsonl", ["ka lo", "mi ne"]))

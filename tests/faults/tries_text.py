@@ -84,6 +84,18 @@ def same_content(ground: Ground) -> list[str]:
     return ground.run(data__valid=str(ground.file("copy.jsonl", ground.text.read_bytes())))
 
 
+def repeated(ground: Ground) -> list[str]:
+    copy = ground.file("copy.jsonl", ground.text.read_bytes())
+    return ground.run(data__train=[str(ground.text), str(copy)])
+
+
+def prepare(*options: str) -> Use:
+    """The corpus prepared with these options."""
+    return lambda ground: [
+        "prepare", str(ground.text), str(ground.path / "dest"), "--tokenizer", str(ground.model), *options
+    ]  # fmt: skip
+
+
 def prepared(change: Callable[[Ground], None]) -> Use:
     """A prepared folder, damaged."""
 
@@ -161,6 +173,9 @@ TEXT = [
     Try("ids of an odd length", ids([5, 6, 0] * 99, b"\x01"), ("ids.bin", "odd number of bytes")),
     Try("validation that is the training text", itself, ("data.valid", "words.jsonl")),
     Try("validation of the same content", same_content, ("words.jsonl", "data.valid", "give other text")),
+    Try("a source of nothing but repeats", repeated, ("copy.jsonl", "another source", "leave it out")),
+    Try("too few documents to prepare", prepare("--valid-share", "0.001"), ("words.jsonl", "too few", "--valid-share")),
+    Try("a field to prepare that is not there", prepare("--field", "body"), ("line 1", "'body'", "--field")),
     Try("prepared text, cut off", prepared(cut), ("train.bin", "100 bytes", "prepare it again")),
     Try("prepared text with a broken manifest", prepared(manifest), ("manifest.json", "prepare")),
     Try("prepared text without its manifest", prepared(unfinished), ("tokens",)),

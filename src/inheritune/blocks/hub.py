@@ -3,6 +3,7 @@
 import logging
 import re
 import sys
+import threading
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
@@ -69,11 +70,15 @@ def _fetched(source: str, revision: str | None, wanted: list[str]) -> Path:
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     here = f"no folder {source!r} is here, and "
     try:
-        online = answers()
+        online = answers(source)
         if online and _WEIGHTS in wanted:
             info = HfApi().model_info(source, revision=revision, timeout=SECONDS)
             refuse_names(source, [file.rfilename for file in info.siblings or []])
-        return Path(snapshot_download(source, revision=revision, allow_patterns=wanted, local_files_only=not online))
+        return Path(
+            snapshot_download(
+                source, revision=revision, allow_patterns=wanted, local_files_only=not online, etag_timeout=SECONDS
+            )
+        )
     except ModelError:
         raise
     except errors.GatedRepoError:
@@ -103,12 +108,22 @@ def refuse_names(source: str, names: Sequence[str]) -> None:
         raise ModelError(f"{source!r} holds no safetensors weights{found}: save the model as safetensors.")
 
 
-def answers() -> bool:
-    """Whether the hub answers at all: its library tries for half a minute before it says no."""
+def answers(source: str) -> bool:
+    """Whether the hub answers within SECONDS, name servers included; its library tries for half a minute. A terminal is told."""
+    if sys.stderr.isatty():
+        print(f"Asking the hub for {source!r}, for at most {SECONDS:.0f} s", file=sys.stderr)
+    answered = threading.Event()
+    asking = threading.Thread(target=_ask, args=(answered,), daemon=True)
+    asking.start()
+    asking.join(SECONDS)
+    return answered.is_set()
+
+
+def _ask(answered: threading.Event) -> None:
     from huggingface_hub import constants, get_session
 
     try:
         get_session().head(constants.ENDPOINT, timeout=SECONDS)
     except Exception:
-        return False
-    return True
+        return
+    answered.set()

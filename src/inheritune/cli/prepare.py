@@ -37,7 +37,8 @@ def command(
     words = load_tokenizer(tokenizer)
     progress = Progress(quiet, to_stderr=as_json)
     progress.stage(f"Preparing {source}")
-    job = Job([wanted], [], field, valid_share, Coding.of(words.backend_tokenizer, words.eos_token_id))
+    coding = Coding.of(words.backend_tokenizer, words.eos_token_id)
+    job = Job([wanted], [], field, valid_share, coding, "another --valid-share (0 holds none back)")
     try:
         manifest = prepare_folder(job, dest, progress.now)
     finally:

@@ -28,13 +28,17 @@ Tell = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Job:
-    """What is prepared: sources for both sides, or a share of the training documents for validation."""
+    """What is prepared: sources for both sides, or a share of the training documents for validation.
+
+    `remedy` is what its user can give where too few documents are held out.
+    """
 
     train: list[Source]
     valid: list[Source]
     field: str
     share: float
     coding: Coding
+    remedy: str = "data.valid, a larger data.valid_share"
 
     def about(self) -> dict[str, Any]:
         """Everything that the resulting bytes depend on."""
@@ -136,8 +140,8 @@ def _require_both_sides(job: Job, writer: Writer) -> None:
         raise DataError(f"every document of data.train ({told(job.train)}) stands in data.valid too: give other text")
     if not job.valid and (train < 1 or (valid < 2 and job.share)):
         raise DataError(
-            f"{told(job.train)} has {train + valid} documents, too few to hold {job.share:.0%} back:"
-            " give data.valid, a larger data.valid_share, or more text"
+            f"{told(job.train)} has {train + valid} document(s), of which a share of {job.share:g} leaves {train} for training"
+            f" and {valid} for validation, too few: give {job.remedy}, or more text"
         )
 
 

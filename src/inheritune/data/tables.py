@@ -65,7 +65,7 @@ def hub(source: Source, field: str) -> Iterator[Document]:
     """A document for each row of a dataset of the hub, streamed; DataError without network, dataset or split."""
     from datasets import load_dataset
 
-    if not answers():
+    if not answers(source.source):
         raise DataError(
             f"{source.source!r} cannot be streamed: the hub does not answer within {SECONDS:.0f} s; check the network, or"
             " give a folder"
@@ -110,12 +110,14 @@ def _require_column(names: list[str], field: str, source: str) -> None:
 
 def _column(batches: Iterable[Any], field: str) -> Iterator[Any]:
     for batch in batches:
-        yield from batch[field].to_pylist()
+        yield from (value.as_py() for value in batch[field])
 
 
 def _documents(name: str, source: str, field: str, texts: Iterable[Any]) -> Iterator[Document]:
     for number, text in enumerate(texts, 1):
         if not isinstance(text, str):
-            raise DataError(f"row {number} of {source!r} has no text in {field!r}: name a column of text in data.field")
+            raise DataError(
+                f"row {number} of {source!r} has no text in {field!r}: name a column of text in data.field (--field)"
+            )
         if text.strip():
             yield Document(f"{name}#{number}", text)

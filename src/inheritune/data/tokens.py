@@ -122,7 +122,14 @@ def _refuse_same(train: list[Source], valid: list[Source]) -> None:
 
 
 def _in_parts(train: Tokens, sources: list[Source], own: list[dict[str, Any]]) -> Tokens:
-    """The row, with what each source gave of it."""
+    """The row, with what each source gave of it; DataError for one that gave nothing but repeats."""
+    sizes = [[0, 0], *([entry["sizes"][side][1] for side in store.SIDES] for entry in own)]
+    for entry, before, after in zip(own, sizes, sizes[1:], strict=False):
+        if entry["side"] == "train" and before == after:
+            raise DataError(
+                f"every document of {entry['source']!r} stands in another source or in data.valid too: leave it out of"
+                " data.train, or give other text"
+            )
     ends = [entry["sizes"]["train"][0] for entry in own if entry["side"] == "train"]
     parts = (
         Part(repr(source.source), first, last, source.weight)
