@@ -137,7 +137,7 @@ def main() -> None:
         warm = torch.rand(length, length).tril()
         for way in WAYS.values():
             way(warm)
-        for name, map_TT in made_up(length, 2):
+        for name, map_TT in made_up(length, 8):
             classes.setdefault(name, []).append(measure(map_TT))
         if arguments.model:
             for name, map_TT in of_model(arguments.model, arguments.text, length, arguments.every):

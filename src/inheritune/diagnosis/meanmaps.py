@@ -45,7 +45,8 @@ def telling_heads(profile: Profile) -> dict[str, tuple[int, int]]:
         "middle": lambda: len(left) // 2,
     }
     chosen = {name: left.pop(place()) for name, place in places.items() if left}
-    return {f"{name}: layer {at}, head {i}, k* {rank:.1f}": (at, i) for name, (rank, at, i) in chosen.items()}
+    shown = {name: chosen[name] for name in ("widest", "middle", "laziest") if name in chosen}
+    return {f"{name}: layer {at}, head {i}, k* {rank:.1f}": (at, i) for name, (rank, at, i) in shown.items()}
 
 
 def mean_maps(

@@ -141,7 +141,7 @@ def inheritance_curve(profile: Profile, width: float = WIDE) -> Figure:
 def mean_maps(maps: Mapping[str, Any]) -> Figure:
     """Mean attention maps (T, T) of chosen heads side by side, each under its name; square-root shading."""
     with figure_style():
-        figure = Figure(figsize=(WIDE, 0.7 + WIDE / max(3, len(maps))), layout="constrained")
+        figure = Figure(figsize=(WIDE * (0.1 + 0.3 * len(maps)), 2.7), layout="constrained")
         panels = figure.subplots(1, len(maps), squeeze=False, sharey=True)[0]
         for axes, (name, values) in zip(panels, maps.items(), strict=True):
             axes.grid(False)
