@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -39,13 +40,19 @@ def token_losses(model: PreTrainedModel, windows: Sequence[np.ndarray]) -> list[
 
 def by_position(losses: Sequence[np.ndarray]) -> list[Place]:
     """Mean loss in bands of positions that double in width (0, 1, 2-3, 4-7, ...)."""
-    bands, first, width = [], 0, 1
-    longest = max(len(row) for row in losses)
-    while first < longest:
-        held = np.concatenate([row[first : first + width] for row in losses])
-        bands.append(Place(first, min(first + width, longest) - 1, float(held.mean()), len(held)))
-        first, width = first + width, max(1, first + width)
-    return bands
+    places = []
+    for first, last in bands(max(map(len, losses)), 1):
+        held = np.concatenate([row[first : last + 1] for row in losses])
+        places.append(Place(first, last, float(held.mean()), len(held)))
+    return places
+
+
+def bands(length: int, width: int) -> list[tuple[int, int]]:
+    """First and last position of bands over `length` positions: the first `width` wide, each other as wide as all before it."""
+    edges = [0]
+    while edges[-1] < length:
+        edges.append(max(width, 2 * edges[-1]))
+    return [(first, min(end, length) - 1) for first, end in pairwise(edges)]
 
 
 def _batches(order: Sequence[int], windows: Sequence[np.ndarray], vocabulary: int) -> Iterator[list[int]]:

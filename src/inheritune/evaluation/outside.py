@@ -12,8 +12,10 @@ from inheritune.blocks.flops import forward_flops_per_token
 from inheritune.config import Match
 from inheritune.data.tokens import Tokens
 from inheritune.errors import DataError
-from inheritune.evaluation.by_position import token_losses
+from inheritune.evaluation.by_position import bands, token_losses
 from inheritune.evidence.gap import gap
+
+_FIRST_BAND = 64  # positions; the others double
 
 
 def windows(tokens: Tokens, name: str, context: int, most: int) -> list[np.ndarray]:
@@ -48,26 +50,17 @@ def compare_outside(
         length = max(map(len, ours))
         predicted = sum(map(len, ours))
         flops += predicted * sum(forward_flops_per_token(model, length) for model in (target, reference))
-        bands = [_band(ours, theirs, first, last, match) for first, last in _bands(length)]
+        places = [_band(ours, theirs, first, last, match) for first, last in bands(length, _FIRST_BAND)]
         found.append(
             {
                 "name": name,
                 "documents": len(rows),
                 **_band(ours, theirs, 0, length - 1, match),
-                "by_position": [band for band in bands if band["gap"] is not None],
+                "by_position": [place for place in places if place["gap"] is not None],
             }  # fmt: skip
         )
     tokens = sum(2 * text["tokens"] for text in found)
     return {"texts": found, "tokens": tokens, "flops": flops, "seconds": time.perf_counter() - began}
-
-
-def _bands(length: int) -> list[tuple[int, int]]:
-    """Positions in bands that double in width from 64 on."""
-    edges, width = [0], 64
-    while edges[-1] + width < length:
-        edges.append(edges[-1] + width)
-        width = edges[-1]
-    return [(first, last - 1) for first, last in zip(edges, [*edges[1:], length], strict=True)]
 
 
 def _band(
