@@ -3,6 +3,7 @@
     python benchmarks/training.py                              # both shapes, half a batch, 5 rounds: below 6 minutes
     python benchmarks/training.py --no-quick --shapes gpt2     # 4 x 768, T 512, vocabulary 50,304, 8 sequences a step
     python benchmarks/training.py --no-quick --shapes laptop   # 24 x 48, T 256, vocabulary 4,096, 16 sequences a step
+    python benchmarks/training.py --nanogpt ../nanoGPT         # its own model.py, not one written after it
 
 All start from the same weights, see the same batches and step with AdamW (no decay, clip 1, constant rate), so that their
 losses lie over each other; the largest distance from ours is told. They take turns, one turn a round; medians over rounds.
@@ -19,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -88,22 +90,24 @@ class Ours:
         return loss
 
 
-def contestants(shape: Shape, precision: str, chosen: str, clock: Callable[[], float]) -> list[Contestant]:
-    """Who takes part, from the same weights."""
+def contestants(
+    shape: Shape, precision: str, chosen: str, clock: Callable[[], float], nanogpt: Path | None = None
+) -> list[Contestant]:
+    """Who takes part, from the same weights; with `nanogpt`, a checkout of it, the activation is its exact GELU."""
     torch.manual_seed(0)
     config = AutoConfig.for_model(
         "gpt2", vocab_size=shape.vocabulary, n_positions=shape.length, n_embd=shape.width, n_layer=shape.blocks,
-        n_head=shape.heads, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, activation_function="gelu_pytorch_tanh",
+        n_head=shape.heads, resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, activation_function="gelu" if nanogpt else "gelu_pytorch_tanh",
         bos_token_id=0, eos_token_id=0,
     )  # fmt: skip
     start = AutoModelForCausalLM.from_config(config)
     micro, whole = shape.micro, shape.sequences
     ways: dict[str, Callable[[], Callable[[Tensor], float]]] = {
         "ours": lambda: Ours(copy.deepcopy(start), shape, precision),
-        "nanoGPT, as shipped: fp32, model compiled": lambda: NanoGPT(start, whole, "fp32", compiled=True),
-        "nanoGPT, as shipped but eager, fp32": lambda: NanoGPT(start, whole, "fp32", compiled=False),
-        f"nanoGPT, {precision}, eager": lambda: NanoGPT(start, micro, precision, compiled=False),
-        f"nanoGPT, {precision}, model compiled": lambda: NanoGPT(start, micro, precision, compiled=True),
+        "nanoGPT, as shipped: fp32, model compiled": lambda: NanoGPT(start, nanogpt, whole, "fp32", compiled=True),
+        "nanoGPT, as shipped but eager, fp32": lambda: NanoGPT(start, nanogpt, whole, "fp32", compiled=False),
+        f"nanoGPT, {precision}, eager": lambda: NanoGPT(start, nanogpt, micro, precision, compiled=False),
+        f"nanoGPT, {precision}, model compiled": lambda: NanoGPT(start, nanogpt, micro, precision, compiled=True),
         f"HF Trainer, {precision}, eager": lambda: HFTrainer(
             copy.deepcopy(start), whole, precision, compiled=False, clock=clock
         ),
@@ -154,7 +158,7 @@ def race(name: str, arguments: argparse.Namespace) -> None:
     clock = time.process_time if arguments.cpu_time else time.perf_counter
     ids = torch.randint(shape.vocabulary // 8, (4_000_000,), generator=torch.Generator().manual_seed(1)).numpy()
     batches = Batches(Tokens(ids, ids[:1] * 0), 0, shape.sequences, shape.length)
-    racing = contestants(shape, arguments.precision, arguments.only, clock)
+    racing = contestants(shape, arguments.precision, arguments.only, clock, arguments.nanogpt)
     racing = started(racing, torch.from_numpy(batches[0]), arguments.patience, clock)
     for round_ in range(arguments.rounds):
         for one in racing[round_ % len(racing) :] + racing[: round_ % len(racing)]:  # each is first once in a while
@@ -174,6 +178,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="ours, and peers whose name holds this")
     parser.add_argument("--patience", type=int, default=45, help="seconds of a first step")
     parser.add_argument("--cpu-time", action="store_true")
+    parser.add_argument("--nanogpt", type=Path, help="a checkout of nanoGPT, whose own model then takes part")
     arguments = parser.parse_args()
     logging.disable(logging.CRITICAL)  # a compiler that is cut off tells pages
     keep_freed_memory()

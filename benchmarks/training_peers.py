@@ -1,12 +1,15 @@
-"""The peers of `training.py`: a model and loop built as nanoGPT's are, and the HF Trainer.
+"""The peers of `training.py`: nanoGPT's step, on its own model where a checkout of it is named, and the HF Trainer.
 
-Written for the comparison after nanoGPT's structure: plain linear layers with biases, fused attention, tied head, mean
-cross-entropy a micro-batch, gradients accumulated, clipped, fused AdamW. On a CPU nanoGPT runs in fp32 whatever dtype is asked.
+Without a checkout the model is one written after nanoGPT's structure: plain linear layers with biases, fused attention, tied
+head, the loss alone returned. The step is train.py's: mean cross-entropy a micro-batch, gradients accumulated, clipped, AdamW.
+On a CPU nanoGPT runs in fp32 whatever dtype is asked, and AdamW is not its fused one; tuned, it is bf16 and fused.
 """
 
 import contextlib
+import importlib.util
 import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,8 +21,8 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArgu
 RATE = 3e-4
 
 
-def _adamw(model: nn.Module) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(model.parameters(), lr=RATE, betas=(0.9, 0.95), weight_decay=0.0, fused=True)
+def _adamw(model: nn.Module, fused: bool = True) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(model.parameters(), lr=RATE, betas=(0.9, 0.95), weight_decay=0.0, fused=fused or None)
 
 
 class _Block(nn.Module):
@@ -57,6 +60,23 @@ class _GPT(nn.Module):
         return F.cross_entropy(logits.flatten(0, 1), labels_BT.flatten())
 
 
+def _own(source: PreTrainedModel, checkout: Path) -> nn.Module:
+    """nanoGPT's own GPT, from the `model.py` of a checkout, with the source's weights."""
+    spec = importlib.util.spec_from_file_location("nanogpt_model", checkout / "model.py")
+    assert spec and spec.loader
+    module, config = importlib.util.module_from_spec(spec), source.config
+    with contextlib.redirect_stdout(None):
+        spec.loader.exec_module(module)
+        model = module.GPT(
+            module.GPTConfig(
+                config.n_positions, config.vocab_size, config.n_layer, config.n_head, config.n_embd, dropout=0.0
+            )
+        )
+    turned = ("c_attn.weight", "c_proj.weight", "c_fc.weight")  # Conv1D's, as in its own from_pretrained
+    model.load_state_dict({name: t.T if name.endswith(turned) else t for name, t in source.state_dict().items()})
+    return model
+
+
 def _renamed(source: PreTrainedModel) -> dict[str, Tensor]:
     """The GPT-2's weights under the peer's names, Conv1D's turned."""
     found = {}
@@ -70,9 +90,9 @@ def _renamed(source: PreTrainedModel) -> dict[str, Tensor]:
 class NanoGPT:
     """nanoGPT's step: the model in one forward that gives the loss, divided by the number of micro-batches."""
 
-    def __init__(self, source: PreTrainedModel, micro: int, precision: str, compiled: bool):
-        self.model, self.micro = _GPT(source), micro
-        self.optimizer = _adamw(self.model)
+    def __init__(self, source: PreTrainedModel, checkout: Path | None, micro: int, precision: str, compiled: bool):
+        self.model, self.micro = _own(source, checkout) if checkout else _GPT(source), micro
+        self.optimizer = _adamw(self.model, fused=precision == "bf16")
         self.forward = torch.compile(self.model) if compiled else self.model
         half = torch.autocast("cpu", torch.bfloat16)
         self.context = half if precision == "bf16" else contextlib.nullcontext()
@@ -81,7 +101,8 @@ class NanoGPT:
         parts, total = batch_BT.split(self.micro), 0.0
         for part in parts:
             with self.context:
-                loss = self.forward(part[:, :-1].contiguous(), part[:, 1:].contiguous()) / len(parts)
+                out = self.forward(part[:, :-1].contiguous(), part[:, 1:].contiguous())
+                loss = (out[1] if isinstance(out, tuple) else out) / len(parts)
             loss.backward()
             total += loss.item()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
