@@ -1,6 +1,6 @@
 """k* of attention maps, ours against numpy's `svd(compute_uv=False)` and against Gram eigenvalues, by class of map.
 
-    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 python benchmarks/rank.py [MODEL --text FILE]
+    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 python benchmarks/rank.py [MODEL --text FILE] [--each 8]
 
 The three are interleaved map by map in float32 with the same threads; times are medians over maps of processor time, so that
 other loads count little, and ratios are of summed times, the last of wall time. Every k* is compared with a float64 singular
@@ -124,6 +124,7 @@ def main() -> None:
     parser.add_argument("--text", default="bundled:docstrings")
     parser.add_argument("--lengths", type=int, nargs="+", default=[512, 1024])
     parser.add_argument("--every", type=int, default=7, help="use every n-th head of the model")
+    parser.add_argument("--each", type=int, default=2, help="rounds of made-up maps")
     arguments = parser.parse_args()
     print(
         f"torch {torch.__version__}, numpy {np.__version__}, {torch.get_num_threads()} thread(s), float32, ms a map\n"
@@ -137,7 +138,7 @@ def main() -> None:
         warm = torch.rand(length, length).tril()
         for way in WAYS.values():
             way(warm)
-        for name, map_TT in made_up(length, 8):
+        for name, map_TT in made_up(length, arguments.each):
             classes.setdefault(name, []).append(measure(map_TT))
         if arguments.model:
             for name, map_TT in of_model(arguments.model, arguments.text, length, arguments.every):
