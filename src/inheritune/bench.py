@@ -1,5 +1,6 @@
 """What every part of a run shares: the reference, the text, the fixed validation documents, and comparing on them."""
 
+import copy
 import math
 import time
 from dataclasses import dataclass
@@ -67,7 +68,18 @@ class Bench:
         )
         self.documents: Validation = validation(valid_tokens, recipe.data)
         self.outside = self._outside_texts(positions or length, tell)
-        self.batches = Batches(self.train_tokens, recipe.seed, recipe.training.batch_tokens // length, length)
+        self.batches = self._batches()
+
+    def under(self, recipe: RunRecipe) -> "Bench":
+        """The same text, documents and reference for a recipe of another seed, rate or objective."""
+        other = copy.copy(self)
+        other.recipe = recipe
+        other.batches = other._batches()
+        return other
+
+    def _batches(self) -> Batches:
+        recipe, length = self.recipe, self.recipe.data.sequence_length
+        return Batches(self.train_tokens, recipe.seed, recipe.training.batch_tokens // length, length)
 
     def _outside_texts(self, context: int, tell: Tell) -> dict[str, list[np.ndarray]]:
         data, words = self.recipe.data, self.reference.tokenizer

@@ -1,6 +1,7 @@
 """Where each method starts, against the reference's own tensors; distillation's loss and the halves, by hand."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,14 @@ def test_measured_choices_are_counted_and_repaired_ones_differ(name: str, refere
         assert name != "angular" or len(set(range(5)) - set(found)) == 2
     elif found != [0, 1, 2]:
         assert None in found
+
+
+def test_a_choice_is_made_once_and_charged_to_each(reference: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = given(reference, depth=3)
+    blocks = first.chosen("influence")
+    monkeypatch.setattr("inheritune.methods.method.diagnose", None)
+    second = replace(given(reference, depth=3, seed=4), choices=first.choices)
+    assert second.chosen("influence") == blocks and second.spent == first.spent
 
 
 def test_only_the_named_parts_are_inherited(reference: PreTrainedModel) -> None:

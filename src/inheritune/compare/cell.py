@@ -16,7 +16,7 @@ from inheritune.blocks.quiet import quiet
 from inheritune.config import Training
 from inheritune.diagnosis.diagnose import diagnose
 from inheritune.folder import once
-from inheritune.methods import METHODS, Given
+from inheritune.methods import METHODS, Choices, Given
 from inheritune.progress import Progress
 from inheritune.rounds import Round, latest
 from inheritune.runtime import disk
@@ -39,11 +39,11 @@ class Cell:
         return f"{self.method}-lr{self.peak_lr:g}-seed{self.seed}"
 
 
-def given(bench: Bench, depth: int) -> Given:
-    """What starts may use on this bench."""
+def given(bench: Bench, depth: int, choices: Choices) -> Given:
+    """What starts may use on this bench; `choices` are kept from one cell of a sweep to the next."""
     recipe = bench.recipe
     diagnosed = (recipe.diagnosis.sequences, recipe.diagnosis.length)
-    return Given(bench.model, depth, recipe.seed, recipe.data.sequence_length, bench.sequences, diagnosed)
+    return Given(bench.model, depth, recipe.seed, recipe.data.sequence_length, bench.sequences, diagnosed, choices)
 
 
 def save_profile(model: PreTrainedModel, bench: Bench, place: Path) -> None:
@@ -53,11 +53,11 @@ def save_profile(model: PreTrainedModel, bench: Bench, place: Path) -> None:
 
 
 class Work:
-    """A cell at work in `folder`, on a bench of the cell's seed, at the target's `depth`."""
+    """A cell at work in `folder`, on a bench of the cell's seed, with what its start is `given`."""
 
-    def __init__(self, cell: Cell, folder: Path, bench: Bench, depth: int, progress: Progress, keep_model: bool):
+    def __init__(self, cell: Cell, folder: Path, bench: Bench, given: Given, progress: Progress, keep_model: bool):
         self.cell, self.folder, self.bench, self.progress, self.keep_model = cell, folder, bench, progress, keep_model
-        self.given = given(bench, depth)
+        self.given = given
         self.method = METHODS[cell.method]
         self.metrics = Metrics(folder / "metrics.jsonl")
 

@@ -20,7 +20,7 @@ from inheritune.compare.table import write_tables
 from inheritune.config import Objective, RunRecipe, load_recipe
 from inheritune.errors import ModelError, RecipeError, TrainingError
 from inheritune.folder import close_folder, once, open_folder, write_text
-from inheritune.methods import METHODS
+from inheritune.methods import METHODS, Choices
 from inheritune.models import Reference, load_reference
 from inheritune.progress import Progress
 from inheritune.report.compare_figures import write_figures
@@ -80,6 +80,8 @@ class _Sweep:
         try:
             self.reference = self._load()
             self.depth = self.recipe.depth or round(anatomy(self.reference.model).depth * 2 / 3)
+            self.choices: Choices = {}
+            self.bench = Bench(self._as_run(self.recipe.seed, self.recipe.training.peak_lr), self.place, self.reference)
             self._about()
             for method in methods:
                 self._method(method)
@@ -99,7 +101,7 @@ class _Sweep:
 
     def _about(self) -> None:
         """What gathering needs to know of the reference and the documents, so that it loads no model."""
-        bench, model = self._bench(self.recipe.seed, self.recipe.training.peak_lr), self.reference.model
+        bench, model = self.bench, self.reference.model
         trained, per_token = self.reference.trained_tokens, self._flops(self.reference.model)
         once(self.place / "about.json", lambda: {
             "reference_loss": bench.reference_loss, "losses": bench.reference_measured["losses"],
@@ -129,12 +131,15 @@ class _Sweep:
     def _cell(self, cell: Cell) -> dict[str, Any] | None:
         """A cell's result; None, written down, where its training went to pieces."""
         objective = Objective(**METHODS[cell.method].objective)
-        bench, place = self._bench(cell.seed, cell.peak_lr, objective), self.folder / "cells" / cell.name
+        bench, place = (
+            self.bench.under(self._as_run(cell.seed, cell.peak_lr, objective)),
+            self.folder / "cells" / cell.name,
+        )
         open_folder(place, bench.recipe)
         try:
             make_repeatable(cell.seed)
-            work = Work(cell, place, bench, self.depth, self.progress, self.recipe.keep_models)
-            return work.run(self._tokens)
+            start = given(bench, self.depth, self.choices)
+            return Work(cell, place, bench, start, self.progress, self.recipe.keep_models).run(self._tokens)
         except TrainingError as error:
             reason = str(error)
             self.progress.note(f"{cell.name}: {reason}")
@@ -143,15 +148,14 @@ class _Sweep:
         finally:
             close_folder(place)
 
-    def _bench(self, seed: int, rate: float, objective: Objective | None = None) -> Bench:
+    def _as_run(self, seed: int, rate: float, objective: Objective | None = None) -> RunRecipe:
         recipe = self.recipe
         training = recipe.training.model_copy(update={"peak_lr": rate})
-        run = RunRecipe(
+        return RunRecipe(
             name=recipe.name, seed=seed, data=recipe.data, training=training, processes=recipe.processes,
             reference=recipe.reference, revision=recipe.revision, match=recipe.match,
             diagnosis=recipe.diagnosis, objective=objective or Objective(),
         )  # fmt: skip
-        return Bench(run, self.place, self.reference)
 
     def _tokens(self, work: Work) -> list[int]:
         """Tokens of each of a method's phases under the recipe's budget, or under the method's own."""
@@ -182,7 +186,7 @@ class _Sweep:
         """FLOPs that inheritune spends before it trains."""
 
         def measure() -> dict[str, Any]:
-            own = given(self._bench(self.recipe.seed, self.recipe.training.peak_lr), self.depth)
+            own = given(self.bench, self.depth, self.choices)
             METHODS["inheritune"].phases[0].start(own, None)
             return {"flops": own.spent.flops}
 
