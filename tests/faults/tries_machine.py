@@ -45,7 +45,7 @@ def inherit(ground: Ground) -> list[str]:
 def diagnose(ground: Ground) -> list[str]:
     """A diagnosis onto the small disk."""
     return ["diagnose", str(ground.model), "--text", str(ground.text), "--length", "16", "--sequences", "2",
-            "--curve-sequences", "0", "--out", str(ground.path / "disk" / "diagnosis")]  # fmt: skip
+            "--curve-sequences", "0", "--quiet", "--out", str(ground.path / "disk" / "diagnosis")]  # fmt: skip
 
 
 def prepare(ground: Ground) -> list[str]:
@@ -252,7 +252,7 @@ MACHINE = [
     Try("full disk: the report", full("run:write_report", drawn), FULL, leaves=("model", "result.json")),
     Try("full disk: a cut, beforehand", full(None, inherit), ("free", "another disk")),
     Try("full disk: a cut, midway", full("blocks.streaming:write_shard", inherit), ("No space left",)),
-    Try("full disk: a diagnosis", full("diagnosis.output:mean_maps", diagnose), ("No space left",)),
+    Try("full disk: a diagnosis", full("diagnosis.output:mean_maps", diagnose), ("diagnosis", *FULL)),
     Try("full disk: prepared text", full(None, prepare), ("No space left",)),
     Try("read-only: the run's folder", read_only("out"), ("out", "not permitted")),
     Try("read-only: the cache", read_only_cache, ("cache", "not permitted", "INHERITUNE_CACHE")),

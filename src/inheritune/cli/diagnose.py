@@ -41,6 +41,7 @@ def command(
     from inheritune.diagnosis.output import reserve, write
     from inheritune.diagnosis.profile import Profile
     from inheritune.diagnosis.text import windows
+    from inheritune.folder import writing
     from inheritune.progress import Progress, Rates
 
     other = None if against is None else Profile.load(against)
@@ -63,7 +64,10 @@ def command(
             other_lengths=longer,
             tell=tell,
         )
-        written = write(profile, decoder, tokens_NT, out, other, tell) if out is not None else []
+        written: list[Path] = []
+        if out is not None:
+            with writing(out):
+                written = write(profile, decoder, tokens_NT, out, other, tell)
     if as_json:
         typer.echo(profile.model_dump_json())
         return
