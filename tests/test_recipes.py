@@ -56,6 +56,7 @@ def test_the_replica_compares_at_the_shape_it_trained() -> None:
     )
     assert reference.model["n_layer"] == 24 and compare.depth == 16 and compare.seeds == 3
     assert compare.data == reference.data and reference.model["n_head"] % 2 == 0
+    assert compare.training == reference.training and compare.training.peak_lr in compare.learning_rates
     assert {"published", "inheritune", "random", "random-twice"} == set(compare.methods[:4])
 
 

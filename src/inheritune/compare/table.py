@@ -52,8 +52,9 @@ def write_tables(found: Comparison, folder: Path) -> None:
 
 
 def _title(found: Comparison) -> str:
+    paid = "" if found.reference_flops is None else f" (its training, counted apart: {found.reference_flops:.3g} FLOPs)"
     return (
-        f"{found.reference}: loss {found.reference_loss:.4f} with {found.reference_depth} blocks; targets of {found.depth}, "
+        f"{found.reference}: loss {found.reference_loss:.4f} with {found.reference_depth} blocks{paid}; targets of {found.depth}, "
         f"equal in {found.budget} ({found.tokens:,} tokens of the target)"
     )
 
