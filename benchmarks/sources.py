@@ -68,6 +68,7 @@ def made(work: Path, texts: list[str]) -> dict[str, object]:
     files = {
         "a.txt": whole.encode(), "b.txt.xz": lzma.compress(whole.encode()), "c.jsonl": lines,
         "d.jsonl.gz": gzip.compress(lines), "e.jsonl.zst": pa.compress(lines, codec="zstd", asbytes=True),
+        "named.jsonl": lines.replace(b'{"text": ', b'{"body": '),
         "part-1.jsonl": rows(texts[: len(texts) // 3]), "part-2.jsonl": rows(texts[len(texts) // 3 :]),
     }  # fmt: skip
     for name, content in files.items():
@@ -90,6 +91,7 @@ def made(work: Path, texts: list[str]) -> dict[str, object]:
     single = ["a.txt", "b.txt.xz", "folder", "c.jsonl", "d.jsonl.gz", "e.jsonl.zst", "part-*.jsonl", "f.parquet"]
     single += ["g.arrow", "saved", "h.bin", "prepared"]
     kinds: dict[str, object] = {name: str(work / name) for name in single}
+    kinds["named.jsonl, its field named"] = {"source": str(work / "named.jsonl"), "field": "body"}
     weighted = (("part-1.jsonl", 2), ("part-2.jsonl", 1))
     kinds["part-1.jsonl twice as often as part-2.jsonl"] = [
         {"source": str(work / name), "weight": weight} for name, weight in weighted

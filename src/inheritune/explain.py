@@ -13,6 +13,7 @@ _REMEDIES = {
     "int_type": "write a whole number, as in 10_000_000",
     "float_type": "write a number, as in 1.0e-4",
     "finite_number": "write a finite number",
+    "too_short": "give at least one",
     "model_type": "write a mapping of keys to values there",
     "bool_type": "write true or false",
     "string_type": "write text, in quotes where it looks like something else",
@@ -37,7 +38,7 @@ def explain(error: ValidationError, valid: Sequence[str]) -> str:
     reason = first["msg"].removeprefix("Value error, ")
     if not location or first["type"] == "value_error":
         return f"the recipe contradicts itself{f' in {key!r}' if key else ''}: {reason}"
-    said = _REMEDIES.get(first["type"], reason.replace("Input should", "it should"))
+    said = _REMEDIES.get(first["type"], (reason[0].lower() + reason[1:]).replace("input should", "it should"))
     return f"the recipe's {key!r} is {repr(first['input'])[:100]}: {said}"
 
 
