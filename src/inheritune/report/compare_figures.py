@@ -148,7 +148,7 @@ def _name_ends(axes: Axes, shown: Sequence[Line]) -> None:
     to_panel = axes.transData + axes.transAxes.inverted()
     axes.get_ylim()  # settles the scale
     ends = sorted((to_panel.transform(points[-1])[1], name, points[-1]) for name, points in shown)
-    apart = 0.075 if axes.get_subplotspec().get_gridspec().nrows > 1 else 0.05
+    apart = 15 / axes.bbox.height  # pixels, at a hundred an inch
     places: list[float] = []
     for height, _, _ in ends:
         places.append(max(height, places[-1] + apart) if places else height)
