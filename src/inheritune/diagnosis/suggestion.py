@@ -37,7 +37,7 @@ def suggest(layers: list[Layer], curves: Curves | None, loss: float, chance: flo
     rests_on = f"losses of {plural(len(cuts), 'cut')} on {plural(curves.sequences, 'sequence')}, none of them trained"
     if not fitting:
         blocks = list(range(depth))
-        return Suggestion(depth=depth, blocks=blocks, reason=_no_room(cuts, layers), rests_on=rests_on)
+        return Suggestion(depth=depth, blocks=blocks, reason=_no_room(cuts, curves, layers), rests_on=rests_on)
     best = min(fitting, key=lambda cut: (len(cut.blocks), cut.rise))
     return Suggestion(
         depth=len(best.blocks), blocks=best.blocks, reason=_reason(best, curves, layers), rests_on=rests_on
@@ -48,19 +48,24 @@ def _reason(best: Cut, curves: Curves, layers: list[Layer]) -> str:
     gone = [layer.index for layer in layers if layer.index not in best.blocks]
     first = curves.first[best.removed - 1]
     return (
-        f"without {_named('block', gone)} the loss {_changes(best.rise, 3)} (± {best.rise_se:.3f}) before any training, "
+        f"without {_named('block', gone)} the loss {_changes(best.rise, 3)}{_error(best, curves, 3)} before any training, "
         f"and with {_first(len(best.blocks))} it {_changes(first.rise, 2)}; {_lazy(layers)}."
     )
 
 
-def _no_room(cuts: list[Cut], layers: list[Layer]) -> str:
+def _no_room(cuts: list[Cut], curves: Curves, layers: list[Layer]) -> str:
     if not cuts:
         return "a single block leaves nothing to remove."
     least = min(cuts, key=lambda cut: cut.rise + cut.rise_se)
     return (
         f"no measured cut starts within {LARGEST_RISE} nats of the whole, standard error included: with the least costly, of "
-        f"{plural(len(least.blocks), 'block')}, the loss {_changes(least.rise, 2)} (± {least.rise_se:.2f}); {_lazy(layers)}."
+        f"{plural(len(least.blocks), 'block')}, the loss {_changes(least.rise, 2)}{_error(least, curves, 2)}; {_lazy(layers)}."
     )
+
+
+def _error(cut: Cut, curves: Curves, digits: int) -> str:
+    """A rise's standard error, of which a single sequence knows nothing."""
+    return f" (± {cut.rise_se:.{digits}f})" if curves.sequences > 1 else ""
 
 
 def _changes(rise: float, digits: int) -> str:

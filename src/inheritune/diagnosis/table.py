@@ -6,6 +6,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from inheritune.diagnosis.profile import Layer, Profile
+from inheritune.diagnosis.suggestion import plural
 
 COLUMNS = ("mass", "lazy", "sink", "nats", "out", "infl", "exit", "w/o")
 LEGEND = (
@@ -26,11 +27,10 @@ def lines(profile: Profile) -> Iterator[Table | str]:
 
 def _table(profile: Profile) -> Table:
     chance = f", at chance (a guess's is {profile.chance_loss:.3f})" if profile.at_chance else ""
-    title = (
-        f"{profile.model}: {profile.sequences} sequences of {profile.longest} tokens, loss {profile.loss:.3f}{chance}"
-    )
+    measured = f"{plural(profile.sequences, 'sequence')} of {profile.longest} tokens"
+    title = f"{profile.model}: {measured}, loss {profile.loss:.3f}{chance}"
     curves = profile.curves
-    on = f", on {curves.sequences} sequences; whole: the whole model's on the same." if curves else "."
+    on = f", on {plural(curves.sequences, 'sequence')}; whole: the whole model's on the same." if curves else "."
     table = Table(title=title, caption=LEGEND + on, box=SIMPLE_HEAD, show_edge=False, padding=0)
     beside = ["fresh" if contrast.name == "untrained" else f"T {contrast.length}" for contrast in profile.contrasts]
     for name in ("layer", "MaxRank", *beside, *COLUMNS):
