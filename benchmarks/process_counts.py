@@ -42,15 +42,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["INHERITUNE_CACHE"] = str(Path(scratch) / "cache")
         recipe = smaller_micro_batches(tiny_recipe(Path(scratch)))
-        print("| precision | processes | steps | largest difference of a loss | of a weight |\n|---|---|---|---|---|")
-        for precision in ("fp32", "bf16"):
-            alone = Path(scratch) / f"alone-{precision}"
-            run(recipe, out=str(alone), training__precision=precision)
+        print(
+            "| precision, optimizer | processes | steps | largest difference of a loss | of a weight |\n|---|---|---|---|---|"
+        )
+        for precision, optimizer in (("fp32", "adamw"), ("bf16", "adamw"), ("fp32", "muon")):
+            alone = Path(scratch) / f"alone-{precision}-{optimizer}"
+            settings = {"training__precision": precision, "training__optimizer": optimizer}
+            run(recipe, out=str(alone), **settings)
             for number, parts in enumerate(RUNS):
-                out = Path(scratch) / f"{precision}-{number}"
-                in_parts(recipe, out, parts, precision)
+                out = Path(scratch) / f"{precision}-{optimizer}-{number}"
+                in_parts(recipe, out, parts, settings)
                 told = ", then ".join(f"{count} ({way})" if count > 1 else "1" for count, way in parts)
-                print(f"| {precision} | {told} | {len(losses(out))} | {apart(losses(out), losses(alone)):.1e} |"
+                print(f"| {precision}, {optimizer} | {told} | {len(losses(out))} | {apart(losses(out), losses(alone)):.1e} |"
                       f" {max(apart(a, b) for a, b in zip(weights(out), weights(alone), strict=True)):.1e} |")  # fmt: skip
     print(f"\ntorch {torch.__version__}, {platform.machine()}, gloo, one thread a process.")
 
@@ -63,7 +66,7 @@ def smaller_micro_batches(recipe: str) -> str:
     return recipe
 
 
-def in_parts(recipe: str, out: Path, parts: list[tuple[int, str]], precision: str) -> None:
+def in_parts(recipe: str, out: Path, parts: list[tuple[int, str]], settings: dict[str, str]) -> None:
     """The run, ended by SIGTERM between its parts."""
     for number, (count, way) in enumerate(parts):
         last = number == len(parts) - 1
@@ -72,7 +75,7 @@ def in_parts(recipe: str, out: Path, parts: list[tuple[int, str]], precision: st
             if not last:
                 Metrics.add = stopping(Metrics.add)  # type: ignore[method-assign]
             try:
-                run(recipe, out=str(out), processes__parallel=way, training__precision=precision)
+                run(recipe, out=str(out), processes__parallel=way, **settings)
                 assert last
             except Interrupted:
                 assert not last

@@ -13,18 +13,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from crash import in_a_fork
 from launch import launched
-from safetensors.numpy import load_file
-from tiny import recipe_tree
+from safetensors.numpy import load_file, save_file
+from tiny import recipe_tree, untrained_model
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from inheritune import run
+from inheritune.blocks.anatomy import anatomy
+from inheritune.config import Training
 from inheritune.errors import Interrupted, WorkerError
-from inheritune.runtime import processes
+from inheritune.runtime import processes, sharded
 from inheritune.training.metrics import Metrics
+from inheritune.training.optimizer import Optimizer
 
 # What float32 sums in another order may differ by: of a loss of 3, and of a weight of 0.1 to 1 after 12 steps.
 LOSS, WEIGHT = 2e-6, 2e-5
@@ -67,6 +71,31 @@ def test_four_processes_give_the_losses_of_one(recipe: str, alone: Path, tmp_pat
     out = tmp_path / "out"
     assert launched(4, lambda: run(recipe, out=str(out))) == [0] * 4
     same(out, alone)
+
+
+def test_muon_on_a_model_spread_over_processes_takes_the_steps_of_a_whole_one(tmp_path: Path) -> None:
+    """Each gathers the pulls and orthogonalises them whole, so that not a bit differs."""
+    training = Training(tokens=1, batch_tokens=1, micro_batch_size=1, optimizer="muon", weight_decay=0.5)
+
+    def steps(place: Path) -> None:
+        with processes.joined(60):
+            model, generator = untrained_model("gpt2"), torch.Generator().manual_seed(0)
+            if processes.count() > 1:
+                sharded.shard(model, anatomy(model).blocks)
+            optimizer = Optimizer(model, training)
+            for _ in range(3):
+                for parameter in model.parameters():
+                    parameter.grad = sharded.part(torch.randn(parameter.shape, generator=generator), parameter)
+                optimizer.step(0.01)
+            whole = {name: sharded.whole(parameter.detach()) for name, parameter in model.named_parameters()}
+            processes.on_main(lambda: save_file({name: tensor.numpy() for name, tensor in whole.items()}, place))
+
+    assert [launched(count, lambda count=count: steps(tmp_path / str(count))) for count in (1, 2)] == [[0], [0, 0]]
+    one, two = (load_file(tmp_path / str(count)) for count in (1, 2))
+    assert one.keys() == two.keys()
+    matrices = [name for name in one if ".h." in name and one[name].ndim == 2]
+    assert len(matrices) == 20
+    assert all(np.array_equal(one[name], two[name]) for name in matrices)
 
 
 def stopping_at(step: int) -> Callable[[Metrics, dict[str, Any]], None]:

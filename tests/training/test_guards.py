@@ -41,11 +41,9 @@ def test_a_checkpoint_is_as_large_as_predicted(tmp_path: Path) -> None:
 def test_a_batch_that_processes_cannot_share_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "count", lambda: 4)
     guards.require_shares(training(), 6, "ddp")
-    guards.require_shares(training(optimizer="muon"), 8, "ddp")
     for wanted, sequences, parallel, said in (
         (training(), 3, "ddp", "3 sequences .* 4 processes"),
         (training(), 6, "fsdp", "6 sequences .* 4 processes"),
-        (training(optimizer="muon"), 8, "fsdp", "muon needs whole matrices"),
     ):
         with pytest.raises(RecipeError, match=said):
             guards.require_shares(wanted, sequences, parallel)

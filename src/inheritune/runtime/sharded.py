@@ -13,7 +13,7 @@ import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
 from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.fsdp import FSDPModule, fully_shard
-from torch.distributed.tensor import DTensor, zeros
+from torch.distributed.tensor import DTensor, distribute_tensor, zeros
 
 Flat = dict[str, Tensor]
 
@@ -37,6 +37,13 @@ def is_sharded(tensors: Iterable[Tensor]) -> bool:
 def whole(tensor: Tensor) -> Tensor:
     """A tensor with all its parts."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def part(tensor: Tensor, like: Tensor) -> Tensor:
+    """Of a tensor that every process has whole, what this one holds where it is spread as `like` is: nothing is sent."""
+    if not isinstance(like, DTensor):
+        return tensor
+    return distribute_tensor(tensor, like.device_mesh, like.placements, src_data_rank=None)
 
 
 def write(folder: Path, flat: Flat) -> None:

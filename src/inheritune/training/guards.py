@@ -35,15 +35,13 @@ def require_disk(folder: Path, model: PreTrainedModel, kept: int) -> None:
 
 
 def require_shares(training: Training, sequences: int, parallel: str) -> None:
-    """Raise RecipeError where a batch of `sequences` cannot be shared among the processes, or Muon would see shards."""
+    """Raise RecipeError where a batch of `sequences` cannot be shared among the processes."""
     count = processes.count()
     if sequences < count or (parallel == "fsdp" and sequences % count):
         raise RecipeError(
             f"a batch has {sequences} sequences (training.batch_tokens by data.sequence_length), which {count} processes"
             " cannot share evenly: start another number of processes, or change training.batch_tokens in a new run"
         )
-    if parallel == "fsdp" and count > 1 and training.optimizer == "muon":
-        raise RecipeError("training.optimizer muon needs whole matrices, and processes.parallel is fsdp: make it ddp")
 
 
 def slow_bf16(training: Training) -> str | None:

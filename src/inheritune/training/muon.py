@@ -1,7 +1,8 @@
 """Muon for the matrices of many equal blocks at once: one batched Newton-Schulz for all of a shape.
 
 R rows, C columns, N matrices of a shape. A fused projection that stores queries, keys and values side by side counts as
-so many matrices. The update is scaled to AdamW's root mean square, 0.2.
+so many matrices. The update is scaled to AdamW's root mean square, 0.2. Of parameters spread over processes each gathers
+the whole pulls, computes every step, and applies its own part.
 """
 
 from collections.abc import Iterable, Iterator
@@ -9,6 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from inheritune.runtime import sharded
 
 STEPS = 5
 _COEFFICIENTS = (3.4445, -4.775, 2.0315)  # of Keller Jordan's quintic, as in torch.optim.Muon
@@ -46,14 +49,15 @@ class Muon(torch.optim.Optimizer):
         momenta = [self._momentum(parameter) for parameter in together]
         gradients = [parameter.grad for parameter in together if parameter.grad is not None]
         torch._foreach_lerp_(momenta, gradients, 1 - _MOMENTUM)
-        pulls = torch._foreach_lerp(gradients, momenta, _MOMENTUM)
+        pulls = [sharded.whole(pull) for pull in torch._foreach_lerp(gradients, momenta, _MOMENTUM)]
         rows, columns = together[0].shape
         pieces = self.pieces[together[0]]
         stacked = torch.stack(pulls).view(len(together), rows, pieces, columns // pieces).transpose(1, 2)
         steps = orthogonal(stacked.flatten(0, 1)) * (_RMS * max(rows, columns // pieces) ** 0.5)
         steps = steps.view(len(together), pieces, rows, columns // pieces).transpose(1, 2).flatten(2)
         torch._foreach_mul_(together, 1 - rate * weight_decay)
-        torch._foreach_add_(together, list(steps.unbind()), alpha=-rate)
+        own = [sharded.part(step, parameter) for step, parameter in zip(steps.unbind(), together, strict=True)]
+        torch._foreach_add_(together, own, alpha=-rate)
 
     def _momentum(self, parameter: Tensor) -> Tensor:
         state = self.state[parameter]

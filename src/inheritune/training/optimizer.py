@@ -13,8 +13,6 @@ from transformers.pytorch_utils import Conv1D
 
 from inheritune.blocks.anatomy import anatomy
 from inheritune.config import Training
-from inheritune.errors import RecipeError
-from inheritune.runtime import sharded
 from inheritune.training.muon import STEPS, Muon
 
 State = dict[str, dict[str, Tensor]]
@@ -22,15 +20,13 @@ Parameters = dict[str, nn.Parameter]
 
 
 class Optimizer:
-    """The optimizer of a model's trainable parameters; RecipeError for Muon on weights spread over processes."""
+    """The optimizer of a model's trainable parameters, whole or spread over processes."""
 
     def __init__(self, model: PreTrainedModel, training: Training):
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
         inside = anatomy(model).path + "."
         matrices = {name for name, p in self.parameters.items() if name.startswith(inside) and p.ndim == 2}
         muon = matrices if training.optimizer == "muon" else set()
-        if muon and sharded.is_sharded(self.parameters.values()):
-            raise RecipeError("training.optimizer muon needs whole matrices: take adamw, or processes.parallel ddp")
         self.parts = [
             part
             for part in (
