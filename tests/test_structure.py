@@ -25,7 +25,7 @@ LAYERS = [
     {"report"},
     {"result"},
     {"evidence"},
-    {"config", "objective"},
+    {"config", "objective", "section"},
     {"explain", "strict_yaml"},
     {"errors"},
 ]

@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_v
 from inheritune.errors import RecipeError
 from inheritune.explain import explain, fields, refuse_other_kind
 from inheritune.objective import Objective
-from inheritune.objective import Section as _Section
+from inheritune.section import Section as _Section
 from inheritune.strict_yaml import read_file, read_yaml, value_of
 
 # What may change when a run is continued: where it ends, and what is told and kept of it, not one step of it.

@@ -63,7 +63,7 @@ class Round:
     def seen(self) -> tuple[Seen, ...]:
         """The round's evaluations so far, in its own steps."""
         processes.meet()
-        rows = [row for row in self.metrics.rows() if row["kind"] == "validation" and row["round"] == self.number]
+        rows = [row for row in self.metrics.rows("validation") if row["round"] == self.number]
         return tuple(
             Seen(row["step"] - self.before.step, row["end"], gap_of(row), row["training_seconds"]) for row in rows
         )

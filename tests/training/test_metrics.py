@@ -14,6 +14,8 @@ def test_rows_come_back_and_can_be_cut(tmp_path: Path) -> None:
     metrics.keep(lambda row: row["step"] < 3)
     assert [row["step"] for row in Metrics(tmp_path / "metrics.jsonl").rows()] == [0, 1, 2]
     assert metrics.rows()[0]["loss"] == 1 / 3
+    metrics.add({"kind": "validation", "step": 3})
+    assert metrics.rows("validation") == [{"kind": "validation", "step": 3}] and metrics.rows("step") == []
 
 
 def test_line_broken_off_by_a_kill_is_no_row(tmp_path: Path) -> None:

@@ -39,12 +39,13 @@ class Metrics:
             os.truncate(self.path, whole)
         self._mended = True
 
-    def rows(self) -> list[Row]:
-        """Every whole row so far (a line broken off by a kill is none)."""
+    def rows(self, kind: str | None = None) -> list[Row]:
+        """Every whole row so far (a line broken off by a kill is none), or those of a kind, without parsing the others."""
         if not self.path.exists():
             return []
         lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("\n")]
+        held = "" if kind is None else f'"kind": "{kind}"'
+        return [json.loads(line) for line in lines if line.endswith("\n") and held in line]
 
     def keep(self, wanted: Callable[[Row], bool]) -> None:
         """Drop the rows that are not wanted, in one atomic step; the main process does."""
