@@ -15,6 +15,7 @@ from inheritune.blocks.stack import evaluating
 from inheritune.runtime import sharded
 
 _CHUNK = 1 << 25  # logits at once: few enough to be small beside the weights, enough rows for a full-speed product
+_TILE = 1 << 12  # rows of the weight whose gradient is added at once on the CPU: it does not leave the cache in between
 
 
 class Head:
@@ -39,8 +40,8 @@ class Head:
         return self.module.get_parameter("weight").detach().to(self.dtype)
 
     def chunks(self, states: Tensor) -> Iterator[slice]:
-        """The rows of `states` in pieces."""
-        rows = max(1, _CHUNK // self.module.get_parameter("weight").shape[0])
+        """The rows of `states` in pieces of a power of two, which products take best."""
+        rows = 1 << max(1, _CHUNK // self.module.get_parameter("weight").shape[0]).bit_length() - 1
         return (slice(first, first + rows) for first in range(0, len(states), rows))
 
     def logits(self, states: Tensor, weight_VD: Tensor) -> Tensor:
@@ -53,9 +54,18 @@ class Head:
             return gradient_NV
         weight = self.module.get_parameter("weight")
         if weight.requires_grad:
-            own = (gradient_NV.T @ states).to(weight.dtype)
-            weight.grad = own if weight.grad is None else weight.grad.add_(own)
+            _add_product(weight, gradient_NV, states)
         return gradient_NV @ weight_VD
+
+
+def _add_product(weight_VD: nn.Parameter, gradient_NV: Tensor, states: Tensor) -> None:
+    """Add a product's gradient to its weight's, a tile of the weight at a time."""
+    if fresh := weight_VD.grad is None:
+        weight_VD.grad = torch.empty_like(weight_VD)
+    assert weight_VD.grad is not None
+    tile = _TILE if weight_VD.device.type == "cpu" else len(weight_VD)
+    for own, part in zip(weight_VD.grad.split(tile), gradient_NV.split(tile, dim=1), strict=True):
+        own.copy_(part.T @ states) if fresh else own.add_(part.T @ states)
 
 
 @contextmanager

@@ -13,9 +13,9 @@ _IN_CACHE = 1 << 20  # numbers at once on the CPU: a few megabytes of fp32
 
 
 def differentiate(
-    logits_NV: Tensor, labels_N: Tensor, teacher_NV: Tensor | None, wanted: Objective
+    logits_NV: Tensor, labels_N: Tensor, teacher_NV: Tensor | None, wanted: Objective, scale: float = 1.0
 ) -> dict[str, Tensor]:
-    """Sums over rows of each part of the loss; `logits_NV` is overwritten by the gradient of their weighted sum.
+    """Sums over rows of each part of the loss; `logits_NV` is overwritten by `scale` times the gradient of their weighted sum.
 
     Parts: `cross_entropy`, and with a teacher's logits `distillation`, both in nats, not yet weighted.
     """
@@ -26,7 +26,7 @@ def differentiate(
         taught = None if teacher_NV is None else teacher_NV[piece].float()
         logits = logits_NV[piece].float()
         parts, gradient = _row_losses(logits, labels_N[piece], taught, wanted)
-        logits_NV[piece] = gradient
+        logits_NV[piece] = gradient.mul_(scale)
         sums = {name: sums.get(name, 0.0) + value.sum(dtype=torch.float64) for name, value in parts.items()}
     return sums
 

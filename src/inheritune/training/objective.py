@@ -60,9 +60,14 @@ class Objective:
         return {"loss": self._loss(sums), **(sums if self.wanted.taught else {})}
 
     def flops_per_token(self, length: int) -> float:
-        """FLOPs of training on one token of a sequence of `length`: three forward passes, and the teacher's one."""
+        """FLOPs of training on one token of a sequence of `length`: three forward passes, and the teacher's one.
+
+        Under `checkpoint_activations` the blocks' once more, though torch leaves out what follows the last tensor kept.
+        """
         teacher = 0 if self.teacher is None else forward_flops_per_token(self.teacher, length)
-        return 3 * forward_flops_per_token(self.model, length) + teacher
+        forward = forward_flops_per_token(self.model, length)
+        blocks = forward - 2 * self.head.module.get_parameter("weight").numel()
+        return 3 * forward + teacher + (blocks if self.training.checkpoint_activations else 0)
 
     def _loss(self, parts: dict[str, float]) -> float:
         weights = {
@@ -94,9 +99,9 @@ class Objective:
         for rows in self.head.chunks(states):
             logits = self.head.logits(states[rows], weight_VD)
             theirs = None if taught is None else self.teacher_head.logits(taught[rows], teacher_weight)
-            for name, value in differentiate(logits, labels[rows], theirs, self.wanted).items():
+            for name, value in differentiate(logits, labels[rows], theirs, self.wanted, scale).items():
                 sums[name] = sums.get(name, 0.0) + value
-            gradient[rows] = self.head.backward(states[rows], logits.mul_(scale), weight_VD)
+            gradient[rows] = self.head.backward(states[rows], logits, weight_VD)
         return sums, gradient
 
     def _teach(self, ids_BT: Tensor) -> tuple[Tensor | None, dict[int, Tensor]]:
