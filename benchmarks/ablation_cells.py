@@ -34,20 +34,19 @@ from inheritune.training.metrics import Metrics
 from inheritune.training.optimizer import Optimizer
 from inheritune.training.schedule import steps_of
 
-CROSS_ENTROPY = Objective()
 LOCAL_SHARE = 0.03  # of the tokens
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A share of a round's steps: what is minimised, and by group the factor of the rate (0: frozen; not named: 1).
+    """A share of a round's steps: what is minimised (the recipe's objective), and by group the factor of the rate (0: frozen).
 
-    Groups: `near`, the blocks beside a gap of the cut; `far`, the others; `outside`, what is in no block.
+    Groups: `near`, the blocks beside a gap of the cut; `far`, the others; `outside`, what is in no block. Not named: 1.
     """
 
     share: float
-    objective: Objective = CROSS_ENTROPY
+    objective: Objective | None = None
     rates: Mapping[str, float] = field(default_factory=dict)
 
 
@@ -114,10 +113,8 @@ class Lab:
 
     def step_flops(self, cell: Cell, model: PreTrainedModel | None = None) -> float:
         """Training FLOPs of a step, the phases' mean, the teacher's passes and the optimizer's own with them."""
-        training, model = (
-            self.training.model_copy(update=cell.training),
-            model or inherit(self.bench.model, cell.blocks),
-        )
+        training = self.training.model_copy(update=cell.training)
+        model = model or inherit(self.bench.model, cell.blocks)
         tokens, own = training.batch_tokens, Optimizer(model, training).flops_per_step
         wanted = [(phase.share, self.objective(model, training, phase.objective)) for phase in cell.phases]
         length = self.recipe.data.sequence_length
@@ -153,7 +150,7 @@ class Lab:
             return once(place / "round.json", lambda: self._phased(cell, bench, place, model, training, before))
         return Round(
             bench, self.progress, place, Metrics(place / "metrics.jsonl"), number=1, depth=len(cell.blocks),
-            training=training, before=before, objective=cell.phases[0].objective,
+            training=training, before=before, objective=cell.phases[0].objective or self.recipe.objective,
         ).train(model)  # fmt: skip
 
     def lasting(self, steps: int, **changes: Any) -> Training:
@@ -225,8 +222,9 @@ class Lab:
         steps = Steps(bench, model, training, before, self._groups(cell, model), place / "checkpoints")
         return {**asdict(steps.take(pick)), **self.compared(model, place / "losses.npy")}
 
-    def objective(self, model: PreTrainedModel, training: Training, wanted: Objective) -> objectives.Objective:
-        return objectives.Objective(model, training, wanted, self.bench.model)
+    def objective(self, model: PreTrainedModel, training: Training, wanted: Objective | None) -> objectives.Objective:
+        """What a model's training minimises, with the reference as teacher; the recipe's objective if none is given."""
+        return objectives.Objective(model, training, wanted or self.recipe.objective, self.bench.model)
 
     def _groups(self, cell: Cell, model: PreTrainedModel) -> dict[str, str]:
         """The group of each parameter."""

@@ -7,17 +7,18 @@
 The base is the recipe's one round, whole, at the depth at which its own rule starts (`growth.start` overrides it); --tokens
 is the round's length, and the warm-up keeps its share of it. Depth and order of blocks are found once. Each variation has
 the base's total training FLOPs, teacher's passes and optimizer included, to a step: a dearer step gets fewer of them, a
-cheaper one more. Total FLOPs have the rest: diagnosis, choice, repair, probes, and comparing once. --only takes names or
-their beginnings (`teach`). Every cell is a folder under --out/cells: the same command goes on after a stop. table.md and
-table.json are written anew after each row. Tune on text that no result is reported on.
+cheaper one more (frozen parts, and a teacher asked for few states, count as whole). Total FLOPs have the rest: diagnosis,
+choice, repair, probes, and comparing once. --only takes names or their beginnings (`teach`). Every cell is a folder under
+--out/cells: the same command goes on after a stop. table.md and table.json hold every row done so far, and are written anew
+after each. Tune on text that no result is reported on.
 
   blocks-*   which blocks: each criterion's cut; the first ones and the last (`tail`); `halving`: all these and three
              random cuts (ends kept) share a fifth of the budget in rungs of equal cost, the worse half dropped after each,
              and the one left is trained from its start on what remains.
   start-*    how the cut starts: not healed; every block healed, not those before gaps alone; healed, then 3% of the
              tokens train the blocks beside each gap to give the reference's hidden states behind it, then all (`local`).
-  teach-*    the reference's logits alone; half and half with the text; the logits and the hidden states at the cut; the
-             text, and for the first fifth the hidden states at the cut too (`hidden-early`).
+  teach-*    the text alone; half and half with the reference's logits, all along or for the first fifth alone; the logits
+             alone, and with the hidden states at the cut; the text, and for the first fifth those (`hidden-early`).
   grow-*     from half the reference's depth to the base's by the policy, rounds of at most half the base's tokens, which
              may end sooner; new blocks as named. It may stop below the base's FLOPs, as at a match.
   nested-*   one target, at each step a depth of the last three up to the base's drawn: each depth's gap from the one run,
@@ -48,18 +49,15 @@ EARLY = 0.2
 
 def cells(lab: Lab) -> Iterator[Cell]:
     """The variations that are one cell each."""
-    blocks, at_cut = lab.blocks, lab.gaps(lab.blocks)
+    blocks = lab.blocks
     for name, cut in lab.cuts.items():
         chosen = lab.choices.get(name)
         yield Cell(f"blocks-{name}", cut, choice=chosen.flops if chosen else 0.0)
     for start in ("no heal", "heal all", "local"):
         yield Cell(f"start-{start.replace(' ', '-')}", blocks, start=start)
-    yield Cell("teach-logits", blocks, phases=(Phase(1.0, Objective(cross_entropy=0.0, logits=1.0)),))
-    yield Cell("teach-half", blocks, phases=(Phase(1.0, Objective(cross_entropy=0.5, logits=0.5)),))
-    both = Objective(cross_entropy=0.0, logits=1.0, hidden=1.0, layers=at_cut)
-    yield Cell("teach-logits-hidden", blocks, phases=(Phase(1.0, both),))
-    early = Phase(EARLY, Objective(hidden=1.0, layers=at_cut))
-    yield Cell("teach-hidden-early", blocks, phases=(early, Phase(1 - EARLY)))
+    for name, phases in teaching(lab):
+        if [phase.objective for phase in phases] != [lab.recipe.objective]:
+            yield Cell(f"teach-{name}", blocks, phases=phases)
     for depth in lab.lower:
         yield Cell(f"nested-alone-{depth}", lab.choice.blocks(depth))
     for name, change in changes(lab.training):
@@ -67,6 +65,18 @@ def cells(lab: Lab) -> Iterator[Cell]:
     frozen = Phase(EARLY, rates={"outside": 0.0})
     yield Cell("train-outside-frozen-early", blocks, phases=(frozen, Phase(1 - EARLY)))
     yield Cell("train-layer-wise", blocks, phases=(Phase(1.0, rates={"far": 0.25, "outside": 0.25}),))
+
+
+def teaching(lab: Lab) -> Iterator[tuple[str, tuple[Phase, ...]]]:
+    """What is minimised."""
+    text, half, at_cut = Objective(), Objective(cross_entropy=0.5, logits=0.5), lab.gaps(lab.blocks)
+    yield "text", (Phase(1.0, text),)
+    yield "half", (Phase(1.0, half),)
+    yield "logits", (Phase(1.0, Objective(cross_entropy=0.0, logits=1.0)),)
+    yield "logits-hidden", (Phase(1.0, Objective(cross_entropy=0.0, logits=1.0, hidden=1.0, layers=at_cut)),)
+    yield "half-early", (Phase(EARLY, half), Phase(1 - EARLY, text))
+    hidden = Objective(hidden=1.0, layers=at_cut)
+    yield "hidden-early", (Phase(EARLY, hidden), Phase(1 - EARLY, text))
 
 
 def changes(training: Training) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -92,7 +102,8 @@ def work(
     yield "blocks-halving", lambda: [halving(lab)]
     for new in ("inherited", "copied", "identity", "random"):
         yield f"grow-{new}", lambda new=new: [grown(lab, given.recipe, settings, new)]
-    yield "nested-distilled", lambda: nested(lab, "nested-distilled", Objective(cross_entropy=0.0, logits=1.0))
+    logits = Objective(cross_entropy=0.0, logits=1.0)
+    yield "nested-distilled", lambda: nested(lab, "nested-distilled", logits)
     yield "nested-text", lambda: nested(lab, "nested-text", Objective())
     yield "train-averaged", lambda: averaged(lab)
 
@@ -154,13 +165,15 @@ def main() -> None:
         chosen = [pair for pair in work(lab, given, settings) if pair[0].startswith(tuple(given.only))]
         if given.list:
             return print("\n".join(name for name, _ in chosen))
-        base, rows = lab.cell(Cell("base", lab.blocks)), list[Row]()
+        base, place = lab.cell(Cell("base", lab.blocks)), folder / "table.json"
+        rows = {row["name"]: row for row in json.loads(place.read_text())} if place.exists() else {}
         for _, make in [("base", lambda: [base]), *chosen]:
-            rows += [_difference(lab, row, base) for row in make()]
-            write_text(folder / "table.json", json.dumps(rows, indent=1))
-            write_text(folder / "table.md", table(rows) + "\n")
-            print(table(rows).splitlines()[-1], flush=True)
-        print(table(rows))
+            new = [_difference(lab, row, base) for row in make()]
+            rows |= {row["name"]: row for row in new}
+            write_text(place, json.dumps(list(rows.values()), indent=1))
+            write_text(folder / "table.md", table(list(rows.values())) + "\n")
+            print("\n".join(table(new).splitlines()[2:]), flush=True)
+        print(table(list(rows.values())))
     finally:
         close_folder(folder)
 
