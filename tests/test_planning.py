@@ -6,34 +6,38 @@ import pytest
 import torch
 from tiny import untrained_model
 
-from inheritune.blocks.flops import forward_flops_per_token
 from inheritune.blocks.modules import inherit
 from inheritune.choosing.choice import Choice
-from inheritune.config import Training
+from inheritune.config import Objective, Training
 from inheritune.planning import _step_flops, _untrained
+from inheritune.training.objective import Objective as Trained
 from inheritune.training.optimizer import Optimizer
 
 CHOICE = Choice("made up", "", 5, (3, 1, 2, 4, 0))
 
 
-def bench(optimizer: str = "muon") -> SimpleNamespace:
+def bench(optimizer: str = "muon", logits: float = 0.0) -> SimpleNamespace:
     training = Training(tokens=1024, batch_tokens=64, optimizer=optimizer)
     tokens_BT = torch.randint(300, (3, 16), generator=torch.Generator().manual_seed(0))
     recipe = SimpleNamespace(
-        training=training, data=SimpleNamespace(sequence_length=16), choice=SimpleNamespace(sequences=3)
+        training=training,
+        data=SimpleNamespace(sequence_length=16),
+        choice=SimpleNamespace(sequences=3),
+        objective=Objective(logits=logits),
     )
     return SimpleNamespace(
         recipe=recipe, model=untrained_model("gpt2").eval(), sequences=lambda count, length: tokens_BT[:count, :length]
     )
 
 
-@pytest.mark.parametrize("optimizer", ["muon", "adamw"])
-def test_flops_of_a_step_are_those_of_the_cut_model(optimizer: str) -> None:
-    given = bench(optimizer)
+@pytest.mark.parametrize(("optimizer", "logits"), [("muon", 0.0), ("adamw", 0.0), ("muon", 0.5)])
+def test_flops_of_a_step_are_those_that_training_counts(optimizer: str, logits: float) -> None:
+    given = bench(optimizer, logits)
     for depth in (1, 3, 5):
-        target = inherit(given.model, CHOICE.blocks(depth))
-        own = Optimizer(target, given.recipe.training).flops_per_step
-        assert _step_flops(given, CHOICE, depth) == pytest.approx(3 * forward_flops_per_token(target, 16) * 64 + own)
+        target, training = inherit(given.model, CHOICE.blocks(depth)), given.recipe.training
+        each = Trained(target, training, given.recipe.objective, given.model).flops_per_token(16)
+        wanted = each * 64 + Optimizer(target, training).flops_per_step
+        assert _step_flops(given, CHOICE, depth) == pytest.approx(wanted)
 
 
 def test_untrained_losses_are_those_of_the_cut_model(tmp_path) -> None:  # type: ignore[no-untyped-def]

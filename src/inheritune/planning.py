@@ -61,12 +61,12 @@ def _untrained(bench: Bench, folder: Path, choice: Choice, depths: range) -> dic
 
 
 def _step_flops(bench: Bench, choice: Choice, depth: int) -> float:
-    """FLOPs of one optimizer step at this depth; the optimizer's own go with the number of blocks."""
+    """FLOPs of one optimizer step at this depth, the teacher's pass with it; the optimizer's own go with the number of blocks."""
     training, length = bench.recipe.training, bench.recipe.data.sequence_length
     blocks = anatomy(bench.model).blocks
     kept = choice.blocks(depth)
     gone = [block for index, block in enumerate(blocks) if index not in kept]
-    forward = forward_flops_per_token(bench.model, length)
-    forward -= sum(block_flops_per_token(block, bench.model.config, length) for block in gone)
+    whole = forward_flops_per_token(bench.model, length)
+    forward = whole - sum(block_flops_per_token(block, bench.model.config, length) for block in gone)
     own = Optimizer(bench.model, training).flops_per_step * depth / len(blocks)
-    return 3 * forward * training.batch_tokens + own
+    return (3 * forward + whole * bench.recipe.objective.taught) * training.batch_tokens + own
