@@ -28,7 +28,7 @@ from inheritune.evidence.sequential import look_confidence
 from inheritune.folder import once, timed
 from inheritune.planning import make_plan, of_steps
 from inheritune.policy import Action, Finished, Grow, Inherit, Plan, Stop
-from inheritune.progress import Progress
+from inheritune.progress import Progress, Rates
 from inheritune.recipe import Ask
 from inheritune.rounds import Round, blocks_name, latest
 from inheritune.runtime import disk, processes
@@ -65,6 +65,7 @@ class FolderLab:
                 self.bench.model,
                 self.bench.sequences(wanted.sequences, wanted.length),
                 threshold=wanted.threshold,
+                tell=Rates(self.progress),
             )
             profile.save(place)
             return asdict(self._diagnosis_cost(profile))

@@ -12,8 +12,8 @@ Outcome = Literal["matched", "not_matched", "budget_spent"]
 # A target made of trained blocks falls by little (nats): the power law's part, and what the peak rate costs, before its own
 # curve tells; from the default run's rounds.
 _PRIOR = ((0.02, 0.04), (0.03, 0.03))
-# How much of a difference in loss between two untrained cuts is left after a round: from trials on 12 to 24 blocks.
-_LEFT_AFTER_TRAINING = 1 / 6
+# How much of a difference in loss between two untrained cuts is left after a round: from trials (docs/growth.md).
+_LEFT_AFTER_TRAINING = 0.1
 _FEWEST_LOOKS = 2
 _LEAST_SHARE = 0.1  # of a round: what a limit leaves below that is not worth a warm-up
 

@@ -1,4 +1,4 @@
-"""Inheritune as we run it: blocks left out greedily, the cut repaired, everything outside the blocks inherited."""
+"""Inheritune as we run it: blocks left out greedily, the cut repaired, half of the loss the reference's own distribution."""
 
 from transformers import PreTrainedModel
 
@@ -11,4 +11,9 @@ def _start(given: Given, before: PreTrainedModel | None) -> PreTrainedModel:
     return given.heal(inherit(given.reference, blocks, seed=given.seed), blocks)
 
 
-METHODS = {"inheritune": Method("greedy choice, cut repaired, all outside inherited", (Phase(_start),))}
+OBJECTIVE = {"cross_entropy": 0.5, "logits": 0.5}  # as in the recipe `laptop`
+METHODS = {
+    "inheritune": Method(
+        "greedy choice, cut repaired, half the loss the reference's logits", (Phase(_start),), objective=OBJECTIVE
+    )
+}
