@@ -20,7 +20,7 @@ from inheritune.compare.table import write_tables
 from inheritune.config import Objective, RunRecipe, load_recipe
 from inheritune.errors import ModelError, RecipeError, TrainingError
 from inheritune.folder import close_folder, once, open_folder, write_text
-from inheritune.methods import METHODS, Choices
+from inheritune.methods import METHODS, Choices, Method
 from inheritune.models import Reference, load_reference
 from inheritune.progress import Progress
 from inheritune.report.compare_figures import write_figures
@@ -164,7 +164,9 @@ class _Sweep:
         shares = [phase.share for phase in method.phases]
         if budget == "tokens":
             return phase_tokens(shares, [1.0] * len(shares), 0, training.tokens, training.batch_tokens, None)
-        most = training.tokens * self._flops(fresh(self.reference.model, self.depth, 0))
+        # Equal in tokens, `inheritune` spends its teacher's passes too, and who spends as much as it has them to train with.
+        teacher = self._teacher(METHODS["inheritune"]) if self.recipe.budget == "tokens" else 0.0
+        most = training.tokens * (self._flops(fresh(self.reference.model, self.depth, 0)) + teacher)
         prepared = 0.0
         if budget == "total-flops":
             most, prepared = most + self._inheritune_prepared(), work.prepared()["flops"]
@@ -176,8 +178,10 @@ class _Sweep:
         before, own = None, replace(work.given)
         for phase in work.method.phases:
             before = phase.start(own, before)
-            teacher = self._flops(self.reference.model) / 3 if work.method.objective else 0.0
-            yield self._flops(before) + teacher
+            yield self._flops(before) + self._teacher(work.method)
+
+    def _teacher(self, method: Method) -> float:
+        return self._flops(self.reference.model) / 3 if method.objective else 0.0
 
     def _flops(self, model: Any) -> float:
         return 3.0 * forward_flops_per_token(model, self.recipe.data.sequence_length)
