@@ -144,8 +144,9 @@ class Round:
             return
         steps = steps_of(self.schedule)
         left = (steps - row["step"]) * self.training.batch_tokens / max(1, row["tokens_per_second"])
+        loss = row.get("cross_entropy", row["loss"])  # the text's part alone is like the reference's
         self.progress.now(
-            f"{self.depth} blocks, step {row['step']:,} of {steps:,}: loss {row['loss']:.3f}"
+            f"{self.depth} blocks, step {row['step']:,} of {steps:,}: loss {loss:.3f}"
             f" (reference {self.bench.reference_loss:.3f}), {self._gap}{row['tokens_per_second']:,} tokens/s, {clock(left)} left"
         )
         self._look(position)

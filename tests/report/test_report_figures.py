@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from inheritune.report import style
 from inheritune.report.block_figures import block_map_figure, rank_figure
 from inheritune.report.figures import GapRow, control_figure, gap_figure, loss_figure, smooth
-from inheritune.report.folder import Curve
+from inheritune.report.folder import Curve, _add
 
 ROUNDS = [GapRow("16 blocks", 0.07, 0.06, 0.08), GapRow("20 blocks", 0.004, 0.001, 0.007)]
 
@@ -103,3 +103,11 @@ def test_inline_svg_is_the_same_twice_and_fetches_nothing() -> None:
 def test_names_from_outside_are_text_in_a_figure() -> None:
     svg = style.inline_svg(gap_figure([GapRow("<script>$x^2$", 0.0, -0.01, 0.01)], 0.01), "gap")
     assert "&lt;script&gt;$x^2$" in svg and "<script" not in svg
+
+
+def test_what_is_drawn_of_training_is_like_the_references_loss() -> None:
+    """Half text, half a teacher's logits: 1.7 in all beside the reference's 3.9 would be no loss of the text."""
+    curve = Curve(1, 4)
+    _add(curve, {"loss": 1.72, "cross_entropy": 3.4, "distillation": 0.04}, 100.0)
+    _add(curve, {"loss": 3.9}, 200.0)
+    assert curve.training == [(100.0, 3.4), (200.0, 3.9)]

@@ -92,8 +92,13 @@ def curves(rows: Iterable[Row]) -> list[Curve]:
 
 
 def _add(curve: Curve, row: Row, tokens: float) -> None:
-    places = {"loss": curve.training, "val_loss": curve.validation, "gap": curve.gaps}
-    for key, points in places.items():
+    # Where a teacher's terms are trained on too, what is drawn beside the reference's loss is the text's part.
+    read = {
+        "cross_entropy" if "cross_entropy" in row else "loss": curve.training,
+        "val_loss": curve.validation,
+        "gap": curve.gaps,
+    }
+    for key, points in read.items():
         if _is_number(row.get(key)):
             points.append((tokens, float(row[key])))
 
