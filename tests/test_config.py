@@ -68,6 +68,9 @@ def test_unknown_key_names_the_nearest(tree: dict[str, Any], said: list[str]) ->
         ({**TREE, "seed": "0"}, ["seed", "'0'"]),
         ({**TREE, "data": "a.txt"}, ["data", "'a.txt'"]),
         ({"name": "x"}, ["lacks", "data"]),
+        (changed(data={"outside": "a.txt"}), ["data.outside", "'a.txt'", "write a mapping of names"]),
+        (changed(data={"train": [{"sorce": "a"}]}), ["unknown key 'data.train.0.sorce'", "'data.train.source'"]),
+        ({**TREE, "data": {"trian": "a.txt"}}, ["unknown key 'data.trian'", "did you mean 'data.train'"]),
     ],
 )
 def test_wrong_value_is_named(tree: dict[str, Any], said: list[str]) -> None:

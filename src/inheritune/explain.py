@@ -15,6 +15,7 @@ _REMEDIES = {
     "finite_number": "write a finite number",
     "too_short": "give at least one",
     "model_type": "write a mapping of keys to values there",
+    "dict_type": "write a mapping of names of your own, as in {mine: value}",
     "bool_type": "write true or false",
     "string_type": "write text, in quotes where it looks like something else",
     "string_pattern_mismatch": "write letters, digits and .+-_ alone, at most 100",
@@ -27,7 +28,7 @@ _KINDS = {"methods": "compare", "reference": "run", "model": "train"}
 
 def explain(error: ValidationError, valid: Sequence[str]) -> str:
     """What is wrong first; `valid` are the keys that there are."""
-    first = error.errors()[0]
+    first = _first(error)
     location = [str(part) for part in first["loc"]]
     key = ".".join(location)[:100]
     if first["type"] == "extra_forbidden":
@@ -40,6 +41,13 @@ def explain(error: ValidationError, valid: Sequence[str]) -> str:
         return f"the recipe contradicts itself{f' in {key!r}' if key else ''}: {reason}"
     said = _REMEDIES.get(first["type"], (reason[0].lower() + reason[1:]).replace("input should", "it should"))
     return f"the recipe's {key!r} is {repr(first['input'])[:100]}: {said}"
+
+
+def _first(error: ValidationError) -> Any:
+    """The error to tell first: of a key that is missing and one beside it that is unknown, the unknown, as it is misspelt."""
+    first, *others = error.errors()
+    beside = (e for e in others if e["type"] == "extra_forbidden" and e["loc"][:-1] == first["loc"][:-1])
+    return next(beside, first) if first["type"] == "missing" else first
 
 
 def nearest(key: str, valid: Sequence[str]) -> str:

@@ -58,5 +58,7 @@ def _text_of(line: bytes, place: str, field: str) -> str:
     except (ValueError, RecursionError):
         raise DataError(f"{place} is not JSON: mend or remove it") from None
     if not isinstance(row, dict) or not isinstance(row.get(field), str):
-        raise DataError(f"{place} has no text field {field!r}: name the right one in data.field (--field)")
+        texts = [key for key, value in row.items() if isinstance(value, str)] if isinstance(row, dict) else []
+        right = f"one of {', '.join(texts)[:200]}" if texts else "the right one"
+        raise DataError(f"{place} has no text field {field!r}: name {right} in data.field (--field)")
     return row[field]
