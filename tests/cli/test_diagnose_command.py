@@ -72,7 +72,11 @@ def test_a_profile_and_its_figures_are_written(
     maps = np.load(tmp_path / "d" / "maps.npz")
     assert len(maps.files) == 3 and all(np.allclose(maps[name].sum(1), 1, atol=1e-5) for name in maps.files)
     printed, told = capsys.readouterr()
-    assert "MaxRank" in printed and "Suggested depth" in printed and "at chance" in printed
+    assert (
+        "MaxRank" in printed
+        and "No depth is suggested: the model is at chance" in " ".join(printed.split())
+        and "at chance" in printed
+    )
     assert {path.name for path in (tmp_path / "d").iterdir()} == {
         line.rpartition("/")[2] for line in printed.splitlines() if "/d/" in line
     }
@@ -85,7 +89,12 @@ def test_a_profile_and_its_figures_are_written(
 
 def test_with_json_nothing_else_is_printed(model: Path, text: Path, capsys: pytest.CaptureFixture) -> None:
     assert run(model, "--text", text, "--length", 20, "--sequences", 2, "--json") == 0
-    assert Profile.model_validate(json.loads(capsys.readouterr().out)).depth == 3
+    profile = Profile.model_validate(json.loads(capsys.readouterr().out))
+    assert (profile.depth, profile.model) == (3, str(model))
+    rows = text.with_name("rows.jsonl")
+    rows.write_text(json.dumps({"id": "w0", "body": text.read_text()}) + "\n")
+    assert run(model, "--text", rows, "--field", "body", "--length", 20, "--sequences", 2, "--json") == 0
+    assert Profile.model_validate(json.loads(capsys.readouterr().out)).tokens == profile.tokens
 
 
 @pytest.mark.parametrize(
@@ -111,3 +120,7 @@ def test_wrong_input_ends_in_one_sentence(
 def test_a_missing_model_is_named(text: Path, capsys: pytest.CaptureFixture) -> None:
     assert run("./nowhere", "--text", text) == 2
     assert "nowhere" in capsys.readouterr().err
+    assert run("bundled:lapto", "--text", text) == 2
+    assert "bundled:laptop" in capsys.readouterr().err
+    assert run(text.parent, "--text", text) == 2
+    assert "holds no model" in capsys.readouterr().err

@@ -199,7 +199,11 @@ def test_what_is_no_profile_is_refused(content: str, tmp_path: Path) -> None:
 
 def test_a_profile_prints_as_a_table_and_shows_as_a_picture(profile: Profile) -> None:
     text = str(profile)
-    assert "MaxRank" in text and "Suggested depth" in text and f"{profile.layers[5].max_rank:.1f}" in text
+    assert (
+        "MaxRank" in text
+        and "No depth is suggested: the model is at chance" in text
+        and f"{profile.layers[5].max_rank:.1f}" in text
+    )
     assert max(map(len, text.splitlines())) <= 80 and "…" not in text
     assert profile._repr_png_().startswith(b"\x89PNG")
 

@@ -35,6 +35,8 @@ def locate(source: str, revision: str | None = None, weights: bool = True, trust
     """
     if source == BUNDLED:
         return Path(str(resources.files("inheritune") / "assets" / "laptop-reference"))
+    if source.startswith("bundled:"):
+        raise ModelError(f"there is no bundled model {source!r}: {BUNDLED} is the only one.")
     path = Path(source).expanduser()
     if path.exists():
         if path.is_dir():

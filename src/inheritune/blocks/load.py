@@ -96,6 +96,8 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
         with quiet(), _hushed(path):
             return AutoTokenizer.from_pretrained(path.parent if gguf else path, trust_remote_code=False, **gguf)
     except Exception as error:
+        if path.is_dir() and not any(path.glob("*.json")):
+            raise ModelError(f"{path} holds no model: give a folder with config.json and tokenizer.json.") from None
         raise ModelError(
             f"{path} has no tokenizer that can be loaded ({plain(error)[:200]}): fetch its tokenizer.json again."
         ) from error

@@ -10,14 +10,18 @@ import typer
 def command(
     model: Annotated[str, typer.Argument(help="A model folder, a .gguf file, a Hub id or bundled:laptop.")],
     text: Annotated[
-        str, typer.Option("--text", "--data", help="A .txt, .md or .jsonl file, or bundled:docstrings.")
+        str,
+        typer.Option("--text", "--data", help="A text as data.train takes it (docs/data.md), or bundled:docstrings."),
     ] = "bundled:docstrings",
+    field: Annotated[str, typer.Option(help="The field or column that holds the text.")] = "text",
     length: Annotated[int, typer.Option(min=2, help="Tokens in a sequence (the paper: 100).")] = 100,
     sequences: Annotated[int, typer.Option(min=1, help="Sequences measured (the paper: 100).")] = 100,
     curve_sequences: Annotated[int, typer.Option(min=0, help="Of these, for losses of cuts; 0: none.")] = 12,
     other_length: Annotated[
         int,
-        typer.Option(min=0, help="A second length beside it, on 4 sequences; 0: the model's own, to 1024."),
+        typer.Option(
+            min=0, help="A second length beside it, on 4 sequences; 0: the model's own, to 1024; as --length: none."
+        ),
     ] = 0,
     threshold: Annotated[float, typer.Option(help="Share that k* and m* must hold.")] = 0.90,
     gradients: Annotated[bool, typer.Option("--gradients", help="Also norms of W_Q and W_K gradients.")] = False,
@@ -50,9 +54,9 @@ def command(
     place = locate(model, trust=trust_remote_code)
     words = load_tokenizer(place if tokenizer is None else locate(tokenizer))
     decoder = load_model(place, trust=trust_remote_code)
-    tokens_NT = windows(text, words, length, sequences)
+    tokens_NT = windows(text, words, length, sequences, field)
     second = other_length or natural_length(decoder)
-    longer = [windows(text, words, second, 4)] if second != length else []
+    longer = [windows(text, words, second, 4, field)] if second != length else []
     with closing(Progress(quiet, to_stderr=True)) as progress:
         tell = Rates(progress)
         profile = diagnose(
@@ -63,7 +67,7 @@ def command(
             gradients=gradients,
             other_lengths=longer,
             tell=tell,
-        )
+        ).model_copy(update={"model": model})
         written: list[Path] = []
         if out is not None:
             with writing(out):

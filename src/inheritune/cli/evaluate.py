@@ -11,7 +11,10 @@ import typer
 def command(
     model: Annotated[str, typer.Argument(help="A model folder or hub id.")],
     reference: Annotated[str | None, typer.Option(help="The model to compare with, on the same documents.")] = None,
-    data: Annotated[str, typer.Option(help="Text: a file, or bundled:docstrings.")] = "bundled:docstrings",
+    data: Annotated[
+        str,
+        typer.Option("--data", "--text", help="A text as data.train takes it (docs/data.md), or bundled:docstrings."),
+    ] = "bundled:docstrings",
     field: Annotated[str, typer.Option(help="The field of a JSONL object that holds the text.")] = "text",
     documents: Annotated[int, typer.Option(min=2, help="Most documents read.")] = 100,
     characters: Annotated[int, typer.Option(min=2, help="Characters read of each, from its start.")] = 8_000,

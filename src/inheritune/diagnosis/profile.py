@@ -158,7 +158,8 @@ class Profile(Entry):
         try:
             return cls.model_validate_json(Path(path).read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"No profile can be read from {path}: {error}.") from error
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise InputError(f"no profile can be read from {str(path)!r}: {reason}.") from error
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"])) or "the file"

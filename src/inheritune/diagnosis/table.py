@@ -10,8 +10,8 @@ from inheritune.diagnosis.suggestion import plural
 
 COLUMNS = ("mass", "lazy", "sink", "nats", "out", "infl", "exit", "w/o")
 LEGEND = (
-    "MaxRank stands beside the same for untrained weights (fresh) and for other lengths. lazy: share of heads with mean k* "
-    "up to 1.5; sink: attention on the first key; nats: entropy; out: a head's norm over the residual's; infl: block "
+    "MaxRank, the largest mean rank k* of a layer's heads ± its standard error, stands beside the same for untrained weights "
+    "(fresh) and for other lengths. mass: mean m* of the heads; lazy: share of heads with mean k* up to 1.5; sink: attention on the first key; nats: entropy; out: a head's norm over the residual's; infl: block "
     "influence; exit, w/o: loss of an exit after the layer, and without it"
 )
 
@@ -19,7 +19,9 @@ LEGEND = (
 def lines(profile: Profile) -> Iterator[Table | str]:
     """What a terminal shows of a profile, from top to bottom, for rich to print."""
     yield _table(profile)
-    yield f"Suggested depth {profile.suggestion.depth} of {profile.depth}: {profile.suggestion.reason}"
+    suggested = profile.curves and not profile.at_chance
+    depth = f"Suggested depth {profile.suggestion.depth} of {profile.depth}" if suggested else "No depth is suggested"
+    yield f"{depth}: {profile.suggestion.reason}"
     yield f"It rests on {profile.suggestion.rests_on}."
     yield "What a rank hides:"
     yield from (f"- {caveat}" for caveat in profile.caveats)
