@@ -20,6 +20,7 @@ from inheritune.choosing import CRITERIA, Choice
 from inheritune.config import RunRecipe, Training
 from inheritune.diagnosis.diagnose import diagnose
 from inheritune.diagnosis.profile import Profile
+from inheritune.diagnosis.suggestion import plural
 from inheritune.errors import RecipeError
 from inheritune.evidence.gap import Gap
 from inheritune.evidence.ledger import Spent
@@ -73,7 +74,7 @@ class FolderLab:
         once(self.folder / "diagnosis.json", measure)
         profile = Profile.load(place)
         lazy = f"lazy: {show(profile.lazy_layers)}" if profile.lazy_layers else "none is lazy"
-        self.progress.note(f"of {self.depth} layers {lazy}. {profile.suggestion.reason}")
+        self.progress.note(f"of {self.depth} layers {lazy}; {profile.suggestion.reason}")
         return profile
 
     def choose(self, profile: Profile) -> Choice:
@@ -106,7 +107,7 @@ class FolderLab:
         plan = make_plan(self.bench, self.folder, choice, len(self.chosen) if self.chosen else None)
         self.looks, self.confidence = plan.looks, look_confidence(self.recipe.match.confidence, plan.looks)
         self.progress.note(
-            f"At most {plan.looks} looks may call a match, each at {100 * self.confidence:.3g}% confidence, so that the whole"
+            f"At most {plural(plan.looks, 'look')} may call a match, each at {100 * self.confidence:.3g}% confidence, so that the whole"
             f" run errs in less than {100 * (1 - self.recipe.match.confidence):.2g}%"
         )
         return plan
