@@ -258,8 +258,9 @@ class FolderLab:
         length = self.recipe.data.sequence_length
         tokens_BT = self.bench.sequences(max(2, self.recipe.choice.heal_tokens // length), length)
         healing, seconds = timed(lambda: heal(model, self.bench.model, blocks, tokens_BT))
+        worse = ", which is no better: choice.heal: false leaves it out" * (healing.loss_after > healing.loss_before)
         self.progress.note(
-            f"Repaired in {seconds:.0f} s: loss {healing.loss_before:.3f} to {healing.loss_after:.3f} before any training"
+            f"Repaired in {seconds:.0f} s: loss {healing.loss_before:.3f} to {healing.loss_after:.3f} before any training{worse}"
         )
         spent = Spent(healing.tokens, healing.flops, seconds)
         return {
