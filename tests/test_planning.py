@@ -16,8 +16,8 @@ from inheritune.training.optimizer import Optimizer
 CHOICE = Choice("made up", "", 5, (3, 1, 2, 4, 0))
 
 
-def bench(optimizer: str = "muon", logits: float = 0.0) -> SimpleNamespace:
-    training = Training(tokens=1024, batch_tokens=64, optimizer=optimizer)
+def bench(optimizer: str = "muon", logits: float = 0.0, again: bool = False) -> SimpleNamespace:
+    training = Training(tokens=1024, batch_tokens=64, optimizer=optimizer, checkpoint_activations=again)
     tokens_BT = torch.randint(300, (3, 16), generator=torch.Generator().manual_seed(0))
     recipe = SimpleNamespace(
         training=training,
@@ -30,9 +30,12 @@ def bench(optimizer: str = "muon", logits: float = 0.0) -> SimpleNamespace:
     )
 
 
-@pytest.mark.parametrize(("optimizer", "logits"), [("muon", 0.0), ("adamw", 0.0), ("muon", 0.5)])
-def test_flops_of_a_step_are_those_that_training_counts(optimizer: str, logits: float) -> None:
-    given = bench(optimizer, logits)
+@pytest.mark.parametrize(
+    ("optimizer", "logits", "again"),
+    [("muon", 0.0, False), ("adamw", 0.0, False), ("muon", 0.5, False), ("adamw", 0.5, True)],
+)
+def test_flops_of_a_step_are_those_that_training_counts(optimizer: str, logits: float, again: bool) -> None:
+    given = bench(optimizer, logits, again)
     for depth in (1, 3, 5):
         target, training = inherit(given.model, CHOICE.blocks(depth)), given.recipe.training
         each = Trained(target, training, given.recipe.objective, given.model).flops_per_token(16)

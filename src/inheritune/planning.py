@@ -13,6 +13,7 @@ from inheritune.config import Training
 from inheritune.evidence.ledger import Spent
 from inheritune.folder import once, timed
 from inheritune.policy import Plan, starting_depth
+from inheritune.training.objective import training_flops
 from inheritune.training.optimizer import Optimizer
 from inheritune.training.schedule import learning_rate, steps_of
 
@@ -69,4 +70,6 @@ def _step_flops(bench: Bench, choice: Choice, depth: int) -> float:
     whole = forward_flops_per_token(bench.model, length)
     forward = whole - sum(block_flops_per_token(block, bench.model.config, length) for block in gone)
     own = Optimizer(bench.model, training).flops_per_step * depth / len(blocks)
-    return (3 * forward + whole * bench.recipe.objective.taught) * training.batch_tokens + own
+    head = 2 * anatomy(bench.model).head.get_parameter("weight").numel()
+    teacher = whole if bench.recipe.objective.taught else 0.0
+    return training_flops(forward, head, teacher, training) * training.batch_tokens + own

@@ -60,14 +60,10 @@ class Objective:
         return {"loss": self._loss(sums), **(sums if self.wanted.taught else {})}
 
     def flops_per_token(self, length: int) -> float:
-        """FLOPs of training on one token of a sequence of `length`: three forward passes, and the teacher's one.
-
-        Under `checkpoint_activations` the blocks' once more, though torch leaves out what follows the last tensor kept.
-        """
-        teacher = 0 if self.teacher is None else forward_flops_per_token(self.teacher, length)
-        forward = forward_flops_per_token(self.model, length)
-        blocks = forward - 2 * self.head.module.get_parameter("weight").numel()
-        return 3 * forward + teacher + (blocks if self.training.checkpoint_activations else 0)
+        """FLOPs of training on one token of a sequence of `length`, the teacher's pass with it."""
+        teacher = 0.0 if self.teacher is None else forward_flops_per_token(self.teacher, length)
+        head = 2 * self.head.module.get_parameter("weight").numel()
+        return training_flops(forward_flops_per_token(self.model, length), head, teacher, self.training)
 
     def _loss(self, parts: dict[str, float]) -> float:
         weights = {
@@ -113,6 +109,15 @@ class Objective:
         with evaluating(self.teacher), autocast(precision), in_strips(self.teacher, precision), watched as outputs:
             states = self.teacher_head.states(ids_BT)
         return (states if self.wanted.logits else None), outputs
+
+
+def training_flops(forward: float, head: float, teacher: float, training: config.Training) -> float:
+    """FLOPs of training on a token, from its forward pass's, the head's part of them, and the teacher's pass's.
+
+    Three forward passes, and the teacher's one; under `checkpoint_activations` the blocks' once more, though torch leaves out
+    what follows the last tensor kept.
+    """
+    return 3 * forward + teacher + (forward - head if training.checkpoint_activations else 0)
 
 
 def _pairs(model: PreTrainedModel, teacher: PreTrainedModel, wanted: config.Objective) -> list[tuple[int, int]]:
