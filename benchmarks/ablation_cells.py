@@ -1,6 +1,5 @@
 """What `ablations.py` is made of: the shared bench, and one cell (a cut, its start, its training) in a folder of its own."""
 
-import copy
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -18,7 +17,6 @@ from inheritune.blocks.heal import find_gaps, heal
 from inheritune.blocks.modules import inherit
 from inheritune.choosing import CRITERIA, Choice
 from inheritune.config import Objective, RunRecipe, Training
-from inheritune.data.batches import Batches
 from inheritune.diagnosis.profile import Profile
 from inheritune.folder import once
 from inheritune.lab import FolderLab
@@ -77,7 +75,7 @@ class Lab:
         lab = FolderLab(recipe, folder, self.bench, progress)
         profile = lab.diagnose()
         self.choice = lab.choose(profile)
-        self.depth = lab.plan(profile, self.choice).start
+        self.depth = lab.plan(self.choice).start
         self.choices = {name: self._choice(name, profile) for name in CRITERIA if name != self.choice.method}
         self.whole = self.choice.depth
         self.blocks, self.lower = self.choice.blocks(self.depth), range(max(1, self.depth - 2), self.depth)
@@ -144,8 +142,7 @@ class Lab:
 
     def _trained(self, cell: Cell, place: Path, model: PreTrainedModel, training: Training, before: Position) -> Row:
         """The cell's round: the library's, or where it has phases the plain one."""
-        bench, length = copy.copy(self.bench), self.recipe.data.sequence_length
-        bench.batches = Batches(bench.train_tokens, self.recipe.seed, training.batch_tokens // length, length)
+        bench = self.bench.under(self.recipe.model_copy(update={"training": training}))
         if len(cell.phases) > 1 or cell.phases[0].rates:
             return once(place / "round.json", lambda: self._phased(cell, bench, place, model, training, before))
         return Round(

@@ -26,8 +26,8 @@ class Recorder:
         self.calls.append(f"choose {profile}")
         return CHOICE
 
-    def plan(self, profile: str, choice: Choice) -> Plan:
-        self.calls.append(f"plan {profile}")
+    def plan(self, choice: Choice) -> Plan:
+        self.calls.append(f"plan {choice.method}")
         return Plan(2, 2, 5, 0.01, 10, 10, **self.limits)
 
     def inherit(self, round_: int, choice: Choice, depth: int) -> None:
@@ -50,7 +50,7 @@ class Recorder:
         self.calls.append(f"note {type(action).__name__}")
 
 
-BEGINNING = ["diagnose", "choose profile", "plan profile", "note Inherit", "inherit 1 [0, 1]"]
+BEGINNING = ["diagnose", "choose profile", "plan made up", "note Inherit", "inherit 1 [0, 1]"]
 FIRST_ROUND = ["note Train", "train 1", "compare 1"]
 
 

@@ -102,7 +102,7 @@ class FolderLab:
         self.progress.note(f"Choice: {choice.reason}. First to go: {', '.join(map(str, choice.order[:6]))}")
         return choice
 
-    def plan(self, profile: Profile, choice: Choice) -> Plan:
+    def plan(self, choice: Choice) -> Plan:
         """Depths and limits, from the recipe and what the cuts lose untrained (`untrained.json`)."""
         plan = make_plan(self.bench, self.folder, choice, len(self.chosen) if self.chosen else None)
         self.looks, self.confidence = plan.looks, look_confidence(self.recipe.match.confidence, plan.looks)
@@ -258,9 +258,10 @@ class FolderLab:
         length = self.recipe.data.sequence_length
         tokens_BT = self.bench.sequences(max(2, self.recipe.choice.heal_tokens // length), length)
         healing, seconds = timed(lambda: heal(model, self.bench.model, blocks, tokens_BT))
-        worse = ", which is no better: choice.heal: false leaves it out" * (healing.loss_after > healing.loss_before)
+        worse = healing.loss_after > healing.loss_before
+        told = ", which is no better: choice.heal: false leaves it out" if worse else ""
         self.progress.note(
-            f"Repaired in {seconds:.0f} s: loss {healing.loss_before:.3f} to {healing.loss_after:.3f} before any training{worse}"
+            f"Repaired in {seconds:.0f} s: loss {healing.loss_before:.3f} to {healing.loss_after:.3f} before any training{told}"
         )
         spent = Spent(healing.tokens, healing.flops, seconds)
         return {

@@ -151,20 +151,22 @@ def next_action(history: History, plan: Plan) -> Action:
 
 def starting_depth(untrained: Mapping[int, float], deepest: int, margin: float) -> int:
     """The smallest depth whose cut is expected to lie within the margin after a round, else the deepest allowed."""
-    return next((d for d in sorted(untrained) if d < deepest and _left(untrained, d) < margin), deepest)
+    return next(
+        (d for d in sorted(untrained) if d < deepest and _LEFT_AFTER_TRAINING * _lost(untrained, d) < margin), deepest
+    )
 
 
-def _left(untrained: Mapping[int, float], depth: int) -> float:
-    """What is expected to be left after a round of what a cut loses."""
-    return _LEFT_AFTER_TRAINING * (untrained[depth] - untrained[max(untrained)])
+def _lost(untrained: Mapping[int, float], depth: int) -> float:
+    """What a cut loses before any training."""
+    return untrained[depth] - untrained[max(untrained)]
 
 
 def _starting(plan: Plan) -> str:
     said = f"starting with {plan.start} blocks"
     if plan.start not in plan.untrained:
         return said
-    left = _left(plan.untrained, plan.start)
-    lost = left / _LEFT_AFTER_TRAINING
+    lost = _lost(plan.untrained, plan.start)
+    left = _LEFT_AFTER_TRAINING * lost
     return f"{said}: the cut loses {lost:.3f} nats untrained, of which {left:.3f} is expected to be left after a round"
 
 

@@ -23,7 +23,7 @@ class Lab(Protocol):
     def choose(self, profile: Profile) -> Choice:
         """Order the reference's blocks by what they are worth."""
 
-    def plan(self, profile: Profile, choice: Choice) -> Plan:
+    def plan(self, choice: Choice) -> Plan:
         """Depths and limits, and what the choice's cuts lose before any training."""
 
     def inherit(self, round_: int, choice: Choice, depth: int) -> None:
@@ -46,7 +46,7 @@ def carry_out(lab: Lab) -> tuple[Stop, History]:
     """Run the algorithm to its end: why it stopped, and every round that led there."""
     profile = lab.diagnose()
     choice = lab.choose(profile)
-    plan = lab.plan(profile, choice)
+    plan = lab.plan(choice)
     history = History()
     while True:
         action, round_ = next_action(history, plan), len(history.rounds) + 1

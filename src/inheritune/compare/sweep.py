@@ -131,10 +131,8 @@ class _Sweep:
     def _cell(self, cell: Cell) -> dict[str, Any] | None:
         """A cell's result; None, written down, where its training went to pieces."""
         objective = Objective(**METHODS[cell.method].objective)
-        bench, place = (
-            self.bench.under(self._as_run(cell.seed, cell.peak_lr, objective)),
-            self.folder / "cells" / cell.name,
-        )
+        bench = self.bench.under(self._as_run(cell.seed, cell.peak_lr, objective))
+        place = self.folder / "cells" / cell.name
         open_folder(place, bench.recipe)
         try:
             make_repeatable(cell.seed)
