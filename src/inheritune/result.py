@@ -184,6 +184,11 @@ class Result(Entry):
     validation: Validation
     outside: list[OutsideText] = []
 
+    @property
+    def gap_confidence(self) -> float:
+        """Confidence of a round's interval: the planned looks share the run's error among them."""
+        return self.validation.look_confidence or self.confidence
+
     def save(self, path: Path) -> None:
         """Write as JSON; a reader sees the old file or the new one, never a half."""
         write_whole(path, self.model_dump_json(indent=2) + "\n")

@@ -31,7 +31,7 @@ def said_in(card: str) -> str:
     "said",
     [
         "**20 of 24 blocks match the reference.**",
-        "95% interval of +0.0003 to +0.0079",
+        "96.7% interval of +0.0003 to +0.0079",
         "| 0–4 | 0–4 | | 5–8 | 6–9 | | 9–13 | 11–15 | | 14–19 | 18–23 |",
         "Left out: 5, 10, 16–17.",
         "| verdict (margin 0.01) | | matched |",

@@ -54,7 +54,7 @@ def text_only(monkeypatch: pytest.MonkeyPatch) -> None:
     "said",
     [
         "20 of 24 blocks match the reference",
-        "Target minus reference is +0.0041 nats per token, with a 95% interval of +0.0003 to +0.0079",
+        "Target minus reference is +0.0041 nats per token, with a 96.7% interval of +0.0003 to +0.0079",
         "The margin, declared before the run, is 0.01. Measured on 400 validation documents",
         "Parameters 1.46 M 1.26 M −14%",
         "8.2 M tokens, 5.6 for each of its parameters. That is little",

@@ -65,7 +65,7 @@ def evidence(result: Result) -> str:
         return f"The saved target was not compared. {needed} on {measured}."
     return (
         f"Target minus reference is {words.signed(gap.mean)} nats per token, with a "
-        f"{100 * result.confidence:g}% interval of {words.signed(gap.low)} to {words.signed(gap.high)}. "
+        f"{100 * result.gap_confidence:.3g}% interval of {words.signed(gap.low)} to {words.signed(gap.high)}. "
         f"The margin, declared before the run, is {result.margin:g}. Measured on {measured}."
     )
 
