@@ -24,13 +24,14 @@ after each. Tune on text that no result is reported on.
   nested-*   one target, at each step a depth of the last three up to the base's drawn: each depth's gap from the one run,
              distilled or from the text; `alone` are the lower depths by themselves.
   train-*    peak rate; schedule; the other optimizer; batch; no decay, and the mean of the last quarter's checkpoints
-             instead; what stands outside the blocks frozen for the first fifth; a quarter of the rate away from the cut.
+             instead; what stands outside the blocks frozen for the first fifth; a quarter of the rate away from the cut;
+             the blocks beside a gap alone (`near`), or alone for the first half.
 """
 
 import argparse
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,9 @@ def cells(lab: Lab) -> Iterator[Cell]:
         yield Cell(f"train-{name}", blocks, training=change)
     frozen = Phase(EARLY, rates={"outside": 0.0})
     yield Cell("train-outside-frozen-early", blocks, phases=(frozen, Phase(1 - EARLY)))
+    near = Phase(1.0, rates={"far": 0.0, "outside": 0.0})
+    yield Cell("train-near", blocks, phases=(near,))
+    yield Cell("train-near-early", blocks, phases=(replace(near, share=0.5), Phase(0.5)))
     yield Cell("train-layer-wise", blocks, phases=(Phase(1.0, rates={"far": 0.25, "outside": 0.25}),))
 
 
