@@ -49,7 +49,7 @@ def draw(folder: Path, margin: float) -> Figure:
         [-0.01, 0, margin, 0.03, 0.1, 0.3, 1, 3], ["-0.01", "0", f"{margin:g}", "0.03", "0.1", "0.3", "1", "3"]
     )
     axes.minorticks_off()
-    axes.set_ylim(-2 * margin, None)
+    axes.set_ylim(-2 * margin, 2 * max(point[1] for line in axes.lines for point in line.get_xydata()))
     axes.set_xlabel("FLOPs of training and validation")
     axes.set_ylabel("gap to the reference, nats per token")
     axes.legend(frameon=False, ncols=3, loc="upper right")
