@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from inheritune.blocks.anatomy import anatomy
 from inheritune.errors import ModelError
+from inheritune.folder import once
 from inheritune.methods import METHODS, Given
 from inheritune.methods.distil import every_other
 
@@ -88,11 +90,16 @@ def test_measured_choices_are_counted_and_repaired_ones_differ(name: str, refere
         assert None in found
 
 
-def test_a_choice_is_made_once_and_charged_to_each(reference: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = given(reference, depth=3)
+def test_a_choice_is_made_once_and_charged_to_each(
+    reference: PreTrainedModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def keep(name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        return once(tmp_path / name, make)
+
+    first = replace(given(reference, depth=3), keep=keep)
     blocks = first.chosen("influence")
     monkeypatch.setattr("inheritune.methods.method.diagnose", None)
-    second = replace(given(reference, depth=3, seed=4), choices=first.choices)
+    second = replace(given(reference, depth=3, seed=4), keep=keep)
     assert second.chosen("influence") == blocks and second.spent == first.spent
 
 

@@ -16,7 +16,7 @@ from inheritune.blocks.quiet import quiet
 from inheritune.config import Training
 from inheritune.diagnosis.diagnose import diagnose
 from inheritune.folder import once
-from inheritune.methods import METHODS, Choices, Given
+from inheritune.methods import METHODS, Given
 from inheritune.progress import Progress
 from inheritune.rounds import Round, latest
 from inheritune.runtime import disk
@@ -39,11 +39,14 @@ class Cell:
         return f"{self.method}-lr{self.peak_lr:g}-seed{self.seed}"
 
 
-def given(bench: Bench, depth: int, choices: Choices) -> Given:
-    """What starts may use on this bench; `choices` are kept from one cell of a sweep to the next."""
+def given(bench: Bench, depth: int, choices: Path) -> Given:
+    """What starts may use on this bench; the folder `choices` keeps each choice for the other cells of a sweep."""
     recipe = bench.recipe
     diagnosed = (recipe.diagnosis.sequences, recipe.diagnosis.length)
-    return Given(bench.model, depth, recipe.seed, recipe.data.sequence_length, bench.sequences, diagnosed, choices)
+    return Given(
+        bench.model, depth, recipe.seed, recipe.data.sequence_length, bench.sequences, diagnosed,
+        keep=lambda name, make: once(choices / name, make),
+    )  # fmt: skip
 
 
 def save_profile(model: PreTrainedModel, bench: Bench, place: Path) -> None:
@@ -65,6 +68,7 @@ class Work:
         """Train every phase, compare, measure the ranks; `cell.json`."""
         if (self.folder / "cell.json").exists():
             return json.loads((self.folder / "cell.json").read_text(encoding="utf-8"))
+        self.progress.stage(f"{self.cell.name}: its start")
         start = self._begin(1, None)
         tokens = once(self.folder / "tokens.json", lambda: {"phases": tokens_of_phases(self)})["phases"]
         before, model = Position(), start

@@ -20,7 +20,7 @@ from inheritune.compare.table import write_tables
 from inheritune.config import Objective, RunRecipe, load_recipe
 from inheritune.errors import ModelError, RecipeError, TrainingError
 from inheritune.folder import close_folder, once, open_folder, write_text
-from inheritune.methods import METHODS, Choices, Method
+from inheritune.methods import METHODS, Method
 from inheritune.models import Reference, load_reference
 from inheritune.progress import Progress
 from inheritune.report.compare_figures import write_figures
@@ -80,7 +80,6 @@ class _Sweep:
         try:
             self.reference = self._load()
             self.depth = self.recipe.depth or round(anatomy(self.reference.model).depth * 2 / 3)
-            self.choices: Choices = {}
             self.bench = Bench(self._as_run(self.recipe.seed, self.recipe.training.peak_lr), self.place, self.reference)
             self._about()
             for method in methods:
@@ -136,7 +135,7 @@ class _Sweep:
         open_folder(place, bench.recipe)
         try:
             make_repeatable(cell.seed)
-            start = given(bench, self.depth, self.choices)
+            start = given(bench, self.depth, self.place)
             return Work(cell, place, bench, start, self.progress, self.recipe.keep_models).run(self._tokens)
         except TrainingError as error:
             reason = str(error)
@@ -188,7 +187,7 @@ class _Sweep:
         """FLOPs that inheritune spends before it trains."""
 
         def measure() -> dict[str, Any]:
-            own = given(self.bench, self.depth, self.choices)
+            own = given(self.bench, self.depth, self.place)
             METHODS["inheritune"].phases[0].start(own, None)
             return {"flops": own.spent.flops}
 

@@ -18,7 +18,7 @@ from inheritune.methods import (
     stacking,
     submodules,
 )
-from inheritune.methods.method import Choices, Given, Method, Phase
+from inheritune.methods.method import Given, Method, Phase
 
 METHODS: dict[str, Method] = {
     name: method
@@ -29,4 +29,4 @@ METHODS: dict[str, Method] = {
     for name, method in file.METHODS.items()
 }  # fmt: skip
 
-__all__ = ["METHODS", "Choices", "Given", "Method", "Phase"]
+__all__ = ["METHODS", "Given", "Method", "Phase"]

@@ -1,7 +1,7 @@
 """What a method is: how its target starts, in one phase or more, and what its loss is. The loop is the same for all."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from torch import Tensor
@@ -16,7 +16,7 @@ from inheritune.evidence.ledger import Spent
 
 _CHOICE, _HEAL = 12, 32_768
 
-Choices = dict[str, tuple[list[int], Spent]]
+Keep = Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]]
 Matched = Literal["tokens", "total-flops"]
 
 
@@ -25,8 +25,8 @@ class Given:
     """What a start may use: the reference, the target's depth, the seed, and training text (`sequences(count, length)`).
 
     `length` is that of a training sequence; a diagnosis reads `diagnosed` sequences of so many tokens. `spent` is what a
-    start costs before training: diagnosis, choice, repair. `choices` holds what was chosen before from the same text at the
-    same depth, so that the cells of a sweep are each charged for a choice that is made once.
+    start costs before training: diagnosis, choice, repair. `keep(name, make)` gives what was made before under a name, so that
+    the cells of a sweep are each charged for a choice that is made once.
     """
 
     reference: PreTrainedModel
@@ -35,7 +35,7 @@ class Given:
     length: int
     sequences: Callable[[int, int], Tensor]
     diagnosed: tuple[int, int] = (16, 100)
-    choices: Choices = field(default_factory=dict)
+    keep: Keep = field(default=lambda name, make: make())
     spent: Spent = field(default_factory=Spent)
 
     @property
@@ -45,19 +45,17 @@ class Given:
 
     def chosen(self, criterion: str) -> list[int]:
         """The blocks of a target of this depth by a criterion of `choosing/`."""
-        if criterion not in self.choices:
-            self.choices[criterion] = self._choose(criterion)
-        blocks, spent = self.choices[criterion]
-        self.spent += spent
-        return blocks
+        found = self.keep(f"choice-{criterion}.json", lambda: self._choose(criterion))
+        self.spent += Spent(**found["spent"])
+        return found["blocks"]
 
-    def _choose(self, criterion: str) -> tuple[list[int], Spent]:
+    def _choose(self, criterion: str) -> dict[str, Any]:
         profile_BT, choice_BT = self.sequences(*self.diagnosed), self.sequences(_CHOICE, self.length)
         profile = diagnose(self.reference, profile_BT, curve_sequences=0, untrained=False)
         choice: Choice = CRITERIA[criterion](self.reference, choice_BT, profile)
         read = profile.tokens * forward_flops_per_token(self.reference, profile_BT.shape[1])
         spent = Spent(profile.tokens + choice.tokens, float(read + choice.flops), profile.seconds)
-        return choice.blocks(self.depth), spent
+        return {"blocks": choice.blocks(self.depth), "spent": asdict(spent)}
 
     def heal(self, target: PreTrainedModel, blocks: list[int]) -> PreTrainedModel:
         """Repair a cut in place, in closed form."""
