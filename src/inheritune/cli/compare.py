@@ -38,7 +38,7 @@ def command(
     from rich.console import Console
 
     from inheritune.compare.sweep import compare
-    from inheritune.compare.table import terminal
+    from inheritune.compare.table import missing, terminal
     from inheritune.progress import Progress
 
     found = compare(recipe, out, place, gather, Progress(quiet, to_stderr=as_json), **overrides)
@@ -47,8 +47,8 @@ def command(
         return
     console = Console(highlight=False, soft_wrap=True)
     console.print(terminal(found))
-    for left in found.missing:
-        console.print(f"missing: {left.name}: {left.reason}")
+    for line in missing(found):
+        console.print(f"missing: {line}")
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -14,12 +14,14 @@ _HEADS = (
     "method", "blocks", "peak lr", "seeds", "tokens", "FLOPs", "with preparation", "reference FLOPs", "loss", "gap",
     "difference", "tokens to random's loss", "lazy",
 )  # fmt: skip
-_SHORT = (0, 2, 4, 6, 8, 10)
+_SHORT = {0: "method", 6: "total FLOPs", 8: "loss", 10: "difference"}
 
 
 def terminal(found: Comparison) -> Table:
-    """The columns that a terminal has room for, best method first."""
-    table = Table(*[_HEADS[at] for at in _SHORT], box=None, title=_title(found), title_justify="left")
+    """The columns that 80 characters have room for, best method first."""
+    table = Table(box=None, title=_title(found), title_justify="left")
+    for head in _SHORT.values():
+        table.add_column(head, no_wrap=True)
     for row in sorted(found.rows, key=lambda row: row.val_loss):
         values = _cells(found, row)
         table.add_row(*[values[at] for at in _SHORT])
@@ -31,8 +33,16 @@ def markdown(found: Comparison) -> str:
     lines = [_title(found), "", "| " + " | ".join(_HEADS) + " |", "|---" * len(_HEADS) + "|"]
     lines += ["| " + " | ".join(_cells(found, row)) + " |" for row in found.rows]
     lines += ["", *(f"- `{row.method}`: {row.says}" for row in found.rows)]
-    lines += ["", *(f"- Missing: {left.name}: {left.reason}" for left in found.missing)]
+    lines += ["", *(f"- Missing: {line}" for line in missing(found))]
     return "\n".join(lines).strip() + "\n"
+
+
+def missing(found: Comparison) -> list[str]:
+    """What is missing, a line for each reason."""
+    names: dict[str, list[str]] = {}
+    for left in found.missing:
+        names.setdefault(left.reason, []).append(left.name)
+    return [f"{', '.join(cells)}: {reason}" for reason, cells in names.items()]
 
 
 def as_csv(found: Comparison) -> str:
