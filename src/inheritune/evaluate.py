@@ -10,7 +10,7 @@ from inheritune.blocks.anatomy import anatomy, text_config
 from inheritune.blocks.flops import parameter_count
 from inheritune.blocks.hub import locate
 from inheritune.data.corpora import documents
-from inheritune.errors import DataError
+from inheritune.errors import DataError, InputError
 from inheritune.evaluation import tasks
 from inheritune.evaluation.generation import generate
 from inheritune.evaluation.measure import OnText, against, measure
@@ -48,6 +48,7 @@ def evaluate(
     `wanted` are fields of `Wanted`. Losses are in fp32. Raises InputError for what the user has to mend.
     """
     asked, progress = Wanted(**wanted), progress or Progress(quiet=True)
+    _refuse(asked)
     trust = asked.trust_remote_code
     loaded = [load_reference(name, trust=trust) for name in (model, reference) if name is not None]
     texts = _texts(asked)
@@ -62,6 +63,13 @@ def evaluate(
     if asked.generation:
         _add_use(found, loaded, asked, progress)
     return found
+
+
+def _refuse(asked: Wanted) -> None:
+    if not asked.margin > 0:
+        raise InputError(f"the margin is {asked.margin:g}: it should be greater than 0 (--margin)")
+    if asked.task_files and not asked.tasks:
+        raise InputError(f"no task of {str(asked.task_files)!r} is named: give --tasks")
 
 
 def _texts(asked: Wanted) -> list[str]:

@@ -136,6 +136,7 @@ def test_equal_flops_are_equal(recipe: str, tmp_path: Path) -> None:
     batch = 256 * 3 * 2 * 320 * 24
     assert flops["reference"] == pytest.approx(flops["random"], abs=5 * batch)
     assert {row.difference.units for row in found.rows if row.difference} == {"documents"}
+    assert "differences from random, paired by documents" in (tmp_path / "run/compare.md").read_text()
 
 
 def test_a_method_that_cannot_be_is_named(recipe: str, references: Callable[[str], Path], tmp_path: Path) -> None:
@@ -159,6 +160,7 @@ def test_distillation_is_really_there_and_paid_for(recipe: str, tmp_path: Path) 
     methods = ["published", "logits-inherited", "distilbert"]
     found = compare(recipe, str(tmp_path / "run"), methods=methods, seeds=1, learning_rates=[2e-3])
     rows = {row.method: row for row in found.rows}
+    assert "never" not in (tmp_path / "run/compare.md").read_text()  # `random` is not there to be reached
     assert rows["logits-inherited"].val_loss != rows["published"].val_loss
     assert rows["logits-inherited"].cost.training_flops > 1.2 * rows["published"].cost.training_flops
     for method, parts in (("logits-inherited", {"distillation"}), ("distilbert", {"distillation", "hidden"})):

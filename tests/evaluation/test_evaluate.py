@@ -77,5 +77,7 @@ def test_generation_is_measured_in_a_process_of_its_own(gpt2: Path, corpus: Path
 def test_what_cannot_be_evaluated_is_said(gpt2: Path, corpus: Path) -> None:
     assert "float8" in refused("evaluate", str(gpt2), "--dtype", "float8")
     assert "no file" in refused("evaluate", str(gpt2), "--data", "nothing.txt")
+    assert "margin is -1" in refused("evaluate", str(gpt2), "--margin", "-1")
+    assert "--tasks" in refused("evaluate", str(gpt2), "--task-files", "sets")
     (corpus / "one.jsonl").write_text('{"text": "alone"}\n')
     assert "2 or more" in refused("evaluate", str(gpt2), "--data", str(corpus / "one.jsonl"))

@@ -65,21 +65,26 @@ def _title(found: Comparison) -> str:
     paid = "" if found.reference_flops is None else f" (its training, counted apart: {found.reference_flops:.3g} FLOPs)"
     return (
         f"{found.reference}: loss {found.reference_loss:.4f} with {found.reference_depth} blocks{paid}; targets of {found.depth}, "
-        f"equal in {found.budget} ({found.tokens:,} tokens of the target)"
+        f"equal in {found.budget} ({found.tokens:,} tokens of the target); losses in nats per token{_paired(found)}"
     )
+
+
+def _paired(found: Comparison) -> str:
+    units = sorted({row.difference.units for row in found.rows if row.difference})
+    return f"; differences from {found.rows[0].method}, paired by {' or '.join(units)}" if units else ""
 
 
 def _cells(found: Comparison, row: Row) -> list[str]:
     gap, paid = row.gap, row.needs_reference and found.reference_flops is not None
     spread = "" if row.spread is None else f" ± {row.spread:.4f}"
-    moved = row.difference
+    moved, random = row.difference, any(each.method == "random" for each in found.rows)
     return [
         row.method, str(row.depth), f"{row.peak_lr:g}", str(len(row.seeds)), f"{row.cost.tokens:,.0f}",
         f"{row.cost.training_flops:.3g}", f"{row.cost.total_flops:.3g}",
         f"{found.reference_flops:.3g}" if paid else ("unknown" if row.needs_reference else "none"),
         f"{row.val_loss:.4f}{spread}", f"{gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}] {gap.verdict}",
         f"{moved.mean:+.4f} [{moved.low:+.4f}, {moved.high:+.4f}]" if moved else "",
-        "never" if row.tokens_to_random is None else f"{row.tokens_to_random:,.0f}",
+        f"{row.tokens_to_random:,.0f}" if row.tokens_to_random is not None else ("never" if random else "unknown"),
         "" if row.lazy_layers is None else str(row.lazy_layers),
     ]  # fmt: skip
 

@@ -92,11 +92,15 @@ def time_to_loss(found: Row) -> Figure:
     rows = [row for row in found["rows"] if row["flops_to_random"] is not None]
     never = [row["method"] for row in found["rows"] if row["flops_to_random"] is None]
     rows = sorted(rows, key=lambda row: row["flops_to_random"])
-    figure, axes = _points([(row["method"], row["flops_to_random"], f"{row['flops_to_random']:.2g}") for row in rows])
+    words = EngFormatter(places=1, sep="")
+    figure, axes = _points([(row["method"], row["flops_to_random"], words(row["flops_to_random"])) for row in rows])
     axes.set_xlim(left=0)
-    axes.set_xlabel("FLOPs until the final loss of random initialisation")
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.set_xlabel("FLOPs, with diagnosis, choice and repair, until the final loss of random initialisation")
     if never:
-        axes.set_title("never: " + ", ".join(never), loc="left", fontsize=8.5, color=MUTED, wrap=True)
+        random = any(row["method"] == "random" for row in found["rows"])
+        title = "never: " + ", ".join(never) if random else "unknown: the method random is not in the table"
+        axes.set_title(title, loc="left", fontsize=8.5, color=MUTED, wrap=True)
     return figure
 
 
