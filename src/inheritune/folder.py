@@ -42,8 +42,7 @@ def open_folder(path: Path, recipe: BaseModel) -> Path:
             raise OutputError(f"{str(path)!r} is not empty and is no run folder: name another with --out")
         _lock(path)
         try:
-            if config.exists():
-                _same(path, read_yaml(read_file(config), repr(str(config))), recipe.model_dump(mode="json"))
+            refuse_another(path, recipe)
             write_text(config, to_yaml(recipe))
         except BaseException:
             close_folder(path)
@@ -51,6 +50,13 @@ def open_folder(path: Path, recipe: BaseModel) -> Path:
     except OSError as error:
         raise OutputError(refusal(error, path)) from None
     return path
+
+
+def refuse_another(path: Path, recipe: BaseModel) -> None:
+    """OutputError if the folder is that of a run by another recipe."""
+    config = path / "config.yaml"
+    if config.exists():
+        _same(path, read_yaml(read_file(config), repr(str(config))), recipe.model_dump(mode="json"))
 
 
 @contextmanager

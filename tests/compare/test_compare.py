@@ -156,6 +156,17 @@ def test_wrong_input_is_said(recipe: str, tmp_path: Path) -> None:
     assert "no cells" in refused("compare", recipe, "--gather", "--out", str(tmp_path / "b"))
 
 
+def test_a_folder_of_another_recipe_is_neither_gathered_nor_joined(recipe: str, whole: Path) -> None:
+    kept = (whole / "compare.json").read_bytes()
+    for change in (
+        ["--gather", "--set", "depth=2"],
+        ["--gather", "--budget", "flops"],
+        ["--shard", "1/3", "--budget", "flops"],
+    ):
+        assert "name another --out" in refused("compare", recipe, "--out", str(whole), *change)
+    assert (whole / "compare.json").read_bytes() == kept and not (whole / "shards/1-of-3").exists()
+
+
 def test_distillation_is_really_there_and_paid_for(recipe: str, tmp_path: Path) -> None:
     methods = ["published", "logits-inherited", "distilbert"]
     found = compare(recipe, str(tmp_path / "run"), methods=methods, seeds=1, learning_rates=[2e-3])

@@ -19,7 +19,7 @@ from inheritune.compare.result import Comparison
 from inheritune.compare.table import write_tables
 from inheritune.config import Objective, RunRecipe, load_recipe
 from inheritune.errors import ModelError, RecipeError, TrainingError
-from inheritune.folder import close_folder, once, open_folder, write_text
+from inheritune.folder import close_folder, once, open_folder, refuse_another, write_text
 from inheritune.methods import METHODS, Method
 from inheritune.models import Reference, load_reference
 from inheritune.progress import Progress
@@ -46,6 +46,8 @@ def compare(
         checked = checked.model_copy(update={"methods": list(METHODS)})
     folder, progress = Path(out or f"runs/{checked.name}"), progress or Progress(quiet=True)
     _refuse_unknown(checked, shard)
+    for place in sorted(folder.glob("shards/*")):  # a cell does not know its budget, and all stand in one table
+        refuse_another(place, checked)
     if not gather_only:
         place = folder / "shards" / f"{shard[0]}-of-{shard[1]}"
         _Sweep(checked, folder, open_folder(place, checked), progress).run(checked.methods[shard[0] - 1 :: shard[1]])
