@@ -231,7 +231,9 @@ class _Whole(_Section):
 class RunRecipe(_Whole):
     """A whole run: measure, choose, inherit, train, grow, prove, save."""
 
-    reference: str = Field(description="The pretrained model: a Hugging Face folder, a hub id, or `bundled:laptop`.")
+    reference: str = Field(
+        description="The pretrained model: a Hugging Face folder, a `.gguf` file, a hub id, or `bundled:laptop`."
+    )
     revision: str | None = Field(None, description="Revision of a hub id.")
     trust_remote_code: bool = Field(False, description="Run Python files that the reference brings (docs/run.md).")
     diagnosis: Diagnosis = Diagnosis()

@@ -152,7 +152,10 @@ def test_wrong_input_is_said(recipe: str, tmp_path: Path) -> None:
     assert "'randm'" in refused("compare", recipe, "--methods", "randm", "--out", str(tmp_path / "a"))
     assert "i/n" in refused("compare", recipe, "--shard", "2", "--out", str(tmp_path / "a"))
     assert "3/2" in refused("compare", recipe, "--shard", "3/2", "--out", str(tmp_path / "a"))
+    assert "holds ''" in refused("compare", recipe, "--methods", "", "--out", str(tmp_path / "a"))
+    assert "more than once" in refused("compare", recipe, "--methods", "random, random", "--out", str(tmp_path / "a"))
     assert "5 blocks" in refused("compare", recipe, "--set", "depth=5", "--out", str(tmp_path / "a"))
+    assert not list(tmp_path.glob("a/shards/*")), "the mended command finds no folder of the wrong one's"
     assert "no cells" in refused("compare", recipe, "--gather", "--out", str(tmp_path / "b"))
 
 

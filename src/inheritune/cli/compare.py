@@ -30,10 +30,11 @@ def command(
     from inheritune.config import load_recipe, parse_setting
 
     overrides = dict(parse_setting(setting) for setting in set_ or [])
-    given = {"methods": methods.split(",") if methods else None, "seeds": seeds, "budget": budget}
+    named = None if methods is None else [name.strip() for name in methods.split(",")]
+    given = {"methods": named, "seeds": seeds, "budget": budget}
     overrides |= {key: value for key, value in given.items() if value is not None}
     place = _shard(shard)
-    load_recipe(CompareRecipe, recipe, overrides)  # a wrong key is told before torch is loaded
+    checked = load_recipe(CompareRecipe, recipe, overrides)  # a wrong key is told before torch is loaded
 
     from rich.console import Console
 
@@ -49,6 +50,8 @@ def command(
     console.print(terminal(found))
     for line in missing(found):
         console.print(f"missing: {line}")
+    folder = out or f"runs/{checked.name}"
+    console.print(f"Every column: {folder}/compare.md. Figures: {folder}/figures")
 
 
 def _shard(text: str) -> tuple[int, int]:

@@ -10,7 +10,9 @@ from inheritune.config import Diagnosis, Match, _Whole
 class CompareRecipe(_Whole):
     """Every method on the same batches and documents, from one reference to one depth."""
 
-    reference: str = Field(description="The pretrained model: a Hugging Face folder, a hub id, or `bundled:laptop`.")
+    reference: str = Field(
+        description="The pretrained model: a Hugging Face folder, a `.gguf` file, a hub id, or `bundled:laptop`."
+    )
     revision: str | None = Field(None, description="Revision of a hub id.")
     trust_remote_code: bool = Field(False, description="Run Python files that the reference brings (docs/run.md).")
     methods: list[str] = Field(

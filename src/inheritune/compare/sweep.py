@@ -19,7 +19,7 @@ from inheritune.compare.result import Comparison
 from inheritune.compare.table import write_tables
 from inheritune.config import Objective, RunRecipe, load_recipe
 from inheritune.errors import ModelError, RecipeError, TrainingError
-from inheritune.folder import close_folder, once, open_folder, refuse_another, write_text
+from inheritune.folder import close_folder, left_if_used, once, open_folder, refuse_another, write_text
 from inheritune.methods import METHODS, Method
 from inheritune.models import Reference, load_reference
 from inheritune.progress import Progress
@@ -62,6 +62,8 @@ def _refuse_unknown(recipe: CompareRecipe, shard: tuple[int, int]) -> None:
     for name in recipe.methods:
         if name not in METHODS:
             raise RecipeError(f"methods holds {name!r}, which is none: choose from {', '.join(METHODS)}")
+        if recipe.methods.count(name) > 1:
+            raise RecipeError(f"methods holds {name!r} more than once: name each once")
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise RecipeError(
             "a comparison runs in one process and cannot be launched by torchrun: split it with --shard i/n"
@@ -80,9 +82,11 @@ class _Sweep:
     def run(self, methods: list[str]) -> None:
         """Each method: its learning rates on the first seed, then the best of them on the other seeds."""
         try:
-            self.reference = self._load()
-            self.depth = self.recipe.depth or round(anatomy(self.reference.model).depth * 2 / 3)
-            self.bench = Bench(self._as_run(self.recipe.seed, self.recipe.training.peak_lr), self.place, self.reference)
+            with left_if_used(self.place):
+                self.reference = self._load()
+                self.depth = self.recipe.depth or round(anatomy(self.reference.model).depth * 2 / 3)
+                asked = self._as_run(self.recipe.seed, self.recipe.training.peak_lr)
+                self.bench = Bench(asked, self.place, self.reference)
             self._about()
             for method in methods:
                 self._method(method)
