@@ -70,6 +70,8 @@ def _refuse(asked: Wanted) -> None:
         raise InputError(f"the margin is {asked.margin:g}: it should be greater than 0 (--margin)")
     if asked.task_files and not asked.tasks:
         raise InputError(f"no task of {str(asked.task_files)!r} is named: give --tasks")
+    if asked.tasks:
+        tasks.library()  # told before the losses are measured
 
 
 def _texts(asked: Wanted) -> list[str]:

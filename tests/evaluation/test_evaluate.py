@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -81,3 +82,9 @@ def test_what_cannot_be_evaluated_is_said(gpt2: Path, corpus: Path) -> None:
     assert "--tasks" in refused("evaluate", str(gpt2), "--task-files", "sets")
     (corpus / "one.jsonl").write_text('{"text": "alone"}\n')
     assert "2 or more" in refused("evaluate", str(gpt2), "--data", str(corpus / "one.jsonl"))
+
+
+def test_missing_lm_eval_is_told_before_anything_is_measured(gpt2: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "lm_eval", None)
+    monkeypatch.setattr(sys.modules["inheritune.evaluate"], "load_reference", None)
+    assert "not installed" in refused("evaluate", str(gpt2), "--tasks", "piqa")

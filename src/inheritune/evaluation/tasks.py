@@ -60,7 +60,7 @@ def score(
 
     Raises InputError where lm-eval is missing, knows no such task or cannot get its documents.
     """
-    harness = _harness()
+    harness = library()
     talk = io.StringIO()  # lm-eval prints to both streams, and standard output may be for JSON
     try:
         with redirect_stdout(talk), redirect_stderr(talk):
@@ -96,7 +96,8 @@ def _evaluate(
     return harness.simple_evaluate(model=wrapped, tasks=tasks, task_manager=manager, limit=limit)
 
 
-def _harness() -> Any:
+def library() -> Any:
+    """lm-eval. Raises InputError where it is missing."""
     try:
         os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
         import lm_eval
