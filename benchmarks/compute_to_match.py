@@ -34,11 +34,10 @@ from typing import Any
 from inheritune.bench import Bench
 from inheritune.blocks.anatomy import anatomy
 from inheritune.blocks.flops import forward_flops_per_token
-from inheritune.blocks.modules import grow, growth
+from inheritune.blocks.modules import fresh, grow, growth
 from inheritune.config import RunRecipe, load_recipe, parse_setting
 from inheritune.controls import run_control
 from inheritune.folder import close_folder, open_folder
-from inheritune.methods import METHODS
 from inheritune.models import load_reference
 from inheritune.progress import Progress
 from inheritune.rounds import Round, latest
@@ -112,7 +111,7 @@ class Yardstick:
         try:
             each = 0.8 * self._flops_per_token(bench, 1) + 0.2 * self._flops_per_token(bench, last["depth"])
             tokens = last["flops"] / each
-            shallow = METHODS["random"](bench.model, [0], bench.recipe.seed)
+            shallow = fresh(bench.model, 1, bench.recipe.seed)
             first = self._stage(bench, folder / "late-1", shallow, {}, Position(), 0.8 * tokens, schedule="constant")
             state, _ = checkpoint.load(latest(folder / "late-1"), shallow)
             wanted = list(range(last["depth"]))
@@ -174,7 +173,7 @@ class Yardstick:
         return Bench(recipe, folder, load_reference(recipe.reference, recipe.revision)), folder
 
     def _flops_per_token(self, bench: Bench, depth: int) -> float:
-        model = METHODS["random"](bench.model, list(range(depth)), 0)
+        model = fresh(bench.model, depth, 0)
         training = bench.recipe.training
         own = Optimizer(model, training).flops_per_step / training.batch_tokens
         return 3 * forward_flops_per_token(model, bench.recipe.data.sequence_length) + own
