@@ -16,7 +16,7 @@ LAYERS = [
     {"cli", "__main__"},
     {"run", "pretrain", "evaluate", "compare"},
     {"outcome", "controls"},
-    {"lab", "planning", "rounds", "bench", "models", "folder", "progress"},
+    {"lab", "planning", "rounds", "bench", "models", "folder"},
     {"recipe"},
     {"policy", "methods", "choosing"},
     {"diagnosis", "training"},
@@ -27,7 +27,7 @@ LAYERS = [
     {"evidence"},
     {"config", "objective", "section"},
     {"explain", "strict_yaml"},
-    {"errors"},
+    {"errors", "progress", "words"},
 ]
 HEIGHT = {name: -number for number, names in enumerate(LAYERS) for name in names}
 
@@ -65,7 +65,7 @@ def test_imports_run_downwards(path: Path) -> None:
 def test_report_reads_files_alone() -> None:
     for path in (ROOT / "report").glob("*.py"):
         rooms = {name.split(".")[1] for name in imports(path) if name.startswith("inheritune.")}
-        assert rooms <= {"report", "result", "evidence", "config", "errors", "folder"}, path
+        assert rooms <= {"report", "result", "evidence", "config", "errors", "folder", "words"}, path
         assert not any(name.split(".")[0] in ("torch", "transformers") for name in imports(path)), path
 
 

@@ -14,7 +14,7 @@ from inheritune.errors import DataError, InputError
 from inheritune.evaluation import tasks
 from inheritune.evaluation.generation import generate
 from inheritune.evaluation.measure import OnText, against, measure
-from inheritune.models import BUNDLED, Reference, load_reference
+from inheritune.models import BUNDLED, Reference, load_reference, with_size
 from inheritune.progress import Progress
 
 
@@ -50,7 +50,11 @@ def evaluate(
     asked, progress = Wanted(**wanted), progress or Progress(quiet=True)
     _refuse(asked)
     trust = asked.trust_remote_code
-    loaded = [load_reference(name, trust=trust) for name in (model, reference) if name is not None]
+    loaded = []
+    for name in (model, reference):
+        if name is not None:
+            with progress.waiting(f"Model: {with_size(name)}"):
+                loaded.append(load_reference(name, trust=trust))
     texts = _texts(asked)
     asked = _fitted(asked, min(map(_positions, loaded)))
     found: dict[str, Any] = {"data": _about(asked, texts), "models": [_shape(one) for one in loaded]}

@@ -20,7 +20,6 @@ from inheritune.choosing import CRITERIA, Choice
 from inheritune.config import RunRecipe, Training
 from inheritune.diagnosis.diagnose import diagnose
 from inheritune.diagnosis.profile import Profile
-from inheritune.diagnosis.suggestion import plural
 from inheritune.errors import RecipeError
 from inheritune.evidence.gap import Gap
 from inheritune.evidence.ledger import Spent
@@ -39,6 +38,7 @@ from inheritune.training.metrics import Metrics, Row
 from inheritune.training.optimizer import State
 from inheritune.training.schedule import learning_rate
 from inheritune.training.trackers import trackers
+from inheritune.words import plural
 
 _NAMES = {Inherit: "inherit", Grow: "grow", Stop: "stop"}
 

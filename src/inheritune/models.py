@@ -13,7 +13,7 @@ from inheritune.blocks.load import load_tokenizer as read_tokenizer
 from inheritune.errors import ModelError
 from inheritune.runtime.device import device
 
-__all__ = ["BUNDLED", "Reference", "embedding_rows", "load_reference", "load_tokenizer"]
+__all__ = ["BUNDLED", "Reference", "embedding_rows", "load_reference", "load_tokenizer", "with_size"]
 
 _NOTE = "training.json"
 
@@ -39,6 +39,14 @@ def load_reference(source: str, revision: str | None = None, trust: bool = False
     _refuse_larger(tokenizer, model, source)
     model.to(device())  # type: ignore[arg-type]
     return Reference(source, model, tokenizer, _trained_tokens(place))
+
+
+def with_size(source: str) -> str:
+    """A source as it is named, with the size of its weights where it lies here: "model.gguf, 98 MB"."""
+    place = Path(source)
+    files = place.glob("*.safetensors") if place.is_dir() else [place] if place.is_file() else []
+    size = sum(file.stat().st_size for file in files)
+    return f"{source}, {size / 1e6:,.0f} MB" if size else source
 
 
 def load_tokenizer(source: str, revision: str | None = None) -> PreTrainedTokenizerFast:

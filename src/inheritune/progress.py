@@ -1,7 +1,13 @@
-"""What a person sees while work goes on: a live line in a terminal, plain lines in a pipe, nothing when quiet."""
+"""What a person sees while work goes on: a live line in a terminal, plain lines in a pipe, nothing when quiet.
+
+Whatever takes long is told of in one way: a function of several stages takes a `Tell`, one of a single stage a `Count`.
+"""
 
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Event, Thread
 
 from rich.console import Console
 from rich.live import Live
@@ -9,28 +15,40 @@ from rich.text import Text
 
 from inheritune.errors import plain
 
+# Called with the name of a stage, and how many of how many parts of it are done.
+Tell = Callable[[str, int, int], None]
+# The same within one stage: how many of how many parts are done.
+Count = Callable[[int, int], None]
 _SECONDS_BETWEEN_LINES = 10.0
+_TICK = 1.0  # seconds between two looks at the clock while waiting
+
+
+def silent(*_: object) -> None:
+    """Tell nobody."""
 
 
 class Progress:
     """Stages and the state of the current one. It writes to standard error where standard output is for JSON."""
 
     def __init__(self, quiet: bool = False, to_stderr: bool = False):
-        self.console = Console(stderr=to_stderr, quiet=quiet, soft_wrap=True, highlight=False)
+        # The stream as it is now: what others' progress bars are kept from must not keep ours away.
+        file = sys.stderr if to_stderr else sys.stdout
+        self.console = Console(file=file, quiet=quiet, soft_wrap=True, highlight=False)
         self._live: Live | None = None
         self._last = 0.0
 
     def stage(self, text: str) -> None:
-        """Begin a stage, with a sentence that stays."""
+        """Begin a stage, with a sentence that stays; what it first tells of its state is shown at once."""
         self._end_live()
+        self._last = 0.0
         self.console.print(Text(plain(text), style="bold"))
-        self._flush()
+        self.console.file.flush()
 
     def note(self, text: str) -> None:
         """A sentence that stays, below its stage."""
         self._end_live()
         self.console.print(Text(f"  {plain(text)}"))
-        self._flush()
+        self.console.file.flush()
 
     def now(self, text: str) -> None:
         """The state of the current stage: replaces itself in a terminal, a line each ten seconds in a pipe."""
@@ -40,6 +58,30 @@ class Progress:
         elif time.monotonic() - self._last >= _SECONDS_BETWEEN_LINES:
             self._last = time.monotonic()
             self.note(text)
+
+    @contextmanager
+    def waiting(self, text: str) -> Iterator[None]:
+        """A stage that cannot be counted, such as loading a model: it shows the time it has taken so far."""
+        self.stage(text)
+        began = self._last = time.monotonic()
+        over = Event()
+
+        def show() -> None:
+            self.now(f"{clock(time.monotonic() - began)} so far")
+
+        def keep_showing() -> None:
+            while not over.wait(_TICK):
+                show()
+
+        show()
+        thread = Thread(target=keep_showing, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+            self._end_live()
 
     def close(self) -> None:
         """Leave the terminal as it was."""
@@ -55,12 +97,9 @@ class Progress:
             self._live.stop()
             self._live = None
 
-    def _flush(self) -> None:
-        (sys.stderr if self.console.stderr else sys.stdout).flush()
-
 
 class Rates:
-    """How far each stage of a long measurement is, for callers that say (stage, done, total): rate and time left."""
+    """A `Tell` that shows how far each stage of a long measurement is: its rate and the time left."""
 
     def __init__(self, progress: Progress):
         self.progress, self._stage, self._start = progress, "", 0.0

@@ -13,7 +13,7 @@ from inheritune.controls import NAMES, run_control
 from inheritune.data.corpora import require
 from inheritune.folder import close_folder, left_if_used, open_folder, writing
 from inheritune.lab import FolderLab
-from inheritune.models import BUNDLED, load_reference
+from inheritune.models import BUNDLED, load_reference, with_size
 from inheritune.outcome import assemble
 from inheritune.progress import Progress
 from inheritune.recipe import carry_out
@@ -43,10 +43,10 @@ def _run(checked: RunRecipe, folder: Path, progress: Progress) -> Result:
         if checked.reference == BUNDLED or Path(checked.reference).exists()
         else " (no such folder here: asking the hub)"
     )
-    progress.stage(f"Reference: {checked.reference}{here}")
-    for sources in (checked.data.train, checked.data.valid or [], *checked.data.outside.values()):
-        require(sources)
-    reference = load_reference(checked.reference, checked.revision, checked.trust_remote_code)
+    with progress.waiting(f"Reference: {with_size(checked.reference)}{here}"):
+        for sources in (checked.data.train, checked.data.valid or [], *checked.data.outside.values()):
+            require(sources)
+        reference = load_reference(checked.reference, checked.revision, checked.trust_remote_code)
     processes.on_main(lambda: open_folder(folder, checked))
     try:
         keep_freed_memory()

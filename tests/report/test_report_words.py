@@ -45,14 +45,6 @@ def test_a_gap_that_rounds_to_nothing_has_no_sign() -> None:
     assert words.interval(gap) == "0.0000 [−0.0023, +0.0024]"
 
 
-@pytest.mark.parametrize(
-    ("blocks", "said"),
-    [([], ""), ([4], "4"), ([0, 1, 2, 5, 7, 8], "0–2, 5, 7–8"), ([0, 1, 0, 1], "0–1, 0–1")],
-)
-def test_ranges_close_up_runs_only(blocks: list[int], said: str) -> None:
-    assert words.ranges(blocks) == said
-
-
 def test_small_shares_keep_a_digit() -> None:
     assert [words.percent(part, 1000) for part in (0, 4, 500)] == ["0%", "0.4%", "50%"]
 

@@ -46,18 +46,20 @@ def command(
     from inheritune.diagnosis.profile import Profile
     from inheritune.diagnosis.text import windows
     from inheritune.folder import writing
+    from inheritune.models import with_size
     from inheritune.progress import Progress, Rates
 
     other = None if against is None else Profile.load(against)
     require([Source(source=text)])
     reserve(out)
     place = locate(model, trust=trust_remote_code)
-    words = load_tokenizer(place if tokenizer is None else locate(tokenizer))
-    decoder = load_model(place, trust=trust_remote_code)
-    tokens_NT = windows(text, words, length, sequences, field)
-    second = other_length or natural_length(decoder)
-    longer = [windows(text, words, second, 4, field)] if second != length else []
     with closing(Progress(quiet, to_stderr=True)) as progress:
+        with progress.waiting(f"Model: {with_size(model)}"):
+            words = load_tokenizer(place if tokenizer is None else locate(tokenizer))
+            decoder = load_model(place, trust=trust_remote_code)
+        tokens_NT = windows(text, words, length, sequences, field)
+        second = other_length or natural_length(decoder)
+        longer = [windows(text, words, second, 4, field)] if second != length else []
         tell = Rates(progress)
         profile = diagnose(
             decoder,

@@ -21,7 +21,7 @@ from inheritune.config import Objective, RunRecipe, load_recipe
 from inheritune.errors import ModelError, RecipeError, TrainingError
 from inheritune.folder import close_folder, left_if_used, once, open_folder, refuse_another, write_text
 from inheritune.methods import METHODS, Method
-from inheritune.models import Reference, load_reference
+from inheritune.models import Reference, load_reference, with_size
 from inheritune.progress import Progress
 from inheritune.report.compare_figures import write_figures
 from inheritune.runtime.device import make_repeatable
@@ -96,9 +96,9 @@ class _Sweep:
 
     def _load(self) -> Reference:
         keep_freed_memory()
-        self.progress.stage(f"Reference: {self.recipe.reference}")
         recipe = self.recipe
-        reference = load_reference(recipe.reference, recipe.revision, recipe.trust_remote_code)
+        with self.progress.waiting(f"Reference: {with_size(recipe.reference)}"):
+            reference = load_reference(recipe.reference, recipe.revision, recipe.trust_remote_code)
         whole, depth = anatomy(reference.model).depth, self.recipe.depth or 1
         if depth >= whole:
             raise RecipeError(f"depth is {depth} and the reference has {whole} blocks: make it less")

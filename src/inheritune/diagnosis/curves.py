@@ -10,7 +10,7 @@ from torch import Tensor
 from inheritune.blocks.stack import Stack
 from inheritune.diagnosis.profile import Curves, Cut
 from inheritune.diagnosis.statistics import standard_error
-from inheritune.diagnosis.telling import Tell, silent
+from inheritune.progress import Count, silent
 
 SHORTLIST = 3
 
@@ -20,7 +20,7 @@ class _Bench:
     """Cuts of one stack, each measured once; hidden states before every block are kept, so a shared prefix is free."""
 
     stack: Stack
-    tell: Tell
+    count: Count
     wanted: int
     asked: int = 0
     states: list[Tensor] = field(default_factory=list)
@@ -38,7 +38,7 @@ class _Bench:
             hidden = self.stack.run(self.states[shared], blocks[shared:])
             self.cuts[key] = self._cut(blocks, self.stack.losses(hidden))
         self.asked += 1
-        self.tell(self.asked, self.wanted)
+        self.count(self.asked, self.wanted)
         return self.cuts[key]
 
     def _cut(self, blocks: list[int], losses_B: Tensor) -> Cut:
@@ -53,17 +53,17 @@ class _Bench:
         )
 
 
-def inheritance_curves(stack: Stack, angular_SS: Tensor, tell: Tell = silent) -> tuple[Curves, list[Cut]]:
+def inheritance_curves(stack: Stack, angular_SS: Tensor, count: Count = silent) -> tuple[Curves, list[Cut]]:
     """Measure the first n blocks, the best run removed and scattered removals for every depth; and every block left out.
 
     For each number removed, `angular_SS` shortlists three runs, which are then run. Scattered removals follow the order
-    of the leave-one-out losses. All together cost less than 4 L passes through the stack of L blocks. `tell` counts cuts.
+    of the leave-one-out losses. All together cost less than 4 L passes through the stack of L blocks. `count` counts cuts.
     """
     depth = stack.depth
     everything = list(range(depth))
     shortlists = [_shortlist(depth, angular_SS, removed) for removed in range(1, depth)]
-    tell(0, wanted := 2 * (depth - 1) + (depth if depth > 1 else 0) + sum(map(len, shortlists)))
-    bench = _Bench(stack, tell, wanted)
+    count(0, wanted := 2 * (depth - 1) + (depth if depth > 1 else 0) + sum(map(len, shortlists)))
+    bench = _Bench(stack, count, wanted)
     first = [bench.measure(everything[: depth - removed]) for removed in range(1, depth)]
     without = [bench.measure(everything[:i] + everything[i + 1 :]) for i in everything] if depth > 1 else []
     run = [min(map(bench.measure, shortlist), key=lambda cut: cut.loss) for shortlist in shortlists]

@@ -22,9 +22,10 @@ from inheritune.diagnosis.measuring import Measured, by_length, measure
 from inheritune.diagnosis.profile import Contrast, Curves, Cut, Profile
 from inheritune.diagnosis.sequences import Tokens, unpadded
 from inheritune.diagnosis.statistics import mean_and_error
-from inheritune.diagnosis.suggestion import at_chance, plural, suggest
-from inheritune.diagnosis.telling import TellStage, silent
+from inheritune.diagnosis.suggestion import at_chance, suggest
 from inheritune.errors import InputError, ModelError
+from inheritune.progress import Tell, silent
+from inheritune.words import plural
 
 CONTRAST_SEQUENCES = GRADIENT_SEQUENCES = 8
 LONGEST_CONTRAST = 1024
@@ -40,7 +41,7 @@ def diagnose(
     gradients: bool = False,
     untrained: bool = True,
     other_lengths: Sequence[Tokens] = (),
-    tell: TellStage = silent,
+    tell: Tell = silent,
 ) -> Profile:
     """Measure every layer and head of a decoder on `tokens`, (N, T) ids or a list of sequences (paper, section 2).
 
@@ -102,7 +103,7 @@ def _refuse_nan(measured: Measured) -> None:
 
 
 def _curves(
-    model: PreTrainedModel, sequences: list[Tensor], angular_SS: Tensor, count: int, tell: TellStage
+    model: PreTrainedModel, sequences: list[Tensor], angular_SS: Tensor, count: int, tell: Tell
 ) -> tuple[Curves | None, list[Cut]]:
     if count == 0:
         return None, []
@@ -111,7 +112,7 @@ def _curves(
     return inheritance_curves(Stack(model, torch.stack(alike)), angular_SS, partial(tell, stage))
 
 
-def _gradients(model: PreTrainedModel, sequences: list[Tensor], tell: TellStage) -> list[Norms | None]:
+def _gradients(model: PreTrainedModel, sequences: list[Tensor], tell: Tell) -> list[Norms | None]:
     return gradient_norms(model, sequences, partial(tell, f"Gradients on {plural(len(sequences), 'sequence')}"))
 
 
@@ -130,7 +131,7 @@ def _contrasts(
     threshold: float,
     untrained: bool,
     others: Sequence[Tokens],
-    tell: TellStage,
+    tell: Tell,
 ) -> list[Contrast]:
     found = []
     if untrained:

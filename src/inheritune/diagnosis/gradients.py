@@ -10,7 +10,7 @@ from transformers.pytorch_utils import Conv1D
 
 from inheritune.blocks.anatomy import anatomy, text_config
 from inheritune.blocks.stack import token_losses
-from inheritune.diagnosis.telling import Tell, silent
+from inheritune.progress import Count, silent
 
 # Where families that keep queries and keys apart keep them.
 SEPARATE = (("q_proj", "k_proj"), ("query", "key"))
@@ -22,10 +22,10 @@ INTERLEAVED = ("query_key_value",)
 Norms = tuple[list[float], list[float]]
 
 
-def gradient_norms(model: PreTrainedModel, sequences: list[Tensor], tell: Tell = silent) -> list[Norms | None]:
+def gradient_norms(model: PreTrainedModel, sequences: list[Tensor], count: Count = silent) -> list[Norms | None]:
     """For each layer the norms of dLoss/dW_Q and dLoss/dW_K by head (keys by key-value head), or None if they are not found.
 
-    The loss is the mean over `sequences` (1-D ids) in nats per token. Gradients the model held are put back. `tell` counts
+    The loss is the mean over `sequences` (1-D ids) in nats per token. Gradients the model held are put back. `count` counts
     sequences.
     """
     kept = [(parameter, parameter.grad, parameter.requires_grad) for parameter in model.parameters()]
@@ -35,12 +35,12 @@ def gradient_norms(model: PreTrainedModel, sequences: list[Tensor], tell: Tell =
         for parameter, _, _ in kept:
             parameter.grad = None
             parameter.requires_grad_(True)
-        tell(0, len(sequences))
+        count(0, len(sequences))
         for done, sequence in enumerate(sequences, 1):
             tokens_BT = sequence[None].to(model.device)
             loss = token_losses(model(tokens_BT, use_cache=False).logits, tokens_BT).mean() / len(sequences)
             loss.backward()
-            tell(done, len(sequences))
+            count(done, len(sequences))
         return [_of_block(block, model) for block in anatomy(model).blocks]
     finally:
         for module, mode in modes:

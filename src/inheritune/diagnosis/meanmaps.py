@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from inheritune.blocks.stack import evaluating
 from inheritune.diagnosis.probe import probing
 from inheritune.diagnosis.profile import Profile
-from inheritune.diagnosis.telling import Tell, silent
+from inheritune.progress import Count, silent
 
 # Sequences that are run together.
 AT_ONCE = 4
@@ -50,14 +50,14 @@ def telling_heads(profile: Profile) -> dict[str, tuple[int, int]]:
 
 
 def mean_maps(
-    model: PreTrainedModel, tokens_NT: Tensor, heads: dict[str, tuple[int, int]], tell: Tell = silent
+    model: PreTrainedModel, tokens_NT: Tensor, heads: dict[str, tuple[int, int]], count: Count = silent
 ) -> dict[str, Tensor]:
-    """The mean map (T, T) over sequences of one length of each named (layer, head); `tell` counts sequences."""
+    """The mean map (T, T) over sequences of one length of each named (layer, head); `count` counts sequences."""
     summer, done = _Summer(heads), 0
-    tell(done, len(tokens_NT))
+    count(done, len(tokens_NT))
     with evaluating(model), probing(model, summer):
         for part in torch.as_tensor(tokens_NT).long().split(AT_ONCE):
             model(part.to(model.device), use_cache=False)
             done += len(part)
-            tell(done, len(tokens_NT))
+            count(done, len(tokens_NT))
     return {name: total / len(tokens_NT) for name in heads if (total := summer.sums.get(name)) is not None}

@@ -23,7 +23,7 @@ from inheritune.diagnosis.columns import (
 from inheritune.diagnosis.influence import angular_distance, block_influence, cosines, recording
 from inheritune.diagnosis.probe import probing
 from inheritune.diagnosis.rank import approximate_rank
-from inheritune.diagnosis.telling import Tell, silent
+from inheritune.progress import Count, silent
 
 # One layer's maps and one batch's hidden states each stay below this; a single sequence may need more.
 BATCH_BYTES = 64 * 2**20
@@ -80,13 +80,13 @@ class _Collector:
         return found
 
 
-def measure(model: PreTrainedModel, sequences: list[Tensor], threshold: float, tell: Tell = silent) -> Measured:
-    """Run every sequence (unpadded, 1-D) once and measure maps, hidden states and losses; `tell` counts sequences."""
+def measure(model: PreTrainedModel, sequences: list[Tensor], threshold: float, count: Count = silent) -> Measured:
+    """Run every sequence (unpadded, 1-D) once and measure maps, hidden states and losses; `count` counts sequences."""
     parts = anatomy(model)
     collector = _Collector(threshold, parts.depth)
     device = next(model.parameters()).device
     influence, losses, angular = [], [], torch.zeros(parts.depth + 1, parts.depth + 1)
-    tell(0, len(sequences))
+    count(0, len(sequences))
     with evaluating(model), probing(model, collector):
         for tokens_BT in batches(sequences, model, parts):
             tokens_BT = tokens_BT.to(device)
@@ -97,7 +97,7 @@ def measure(model: PreTrainedModel, sequences: list[Tensor], threshold: float, t
             influence.append(block_influence(cosines_BTSS).double().cpu())
             angular += angular_distance(cosines_BTSS).sum(0).cpu()
             losses.append(token_losses(logits_BTV, tokens_BT).mean(1).cpu())
-            tell(sum(map(len, losses)), len(sequences))
+            count(sum(map(len, losses)), len(sequences))
     return Measured(collector.result(), torch.cat(influence), angular / len(sequences), torch.cat(losses))
 
 

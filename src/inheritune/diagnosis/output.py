@@ -9,9 +9,9 @@ from transformers import PreTrainedModel
 
 from inheritune.diagnosis.meanmaps import mean_maps, telling_heads
 from inheritune.diagnosis.profile import Profile
-from inheritune.diagnosis.suggestion import plural
-from inheritune.diagnosis.telling import TellStage, silent
 from inheritune.errors import OutputError
+from inheritune.progress import Tell, silent
+from inheritune.words import plural
 
 
 def reserve(folder: Path | None) -> None:
@@ -32,7 +32,7 @@ def write(
     tokens_NT: Tensor,
     folder: Path,
     against: Profile | None = None,
-    tell: TellStage = silent,
+    tell: Tell = silent,
 ) -> list[Path]:
     """Write the profile, the mean maps of three telling heads (`maps.npz`) and every figure; the paths written."""
     from inheritune.report.profile_figures import save_figures

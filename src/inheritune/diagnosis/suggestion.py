@@ -2,6 +2,7 @@
 
 from inheritune.blocks.blockmap import show
 from inheritune.diagnosis.profile import Curves, Cut, Layer, Suggestion
+from inheritune.words import plural
 
 # A judgement from one trial, not a fit: a 24-block model's 20-block cut that started at +0.21 nats ended at +0.013.
 LARGEST_RISE = 0.25
@@ -82,11 +83,6 @@ def _first(count: int) -> str:
 
 def _named(noun: str, indices: list[int]) -> str:
     return f"{noun}{'s' if len(indices) > 1 else ''} {show(indices)}"
-
-
-def plural(number: int, noun: str) -> str:
-    """A count with its noun."""
-    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _guesses(loss: float, chance: float, layers: list[Layer]) -> str:

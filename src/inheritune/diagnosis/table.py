@@ -6,7 +6,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from inheritune.diagnosis.profile import Layer, Profile
-from inheritune.diagnosis.suggestion import plural
+from inheritune.words import plural
 
 COLUMNS = ("mass", "lazy", "sink", "nats", "out", "infl", "exit", "w/o")
 LEGEND = (

@@ -10,6 +10,7 @@ import yaml
 from inheritune.config import RunRecipe, to_yaml
 from inheritune.report import story, words
 from inheritune.result import Result
+from inheritune.words import ranges, runs, span
 
 TEMPLATES = Path(__file__).parent / "templates"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -88,16 +89,16 @@ def _block_rows(blocks: list[int]) -> list[tuple[str, str]]:
     """(target's places, reference's blocks), a row for each unbroken run."""
     rows = []
     place = 0
-    for first, last in words.runs(blocks):
+    for first, last in runs(blocks):
         end = place + last - first
-        rows.append((words.span(place, end), words.span(first, last)))
+        rows.append((span(place, end), span(first, last)))
         place = end + 1
     return rows
 
 
 def _left_out(result: Result) -> str:
     left = [block for block in range(result.reference.depth) if block not in result.target.blocks]
-    return words.ranges(left) or "none"
+    return ranges(left) or "none"
 
 
 def _fenced(text: str) -> str:

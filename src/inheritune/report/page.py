@@ -15,6 +15,7 @@ from inheritune.report import story, words
 from inheritune.report.folder import Row, RunFolder, read_run
 from inheritune.report.pictures import pictures
 from inheritune.result import Result, write_whole
+from inheritune.words import ranges
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -45,7 +46,7 @@ def _environment() -> jinja2.Environment:
         "duration": words.duration,
         "signed": words.signed,
         "interval": words.interval,
-        "ranges": words.ranges,
+        "ranges": ranges,
         "sentence": words.sentence,
     }
     return environment

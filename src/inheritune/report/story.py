@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from inheritune.report import words
 from inheritune.report.folder import RunFolder
 from inheritune.result import Control, GapResult, Result
+from inheritune.words import plural
 
 # With fewer training tokens per parameter a reference has much left to learn (compute-optimal is about 20).
 WELL_TRAINED = 20
@@ -41,7 +42,7 @@ def verdict_of(result: Result) -> Verdict:
 
 
 def _headline(result: Result) -> str:
-    blocks = f"{result.target.depth} of {words.plural(result.reference.depth, 'block')}"
+    blocks = f"{result.target.depth} of {plural(result.reference.depth, 'block')}"
     gap = target_gap(result)
     if result.outcome == "matched":
         better = gap is not None and gap.verdict == "surpassed"
@@ -56,7 +57,7 @@ def _headline(result: Result) -> str:
 def evidence(result: Result) -> str:
     """The gap with its interval, beside the margin and what it was measured on."""
     measured = (
-        f"{words.plural(result.validation.documents, 'validation document')} "
+        f"{plural(result.validation.documents, 'validation document')} "
         f"({words.count(result.validation.tokens)} tokens), paired document by document"
     )
     gap = target_gap(result)
@@ -78,7 +79,7 @@ def _unfinished(run: RunFolder) -> Verdict:
     last = curves[-1]
     tokens = max(point[0] for point in (*last.training, *last.validation, (0.0, 0.0)))
     message = (
-        f"It is going on or was stopped in round {last.round}, at {words.plural(last.depth, 'block')}, "
+        f"It is going on or was stopped in round {last.round}, at {plural(last.depth, 'block')}, "
         f"after {words.count(tokens)} tokens of training. Running the same command again goes on from here."
     )
     standing = ""

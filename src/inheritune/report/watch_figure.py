@@ -11,6 +11,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from inheritune.report import words
 from inheritune.report.folder import Row
 from inheritune.report.style import LAZY, PAPER, WIDE, canvas, figure_style, note, rank_shades
+from inheritune.words import plural
 
 
 def watch_figure(rows: Sequence[Row], blocks: Mapping[int, Sequence[int]], width: float = WIDE) -> Figure:
@@ -48,4 +49,4 @@ def _round(axes: Axes, rows: Sequence[Row], blocks: Mapping[int, Sequence[int]],
         lazy = [held[layer] for layer in row["lazy"]]
         axes.plot([at[column]] * len(lazy), lazy, "^", ms=4, color=LAZY, mec=PAPER, mew=0.6, clip_on=False, zorder=3)
     axes.pcolormesh(edges, np.arange(-0.5, max(held) + 1), values, cmap="cividis", norm=norm)
-    note(axes, float(edges[0]), words.plural(rows[0]["depth"], "block"), "left")
+    note(axes, float(edges[0]), plural(rows[0]["depth"], "block"), "left")

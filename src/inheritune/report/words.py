@@ -2,12 +2,12 @@
 
 import math
 import re
-from collections.abc import Sequence
 
 from inheritune.result import GapResult
+from inheritune.words import EN_DASH
 
 _SCALES = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
-MINUS, EN_DASH, TIMES = "\N{MINUS SIGN}", "\N{EN DASH}", "\N{MULTIPLICATION SIGN}"
+MINUS, TIMES = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
@@ -68,32 +68,6 @@ def percent(part: float, whole: float) -> str:
     """A share in whole per cent; shares below one per cent keep a digit."""
     share = 100 * part / whole if whole else 0.0
     return f"{share:.1f}%" if 0 < share < 1 else f"{share:.0f}%"
-
-
-def runs(blocks: Sequence[int]) -> list[tuple[int, int]]:
-    """Block indices as (first, last) of each unbroken run: [0, 1, 2, 5] is [(0, 2), (5, 5)]."""
-    found: list[tuple[int, int]] = []
-    for block in blocks:
-        if found and block == found[-1][1] + 1:
-            found[-1] = (found[-1][0], block)
-        else:
-            found.append((block, block))
-    return found
-
-
-def span(first: int, last: int) -> str:
-    """One run of blocks: "5", or "5-8" with an en dash."""
-    return str(first) if first == last else f"{first}{EN_DASH}{last}"
-
-
-def ranges(blocks: Sequence[int]) -> str:
-    """Block indices with their runs closed up: [0, 1, 2, 5, 7, 8] is "0-2, 5, 7-8" with en dashes."""
-    return ", ".join(span(*run) for run in runs(blocks))
-
-
-def plural(number: int, noun: str) -> str:
-    """A count with its noun: 1 block, 2 blocks."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
 
 
 def perplexity(loss: float) -> str:

@@ -1,0 +1,62 @@
+"""What a pipe is told of work that goes on, line by line."""
+
+import re
+import sys
+import time
+from contextlib import redirect_stderr
+from io import StringIO
+
+import pytest
+
+from inheritune import progress as module
+from inheritune.progress import Progress, Rates, clock
+
+
+@pytest.fixture(autouse=True)
+def _every_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(module, "_TICK", 0.01)
+
+
+def test_what_cannot_be_counted_shows_its_time_also_where_others_are_kept_from_speaking(
+    capsys: pytest.CaptureFixture,
+) -> None:
+    progress, before = Progress(to_stderr=True), sys.stderr
+    with progress.waiting("Model: a.gguf, 98 MB"), redirect_stderr(StringIO()):
+        time.sleep(0.1)
+    progress.note("after")
+    assert sys.stderr is before
+    first, *middle, last = capsys.readouterr().err.splitlines()
+    assert (first, last) == ("Model: a.gguf, 98 MB", "  after")
+    assert len(middle) > 2 and set(middle) == {"  0:00 so far"}
+
+
+def test_a_stage_that_fails_stops_telling(capsys: pytest.CaptureFixture) -> None:
+    progress = Progress()
+    with pytest.raises(ValueError), progress.waiting("Model"):
+        raise ValueError
+    told = capsys.readouterr().out
+    time.sleep(0.05)
+    assert told.startswith("Model\n") and capsys.readouterr().out == ""
+
+
+def test_a_count_has_its_rate_and_the_time_left(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """3 of 12 parts in 6 s are 0.5 a second, and the other 9 take 18 s."""
+    now = iter([100.0, 106.0, 106.0, 106.0])
+    monkeypatch.setattr(module.time, "monotonic", lambda: next(now))
+    tell = Rates(Progress())
+    tell("Losses of cuts", 0, 12)
+    tell("Losses of cuts", 3, 12)
+    assert capsys.readouterr().out.splitlines() == ["Losses of cuts", "  3 of 12, 0.5 a second, 0:18 left"]
+
+
+def test_quiet_is_quiet(capsys: pytest.CaptureFixture) -> None:
+    progress = Progress(quiet=True)
+    with progress.waiting("Model"):
+        Rates(progress)("Maps", 1, 2)
+    assert re.sub(r"\s", "", "".join(capsys.readouterr())) == ""
+
+
+@pytest.mark.parametrize(("seconds", "said"), [(0, "0:00"), (61.4, "1:01"), (3723, "1:02:03")])
+def test_clocks(seconds: float, said: str) -> None:
+    assert clock(seconds) == said
