@@ -27,7 +27,7 @@ from inheritune.models import Reference, embedding_rows
 from inheritune.runtime import gauge, processes
 from inheritune.runtime.device import device
 
-_FEW_DOCUMENTS = 30
+_FEW_DOCUMENTS, _FEW_SOURCES = 30, 10
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,14 @@ class Bench:
             found.append(
                 f"the interval rests on {documents} documents only: give data.valid, or a larger data.valid_share"
             )
-        return found
+        return found + self._few_sources()
+
+    def _few_sources(self) -> list[str]:
+        if self.documents.sources is None or (count := len(np.unique(self.documents.sources))) >= _FEW_SOURCES:
+            return []
+        if count == 1:
+            return ["all validation documents come from one book or file, so the interval speaks of that one alone"]
+        return [f"the interval rests on {count} books or files only: give more of them in data.valid"]
 
     def compare(self, model: PreTrainedModel, confidence: float | None = None) -> Measured:
         """A model against the reference on the same documents, paired, at the recipe's confidence or another."""
@@ -158,6 +165,7 @@ class Bench:
             losses,
             self.reference_measured["losses"],
             tokens=self.documents.weights,
+            documents=self.documents.clusters,
             margin=match.margin,
             confidence=confidence or match.confidence,
         )

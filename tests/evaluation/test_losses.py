@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -70,6 +72,13 @@ def test_model_comes_back_in_its_own_mode(tokens: Tokens) -> None:
 
 def test_most_documents_are_the_first(tokens: Tokens) -> None:
     assert validation(tokens, by_data(valid_documents=3)).weights.tolist() == [39, 1, 15]
+
+
+def test_documents_are_clustered_by_their_source_where_there_are_several(tokens: Tokens) -> None:
+    documents = validation(tokens, by_data(valid_documents=3))
+    assert documents.clusters.tolist() == [0, 1, 2]
+    assert replace(documents, sources=np.array([4, 7, 7])).clusters.tolist() == [4, 7, 7]
+    assert replace(documents, sources=np.zeros(3, int)).clusters.tolist() == [0, 1, 2]
 
 
 def test_one_document_is_too_few() -> None:

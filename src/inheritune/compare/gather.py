@@ -57,7 +57,7 @@ class _Gathering:
         training = fmean(each["flops"] for each in found)
         profile = Profile.load(self._place(first) / "profile.json")
         against = gap(
-            losses.mean(0), self.about["losses"], tokens=self.about["weights"],
+            losses.mean(0), self.about["losses"], tokens=self.about["weights"], documents=self.about.get("clusters"),
             margin=self.recipe.match.margin, confidence=self.recipe.match.confidence,
         )  # fmt: skip
         return Row(
@@ -135,7 +135,7 @@ class _Gathering:
             )
             return Interval(mean=moved.mean, low=moved.low, high=moved.high, units="seeds")
         own, other = (self._losses([each])[0] for each in pairs[0])
-        moved = gap(own, other, tokens=self.about["weights"], confidence=confidence)
+        moved = gap(own, other, self.about["weights"], self.about.get("clusters"), confidence=confidence)
         return Interval(mean=moved.mean, low=moved.low, high=moved.high, units="documents")
 
     def _curve(self, found: Found) -> list[Point]:

@@ -110,7 +110,8 @@ class _Sweep:
         trained, per_token = self.reference.trained_tokens, self._flops(self.reference.model)
         once(self.place / "about.json", lambda: {
             "reference_loss": bench.reference_loss, "losses": bench.reference_measured["losses"],
-            "weights": bench.documents.weights.tolist(), "depth": self.depth, "reference_depth": anatomy(model).depth,
+            "weights": bench.documents.weights.tolist(), "clusters": bench.documents.clusters.tolist(),
+            "depth": self.depth, "reference_depth": anatomy(model).depth,
             "reference_tokens": trained, "reference_flops": trained * per_token if trained else None,
         })  # fmt: skip
         profile = self.place / "reference-profile.json"

@@ -20,11 +20,15 @@ _IGNORED = -100
 
 @dataclass(frozen=True)
 class Validation:
-    """Windows of the validation documents (ids and labels of shape (windows, T)) and the document of each."""
+    """Windows of the validation documents (ids and labels of shape (windows, T)) and the document of each.
+
+    `sources` has the book or file that each document is a section of, as an integer; without it each is its own.
+    """
 
     ids: np.ndarray
     labels: np.ndarray
     owner: np.ndarray
+    sources: np.ndarray | None = None
 
     @property
     def tokens(self) -> int:
@@ -35,6 +39,12 @@ class Validation:
     def weights(self) -> np.ndarray:
         """Tokens predicted in each document."""
         return np.bincount(self.owner, weights=(self.labels != _IGNORED).sum(axis=1))
+
+    @property
+    def clusters(self) -> np.ndarray:
+        """The cluster of each document in an interval: its source, or itself where all come from one."""
+        documents = np.arange(len(self.weights))
+        return documents if self.sources is None or len(np.unique(self.sources)) < 2 else self.sources
 
     def flops(self, model: PreTrainedModel) -> float:
         """FLOPs of one evaluation."""
