@@ -10,21 +10,22 @@ import numpy as np
 from ablation_steps import Steps, heal_all
 from transformers import PreTrainedModel
 
-from inheritune.bench import Bench
-from inheritune.blocks.anatomy import anatomy
-from inheritune.blocks.blockmap import split_name
-from inheritune.blocks.heal import find_gaps, heal
-from inheritune.blocks.modules import inherit
 from inheritune.choosing import CRITERIA, Choice
-from inheritune.config import Objective, RunRecipe, Training
-from inheritune.diagnosis.profile import Profile
-from inheritune.folder import once
-from inheritune.lab import FolderLab
-from inheritune.models import load_reference
-from inheritune.planning import of_steps
+from inheritune.config.recipes import RunRecipe
+from inheritune.config.sections import Objective, Training
+from inheritune.decoder.anatomy import anatomy
+from inheritune.models.reference import load_reference
 from inheritune.progress import Progress
-from inheritune.rounds import Round, latest
+from inheritune.records.profile import Profile
+from inheritune.runs.bench import Bench
+from inheritune.runs.folder import once
+from inheritune.runs.lab import FolderLab
+from inheritune.runs.planning import of_steps
+from inheritune.runs.rounds import Round, latest
 from inheritune.runtime.device import make_repeatable
+from inheritune.surgery.blockmap import split_name
+from inheritune.surgery.heal import find_gaps, heal
+from inheritune.surgery.in_memory import inherit
 from inheritune.training import checkpoint
 from inheritune.training import objective as objectives
 from inheritune.training.checkpoint import Position

@@ -13,13 +13,13 @@ from ablation_cells import Cell, Lab, Row
 from ablation_steps import Steps
 from transformers import PreTrainedModel
 
-from inheritune.blocks.anatomy import anatomy
-from inheritune.blocks.blockmap import BlockMap
-from inheritune.blocks.modules import inherit
-from inheritune.config import Objective
-from inheritune.folder import once
+from inheritune.config.sections import Objective
+from inheritune.decoder.anatomy import anatomy
 from inheritune.progress import Progress
-from inheritune.run import run
+from inheritune.runs.folder import once
+from inheritune.runs.run import run
+from inheritune.surgery.blockmap import BlockMap
+from inheritune.surgery.in_memory import inherit
 from inheritune.training import checkpoint
 from inheritune.training import objective as objectives
 from inheritune.training.checkpoint import Position

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from inheritune.bench import Bench
-from inheritune.blocks.refit import refit
-from inheritune.blocks.stack import Stack
-from inheritune.config import Training
+from inheritune.config.sections import Training
+from inheritune.decoder.stack import Stack
+from inheritune.runs.bench import Bench
 from inheritune.runtime.device import device
+from inheritune.surgery.refit import refit
 from inheritune.training import checkpoint
 from inheritune.training.checkpoint import Position
 from inheritune.training.objective import Objective

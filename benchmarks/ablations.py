@@ -39,11 +39,13 @@ import numpy as np
 from ablation_cells import Cell, Lab, Phase, Row
 from ablation_special import averaged, grown, halving, nested
 
-from inheritune.blocks.blockmap import show
-from inheritune.config import Objective, RunRecipe, Training, load_recipe, parse_setting
+from inheritune.config.loading import load_recipe, parse_setting
+from inheritune.config.recipes import RunRecipe
+from inheritune.config.sections import Objective, Training
 from inheritune.evidence.gap import gap
-from inheritune.folder import close_folder, open_folder, write_text
 from inheritune.progress import Progress
+from inheritune.runs.folder import close_folder, open_folder, write_text
+from inheritune.surgery.blockmap import show
 
 EARLY = 0.2
 

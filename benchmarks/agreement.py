@@ -19,17 +19,17 @@ from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.utils import logging
 
-sys.path[:0] = [str(Path(__file__).parents[1] / "tests" / name) for name in ("blocks", "diagnosis")]
+sys.path[:0] = [str(Path(__file__).parents[1] / "tests" / name) for name in ("", "diagnosis")]
 
 import families  # noqa: E402
 from test_probe import SEEN, Keeper  # noqa: E402
 from test_rank_and_columns import reference  # noqa: E402
 
-from inheritune.blocks.load import load_model, load_tokenizer  # noqa: E402
 from inheritune.diagnosis.columns import column_energies, dominant_mass  # noqa: E402
 from inheritune.diagnosis.probe import probing  # noqa: E402
 from inheritune.diagnosis.rank import approximate_rank  # noqa: E402
 from inheritune.diagnosis.text import windows  # noqa: E402
+from inheritune.models.load import load_model, load_tokenizer  # noqa: E402
 
 
 def tiny(family: str, length: int, dtype: torch.dtype) -> PreTrainedModel:

@@ -17,13 +17,14 @@ from typing import Any
 import numpy as np
 
 from inheritune import diagnose
-from inheritune.bench import Bench
 from inheritune.choosing import CRITERIA
-from inheritune.config import RunRecipe, load_recipe, parse_setting
-from inheritune.diagnosis.profile import Profile
-from inheritune.folder import close_folder, open_folder
-from inheritune.models import load_reference
-from inheritune.run import run
+from inheritune.config.loading import load_recipe, parse_setting
+from inheritune.config.recipes import RunRecipe
+from inheritune.models.reference import load_reference
+from inheritune.records.profile import Profile
+from inheritune.runs.bench import Bench
+from inheritune.runs.folder import close_folder, open_folder
+from inheritune.runs.run import run
 
 MEASURES = ("zero-step", "healed zero-step", "influence", "angular")
 

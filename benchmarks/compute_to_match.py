@@ -31,19 +31,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from inheritune.bench import Bench
-from inheritune.blocks.anatomy import anatomy
-from inheritune.blocks.flops import forward_flops_per_token
-from inheritune.blocks.modules import fresh, grow, growth
-from inheritune.config import RunRecipe, load_recipe, parse_setting
-from inheritune.controls import run_control
-from inheritune.folder import close_folder, open_folder
-from inheritune.models import load_reference
+from inheritune.config.loading import load_recipe, parse_setting
+from inheritune.config.recipes import RunRecipe
+from inheritune.decoder.anatomy import anatomy
+from inheritune.decoder.costs import forward_flops_per_token
+from inheritune.models.reference import load_reference
 from inheritune.progress import Progress
-from inheritune.rounds import Round, latest
-from inheritune.run import run
+from inheritune.runs.bench import Bench
+from inheritune.runs.controls import run_control
+from inheritune.runs.folder import close_folder, open_folder
+from inheritune.runs.rounds import Round, latest
+from inheritune.runs.run import run
 from inheritune.runtime.device import make_repeatable
-from inheritune.training import carry, checkpoint
+from inheritune.surgery import on_optimizer as carry
+from inheritune.surgery.in_memory import fresh, grow, growth
+from inheritune.training import checkpoint
 from inheritune.training.checkpoint import Position
 from inheritune.training.metrics import Metrics
 from inheritune.training.optimizer import Optimizer

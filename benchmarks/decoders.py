@@ -19,10 +19,10 @@ import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from inheritune.blocks.anatomy import DEPTH_FIELDS, refuse_unsupported, text_config
-from inheritune.blocks.modules import grow, inherit
-from inheritune.blocks.proof import prove
+from inheritune.decoder.anatomy import DEPTH_FIELDS, refuse_unsupported, text_config
 from inheritune.errors import InherituneError
+from inheritune.surgery.in_memory import grow, inherit
+from inheritune.surgery.proof import prove
 
 DEPTH, MOST = 6, 30_000_000
 FIRST, GAPS, REPEATS = [0, 1, 2], [0, 2, 5], [0, 1, 1, 4]

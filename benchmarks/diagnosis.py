@@ -15,12 +15,12 @@ from pathlib import Path
 
 import torch
 
-from inheritune.blocks.anatomy import anatomy
-from inheritune.blocks.load import load_model, load_tokenizer
-from inheritune.blocks.stack import evaluating
+from inheritune.decoder.anatomy import anatomy
+from inheritune.decoder.stack import evaluating
 from inheritune.diagnosis.diagnose import diagnose
 from inheritune.diagnosis.measuring import batches, measure
 from inheritune.diagnosis.text import windows
+from inheritune.models.load import load_model, load_tokenizer
 from inheritune.runtime.memory import keep_freed_memory
 
 

@@ -12,13 +12,13 @@ from pathlib import Path
 import torch
 import transformers
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "blocks"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from families import DEPTH, FAMILIES, FIRST, GAPS, OTHERS, REFUSED, REPEATS, reference
 
-from inheritune.blocks.heal import heal
-from inheritune.blocks.modules import grow, inherit
-from inheritune.blocks.proof import prove
 from inheritune.errors import InherituneError
+from inheritune.surgery.heal import heal
+from inheritune.surgery.in_memory import grow, inherit
+from inheritune.surgery.proof import prove
 
 TOKENS_BT = torch.randint(3, 96, (16, 24), generator=torch.Generator().manual_seed(0))
 

@@ -10,10 +10,11 @@ import json
 import sys
 from pathlib import Path
 
-from inheritune.config import RunRecipe, load_recipe
+from inheritune.config.loading import load_recipe
+from inheritune.config.recipes import RunRecipe
 from inheritune.data.corpora import DOCSTRINGS, documents
 from inheritune.data.tokens import on_validation_side
-from inheritune.models import load_reference
+from inheritune.models.reference import load_reference
 
 LEAST = 64  # tokens left of a document
 

@@ -3,7 +3,7 @@
     python benchmarks/kills.py [--every 1] [--random 50] [--seed 0]
 
 prints the table of docs/results/kills.md. A crash point is the moment before or after a write, rename or delete in the
-run's folder or the cache, or halfway through a write (`tests/run/crash.py`); points that leave the same files count
+run's folder or the cache, or halfway through a write (`tests/runs/crash.py`); points that leave the same files count
 once. Random kills are SIGKILLs sent to a process after a time drawn evenly from the length of a whole run.
 """
 
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "run"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "runs"))
 
 import torch
 import transformers

@@ -101,7 +101,7 @@ def library(parquet: Path, name: str) -> None:
     """Print how long the tokenizers library alone takes for the documents of a Parquet file, batch by batch."""
     import pyarrow.parquet as pq
 
-    from inheritune.models import load_tokenizer
+    from inheritune.models.reference import load_tokenizer
 
     tokenizer = load_tokenizer(name).backend_tokenizer
     documents = pq.read_table(parquet)["text"].to_pylist()

@@ -2,7 +2,7 @@
 
     python benchmarks/process_counts.py
 
-prints the table of docs/results/process-counts.md. The processes are forked (`tests/run/launch.py`), as torchrun would
+prints the table of docs/results/process-counts.md. The processes are forked (`tests/runs/launch.py`), as torchrun would
 start them. `stopped` runs end by SIGTERM after the third step of a round and go on at another number of processes.
 """
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "run"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "runs"))
 
 import numpy as np
 import torch

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from inheritune.blocks.load import load_model, load_tokenizer
-from inheritune.blocks.stack import evaluating
+from inheritune.decoder.stack import evaluating
 from inheritune.diagnosis.probe import probing
 from inheritune.diagnosis.rank import approximate_rank
 from inheritune.diagnosis.text import windows
+from inheritune.models.load import load_model, load_tokenizer
 from inheritune.runtime.memory import keep_freed_memory
 
 THRESHOLD = 0.90

@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 from inheritune.cli import main as inheritune
 from inheritune.data import store
 from inheritune.data.corpora import documents
-from inheritune.models import load_tokenizer
+from inheritune.models.reference import load_tokenizer
 
 VOCABULARY = 4096  # of the bundled tokenizer
 SHAPE = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 2, "num_hidden_layers": 2}

@@ -98,8 +98,8 @@ def report(began: float) -> None:
 
 def plan(source: Path, where: Path) -> None:
     """Write down which ranges of which files the cut holds, neighbours joined."""
-    from inheritune.blocks.blockmap import BlockMap
-    from inheritune.blocks.folder import pieces_of
+    from inheritune.models.folder import pieces_of
+    from inheritune.surgery.blockmap import BlockMap
 
     block_map = BlockMap.parse(KEPT)
     ranges: list[list[object]] = []

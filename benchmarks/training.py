@@ -29,10 +29,10 @@ from torch import Tensor, nn
 from training_peers import HFTrainer, NanoGPT
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
-from inheritune.blocks.flops import forward_flops_per_token
-from inheritune.config import Training
+from inheritune.config.sections import Training
 from inheritune.data.batches import Batches
 from inheritune.data.tokens import Tokens
+from inheritune.decoder.costs import forward_flops_per_token
 from inheritune.runtime.memory import keep_freed_memory
 from inheritune.training.objective import Objective
 from inheritune.training.optimizer import Optimizer

@@ -16,6 +16,7 @@ import torch
 import yaml
 from tiny import VOCABULARY, recipe_tree, trained_model, words
 from transformers import PreTrainedTokenizerFast
+from transformers.utils import logging
 
 from inheritune.data.vocabulary import train_tokenizer
 
@@ -38,8 +39,10 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> None:
+def _one_quiet_thread() -> None:
     torch.set_num_threads(1)
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
 
 
 @pytest.fixture(scope="session")

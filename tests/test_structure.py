@@ -121,7 +121,7 @@ def test_module_is_the_command() -> None:
 
 
 def test_names_stay_functions_when_modules_of_that_name_are_loaded_first() -> None:
-    code = """import inheritune.run, inheritune.evaluate, inheritune.compare.sweep
+    code = """import inheritune.runs.run, inheritune.evaluate, inheritune.comparison.sweep
 print(*(callable(value) for value in (inheritune.run, inheritune.evaluate, inheritune.compare)))"""
     assert in_a_fresh_process(code) == "True True True\n"
 

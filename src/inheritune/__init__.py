@@ -21,33 +21,33 @@ from inheritune.errors import (
 )
 
 if TYPE_CHECKING:
-    from inheritune.blocks.modules import grow, inherit
-    from inheritune.blocks.proof import prove
-    from inheritune.compare.sweep import compare
+    from inheritune.comparison.sweep import compare
     from inheritune.diagnosis.diagnose import diagnose
-    from inheritune.diagnosis.profile import Profile
-    from inheritune.evaluate import evaluate
+    from inheritune.evaluation.evaluate import evaluate
     from inheritune.evidence.forecast import Forecast, forecast
     from inheritune.evidence.gap import Gap, gap
-    from inheritune.pretrain import train
-    from inheritune.run import run
+    from inheritune.records.profile import Profile
+    from inheritune.runs.pretrain import train
+    from inheritune.runs.run import run
+    from inheritune.surgery.in_memory import grow, inherit
+    from inheritune.surgery.proof import prove
 
 __version__ = "0.1.0"
 
 _LAZY = {
     "Forecast": "evidence.forecast",
     "Gap": "evidence.gap",
-    "Profile": "diagnosis.profile",
-    "compare": "compare.sweep",
+    "Profile": "records.profile",
+    "compare": "comparison.sweep",
     "diagnose": "diagnosis.diagnose",
-    "evaluate": "evaluate",
+    "evaluate": "evaluation.evaluate",
     "forecast": "evidence.forecast",
     "gap": "evidence.gap",
-    "grow": "blocks.modules",
-    "inherit": "blocks.modules",
-    "prove": "blocks.proof",
-    "run": "run",
-    "train": "pretrain",
+    "grow": "surgery.in_memory",
+    "inherit": "surgery.in_memory",
+    "prove": "surgery.proof",
+    "run": "runs.run",
+    "train": "runs.pretrain",
 }
 
 __all__ = [

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from tiny import untrained_model
 from transformers import PreTrainedModel
 
-from inheritune.blocks.modules import inherit
 from inheritune.choosing import CRITERIA
 from inheritune.choosing.choice import Choice
+from inheritune.surgery.in_memory import inherit
 
 
 def profile(influence: list[float], ranks: list[float | None], angular: list[list[float]] | None = None) -> Any:

@@ -1,7 +1,9 @@
 import yaml
 from shell import command, refused
 
-from inheritune.config import RunRecipe, TrainRecipe, fields, load_recipe, recipe_names
+from inheritune.config.explain import fields
+from inheritune.config.loading import load_recipe, recipe_names
+from inheritune.config.recipes import RunRecipe, TrainRecipe
 
 
 def test_lists_every_key_and_recipe() -> None:

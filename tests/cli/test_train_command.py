@@ -8,7 +8,7 @@ from shell import command, refused
 from tiny import FAMILIES, LENGTH
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from inheritune.models import load_reference
+from inheritune.models.reference import load_reference
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from inheritune.config import Source
+from inheritune.config.sections import Source
 from inheritune.data import corpora, docstrings
 from inheritune.data.corpora import documents
 from inheritune.errors import DataError

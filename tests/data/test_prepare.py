@@ -18,7 +18,7 @@ from shell import command, refused
 from tiny import VOCABULARY
 from transformers import PreTrainedTokenizerFast
 
-from inheritune.config import Data, Source
+from inheritune.config.sections import Data, Source
 from inheritune.data import building, store
 from inheritune.data.building import Job, build
 from inheritune.data.ids import Coding

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from inheritune.config import Source
+from inheritune.config.sections import Source
 from inheritune.data.corpora import documents, require
 from inheritune.data.files import File
 from inheritune.data.ids import read_bin

@@ -8,7 +8,7 @@ import pytest
 from tiny import VOCABULARY
 from transformers import PreTrainedTokenizerFast
 
-from inheritune.config import Data
+from inheritune.config.sections import Data
 from inheritune.data import building, tokens
 from inheritune.data.tokens import Tokens, prepare
 from inheritune.errors import DataError, OutputError

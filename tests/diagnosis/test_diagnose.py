@@ -17,10 +17,10 @@ from inheritune import DataError, InputError, ModelError, Profile, diagnose
 from inheritune.diagnosis import measuring
 from inheritune.diagnosis.gradients import gradient_norms
 from inheritune.diagnosis.meanmaps import telling_heads
-from inheritune.diagnosis.profile import Curves, Cut, schema_text
 from inheritune.diagnosis.statistics import probability_below, standard_error, wilson
 from inheritune.diagnosis.suggestion import LARGEST_RISE, suggest
 from inheritune.diagnosis.watch import watch
+from inheritune.records.profile import Curves, Cut, schema_text
 
 TOKENS_NT = torch.randint(3, 96, (5, 32), generator=torch.Generator().manual_seed(0))
 LAYERS = 6

@@ -13,7 +13,7 @@ from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from inheritune.blocks.anatomy import anatomy
+from inheritune.decoder.anatomy import anatomy
 from inheritune.diagnosis.columns import column_energies, dominant_mass
 from inheritune.diagnosis.probe import probing
 from inheritune.diagnosis.rank import approximate_rank

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM
 from yaml import safe_dump
 
 from inheritune import run
-from inheritune.blocks.flops import forward_flops_per_token
+from inheritune.decoder.costs import forward_flops_per_token
 from inheritune.training.metrics import Metrics
 
 Run = Callable[..., Path]

@@ -13,8 +13,8 @@ from shell import command, refused
 from tiny import untrained_model
 from transformers import PreTrainedTokenizerFast
 
-from inheritune.evaluate import evaluate
 from inheritune.evaluation.by_position import by_position, token_losses
+from inheritune.evaluation.evaluate import evaluate
 from inheritune.evaluation.measure import against, measure
 
 
@@ -86,5 +86,5 @@ def test_what_cannot_be_evaluated_is_said(gpt2: Path, corpus: Path) -> None:
 
 def test_missing_lm_eval_is_told_before_anything_is_measured(gpt2: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lm_eval", None)
-    monkeypatch.setattr(sys.modules["inheritune.evaluate"], "load_reference", None)
+    monkeypatch.setattr(sys.modules["inheritune.evaluation.evaluate"], "load_reference", None)
     assert "not installed" in refused("evaluate", str(gpt2), "--tasks", "piqa")

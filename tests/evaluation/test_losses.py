@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from tiny import untrained_model
 
-from inheritune.config import Data
+from inheritune.config.sections import Data
 from inheritune.data.tokens import Tokens
 from inheritune.errors import DataError
 from inheritune.evaluation import losses

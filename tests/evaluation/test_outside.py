@@ -12,7 +12,7 @@ from tiny import untrained_model
 from torch import nn
 
 import inheritune
-from inheritune.config import Match
+from inheritune.config.sections import Match
 from inheritune.data.tokens import Tokens
 from inheritune.errors import DataError
 from inheritune.evaluation.outside import compare_outside, windows

@@ -18,15 +18,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 from tries import make_base
 
-from inheritune.blocks.blockmap import MOST_BLOCKS, parse, show
-from inheritune.blocks.folder import pieces_of, read_json
-from inheritune.blocks.shards import read_header
-from inheritune.config import RunRecipe, TrainRecipe, check, parse_setting, to_yaml
+from inheritune.config.loading import check, parse_setting, to_yaml
+from inheritune.config.recipes import RunRecipe, TrainRecipe
+from inheritune.config.strict_yaml import read_yaml
 from inheritune.data.files import files
 from inheritune.data.ids import read_bin
 from inheritune.errors import InherituneError
-from inheritune.models import load_tokenizer as usable_tokenizer
-from inheritune.strict_yaml import read_yaml
+from inheritune.models.folder import pieces_of, read_json
+from inheritune.models.reference import load_tokenizer as usable_tokenizer
+from inheritune.models.shards import read_header
+from inheritune.surgery.blockmap import MOST_BLOCKS, parse, show
 
 EXAMPLES = int(os.environ.get("INHERITUNE_FUZZ", "0"))
 MOST_MEMORY = 512 << 20  # bytes that the whole of a fuzzer may add to the process

@@ -12,9 +12,10 @@ from shell import command
 from tries import Ground, make_base
 from tries_machine import at
 
-from inheritune.config import RunRecipe, check
+from inheritune.config.loading import check
+from inheritune.config.recipes import RunRecipe
 from inheritune.errors import RecipeError
-from inheritune.folder import close_folder, open_folder
+from inheritune.runs.folder import close_folder, open_folder
 
 EVIL = "<img src=x onerror=alert(1)>\x1b[31m\x07 [bold]"
 
@@ -41,12 +42,12 @@ def test_names_and_texts_are_harmless_in_terminal_page_and_card(ground: Ground) 
 def test_a_clock_that_jumps_back_changes_nothing(ground: Ground) -> None:
     arguments = ground.run(training__tokens=512, training__checkpoint_every=1)
     with ground.undo:
-        ground.undo.enter_context(patch.object(importlib.import_module("inheritune.run"), "write_report", Path))
+        ground.undo.enter_context(patch.object(importlib.import_module("inheritune.runs.run"), "write_report", Path))
         assert command(*arguments).code == 0
         weights = (ground.out / "model" / "model.safetensors").read_bytes()
         ground.out.rename(ground.path / "before")
         ground.undo.enter_context(patch("time.time", itertools.count(2e9, -1000).__next__))
-        at(ground, "lab:FolderLab.compare", lambda: (_ for _ in ()).throw(OSError(28, "full")))
+        at(ground, "runs.lab:FolderLab.compare", lambda: (_ for _ in ()).throw(OSError(28, "full")))
         assert command(*arguments).code == 2
         for path in ground.out.rglob("*"):
             os.utime(path, (4e9, 4e9))

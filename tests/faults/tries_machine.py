@@ -20,7 +20,7 @@ FULL = ("No space left", "make room")
 
 def run(ground: Ground) -> list[str]:
     """A run of one step, whose report, the longest part of it, is not drawn."""
-    ground.undo.enter_context(patch.object(importlib.import_module("inheritune.run"), "write_report", Path))
+    ground.undo.enter_context(patch.object(importlib.import_module("inheritune.runs.run"), "write_report", Path))
     return step(ground)
 
 
@@ -180,8 +180,9 @@ def started(name: str, folder: bool = False) -> Use:
     """As `in_place`, in a run's folder."""
 
     def command(ground: Ground) -> list[str]:
-        from inheritune.config import RunRecipe, load_recipe
-        from inheritune.folder import close_folder, open_folder
+        from inheritune.config.loading import load_recipe
+        from inheritune.config.recipes import RunRecipe
+        from inheritune.runs.folder import close_folder, open_folder
 
         arguments = run(ground)
         close_folder(open_folder(ground.out, load_recipe(RunRecipe, arguments[1], {})))
@@ -196,8 +197,9 @@ def someone_elses(ground: Ground) -> list[str]:
 
 
 def twice(ground: Ground) -> list[str]:
-    from inheritune.config import RunRecipe, load_recipe
-    from inheritune.folder import close_folder, open_folder
+    from inheritune.config.loading import load_recipe
+    from inheritune.config.recipes import RunRecipe
+    from inheritune.runs.folder import close_folder, open_folder
 
     arguments = run(ground)
     open_folder(ground.out, load_recipe(RunRecipe, arguments[1], {}))
@@ -243,23 +245,23 @@ def too_long(ground: Ground) -> list[str]:
 MACHINE = [
     Try("full disk: the run's folder", full(None), FULL),
     Try("full disk: the cache of tokens", full_cache, ("No space left", "INHERITUNE_CACHE")),
-    Try("full disk: the reference's losses", full("bench:document_losses"), FULL),
-    Try("full disk: the profile", full("lab:diagnose"), FULL),
+    Try("full disk: the reference's losses", full("runs.bench:document_losses"), FULL),
+    Try("full disk: the profile", full("runs.lab:diagnose"), FULL),
     Try("full disk: the first checkpoint", full("training.checkpoint:save"), ("No space left",)),
     Try("full disk: the metrics", full("training.metrics:Metrics.add"), ("No space left",)),
     Try("full disk: the model", full("transformers.modeling_utils:PreTrainedModel.save_pretrained"), FULL),
-    Try("full disk: result.json", full("result:Result.save"), FULL, leaves=("model",)),
-    Try("full disk: the report", full("run:write_report", drawn), FULL, leaves=("model", "result.json")),
+    Try("full disk: result.json", full("records.result:Result.save"), FULL, leaves=("model",)),
+    Try("full disk: the report", full("runs.run:write_report", drawn), FULL, leaves=("model", "result.json")),
     Try("full disk: a cut, beforehand", full(None, inherit), ("free", "another disk")),
-    Try("full disk: a cut, midway", full("blocks.streaming:write_shard", inherit), ("No space left",)),
-    Try("full disk: a diagnosis", full("diagnosis.output:mean_maps", diagnose), ("diagnosis", *FULL)),
+    Try("full disk: a cut, midway", full("surgery.byte_ranges:write_shard", inherit), ("No space left",)),
+    Try("full disk: a diagnosis", full("report.profile_folder:mean_maps", diagnose), ("diagnosis", *FULL)),
     Try("full disk: prepared text", full(None, prepare), ("No space left",)),
     Try("read-only: the run's folder", read_only("out"), ("out", "not permitted")),
     Try("read-only: the cache", read_only_cache, ("cache", "not permitted", "INHERITUNE_CACHE")),
     Try("read-only: beside a cut", read_only("disk", inherit), ("disk", "not permitted")),
     Try("read-only: a diagnosis", read_only("disk/diagnosis", diagnose), ("diagnosis", "not permitted")),
-    Try("permission lost before the first round", lost("lab:prove", "rounds"), ("rounds", "not permitted")),
-    Try("permission lost at the model", lost("run:assemble", ""), ("out", "not permitted")),
+    Try("permission lost before the first round", lost("runs.lab:prove", "rounds"), ("rounds", "not permitted")),
+    Try("permission lost at the model", lost("runs.run:assemble", ""), ("out", "not permitted")),
     Try("a file in place of the run's folder", in_place("out"), ("out", "file")),
     Try("a file in place of its parent", lambda g: [*in_place("f")(g)[:3], str(g.path / "f" / "out")], ("f/out", "file")),
     Try("a file in place of the rounds", started("rounds"), ("rounds", "file")),

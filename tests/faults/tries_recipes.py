@@ -40,8 +40,9 @@ def other_run(**changes: Any) -> Callable[[Ground], list[str]]:
     """A run in the folder of a run with other values."""
 
     def command(ground: Ground) -> list[str]:
-        from inheritune.config import RunRecipe, check
-        from inheritune.folder import close_folder, open_folder
+        from inheritune.config.loading import check
+        from inheritune.config.recipes import RunRecipe
+        from inheritune.runs.folder import close_folder, open_folder
 
         close_folder(open_folder(ground.out, check(RunRecipe, ground.tree)))
         return ground.run(**changes)

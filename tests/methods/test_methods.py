@@ -11,11 +11,11 @@ from tiny import LENGTH, VOCABULARY, untrained_model
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from inheritune.blocks.anatomy import anatomy
+from inheritune.decoder.anatomy import anatomy
 from inheritune.errors import ModelError
-from inheritune.folder import once
 from inheritune.methods import METHODS, Given
 from inheritune.methods.distil import every_other
+from inheritune.runs.folder import once
 
 
 def texts_of(count: int, length: int) -> Tensor:

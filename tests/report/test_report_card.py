@@ -8,9 +8,10 @@ import pytest
 import yaml
 from made_up_run import CONFIG, control_data, result_data
 
-from inheritune.config import RunRecipe, check
+from inheritune.config.loading import check
+from inheritune.config.recipes import RunRecipe
+from inheritune.records.result import Result
 from inheritune.report.card import code, model_card, plain
-from inheritune.result import Result
 
 
 def card_of(**changes: Any) -> str:

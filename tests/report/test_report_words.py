@@ -1,8 +1,8 @@
 # ruff: noqa: RUF001  (the page's own minus, dash and times signs)
 import pytest
 
+from inheritune.records.result import GapResult
 from inheritune.report import words
-from inheritune.result import GapResult
 
 
 @pytest.mark.parametrize(

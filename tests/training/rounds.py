@@ -8,7 +8,7 @@ import numpy as np
 from tiny import untrained_model
 from transformers import PreTrainedModel
 
-from inheritune.config import Objective, Training
+from inheritune.config.sections import Objective, Training
 from inheritune.data.batches import Batches
 from inheritune.data.tokens import Tokens
 from inheritune.training.checkpoint import Position

@@ -12,7 +12,7 @@ from rounds import BATCH, KINDS, LENGTH, train_round
 from tiny import untrained_model
 from torch import nn
 
-from inheritune.blocks.flops import forward_flops_per_token
+from inheritune.decoder.costs import forward_flops_per_token
 from inheritune.errors import TrainingError
 from inheritune.training import checkpoint
 

@@ -13,8 +13,8 @@ from torch.utils.checkpoint import set_checkpoint_early_stop
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
-from inheritune.blocks.flops import forward_flops_per_token
-from inheritune.config import Objective as Wanted
+from inheritune.config.sections import Objective as Wanted
+from inheritune.decoder.costs import forward_flops_per_token
 from inheritune.errors import RecipeError
 from inheritune.training import head
 from inheritune.training.objective import Objective

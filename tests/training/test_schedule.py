@@ -2,7 +2,7 @@ import math
 
 import pytest
 
-from inheritune.config import Training
+from inheritune.config.sections import Training
 from inheritune.training.schedule import learning_rate, steps_before_fall, steps_of
 
 

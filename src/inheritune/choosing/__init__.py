@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from inheritune.choosing import angular, first, greedy, influence, lazy
 from inheritune.choosing.choice import Choice
-from inheritune.diagnosis.profile import Profile
+from inheritune.records.profile import Profile
 
 CRITERIA: dict[str, Callable[[PreTrainedModel, Tensor, Profile], Choice]] = {
     "first": first.order,

@@ -3,9 +3,9 @@
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from inheritune.blocks.stack import Stack
 from inheritune.choosing.choice import Choice
-from inheritune.diagnosis.profile import Profile
+from inheritune.decoder.stack import Stack
+from inheritune.records.profile import Profile
 
 
 def order(reference: PreTrainedModel, tokens_BT: Tensor, profile: Profile) -> Choice:

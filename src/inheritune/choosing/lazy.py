@@ -4,7 +4,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from inheritune.choosing.choice import Choice, by_score
-from inheritune.diagnosis.profile import Layer, Profile
+from inheritune.records.profile import Layer, Profile
 
 
 def order(reference: PreTrainedModel, tokens_BT: Tensor, profile: Profile) -> Choice:

@@ -26,8 +26,8 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
     """Train a reference's smaller models by every method, on the same batches, and compare them."""
-    from inheritune.compare.recipe import CompareRecipe
-    from inheritune.config import load_recipe, parse_setting
+    from inheritune.config.loading import load_recipe, parse_setting
+    from inheritune.config.recipes import CompareRecipe
 
     overrides = dict(parse_setting(setting) for setting in set_ or [])
     named = None if methods is None else [name.strip() for name in methods.split(",")]
@@ -38,9 +38,9 @@ def command(
 
     from rich.console import Console
 
-    from inheritune.compare.sweep import compare
-    from inheritune.compare.table import missing, terminal
+    from inheritune.comparison.sweep import compare
     from inheritune.progress import Progress
+    from inheritune.report.compare_table import missing, terminal
 
     found = compare(recipe, out, place, gather, Progress(quiet, to_stderr=as_json), **overrides)
     if as_json:

@@ -14,8 +14,9 @@ def command(
     from rich.padding import Padding
     from rich.text import Text
 
-    from inheritune.compare.recipe import CompareRecipe
-    from inheritune.config import RunRecipe, TrainRecipe, fields, load_recipe, recipe_names, to_yaml
+    from inheritune.config.explain import fields
+    from inheritune.config.loading import load_recipe, recipe_names, to_yaml
+    from inheritune.config.recipes import CompareRecipe, RunRecipe, TrainRecipe
     from inheritune.errors import InputError
 
     kinds: dict[str, Any] = {"run": RunRecipe, "train": TrainRecipe, "compare": CompareRecipe}

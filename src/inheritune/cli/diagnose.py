@@ -37,17 +37,17 @@ def command(
     """Measure rank, mass, sinks, influence and what cuts cost, and suggest a depth."""
     from rich.console import Console
 
-    from inheritune.blocks.hub import locate
-    from inheritune.blocks.load import load_model, load_tokenizer
-    from inheritune.config import Source
+    from inheritune.config.sections import Source
     from inheritune.data.corpora import require
     from inheritune.diagnosis.diagnose import diagnose, natural_length
-    from inheritune.diagnosis.output import reserve, write
-    from inheritune.diagnosis.profile import Profile
     from inheritune.diagnosis.text import windows
-    from inheritune.folder import writing
-    from inheritune.models import with_size
+    from inheritune.models.find import locate
+    from inheritune.models.load import load_model, load_tokenizer
+    from inheritune.models.reference import with_size
     from inheritune.progress import Progress, Rates
+    from inheritune.records.profile import Profile
+    from inheritune.report.profile_folder import reserve, write
+    from inheritune.runs.folder import writing
 
     other = None if against is None else Profile.load(against)
     require([Source(source=text)])

@@ -32,8 +32,8 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
     """Evaluate a model: loss on a text, by position, in use and on tasks; beside its reference, paired."""
-    from inheritune.blocks.load import dtype_named
-    from inheritune.evaluate import evaluate
+    from inheritune.evaluation.evaluate import evaluate
+    from inheritune.models.load import dtype_named
     from inheritune.progress import Progress
 
     dtype_named(dtype)

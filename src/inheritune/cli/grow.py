@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from inheritune.blocks.blockmap import parse
+from inheritune.surgery.blockmap import parse
 
 
 def command(
@@ -28,8 +28,8 @@ def command(
 ) -> None:
     """Grow a model: its own trained blocks stay, and the reference's others come in at their places."""
     wanted = parse(blocks)
-    from inheritune.blocks.card import held_blocks
-    from inheritune.blocks.surgery import Growth, grow_folder
+    from inheritune.surgery.commands import Growth, grow_folder
+    from inheritune.surgery.record import held_blocks
 
     known = held_blocks(target) if held is None else parse(held)
     plan = Growth(known, wanted, new, prove, seed, trust_remote_code)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from inheritune.blocks.blockmap import parse
+from inheritune.surgery.blockmap import parse
 
 
 def command(
@@ -29,8 +29,8 @@ def command(
     listed = parse(blocks)
     record = None
     if Path(source).is_dir() and not prove and (parts, outside, heal, dtype) == (None, "all", None, None):
-        from inheritune.blocks.light import inherit_light
-        from inheritune.blocks.streaming import TINY
+        from inheritune.surgery.byte_ranges import TINY
+        from inheritune.surgery.without_torch import inherit_light
 
         record = inherit_light(Path(source), dest, listed, TINY if prove is None else 0, force)
     if record is None:
@@ -43,9 +43,9 @@ def _whole(
     dtype: str | None, prove: bool | None, seed: int, force: bool, trust: bool,
 ) -> Any:  # fmt: skip
     """The cut by way of the model itself, which loads torch."""
-    from inheritune.blocks.hub import locate
-    from inheritune.blocks.load import dtype_named
-    from inheritune.blocks.surgery import Cut, inherit_folder
+    from inheritune.models.find import locate
+    from inheritune.models.load import dtype_named
+    from inheritune.surgery.commands import Cut, inherit_folder
 
     chosen = None if parts is None else [part.strip() for part in parts.split(",")]
     cut = Cut(blocks, chosen, outside, heal, dtype_named(dtype), prove, seed, trust)

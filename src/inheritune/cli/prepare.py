@@ -21,13 +21,13 @@ def command(
     """Tokenise a text of any size into a folder that runs read as it is: data.train=DEST."""
     import json
 
-    from inheritune.config import Source
+    from inheritune.config.sections import Source
     from inheritune.data.building import Job
     from inheritune.data.corpora import require
     from inheritune.data.ids import Coding
     from inheritune.data.tokens import prepare_folder
     from inheritune.errors import InputError
-    from inheritune.models import load_tokenizer
+    from inheritune.models.reference import load_tokenizer
     from inheritune.progress import Progress
 
     if not 0 <= valid_share < 1:

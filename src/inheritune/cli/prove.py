@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from inheritune.blocks.blockmap import parse
+from inheritune.surgery.blockmap import parse
 
 
 def command(
@@ -21,10 +21,10 @@ def command(
 ) -> None:
     """Prove a model, against its reference if that is given; the proof is written to proof.json beside it."""
     listed = None if blocks is None else parse(blocks)
-    from inheritune.blocks.card import held_blocks
-    from inheritune.blocks.folder import PROOF
-    from inheritune.blocks.load import load_model
-    from inheritune.blocks.proof import prove
+    from inheritune.models.folder import PROOF
+    from inheritune.models.load import load_model
+    from inheritune.surgery.proof import prove
+    from inheritune.surgery.record import held_blocks
 
     if against is not None and listed is None:
         listed = held_blocks(model)

@@ -16,7 +16,8 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
     """Take a pretrained model to a smaller one, and say honestly whether it matches."""
-    from inheritune.config import RunRecipe, load_recipe, parse_setting
+    from inheritune.config.loading import load_recipe, parse_setting
+    from inheritune.config.recipes import RunRecipe
     from inheritune.progress import Progress
 
     overrides = dict(parse_setting(setting) for setting in set_ or [])

@@ -18,9 +18,9 @@ def command(
     import json
     from dataclasses import asdict
 
-    from inheritune.config import parse_setting
-    from inheritune.pretrain import train
+    from inheritune.config.loading import parse_setting
     from inheritune.progress import Progress
+    from inheritune.runs.pretrain import train
 
     overrides = dict(parse_setting(setting) for setting in set_ or [])
     result = train(recipe, out, Progress(quiet, to_stderr=as_json), **overrides)

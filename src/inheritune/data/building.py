@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from inheritune.config import Source, told
+from inheritune.config.sections import Source, told
 from inheritune.data import corpora, store, tables
 from inheritune.data.ids import Coding, encoded
 from inheritune.data.store import MANIFEST, Writer

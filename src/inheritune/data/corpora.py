@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from inheritune.config import Source, told
+from inheritune.config.sections import Source, told
 from inheritune.data import docstrings, tables, text
 from inheritune.data.docstrings import DOCSTRINGS
 from inheritune.data.documents import LONGEST, Document

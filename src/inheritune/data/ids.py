@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from tokenizers import Tokenizer
 
-from inheritune.config import Source
+from inheritune.config.sections import Source
 from inheritune.data import corpora, store
 from inheritune.data.documents import Document
 from inheritune.data.files import IDS, File, readable

@@ -5,11 +5,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from inheritune.blocks.hub import SECONDS, answers
-from inheritune.config import Source
+from inheritune.config.sections import Source
 from inheritune.data.documents import Document
 from inheritune.data.files import File, readable
 from inheritune.errors import DataError
+from inheritune.models.find import SECONDS, answers
 
 _ROWS = 32
 HUB = "hf:"

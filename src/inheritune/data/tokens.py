@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from inheritune.config import Data, Source, told
+from inheritune.config.sections import Data, Source, told
 from inheritune.data import corpora, store
 from inheritune.data.building import Job, Tell, build, on_validation_side, origin_of
 from inheritune.data.ids import Coding, require_same_tokenizer

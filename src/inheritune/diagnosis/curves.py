@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from inheritune.blocks.stack import Stack
-from inheritune.diagnosis.profile import Curves, Cut
+from inheritune.decoder.stack import Stack
 from inheritune.diagnosis.statistics import standard_error
 from inheritune.progress import Count, silent
+from inheritune.records.profile import Curves, Cut
 
 SHORTLIST = 3
 

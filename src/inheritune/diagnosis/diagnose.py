@@ -12,19 +12,19 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from inheritune.blocks.anatomy import text_config
-from inheritune.blocks.quiet import quiet
-from inheritune.blocks.stack import Stack
+from inheritune.decoder.anatomy import text_config
+from inheritune.decoder.stack import Stack
 from inheritune.diagnosis.curves import inheritance_curves
 from inheritune.diagnosis.gradients import Norms, gradient_norms
 from inheritune.diagnosis.layers import contrast, summarise
 from inheritune.diagnosis.measuring import Measured, by_length, measure
-from inheritune.diagnosis.profile import Contrast, Curves, Cut, Profile
 from inheritune.diagnosis.sequences import Tokens, unpadded
 from inheritune.diagnosis.statistics import mean_and_error
 from inheritune.diagnosis.suggestion import at_chance, suggest
 from inheritune.errors import InputError, ModelError
+from inheritune.models.quiet import quiet
 from inheritune.progress import Tell, silent
+from inheritune.records.profile import Contrast, Curves, Cut, Profile
 from inheritune.words import plural
 
 CONTRAST_SEQUENCES = GRADIENT_SEQUENCES = 8

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from inheritune.blocks.anatomy import anatomy, text_config
-from inheritune.blocks.stack import token_losses
+from inheritune.decoder.anatomy import anatomy, text_config
+from inheritune.decoder.stack import token_losses
 from inheritune.progress import Count, silent
 
 # Where families that keep queries and keys apart keep them.

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from inheritune.diagnosis.gradients import Norms
 from inheritune.diagnosis.measuring import Measured
-from inheritune.diagnosis.profile import ATTENTION, OTHER, Contrast, Curves, Cut, Head, Layer
 from inheritune.diagnosis.statistics import mean_and_error, probability_below, standard_error, wilson
+from inheritune.records.profile import ATTENTION, OTHER, Contrast, Curves, Cut, Head, Layer
 
 LAZY_RANK = 1.5
 """A head is lazy in the useful sense when its mean k* is at most this."""

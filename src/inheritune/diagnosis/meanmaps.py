@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from inheritune.blocks.stack import evaluating
+from inheritune.decoder.stack import evaluating
 from inheritune.diagnosis.probe import probing
-from inheritune.diagnosis.profile import Profile
 from inheritune.progress import Count, silent
+from inheritune.records.profile import Profile
 
 # Sequences that are run together.
 AT_ONCE = 4

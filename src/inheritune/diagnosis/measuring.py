@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from inheritune.blocks.anatomy import Anatomy, anatomy, text_config
-from inheritune.blocks.stack import evaluating, token_losses
+from inheritune.decoder.anatomy import Anatomy, anatomy, text_config
+from inheritune.decoder.stack import evaluating, token_losses
 from inheritune.diagnosis.columns import (
     column_energies,
     dominant_mass,

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, AttentionInterface
 from transformers.pytorch_utils import Conv1D
 
-from inheritune.blocks.anatomy import anatomy
+from inheritune.decoder.anatomy import anatomy
 
 _SOFTMAXES = {F.softmax, torch.softmax, Tensor.softmax, torch.nn.functional.softmax}
 

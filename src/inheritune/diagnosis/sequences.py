@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from inheritune.blocks.anatomy import text_config
+from inheritune.decoder.anatomy import text_config
 from inheritune.errors import DataError
 
 Tokens = Tensor | np.ndarray | Sequence[Sequence[int]]

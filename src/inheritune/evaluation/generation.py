@@ -16,8 +16,8 @@ from statistics import median
 
 import torch
 
-from inheritune.blocks.load import DTYPES, load_model
 from inheritune.errors import ModelError
+from inheritune.models.load import DTYPES, load_model
 from inheritune.runtime.device import device
 
 

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from inheritune.blocks.flops import forward_flops_per_token
-from inheritune.config import Data
+from inheritune.config.sections import Data
 from inheritune.data.tokens import Tokens
+from inheritune.decoder.costs import forward_flops_per_token
 from inheritune.errors import DataError
 from inheritune.runtime.device import autocast, device
 

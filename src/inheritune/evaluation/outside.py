@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel
 
-from inheritune.blocks.flops import forward_flops_per_token
-from inheritune.config import Match
+from inheritune.config.sections import Match
 from inheritune.data.tokens import Tokens
+from inheritune.decoder.costs import forward_flops_per_token
 from inheritune.errors import DataError
 from inheritune.evaluation.by_position import bands, token_losses
 from inheritune.evidence.gap import gap

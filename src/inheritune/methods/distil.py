@@ -5,8 +5,8 @@ DistilBERT-style: cross-entropy, logits and the cosine of hidden states; inherit
 
 from transformers import PreTrainedModel
 
-from inheritune.blocks.modules import fresh, inherit
 from inheritune.methods.method import Given, Method, Phase
+from inheritune.surgery.in_memory import fresh, inherit
 
 LOGITS = {"cross_entropy": 0.6, "logits": 0.4}
 # DistilBERT's own weights, 2 : 5 : 1, made to sum to one, and its temperature.

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
-from inheritune.blocks.anatomy import text_config
-from inheritune.blocks.modules import fresh
+from inheritune.decoder.anatomy import text_config
 from inheritune.errors import ModelError
 from inheritune.methods.method import Given, Method, Phase
+from inheritune.surgery.in_memory import fresh
 
 # Families whose projections lie apart, so that the first half of their rows is the first half of the heads.
 _APART = ("llama", "qwen2", "qwen3", "mistral", "olmo2", "smollm3", "gemma", "gemma2", "gemma3_text")

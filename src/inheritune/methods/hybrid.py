@@ -2,9 +2,9 @@
 
 from transformers import PreTrainedModel
 
-from inheritune.blocks.modules import inherit
 from inheritune.methods.method import Given, Method, Phase
 from inheritune.methods.stacking import half
+from inheritune.surgery.in_memory import inherit
 
 
 def _start(given: Given, before: PreTrainedModel | None, outside: str = "all") -> PreTrainedModel:

@@ -2,8 +2,8 @@
 
 from transformers import PreTrainedModel
 
-from inheritune.blocks.modules import grow, inherit
 from inheritune.methods.method import Given, Method, Phase
+from inheritune.surgery.in_memory import grow, inherit
 
 
 def _start(given: Given, before: PreTrainedModel | None) -> PreTrainedModel:

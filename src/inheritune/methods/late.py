@@ -2,8 +2,8 @@
 
 from transformers import PreTrainedModel
 
-from inheritune.blocks.modules import fresh, grow
 from inheritune.methods.method import Given, Method, Phase
+from inheritune.surgery.in_memory import fresh, grow
 
 
 def _one(given: Given, before: PreTrainedModel | None) -> PreTrainedModel:

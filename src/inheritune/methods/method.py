@@ -7,12 +7,12 @@ from typing import Any, Literal
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from inheritune.blocks.anatomy import anatomy
-from inheritune.blocks.flops import forward_flops_per_token
-from inheritune.blocks.heal import heal
 from inheritune.choosing import CRITERIA, Choice
+from inheritune.decoder.anatomy import anatomy
+from inheritune.decoder.costs import forward_flops_per_token
 from inheritune.diagnosis.diagnose import diagnose
 from inheritune.evidence.ledger import Spent
+from inheritune.surgery.heal import heal
 
 _CHOICE, _HEAL = 12, 32_768
 

@@ -2,8 +2,8 @@
 
 from transformers import PreTrainedModel
 
-from inheritune.blocks.modules import fresh, inherit
 from inheritune.methods.method import Given, Method, Phase
+from inheritune.surgery.in_memory import fresh, inherit
 
 
 def half(depth: int) -> int:

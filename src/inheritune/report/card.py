@@ -7,9 +7,10 @@ from typing import Any
 import jinja2
 import yaml
 
-from inheritune.config import RunRecipe, to_yaml
+from inheritune.config.loading import to_yaml
+from inheritune.config.recipes import RunRecipe
+from inheritune.records.result import Result
 from inheritune.report import story, words
-from inheritune.result import Result
 from inheritune.words import ranges, runs, span
 
 TEMPLATES = Path(__file__).parent / "templates"

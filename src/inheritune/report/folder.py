@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import yaml
 
 from inheritune.errors import InputError
-from inheritune.result import Result
+from inheritune.records.result import Result
 
 Point = tuple[float, float]
 Row = Mapping[str, Any]

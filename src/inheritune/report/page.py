@@ -11,10 +11,10 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
+from inheritune.records.result import Result, write_whole
 from inheritune.report import story, words
 from inheritune.report.folder import Row, RunFolder, read_run
 from inheritune.report.pictures import pictures
-from inheritune.result import Result, write_whole
 from inheritune.words import ranges
 
 TEMPLATES = Path(__file__).parent / "templates"

@@ -7,12 +7,12 @@ from typing import Any
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
+from inheritune.records.result import Result
 from inheritune.report import block_figures, figures, profile_figures, story
 from inheritune.report.figures import GapRow
 from inheritune.report.folder import Row, RunFolder
 from inheritune.report.style import NARROW, WIDE, inline_svg
 from inheritune.report.watch_figure import watch_figure
-from inheritune.result import Result
 
 
 def pictures(run: RunFolder) -> dict[str, Any]:

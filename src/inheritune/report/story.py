@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
+from inheritune.records.result import Control, GapResult, Result
 from inheritune.report import words
 from inheritune.report.folder import RunFolder
-from inheritune.result import Control, GapResult, Result
 from inheritune.words import plural
 
 # With fewer training tokens per parameter a reference has much left to learn (compute-optimal is about 20).

@@ -8,7 +8,7 @@ from statistics import fmean
 import torch
 from transformers import PreTrainedModel
 
-from inheritune.config import Training
+from inheritune.config.sections import Training
 from inheritune.errors import OutputError, RecipeError, TrainingError
 from inheritune.runtime import gauge, processes
 from inheritune.runtime.device import device

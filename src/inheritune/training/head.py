@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from inheritune.blocks.anatomy import anatomy
-from inheritune.blocks.stack import evaluating
+from inheritune.decoder.anatomy import anatomy
+from inheritune.decoder.stack import evaluating
 from inheritune.runtime import sharded
 
 _CHUNK = 1 << 25  # logits at once: few enough to be small beside the weights, enough rows for a full-speed product

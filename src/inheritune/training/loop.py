@@ -15,10 +15,10 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from inheritune.blocks.anatomy import anatomy
-from inheritune.config import Objective as Wanted
-from inheritune.config import Training
+from inheritune.config.sections import Objective as Wanted
+from inheritune.config.sections import Training
 from inheritune.data.batches import Batches
+from inheritune.decoder.anatomy import anatomy
 from inheritune.errors import Interrupted, TrainingError, WorkerError
 from inheritune.runtime import gauge, processes, sharded, stop
 from inheritune.runtime.device import device

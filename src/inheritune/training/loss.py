@@ -7,7 +7,7 @@ large as at 1.
 import torch
 from torch import Tensor
 
-from inheritune.config import Objective
+from inheritune.config.sections import Objective
 
 _IN_CACHE = 1 << 20  # numbers at once on the CPU: a few megabytes of fp32
 

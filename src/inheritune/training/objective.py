@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from inheritune import config
-from inheritune.blocks.anatomy import anatomy
-from inheritune.blocks.flops import forward_flops_per_token
-from inheritune.blocks.stack import evaluating
+from inheritune.config import sections as config
+from inheritune.decoder.anatomy import anatomy
+from inheritune.decoder.costs import forward_flops_per_token
+from inheritune.decoder.stack import evaluating
 from inheritune.errors import RecipeError
 from inheritune.runtime.device import autocast
 from inheritune.training.attention import in_strips

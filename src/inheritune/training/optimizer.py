@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
-from inheritune.blocks.anatomy import anatomy
-from inheritune.config import Training
+from inheritune.config.sections import Training
+from inheritune.decoder.anatomy import anatomy
 from inheritune.training.muon import STEPS, Muon
 
 State = dict[str, dict[str, Tensor]]

@@ -3,7 +3,7 @@
 import math
 from bisect import bisect_left
 
-from inheritune.config import Training
+from inheritune.config.sections import Training
 
 
 def steps_of(training: Training) -> int:

@@ -1,1 +1,0 @@
-"""Every method on the same batches and documents, from one recipe: cells, their budgets, and what they say together."""

@@ -1,0 +1,1 @@
+"""Every method on the same batches: cells, their budgets, one table."""

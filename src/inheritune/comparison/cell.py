@@ -1,0 +1,143 @@
+"""A cell: one method, one seed, one learning rate, in a run folder of its own. Asked again, it goes on where it stopped."""
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from inheritune.config.sections import Training
+from inheritune.decoder.anatomy import anatomy
+from inheritune.decoder.costs import parameter_count
+from inheritune.diagnosis.diagnose import diagnose
+from inheritune.methods import METHODS, Given
+from inheritune.models.quiet import quiet
+from inheritune.progress import Progress
+from inheritune.runs.bench import Bench
+from inheritune.runs.folder import once
+from inheritune.runs.rounds import Round, latest
+from inheritune.runtime import disk
+from inheritune.training import checkpoint
+from inheritune.training.checkpoint import Position
+from inheritune.training.metrics import Metrics
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What is trained: a method by name, a seed and a peak learning rate."""
+
+    method: str
+    seed: int
+    peak_lr: float
+
+    @property
+    def name(self) -> str:
+        """The name of its folder."""
+        return f"{self.method}-lr{self.peak_lr:g}-seed{self.seed}"
+
+
+def given(bench: Bench, depth: int, choices: Path) -> Given:
+    """What starts may use on this bench; the folder `choices` keeps each choice for the other cells of a sweep."""
+    recipe = bench.recipe
+    diagnosed = (recipe.diagnosis.sequences, recipe.diagnosis.length)
+    return Given(
+        bench.model, depth, recipe.seed, recipe.data.sequence_length, bench.sequences, diagnosed,
+        keep=lambda name, make: once(choices / name, make),
+    )  # fmt: skip
+
+
+def save_profile(model: PreTrainedModel, bench: Bench, place: Path) -> None:
+    """Write what each layer of a model does, without cuts and contrasts."""
+    tokens_BT = bench.sequences(bench.recipe.diagnosis.sequences, bench.recipe.diagnosis.length)
+    diagnose(model, tokens_BT, curve_sequences=0, untrained=False).save(place)
+
+
+class Work:
+    """A cell at work in `folder`, on a bench of the cell's seed, with what its start is `given`."""
+
+    def __init__(self, cell: Cell, folder: Path, bench: Bench, given: Given, progress: Progress, keep_model: bool):
+        self.cell, self.folder, self.bench, self.progress, self.keep_model = cell, folder, bench, progress, keep_model
+        self.given = given
+        self.method = METHODS[cell.method]
+        self.metrics = Metrics(folder / "metrics.jsonl")
+
+    def run(self, tokens_of_phases: Callable[["Work"], list[int]]) -> dict[str, Any]:
+        """Train every phase, compare, measure the ranks; `cell.json`."""
+        if (self.folder / "cell.json").exists():
+            return json.loads((self.folder / "cell.json").read_text(encoding="utf-8"))
+        self.progress.stage(f"{self.cell.name}: its start")
+        start = self._begin(1, None)
+        tokens = once(self.folder / "tokens.json", lambda: {"phases": tokens_of_phases(self)})["phases"]
+        before, model = Position(), start
+        for number, count in enumerate(tokens, 1):
+            model = model if number == 1 else self._begin(number, model)
+            before = self._train(number, model, count, before)
+        return self._finish(model)
+
+    def prepared(self) -> dict[str, float]:
+        """What the start cost before training."""
+        return json.loads((self._phase(1) / "start.json").read_text(encoding="utf-8"))
+
+    def _phase(self, number: int) -> Path:
+        return self.folder / f"phase-{number}"
+
+    def _begin(self, number: int, before: PreTrainedModel | None) -> PreTrainedModel:
+        """The model that a phase trains; its first checkpoint is written whole or not at all."""
+        place, phase = self._phase(number), self.method.phases[number - 1]
+        model = phase.start(self.given, before)
+        if not place.exists():
+            beside = disk.empty_beside(place)
+            checkpoint.save(beside / "checkpoints", model, {}, Position())
+            spent = self.given.spent
+            once(beside / "start.json", lambda: {"tokens": spent.tokens, "flops": spent.flops})
+            disk.move(beside, place)
+        checkpoint.load(latest(place), model)
+        return model
+
+    def _train(self, number: int, model: PreTrainedModel, tokens: int, before: Position) -> Position:
+        training = self._training(self.method.phases[number - 1].schedule, tokens)
+        depth = anatomy(model).depth
+        self.progress.stage(f"{self.cell.name}, phase {number}: {depth} blocks, {tokens:,} tokens")
+        round_ = Round(
+            self.bench, self.progress, self._phase(number), self.metrics,
+            number=number, depth=depth, training=training, before=before,
+            objective=self.bench.recipe.objective,
+        )  # fmt: skip
+        found = round_.train(model)
+        return Position(
+            before.step + found["step"], before.tokens + found["tokens"],
+            before.flops + found["flops"], before.seconds + found["seconds"],
+        )  # fmt: skip
+
+    def _training(self, schedule: str | None, tokens: int) -> Training:
+        training = self.bench.recipe.training
+        changes: dict[str, Any] = {"tokens": tokens, "peak_lr": self.cell.peak_lr}
+        changes["warmup_tokens"] = min(training.warmup_tokens, tokens // 10)
+        return training.model_copy(update=changes | ({"schedule": schedule} if schedule else {}))
+
+    def _finish(self, model: PreTrainedModel) -> dict[str, Any]:
+        rounds = [
+            json.loads((self._phase(number) / "round.json").read_text(encoding="utf-8"))
+            for number in range(1, len(self.method.phases) + 1)
+        ]
+        save_profile(model, self.bench, self.folder / "profile.json")
+        shutil.copy(self._phase(len(rounds)) / "losses.npy", self.folder / "losses.npy")
+        if self.keep_model:
+            with quiet():
+                model.save_pretrained(self.folder / "model")
+                self.bench.reference.tokenizer.save_pretrained(self.folder / "model")
+        last, prepared = rounds[-1], self.prepared()
+        found = {
+            "method": self.cell.method, "seed": self.cell.seed, "peak_lr": self.cell.peak_lr,
+            "depth": last["depth"], "parameters": parameter_count(model),
+            "tokens": sum(row["tokens"] for row in rounds), "flops": sum(row["flops"] for row in rounds),
+            "prepared_tokens": prepared["tokens"], "prepared_flops": prepared["flops"],
+            "seconds": sum(row["seconds"] for row in rounds), "val_loss": last["val_loss"], "gap": last["gap"],
+        }  # fmt: skip
+        written = once(self.folder / "cell.json", lambda: found)
+        for number in range(1, len(rounds) + 1):
+            shutil.rmtree(self._phase(number) / "checkpoints", ignore_errors=True)
+        return written

@@ -1,0 +1,202 @@
+"""`inheritune compare`: which cells there are, which of them are this process's, and the learning rate of each method."""
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from inheritune.comparison.budget import phase_tokens
+from inheritune.comparison.cell import Cell, Work, given, save_profile
+from inheritune.comparison.gather import gather
+from inheritune.config.loading import load_recipe
+from inheritune.config.recipes import CompareRecipe, RunRecipe
+from inheritune.config.sections import Objective
+from inheritune.decoder.anatomy import anatomy
+from inheritune.decoder.costs import forward_flops_per_token
+from inheritune.errors import ModelError, RecipeError, TrainingError
+from inheritune.methods import METHODS, Method
+from inheritune.models.reference import Reference, load_reference, with_size
+from inheritune.progress import Progress
+from inheritune.records.comparison import Comparison
+from inheritune.report.compare_figures import write_figures
+from inheritune.report.compare_table import write_tables
+from inheritune.runs.bench import Bench
+from inheritune.runs.folder import close_folder, left_if_used, once, open_folder, refuse_another, write_text
+from inheritune.runtime.device import make_repeatable
+from inheritune.runtime.memory import keep_freed_memory
+from inheritune.surgery.in_memory import fresh
+
+
+def compare(
+    recipe: str = "laptop-compare",
+    out: str | None = None,
+    shard: tuple[int, int] = (1, 1),
+    gather_only: bool = False,
+    progress: Progress | None = None,
+    **overrides: Any,
+) -> Comparison:
+    """Train every method of a recipe (name or path) on the same batches and documents, and compare them.
+
+    The folder `out` is continued where it stopped. `shard` (i, n): this process takes each n-th method, from the i-th on;
+    `gather_only` trains nothing. Raises InputError for whatever the user has to mend, Interrupted after a signal.
+    """
+    checked = load_recipe(CompareRecipe, recipe, {key.replace("__", "."): value for key, value in overrides.items()})
+    if checked.methods == ["all"]:
+        checked = checked.model_copy(update={"methods": list(METHODS)})
+    folder, progress = Path(out or f"runs/{checked.name}"), progress or Progress(quiet=True)
+    _refuse_unknown(checked, shard)
+    for place in sorted(folder.glob("shards/*")):  # a cell does not know its budget, and all stand in one table
+        refuse_another(place, checked)
+    if not gather_only:
+        place = folder / "shards" / f"{shard[0]}-of-{shard[1]}"
+        _Sweep(checked, folder, open_folder(place, checked), progress).run(checked.methods[shard[0] - 1 :: shard[1]])
+    found = gather(checked, folder)
+    found.save(folder / "compare.json")
+    write_tables(found, folder)
+    write_figures(folder)
+    return found
+
+
+def _refuse_unknown(recipe: CompareRecipe, shard: tuple[int, int]) -> None:
+    for name in recipe.methods:
+        if name not in METHODS:
+            raise RecipeError(f"methods holds {name!r}, which is none: choose from {', '.join(METHODS)}")
+        if recipe.methods.count(name) > 1:
+            raise RecipeError(f"methods holds {name!r} more than once: name each once")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise RecipeError(
+            "a comparison runs in one process and cannot be launched by torchrun: split it with --shard i/n"
+        )
+    if not 1 <= shard[0] <= shard[1]:
+        raise RecipeError(f"--shard {shard[0]}/{shard[1]} is none: the first number runs from 1 to the second")
+
+
+@dataclass
+class _Sweep:
+    recipe: CompareRecipe
+    folder: Path
+    place: Path
+    progress: Progress
+
+    def run(self, methods: list[str]) -> None:
+        """Each method: its learning rates on the first seed, then the best of them on the other seeds."""
+        try:
+            with left_if_used(self.place):
+                self.reference = self._load()
+                self.depth = self.recipe.depth or round(anatomy(self.reference.model).depth * 2 / 3)
+                asked = self._as_run(self.recipe.seed, self.recipe.training.peak_lr)
+                self.bench = Bench(asked, self.place, self.reference)
+            self._about()
+            for method in methods:
+                self._method(method)
+        finally:
+            self.progress.close()
+            close_folder(self.place)
+
+    def _load(self) -> Reference:
+        keep_freed_memory()
+        recipe = self.recipe
+        with self.progress.waiting(f"Reference: {with_size(recipe.reference)}"):
+            reference = load_reference(recipe.reference, recipe.revision, recipe.trust_remote_code)
+        whole, depth = anatomy(reference.model).depth, self.recipe.depth or 1
+        if depth >= whole:
+            raise RecipeError(f"depth is {depth} and the reference has {whole} blocks: make it less")
+        return reference
+
+    def _about(self) -> None:
+        """What gathering needs to know of the reference and the documents, so that it loads no model."""
+        bench, model = self.bench, self.reference.model
+        trained, per_token = self.reference.trained_tokens, self._flops(self.reference.model)
+        once(self.place / "about.json", lambda: {
+            "reference_loss": bench.reference_loss, "losses": bench.reference_measured["losses"],
+            "weights": bench.documents.weights.tolist(), "clusters": bench.documents.clusters.tolist(),
+            "depth": self.depth, "reference_depth": anatomy(model).depth,
+            "reference_tokens": trained, "reference_flops": trained * per_token if trained else None,
+        })  # fmt: skip
+        profile = self.place / "reference-profile.json"
+        if not profile.exists():
+            save_profile(model, bench, profile)
+
+    def _method(self, method: str) -> None:
+        refused = self.folder / "cells" / f"{method}-refused.json"
+        try:
+            grid = [self._cell(Cell(method, self.recipe.seed, rate)) for rate in self.recipe.rates()]
+        except ModelError as error:
+            reason = str(error)
+            self.progress.note(f"{method} is left out: {reason}")
+            refused.parent.mkdir(parents=True, exist_ok=True)
+            write_text(refused, json.dumps({"method": method, "reason": reason}))
+            return
+        done = [found for found in grid if found]
+        if done:
+            best = min(done, key=lambda found: found["val_loss"])
+            for seed in self.recipe.all_seeds()[1:]:
+                self._cell(Cell(method, seed, best["peak_lr"]))
+
+    def _cell(self, cell: Cell) -> dict[str, Any] | None:
+        """A cell's result; None, written down, where its training went to pieces."""
+        objective = Objective(**METHODS[cell.method].objective)
+        bench = self.bench.under(self._as_run(cell.seed, cell.peak_lr, objective))
+        place = self.folder / "cells" / cell.name
+        open_folder(place, bench.recipe)
+        try:
+            make_repeatable(cell.seed)
+            start = given(bench, self.depth, self.place)
+            return Work(cell, place, bench, start, self.progress, self.recipe.keep_models).run(self._tokens)
+        except TrainingError as error:
+            reason = str(error)
+            self.progress.note(f"{cell.name}: {reason}")
+            once(place / "failed.json", lambda: {"reason": reason})
+            return None
+        finally:
+            close_folder(place)
+
+    def _as_run(self, seed: int, rate: float, objective: Objective | None = None) -> RunRecipe:
+        recipe = self.recipe
+        training = recipe.training.model_copy(update={"peak_lr": rate})
+        return RunRecipe(
+            name=recipe.name, seed=seed, data=recipe.data, training=training, processes=recipe.processes,
+            reference=recipe.reference, revision=recipe.revision, match=recipe.match,
+            diagnosis=recipe.diagnosis, objective=objective or Objective(),
+        )  # fmt: skip
+
+    def _tokens(self, work: Work) -> list[int]:
+        """Tokens of each of a method's phases under the recipe's budget, or under the method's own."""
+        method, training = work.method, self.recipe.training
+        budget = method.spends or self.recipe.budget
+        shares = [phase.share for phase in method.phases]
+        if budget == "tokens":
+            return phase_tokens(shares, [1.0] * len(shares), 0, training.tokens, training.batch_tokens, None)
+        # Equal in tokens, `inheritune` spends its teacher's passes too, and who spends as much as it has them to train with.
+        teacher = self._teacher(METHODS["inheritune"]) if self.recipe.budget == "tokens" else 0.0
+        most = training.tokens * (self._flops(fresh(self.reference.model, self.depth, 0)) + teacher)
+        prepared = 0.0
+        if budget == "total-flops":
+            most, prepared = most + self._inheritune_prepared(), work.prepared()["flops"]
+        costs = list(self._costs(work))
+        return phase_tokens(shares, costs, prepared, training.tokens, training.batch_tokens, most)
+
+    def _costs(self, work: Work) -> Iterator[float]:
+        """Training FLOPs of a token in each phase; a teacher's forward pass is counted."""
+        before, own = None, replace(work.given)
+        for phase in work.method.phases:
+            before = phase.start(own, before)
+            yield self._flops(before) + self._teacher(work.method)
+
+    def _teacher(self, method: Method) -> float:
+        return self._flops(self.reference.model) / 3 if method.objective else 0.0
+
+    def _flops(self, model: Any) -> float:
+        return 3.0 * forward_flops_per_token(model, self.recipe.data.sequence_length)
+
+    def _inheritune_prepared(self) -> float:
+        """FLOPs that inheritune spends before it trains."""
+
+        def measure() -> dict[str, Any]:
+            own = given(self.bench, self.depth, self.place)
+            METHODS["inheritune"].phases[0].start(own, None)
+            return {"flops": own.spent.flops}
+
+        return once(self.place / "inheritune-prepared.json", measure)["flops"]

@@ -1,0 +1,73 @@
+"""Recipes by name or path, checked whole before anything is loaded; unknown keys name the nearest valid one."""
+
+import difflib
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from inheritune.config.explain import explain, fields, refuse_other_kind
+from inheritune.config.recipes import Recipe
+from inheritune.config.strict_yaml import read_file, read_yaml, value_of
+from inheritune.errors import RecipeError
+
+
+def recipe_names() -> list[str]:
+    """Names of the recipes in the package."""
+    return sorted(
+        path.name[:-5] for path in resources.files("inheritune.recipes").iterdir() if path.name.endswith(".yaml")
+    )
+
+
+def load_recipe(kind: type[Recipe], name_or_path: str, overrides: dict[str, Any]) -> Recipe:
+    """A recipe by name or path, with dotted `overrides` applied; RecipeError names what is wrong and what would be right."""
+    tree = read_yaml(_find(name_or_path), f"the recipe {name_or_path!r}")
+    for key, value in overrides.items():
+        _set(tree, key.split("."), value, key)
+    refuse_other_kind(kind, tree, name_or_path)
+    return check(kind, tree)
+
+
+def check(kind: type[Recipe], tree: dict[str, Any]) -> Recipe:
+    """`tree` as a checked recipe; RecipeError names the first wrong key or value."""
+    try:
+        return kind.model_validate(tree)
+    except ValidationError as error:
+        raise RecipeError(explain(error, [*fields(kind), *kind.model_fields])) from None
+
+
+def to_yaml(recipe: BaseModel) -> str:
+    """The resolved recipe, every field written out."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def parse_setting(setting: str) -> tuple[str, Any]:
+    """`key=value` from the command line, its value read as YAML."""
+    key, equals, value = setting.partition("=")
+    if not equals or not key:
+        raise RecipeError(f"--set {setting!r} is not key=value, as in --set training.peak_lr=1e-3")
+    try:
+        return key, value_of(value)
+    except ValueError as error:
+        raise RecipeError(f"--set {key}: {value[:100]!r} is not a YAML value: {error}") from None
+
+
+def _find(name_or_path: str) -> str:
+    path = Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml") and name_or_path in recipe_names():
+        return (resources.files("inheritune.recipes") / f"{name_or_path}.yaml").read_text(encoding="utf-8")
+    if not path.is_file():
+        near = difflib.get_close_matches(name_or_path, recipe_names(), n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"recipes in the package: {', '.join(recipe_names())}"
+        raise RecipeError(f"there is no recipe {name_or_path!r}: {hint}")
+    return read_file(path)
+
+
+def _set(tree: dict[str, Any], keys: list[str], value: Any, whole: str) -> None:
+    for key in keys[:-1]:
+        tree = tree.setdefault(key, {})
+        if not isinstance(tree, dict):
+            raise RecipeError(f"--set {whole}: {key!r} is a value and holds no keys")
+    tree[keys[-1]] = value

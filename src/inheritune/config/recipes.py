@@ -1,0 +1,128 @@
+"""Whole recipes: of a run, of a training without a reference, of a comparison."""
+
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import Field, model_validator
+
+from inheritune.config.sections import (
+    Choice,
+    Data,
+    Diagnosis,
+    Growth,
+    Limits,
+    Match,
+    Objective,
+    Processes,
+    Section,
+    Training,
+)
+
+# What may change when a run is continued: where it ends, and what is told and kept of it, not one step of it.
+MAY_CHANGE = (
+    "limits", "controls", "methods", "seeds", "learning_rates", "processes", "track", "training.evaluate_every", "training.checkpoint_every",
+    "training.checkpoints_kept",
+)  # fmt: skip
+
+
+class _Whole(Section):
+    name: str = Field(
+        pattern=r"^\w[\w.+-]{0,99}$",
+        description="Name of the recipe, and of its default run folder: letters, digits and `.+-_`.",
+    )
+    seed: int = Field(0, ge=0, description="Seed of the order of batches and of fresh weights.")
+    data: Data
+    training: Training
+    processes: Processes = Processes()
+    track: list[Literal["tensorboard", "trackio", "wandb"]] = Field(
+        [], description="Trackers that are told what `metrics.jsonl` is told. May change when a run is continued."
+    )
+
+    @model_validator(mode="after")
+    def _whole_sequences(self) -> "_Whole":
+        batch, length = self.training.batch_tokens, self.data.sequence_length
+        if batch % length:
+            raise ValueError(
+                f"training.batch_tokens ({batch:,}) must be a multiple of data.sequence_length ({length:,})"
+            )
+        if self.training.micro_batch_size * length > batch:
+            raise ValueError(
+                f"training.micro_batch_size ({self.training.micro_batch_size}) sequences of {length:,} tokens are more than"
+                f" training.batch_tokens ({batch:,})"
+            )
+        return self
+
+
+class RunRecipe(_Whole):
+    """A whole run: measure, choose, inherit, train, grow, prove, save."""
+
+    reference: str = Field(
+        description="The pretrained model: a Hugging Face folder, a `.gguf` file, a hub id, or `bundled:laptop`."
+    )
+    revision: str | None = Field(None, description="Revision of a hub id.")
+    trust_remote_code: bool = Field(False, description="Run Python files that the reference brings (docs/run.md).")
+    diagnosis: Diagnosis = Diagnosis()
+    choice: Choice = Choice()
+    objective: Objective = Objective()
+    growth: Growth = Growth()
+    match: Match = Match()
+    limits: Limits = Limits()
+    controls: bool = Field(
+        False,
+        description="After the run, also train the controls: random initialisation, and the reference trained on.",
+    )
+
+    @model_validator(mode="after")
+    def _one_round_fits(self) -> "RunRecipe":
+        most, tokens = self.limits.max_tokens, self.training.tokens
+        if most is not None and most < tokens:
+            raise ValueError(f"limits.max_tokens ({most:,}) allows no round, which takes training.tokens ({tokens:,})")
+        return self
+
+
+class TrainRecipe(_Whole):
+    """One training run without a reference."""
+
+    model: dict[str, Any] = Field(
+        description="A Hugging Face config with its `model_type`; trained from random initialisation."
+    )
+    tokenizer: str | None = Field(
+        None,
+        description="A tokenizer's folder or hub id; without it a byte-level BPE is trained on `data.train`.",
+    )
+
+
+Recipe = TypeVar("Recipe", bound=_Whole)
+
+
+class CompareRecipe(_Whole):
+    """Every method on the same batches and documents, from one reference to one depth."""
+
+    reference: str = Field(
+        description="The pretrained model: a Hugging Face folder, a `.gguf` file, a hub id, or `bundled:laptop`."
+    )
+    revision: str | None = Field(None, description="Revision of a hub id.")
+    trust_remote_code: bool = Field(False, description="Run Python files that the reference brings (docs/run.md).")
+    methods: list[str] = Field(
+        min_length=1,
+        description="Methods by name, `[all]` for every one; differences are from the first. May be extended.",
+    )
+    depth: int | None = Field(None, ge=1, description="The targets' depth; without it, two thirds of the reference's.")
+    seeds: int = Field(3, ge=1, description="How many seeds, from `seed` on. May be extended.")
+    learning_rates: list[Annotated[float, Field(gt=0)]] = Field(
+        [], description="Peak rates tried for each method on the first seed; without them, `training.peak_lr` alone."
+    )
+    budget: Literal["tokens", "flops", "total-flops"] = Field(
+        "tokens",
+        description="In what methods are equal: tokens, training FLOPs, or these with all that a method needs before.",
+    )
+    keep_models: bool = Field(False, description="Keep each cell's final model as a Hugging Face folder.")
+    diagnosis: Diagnosis = Diagnosis()
+    match: Match = Match()
+
+    def rates(self) -> list[float]:
+        """The peak rates that are tried."""
+        return self.learning_rates or [self.training.peak_lr]
+
+    def all_seeds(self) -> list[int]:
+        """The seeds; the learning rate is chosen on the first."""
+        return list(range(self.seed, self.seed + self.seeds))

@@ -1,0 +1,228 @@
+"""The sections of a recipe, as data: every key known, of its type, with a description."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+
+class Section(BaseModel):
+    """A part of a recipe: every key known, of its type, and fixed."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class Objective(Section):
+    """What training minimises: cross-entropy, and terms that a teacher (in `run`, the reference) gives."""
+
+    cross_entropy: float = Field(1.0, ge=0, description="Weight of the cross-entropy with the text.")
+    logits: float = Field(0.0, ge=0, description="Weight of the divergence from the teacher's next-token distribution.")
+    temperature: float = Field(
+        1.0, gt=0, description="Both distributions' temperature; the term is scaled by its square."
+    )
+    direction: Literal["forward", "reverse"] = Field(
+        "forward", description="`forward` is KL(teacher, model), `reverse` is KL(model, teacher)."
+    )
+    hidden: float = Field(
+        0.0, ge=0, description="Weight of the distance from the teacher's hidden states after its blocks."
+    )
+    hidden_loss: Literal["cosine", "mse"] = Field(
+        "mse", description="`mse` is a share of the teacher's mean square, `cosine` is one minus the cosine."
+    )
+    layers: dict[int, int] | None = Field(
+        None,
+        description="Block of the model: block of the teacher, for `hidden`; without it every block, at the same share of depth.",
+    )
+
+    @property
+    def taught(self) -> bool:
+        """Whether a teacher is needed."""
+        return bool(self.logits or self.hidden)
+
+    @model_validator(mode="after")
+    def _something(self) -> "Objective":
+        if not (self.cross_entropy or self.taught):
+            raise ValueError("one of cross_entropy, logits and hidden must be above 0")
+        if any(block < 0 for pair in (self.layers or {}).items() for block in pair):
+            raise ValueError("layers names blocks from 0")
+        return self
+
+
+class Source(Section):
+    """One source of text: what it is, and its share where there are several."""
+
+    source: str = Field(
+        min_length=1,
+        description="A file, a folder, a glob, a folder of `inheritune prepare`, `hf:ID` of the hub, or `bundled:docstrings`.",
+    )
+    weight: float = Field(
+        1.0, gt=0, allow_inf_nan=False, description="Its share of the training tokens, beside the others' weights."
+    )
+    field: str | None = Field(None, description="The field of a row that holds the text; without it `data.field`.")
+    name: str | None = Field(None, description="Which configuration of a hub dataset.")
+    split: str | None = Field(None, description="Which split of a dataset; without it `train`.")
+    revision: str | None = Field(None, description="Revision of a hub dataset.")
+
+
+def _as_list(value: Any) -> Any:
+    """`corpus.jsonl` is short for `[{source: corpus.jsonl}]`."""
+    listed = [value] if isinstance(value, str | dict) else value
+    if not isinstance(listed, list):
+        return listed
+    return [{"source": item} if isinstance(item, str) else item for item in listed]
+
+
+_AsList = BeforeValidator(_as_list)
+
+
+Sources = Annotated[list[Source], _AsList, Field(min_length=1)]
+
+
+def told(sources: list[Source]) -> str:
+    """Sources as a sentence names them."""
+    return ", ".join(repr(source.source) for source in sources)
+
+
+class Data(Section):
+    """Text in: where it is, and how it becomes sequences."""
+
+    train: Sources = Field(description="Training text: one source, or a list of them with `weight` (docs/data.md).")
+    valid: Annotated[list[Source] | None, _AsList] = Field(
+        None, min_length=1, description="Validation text; without it a share of `train`'s documents is held out."
+    )
+    outside: dict[str, Sources] = Field(
+        {}, description="Further texts by name, on which target and reference are compared too, beside the verdict."
+    )
+    outside_tokens: int = Field(65_536, ge=2, description="Most tokens read of each outside text.")
+    field: str = Field("text", description="The field of a row (JSONL, Parquet, Arrow) that holds the text.")
+    valid_share: float = Field(0.05, gt=0, lt=1, description="Share of documents held out where `valid` is absent.")
+    valid_documents: int = Field(
+        400, ge=2, description="Most validation documents used, of those that have at least 2 tokens."
+    )
+    valid_tokens_per_document: int = Field(
+        1024, ge=2, description="Tokens read of each validation document, from its start."
+    )
+    sequence_length: int = Field(1024, ge=2, description="Tokens in one training sequence.")
+
+
+class Training(Section):
+    """How weights are trained: the same loop for references, targets and controls."""
+
+    optimizer: Literal["adamw", "muon"] = Field(
+        "adamw", description="`adamw`, or `muon` for the blocks' matrices with AdamW for the rest."
+    )
+    peak_lr: float = Field(3e-4, gt=0, description="Peak learning rate.")
+    final_lr: float = Field(
+        0.0, ge=0, le=1, description="Learning rate at the end of the decay, as a share of the peak."
+    )
+    schedule: Literal["cosine", "linear", "wsd", "constant"] = Field(
+        "cosine", description="Shape of the decay after warm-up."
+    )
+    decay_share: float = Field(0.2, gt=0, le=1, description="Share of a round that a `wsd` schedule spends decaying.")
+    warmup_tokens: int = Field(0, ge=0, description="Tokens of linear warm-up at the start of each round.")
+    tokens: int = Field(
+        gt=0,
+        description="Training tokens, rounded up to whole steps: of the whole run for `train`, of each round for `run`.",
+    )
+    batch_tokens: int = Field(16_384, gt=0, description="Tokens in one optimizer step.")
+    micro_batch_size: int = Field(8, ge=1, description="Sequences in one forward and backward pass.")
+    weight_decay: float = Field(0.1, ge=0, description="Decoupled weight decay of the 2-D weights inside the blocks.")
+    beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's first moment.")
+    beta2: float = Field(0.95, ge=0, lt=1, description="AdamW's second moment.")
+    clip: float = Field(1.0, gt=0, description="Largest norm of the whole gradient.")
+    precision: Literal["fp32", "bf16"] = Field(
+        "fp32", description="Precision of forward and backward; weights and optimizer stay fp32."
+    )
+    evaluate_every: int = Field(100, ge=1, description="Steps between evaluations on the validation documents.")
+    checkpoint_every: int = Field(100, ge=1, description="Steps between checkpoints.")
+    checkpoints_kept: int = Field(2, ge=1, description="How many of a round's last checkpoints are kept.")
+    checkpoint_activations: bool = Field(
+        False, description="Compute a block's inside again in the backward pass: less memory, a third more time."
+    )
+    max_skipped: int = Field(
+        3, ge=0, description="Steps in a row whose loss or gradient may be no finite number; each is skipped and said."
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Training":
+        if self.warmup_tokens >= self.tokens:
+            raise ValueError(f"warmup_tokens ({self.warmup_tokens:,}) must be below tokens ({self.tokens:,})")
+        if self.schedule == "wsd" and self.warmup_tokens + self.decay_share * self.tokens > self.tokens:
+            raise ValueError(
+                f"warmup_tokens ({self.warmup_tokens:,}) and a decay_share of {self.decay_share:g} are longer than tokens"
+                f" ({self.tokens:,})"
+            )
+        if self.batch_tokens > self.tokens:
+            raise ValueError(f"batch_tokens ({self.batch_tokens:,}) must not exceed tokens ({self.tokens:,})")
+        return self
+
+
+class Diagnosis(Section):
+    """How the reference is measured before blocks are chosen."""
+
+    sequences: int = Field(16, ge=2, description="Sequences whose attention maps are measured.")
+    length: int = Field(100, ge=8, description="Tokens of each (the paper uses 100).")
+    threshold: float = Field(0.9, gt=0, lt=1, description="Share of squared singular values that rank k* must hold.")
+    watch_every: int = Field(
+        0, ge=0, description="Steps between the same measurements of the target while it trains; 0: none."
+    )
+
+
+class Choice(Section):
+    """Which blocks the target starts from."""
+
+    method: Literal["first", "lazy", "influence", "angular", "greedy"] = Field(
+        "greedy", description="The criterion that orders the blocks."
+    )
+    sequences: int = Field(12, ge=1, description="Sequences that a measured criterion reads.")
+    blocks: str | None = Field(
+        None,
+        description="The target's blocks by hand, as `0-11` or `0,1,2,9-14`: overrides `method` for the start.",
+    )
+    heal: bool = Field(True, description="Repair the cut in closed form before training.")
+    heal_tokens: int = Field(32_768, ge=256, description="Tokens that the repair reads.")
+
+
+class Growth(Section):
+    """From which depth to which, in which steps."""
+
+    start: int | None = Field(None, ge=1, description="Depth to start at, instead of one chosen by what cuts lose.")
+    add: int = Field(2, ge=1, description="Blocks added after a round that did not match (the paper adds 2).")
+    new_blocks: Literal["inherited", "copied", "identity", "random"] = Field(
+        "inherited",
+        description="How added blocks start: from the reference, from the target's nearest, adding nothing, or random.",
+    )
+    max_depth: int | None = Field(
+        None, ge=1, description="Deepest target tried; without it, one block less than the reference."
+    )
+    literal: bool = Field(
+        False,
+        description="The paper's loop: rounds are whole, and each is cut out of the reference again; else a round ends as"
+        " soon as it is forecast to fail, and the trained target grows.",
+    )
+
+
+class Match(Section):
+    """What counts as a match, declared before the run."""
+
+    margin: float = Field(0.01, gt=0, description="Largest gap, in nats per token, that still counts as a match.")
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence of the two-sided interval of the gap.")
+
+
+class Limits(Section):
+    """Where a run ends though nothing matched. These may change when a run is continued."""
+
+    max_rounds: int = Field(8, ge=1, description="Most rounds trained.")
+    max_tokens: int | None = Field(None, gt=0, description="Most training tokens, over all rounds.")
+    max_flops: float | None = Field(None, gt=0, description="Most training FLOPs, over all rounds.")
+    max_seconds: float | None = Field(None, gt=0, description="Most seconds of training, over all rounds.")
+
+
+class Processes(Section):
+    """How the processes of a torchrun launch work together. These may change when a run is continued."""
+
+    parallel: Literal["ddp", "fsdp"] = Field(
+        "ddp", description="`ddp`: each process holds the model; `fsdp`: weights and optimizer are spread over them."
+    )
+    timeout_seconds: float = Field(
+        600, gt=0, description="Seconds that processes wait for one that is lost before the run ends and names it."
+    )

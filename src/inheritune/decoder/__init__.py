@@ -1,0 +1,1 @@
+"""What a decoder is: found by structure, described by data; opens no file."""

@@ -1,0 +1,81 @@
+"""What kind of block each one is, and whether a target's blocks are of the kinds that they should be.
+
+The rules for per-layer config fields know what is listed; this check needs to know nothing. It compares the
+built blocks themselves: classes, shapes, and every plain number, flag and fixed buffer that they hold.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PretrainedConfig
+
+from inheritune.decoder.anatomy import text_config
+from inheritune.errors import ModelError
+
+# What a block knows of its place or of the whole, without computing anything else from it.
+NOT_KIND = frozenset({"training", "layer_idx", "layer_id", "layer_number", "block_idx", "num_hidden_layers"})
+BY_LAYER = re.compile(r"layer|block|pattern|interval|period|step|every|freq|scale_depth")
+Kind = dict[str, Any]
+
+
+def kind_of(block: nn.Module) -> Kind:
+    """Everything that sets a block apart but its weights, by name."""
+    kind: Kind = {}
+    for name, module in block.named_modules():
+        kind[name] = type(module).__name__
+        saved = set(module.state_dict(keep_vars=True))
+        own: Kind = {key: tuple(value.shape) for key, value in module.named_parameters(recurse=False)}
+        own |= {key: value for key, value in module.named_buffers(recurse=False) if key not in saved}
+        own |= {key: value for key, value in vars(module).items() if _plain(key, value)}
+        kind |= {f"{name}.{key}".lstrip("."): value for key, value in own.items()}
+    return kind
+
+
+def _plain(key: str, value: Any) -> bool:
+    if key.startswith("_") or key in NOT_KIND:
+        return False
+    return isinstance(value, bool | int | float | str)
+
+
+def first_difference(made: nn.Module, meant: nn.Module, known: frozenset[str] = frozenset()) -> str | None:
+    """The first thing in which two blocks differ in kind, in words; None if they are of one kind."""
+    seen, wanted = kind_of(made), kind_of(meant)
+    for name in [*wanted, *seen]:
+        one, other = seen.get(name, "absent"), wanted.get(name, "absent")
+        if name not in known and not _same(one, other):
+            return f"its {name or 'class'} is {_brief(one)} and not {_brief(other)}"
+    return None
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, Tensor) and isinstance(other, Tensor):
+        return one.shape == other.shape and (one.is_meta or other.is_meta or torch.equal(one, other.to(one)))
+    return type(one) is type(other) and one == other
+
+
+def _brief(value: Any) -> Any:
+    return f"a buffer of {tuple(value.shape)}" if isinstance(value, Tensor) else value
+
+
+def require_kinds(
+    made: Iterable[nn.Module], meant: Iterable[nn.Module], config: PretrainedConfig, known: frozenset[str]
+) -> None:
+    """Raise ModelError where a block of the target is not of the kind of the block that it repeats.
+
+    `known` names what may differ because it is folded into the weights.
+    """
+    for place, (one, other) in enumerate(zip(made, meant, strict=True)):
+        if difference := first_difference(one, other, known):
+            raise ModelError(
+                f"Cannot cut {config.model_type!r} so: block {place} would not be what it was, "
+                f"{difference}; look at {_suspects(config)} in its config."
+            )
+
+
+def _suspects(config: PretrainedConfig) -> str:
+    plain = text_config(config)
+    names = [name for name, value in plain.to_dict().items() if BY_LAYER.search(name) and value is not None]
+    return ", ".join(sorted(set(names))[:6]) or "the fields by layer"

@@ -1,0 +1,142 @@
+"""The config fields that are indexed by layer follow the blocks: by rule, with exceptions as data.
+
+A list as long as the depth follows the blocks item by item. A pattern (every second layer, the first three)
+is searched anew, and refused by the name of its fields where none gives every place the kind of its block.
+"""
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+from transformers import PretrainedConfig
+
+from inheritune.decoder.anatomy import depth_field, depth_of, text_config
+from inheritune.errors import ModelError
+
+# Lists that may happen to be as long as the depth.
+NOT_BY_LAYER = frozenset({"eos_token_id", "architectures", "mrope_section", "time_step_limit", "attention_types"})
+# Lists of block numbers.
+INDEX_LISTS = frozenset({"attn_layer_indices", "full_attn_idxs", "moe_layers", "cross_attention_layers"})
+# Lists that are repeated up to the depth.
+CYCLES = frozenset({"block_types"})
+
+Values = tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """Fields that together say the kind of block i: `kind(values, i, depth)`; `others(values, kinds)` to try."""
+
+    fields: tuple[str, ...]
+    kind: Callable[[Values, int, int], Any]
+    others: Callable[[Values, list[Any]], Iterable[Values]]
+
+
+def _thresholds(values: Values, kinds: list[Any]) -> Iterator[Values]:
+    yield from ((count,) for count in range(len(kinds) + 1))
+
+
+def _periods(values: Values, kinds: list[Any]) -> Iterator[Values]:
+    yield from ((period, offset) for period in range(1, len(kinds) + 2) for offset in range(period))
+
+
+def _steps(values: Values, kinds: list[Any]) -> Iterator[Values]:
+    yield 1, [place for place, dense in enumerate(kinds) if dense]
+
+
+def _spans(values: Values, kinds: list[Any]) -> Iterator[Values]:
+    sparse = [place for place, kind in enumerate(kinds) if kind] or [len(kinds)]
+    yield from product(range(1, len(kinds) + 1), [sparse[0]], [sparse[-1]])
+
+
+PATTERNS = (
+    *(
+        Pattern((name,), lambda values, i, depth: i >= values[0], _thresholds)
+        for name in ("first_k_dense_replace", "num_dense_layers")
+    ),
+    Pattern(("num_kv_shared_layers",), lambda values, i, depth: i >= depth - values[0], _thresholds),
+    *(
+        Pattern(names, lambda values, i, depth: i % values[0] == values[1], _periods)
+        for names in (
+            ("attn_layer_period", "attn_layer_offset"),
+            ("expert_layer_period", "expert_layer_offset"),
+        )
+    ),
+    Pattern(
+        ("decoder_sparse_step", "mlp_only_layers"),
+        lambda values, i, depth: i in (values[1] or []) or (i + 1) % values[0] != 0,
+        _steps,
+    ),
+    Pattern(
+        ("moe_layer_interval", "moe_layer_start_index", "moe_layer_end_index"),
+        lambda values, i, depth: (i + 1) % values[0] == 0 and values[1] <= i <= values[2] % depth,
+        _spans,
+    ),
+)
+
+
+def cut_config(config: PretrainedConfig, blocks: Sequence[int]) -> PretrainedConfig:
+    """A copy of `config` for a target whose place i repeats the kind of the source's block `blocks[i]`.
+
+    Raises ModelError, naming the field, for a pattern by index that these blocks cannot keep.
+    """
+    depth = depth_of(config)
+    cut = copy.deepcopy(config)
+    if list(blocks) == list(range(depth)):
+        return cut
+    old, new = text_config(config), text_config(cut)
+    values: dict[str, Any] = {depth_field(config): len(blocks)}
+    apart = getattr(old, "is_heterogeneous", False)
+    for name, kept in old.to_dict().items():
+        value = kept if apart else getattr(old, name, None)
+        if isinstance(value, list | tuple | str) and name not in NOT_BY_LAYER:
+            values[name] = _follow(name, value, depth, blocks)
+    for pattern in PATTERNS:
+        if all(getattr(old, name, None) is not None for name in pattern.fields):
+            values |= zip(pattern.fields, _searched(pattern, old, depth, blocks), strict=True)
+    if apart:
+        return _rebuilt(config, old, values, blocks)
+    for name, value in values.items():
+        setattr(new, name, value)
+    if hasattr(new, "attention_types"):
+        new.attention_types = [[[kind], 1] for kind in new.attention_layers]
+    return cut
+
+
+def _rebuilt(
+    config: PretrainedConfig, old: PretrainedConfig, values: dict[str, Any], blocks: Sequence[int]
+) -> PretrainedConfig:
+    """A config that sets single layers apart (`per_layer_config`, by index), made anew: it cannot be changed."""
+    raw = old.to_dict()
+    apart = {int(index): own for index, own in raw["per_layer_config"].items()}
+    values["per_layer_config"] = {place: apart[block] for place, block in enumerate(blocks) if block in apart}
+    made = type(old).from_dict({**raw, **values})
+    if old is config:
+        return made
+    whole = copy.deepcopy(config)
+    name = next(name for name, own in vars(config).items() if own is old)
+    setattr(whole, name, made)
+    return whole
+
+
+def _follow(name: str, value: Any, depth: int, blocks: Sequence[int]) -> Any:
+    if isinstance(value, str):
+        by_layer = name.endswith("_pattern") and len(value) == depth
+        return "".join(value[block] for block in blocks) if by_layer else value
+    if name in INDEX_LISTS:
+        return [place for place, block in enumerate(blocks) if block in value]
+    if name in CYCLES:
+        return [value[block % len(value)] for block in blocks]
+    return [value[block] for block in blocks] if len(value) == depth else value
+
+
+def _searched(pattern: Pattern, config: PretrainedConfig, depth: int, blocks: Sequence[int]) -> Values:
+    values = tuple(getattr(config, name) for name in pattern.fields)
+    kinds = [pattern.kind(values, block, depth) for block in blocks]
+    for tried in (values, *pattern.others(values, kinds)):
+        if [pattern.kind(tried, place, len(blocks)) for place in range(len(blocks))] == kinds:
+            return tried
+    fields = " and ".join(pattern.fields)
+    raise ModelError(f"No value of {fields} gives these blocks, in this order, the kind that each one has.")

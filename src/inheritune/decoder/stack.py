@@ -1,0 +1,188 @@
+"""A decoder run block by block, in any order, without changing it.
+
+Shapes: B sequences, T tokens, D hidden size, V vocabulary. Some families carry more than one stream, so a hidden
+state may have further axes between T and D; only the first axis is relied on.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers.cache_utils import Cache
+
+from inheritune.decoder.anatomy import anatomy
+from inheritune.decoder.costs import forward_flops_per_token
+
+# Enough rows for full-speed matrix products, few enough for a chunk's logits to stay small.
+CHUNK_TOKENS = 2048
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Run without gradients and in evaluation mode; every module's own mode is back afterwards, also after an error."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        model.eval()
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+class Stack:
+    """The blocks of a decoder on fixed tokens, each callable with the masks and positions that it receives in the model.
+
+    `tokens_BT` are unpadded token ids. `hidden0` (B, T, D) is what enters block 0. `block_passes` counts whole-batch
+    passes through one block, `head_passes` those through final norm and head; the capturing forward is in both.
+    """
+
+    def __init__(self, model: PreTrainedModel, tokens_BT: Tensor) -> None:
+        self.model = model
+        self.blocks = anatomy(model).blocks
+        self.depth = len(self.blocks)
+        device = next(model.parameters()).device
+        chunk = max(1, CHUNK_TOKENS // tokens_BT.shape[1])
+        self.tokens = tokens_BT.long().to(device).split(chunk)
+        self._calls: list[list[_Call]] = []
+        with evaluating(model):
+            whole = [self._capture(part) for part in self.tokens]
+        self.hidden0 = torch.cat([hidden for hidden, _ in whole])
+        self._whole_losses = torch.cat([losses for _, losses in whole])
+        self.block_passes, self.head_passes = self.depth, 1
+
+    @property
+    def whole_losses(self) -> Tensor:
+        """Loss of the unchanged model, (B,), mean nats per token of each sequence."""
+        return self._whole_losses
+
+    @property
+    def flops(self) -> float:
+        """FLOPs of all passes so far, a block counted as the mean of the blocks."""
+        length = self.tokens[0].shape[1]
+        whole, head = (
+            forward_flops_per_token(self.model, length),
+            2 * anatomy(self.model).head.get_parameter("weight").numel(),
+        )
+        tokens = sum(part.numel() for part in self.tokens)
+        return tokens * (self.block_passes * (whole - head) / self.depth + self.head_passes * head)
+
+    def run(self, hidden: Tensor, blocks: Iterable[int]) -> Tensor:
+        """The hidden state (B, T, D) after the named blocks in that order; `hidden` itself is left as it was."""
+        order = list(blocks)
+        self.block_passes += len(order)
+        if not order:
+            return hidden
+        with evaluating(self.model):
+            return torch.cat([self._run(i, part, order) for i, part in enumerate(self._parts(hidden))])
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Final norm, head and whatever the family does after its blocks: (B, T, V)."""
+        self.head_passes += 1
+        with evaluating(self.model):
+            return torch.cat([self._logits(i, part) for i, part in enumerate(self._parts(hidden))])
+
+    def losses(self, hidden: Tensor) -> Tensor:
+        """Loss of each sequence, (B,) in float64: mean nats per predicted token, if `hidden` is what the last block gave."""
+        self.head_passes += 1
+        with evaluating(self.model):
+            parts = enumerate(self._parts(hidden))
+            return torch.cat([token_losses(self._logits(i, part), self.tokens[i]).mean(1) for i, part in parts])
+
+    def loss(self, hidden: Tensor) -> float:
+        """Mean of `losses`, nats per token."""
+        return self.losses(hidden).mean().item()
+
+    def _parts(self, hidden: Tensor) -> tuple[Tensor, ...]:
+        return hidden.split([part.shape[0] for part in self.tokens])
+
+    def _run(self, chunk: int, hidden: Tensor, order: list[int]) -> Tensor:
+        for index in order:
+            hidden = self._calls[chunk][index](self.blocks[index], hidden)
+        return hidden
+
+    def _capture(self, tokens_BT: Tensor) -> tuple[Tensor, Tensor]:
+        calls = [_Call(keep_hidden=index == 0) for index in range(self.depth)]
+        hooks = [call.watch(block) for call, block in zip(calls, self.blocks, strict=True)]
+        try:
+            logits_BTV = self.model(tokens_BT, use_cache=False).logits
+        finally:
+            for remove in hooks:
+                remove()
+        self._calls.append(calls)
+        return calls[0].take_hidden(), token_losses(logits_BTV, tokens_BT).mean(1)
+
+    def _logits(self, chunk: int, hidden: Tensor) -> Tensor:
+        with self._passing_through(chunk, hidden):
+            return self.model(self.tokens[chunk], use_cache=False).logits
+
+    @contextmanager
+    def _passing_through(self, chunk: int, hidden: Tensor) -> Iterator[None]:
+        """Every block hands out `hidden` unread, so that a plain forward is embeddings, then norm and head on `hidden`."""
+        kept = [block.__dict__.get("forward") for block in self.blocks]
+        try:
+            for call, block in zip(self._calls[chunk], self.blocks, strict=True):
+                block.forward = call.handing_out(hidden)
+            yield
+        finally:
+            for block, forward in zip(self.blocks, kept, strict=True):
+                del block.forward
+                if forward is not None:
+                    block.forward = forward
+
+
+def token_losses(logits_BTV: Tensor, tokens_BT: Tensor) -> Tensor:
+    """Cross-entropy of each next token, (B, T-1) in float64, nats."""
+    loss = F.cross_entropy(logits_BTV[:, :-1].flatten(0, 1).float(), tokens_BT[:, 1:].flatten(), reduction="none")
+    return loss.view(tokens_BT.shape[0], -1).double()
+
+
+class _Call:
+    """How the model called one block: everything but the hidden state, and in what form the result came back."""
+
+    def __init__(self, keep_hidden: bool) -> None:
+        self._keep_hidden = keep_hidden
+        self.rest: tuple[Any, ...] = ()
+        self.kwargs: dict[str, Any] = {}
+        self.by_name = False
+        self.extras: int | None = None
+        self._hidden: Tensor | None = None
+
+    def watch(self, block: nn.Module) -> Callable[[], None]:
+        before = block.register_forward_pre_hook(self._before, with_kwargs=True)
+        after = block.register_forward_hook(self._after)
+
+        def remove() -> None:
+            before.remove()
+            after.remove()
+
+        return remove
+
+    def _before(self, _block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.kwargs = {key: None if isinstance(value, Cache) else value for key, value in kwargs.items()}
+        self.by_name = not args
+        hidden = self.kwargs.pop("hidden_states") if self.by_name else args[0]
+        self._hidden = hidden if self._keep_hidden else None
+        self.rest = tuple(None if isinstance(value, Cache) else value for value in args[1:])
+
+    def _after(self, _block: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
+        self.extras = len(output) - 1 if isinstance(output, tuple | list) else None
+
+    def take_hidden(self) -> Tensor:
+        assert self._hidden is not None
+        hidden, self._hidden = self._hidden, None
+        return hidden
+
+    def __call__(self, block: nn.Module, hidden: Tensor) -> Tensor:
+        output = (
+            block(hidden_states=hidden, **self.kwargs) if self.by_name else block(hidden, *self.rest, **self.kwargs)
+        )
+        return output[0] if isinstance(output, tuple | list) else output
+
+    def handing_out(self, hidden: Tensor) -> Callable[..., Any]:
+        output = hidden if self.extras is None else (hidden, *(None,) * self.extras)
+        return lambda *_args, **_kwargs: output

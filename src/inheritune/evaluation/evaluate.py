@@ -1,0 +1,145 @@
+"""`inheritune evaluate`: a model on a text, in use and on tasks, beside a reference on the same documents."""
+
+import itertools
+import math
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from inheritune.data.corpora import documents
+from inheritune.decoder.anatomy import anatomy, text_config
+from inheritune.decoder.costs import parameter_count
+from inheritune.errors import DataError, InputError
+from inheritune.evaluation import tasks
+from inheritune.evaluation.generation import generate
+from inheritune.evaluation.measure import OnText, against, measure
+from inheritune.models.find import locate
+from inheritune.models.reference import BUNDLED, Reference, load_reference, with_size
+from inheritune.progress import Progress
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to measure, and how."""
+
+    data: str = "bundled:docstrings"
+    field: str = "text"
+    documents: int = 100
+    characters: int = 8_000
+    length: int = 1024
+    tasks: tuple[str, ...] = ()
+    task_files: Path | None = None
+    limit: int | None = None
+    generation: bool = True
+    prompt: int = 64
+    new: int = 64
+    turns: int = 3
+    dtype: str = "float32"
+    margin: float = 0.01
+    confidence: float = 0.95
+    trust_remote_code: bool = False
+
+
+def evaluate(
+    model: str, reference: str | None = None, progress: Progress | None = None, **wanted: Any
+) -> dict[str, Any]:
+    """Measure `model`, and `reference` beside it where one is named: what `--json` prints.
+
+    `wanted` are fields of `Wanted`. Losses are in fp32. Raises InputError for what the user has to mend.
+    """
+    asked, progress = Wanted(**wanted), progress or Progress(quiet=True)
+    _refuse(asked)
+    trust = asked.trust_remote_code
+    loaded = []
+    for name in (model, reference):
+        if name is not None:
+            with progress.waiting(f"Model: {with_size(name)}"):
+                loaded.append(load_reference(name, trust=trust))
+    texts = _texts(asked)
+    asked = _fitted(asked, min(map(_positions, loaded)))
+    found: dict[str, Any] = {"data": _about(asked, texts), "models": [_shape(one) for one in loaded]}
+    on_text = [_measure(one, texts, asked, progress) for one in loaded]
+    for entry, own in zip(found["models"], on_text, strict=True):
+        entry["text"] = _told(own)
+    if reference is not None:
+        found["gap"] = asdict(against(on_text[0], on_text[1], asked.margin, asked.confidence))
+    _add_tasks(found, loaded, asked, progress)
+    if asked.generation:
+        _add_use(found, loaded, asked, progress)
+    return found
+
+
+def _refuse(asked: Wanted) -> None:
+    if not asked.margin > 0:
+        raise InputError(f"the margin is {asked.margin:g}: it should be greater than 0 (--margin)")
+    if asked.task_files and not asked.tasks:
+        raise InputError(f"no task of {str(asked.task_files)!r} is named: give --tasks")
+    if asked.tasks:
+        tasks.library()  # told before the losses are measured
+
+
+def _texts(asked: Wanted) -> list[str]:
+    texts = [
+        each.text[: asked.characters] for each in itertools.islice(documents(asked.data, asked.field), asked.documents)
+    ]
+    if len(texts) < 2:
+        raise DataError(f"{asked.data!r} holds {len(texts)} document, and an interval needs 2 or more")
+    return texts
+
+
+def _about(asked: Wanted, texts: list[str]) -> dict[str, Any]:
+    return {
+        "source": asked.data, "documents": len(texts), "bytes": sum(len(text.encode()) for text in texts),
+        "window_tokens": asked.length, "margin": asked.margin, "confidence": asked.confidence,
+    }  # fmt: skip
+
+
+def _fitted(asked: Wanted, positions: int) -> Wanted:
+    """No more than the positions that each of the models has."""
+    room = max(2, positions // 2)
+    return replace(asked, length=min(asked.length, positions), prompt=min(asked.prompt, room), new=min(asked.new, room))
+
+
+def _positions(loaded: Reference) -> int:
+    return int(getattr(text_config(loaded.model.config), "max_position_embeddings", None) or 1 << 20)
+
+
+def _shape(loaded: Reference) -> dict[str, Any]:
+    return {"model": loaded.name, "depth": anatomy(loaded.model).depth, "parameters": parameter_count(loaded.model)}
+
+
+def _measure(loaded: Reference, texts: list[str], asked: Wanted, progress: Progress) -> OnText:
+    progress.stage(f"{loaded.name}: loss on {len(texts)} documents")
+    return measure(loaded.model, loaded.tokenizer, texts, asked.length)
+
+
+def _told(own: OnText) -> dict[str, Any]:
+    return {
+        "val_loss": own.val_loss, "perplexity": math.exp(own.val_loss), "bits_per_byte": own.bits_per_byte,
+        "tokens": int(own.tokens.sum()), "by_position": [asdict(place) for place in own.by_position],
+    }  # fmt: skip
+
+
+def _add_tasks(found: dict[str, Any], loaded: list[Reference], asked: Wanted, progress: Progress) -> None:
+    if not asked.tasks:
+        return
+    scored = []
+    for entry, one in zip(found["models"], loaded, strict=True):
+        progress.stage(f"{one.name}: {', '.join(asked.tasks)}")
+        scored.append(tasks.score(one.model, one.tokenizer, asked.tasks, asked.task_files, asked.limit))
+        entry["tasks"] = [asdict(row) for row in scored[-1].scores]
+    if len(scored) == 2:
+        found["task_differences"] = [asdict(row) for row in tasks.differences(scored[0], scored[1], asked.confidence)]
+
+
+def _add_use(found: dict[str, Any], loaded: list[Reference], asked: Wanted, progress: Progress) -> None:
+    progress.stage("Generation, each time in a process of its own")
+    found["generation"] = {name: getattr(asked, name) for name in ("prompt", "new", "turns", "dtype")}
+    places = [_place(one) for one in loaded]
+    uses = generate(places, asked.prompt, asked.new, asked.turns, asked.dtype, asked.trust_remote_code)
+    for entry, use in zip(found["models"], uses, strict=True):
+        entry["use"] = asdict(use)
+
+
+def _place(loaded: Reference) -> Path:
+    return locate(str(loaded.model.name_or_path) if loaded.name == BUNDLED else loaded.name)

@@ -1,0 +1,80 @@
+"""What a model folder's config and files say of each other, held against each other before a weight is read."""
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from inheritune.decoder.anatomy import DEPTH_FIELDS
+from inheritune.errors import ModelError
+from inheritune.models.shards import WHOLE, Piece, same_bytes
+from inheritune.runtime.gauge import free_memory
+from inheritune.surgery.blockmap import split_name
+
+# What is built one by one, so that an absurd number would never end; and what no model can do without.
+_COUNTED = re.compile(r"(^|_)(layers?|experts?|heads?|blocks?)$")
+_NEEDED = (*DEPTH_FIELDS, "hidden_size", "n_embd", "vocab_size", "num_attention_heads", "n_head")
+_MOST = 1 << 14
+
+
+def require_numbers(config: dict[str, Any], folder: Path) -> None:
+    """Raise ModelError for a size in a config that is no number, below 1, or absurd."""
+    for key, value in config.items():
+        if isinstance(value, dict):
+            require_numbers(value, folder)
+        elif key in _NEEDED and value is not None and (type(value) is not int or value < 1):
+            raise ModelError(f"config.json of {folder} says {key} = {value!r:.40}: a whole number from 1 on is needed.")
+        elif _COUNTED.search(key) and type(value) is int and value > _MOST:
+            raise ModelError(f"config.json of {folder} says {key} = {value!r:.40}: more than {_MOST:,} are no model's.")
+
+
+def require_agreement(model: PreTrainedModel, pieces: list[Piece], path: str, depth: int, folder: Path) -> None:
+    """Raise ModelError for blocks beyond the depth, whole numbers where weights belong, and ties that the files belie."""
+    held = {piece.name: piece for piece in pieces}
+    _no_more_blocks(model, held, path, depth, folder)
+    floats = {name for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
+    for name in sorted(floats & held.keys()):
+        if held[name].dtype in WHOLE:
+            raise ModelError(
+                f"{name} in {folder} holds whole numbers ({held[name].dtype}): weights are F32, F16 or BF16."
+            )
+    _ties(model, held, folder)
+
+
+def _no_more_blocks(model: PreTrainedModel, held: dict[str, Piece], path: str, depth: int, folder: Path) -> None:
+    ignored = [re.compile(pattern) for pattern in model._keys_to_ignore_on_load_unexpected or ()]
+    for name in held:
+        block, _ = split_name(name, path)
+        if block is not None and block >= depth and not any(pattern.search(name) for pattern in ignored):
+            raise ModelError(
+                f"The files of {folder} hold {name}, but its config has {depth} blocks: they do not belong together."
+            )
+
+
+def _ties(model: PreTrainedModel, held: dict[str, Piece], folder: Path) -> None:
+    names: dict[int, list[str]] = defaultdict(list)
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        names[id(parameter)].append(name)
+    for tied in names.values():
+        same = [held[name] for name in tied if name in held]
+        for other in same[1:]:
+            if not same_bytes(same[0], other):
+                raise ModelError(
+                    f"{same[0].name} and {other.name} in {folder} differ, but its config ties them:"
+                    " set tie_word_embeddings to false there, or fetch it again."
+                )
+
+
+def require_memory(pieces: Sequence[Piece], width: int | None, folder: Path) -> None:
+    """Raise ModelError where weights of `width` bytes a number (None: as they are kept) do not fit into memory."""
+    needed = sum(math.prod(piece.shape) * width if width else piece.size for piece in pieces)
+    free = free_memory()
+    if needed > free:
+        raise ModelError(
+            f"The weights of {folder} take {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB of memory are free:"
+            " take a smaller model, or a machine with more."
+        )

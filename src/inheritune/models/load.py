@@ -1,0 +1,117 @@
+"""Models from folders and GGUF files, with the user's mistakes in words."""
+
+from contextlib import AbstractContextManager, nullcontext, redirect_stderr
+from importlib.util import find_spec
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from inheritune.decoder.anatomy import brings_code, refuse_unsupported
+from inheritune.errors import InputError, ModelError, plain
+from inheritune.models.distrust import require_memory
+from inheritune.models.folder import require_own_files
+from inheritune.models.hollow import open_checkpoint
+from inheritune.models.quiet import quiet
+
+DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+def dtype_named(name: str | None) -> torch.dtype | None:
+    """The torch dtype of this name; raises InputError for one that weights are not kept in."""
+    if name is None:
+        return None
+    if name not in DTYPES:
+        raise InputError(f"dtype {name!r} is unknown: choose {', '.join(DTYPES)}.")
+    return DTYPES[name]
+
+
+def load_model(path: Path, dtype: torch.dtype | None = None, trust: bool = False) -> PreTrainedModel:
+    """The model of a folder or a GGUF file, in the dtype it is kept in (GGUF: float32) or the one asked for.
+
+    `trust`: code that the model brings may run. Raises ModelError for what cannot be loaded, and where weights are missing, not
+    asked for, or misshapen.
+    """
+    options: dict[str, Any] = {"dtype": dtype or "auto", "trust_remote_code": False}
+    folder = path
+    if path.suffix == ".gguf":
+        _require_gguf(path)
+        folder, options = path.parent, {"dtype": dtype or torch.float32, "gguf_file": path.name}
+    else:
+        found = open_checkpoint(path, trust)
+        options["trust_remote_code"] = brings_code(found.config)
+        require_memory(found.pieces, 2 if dtype in (torch.float16, torch.bfloat16) else None, path)
+        options["use_safetensors"] = True
+    try:
+        with quiet(), _hushed(path):
+            loaded: Any = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, **options)
+    except Exception as error:
+        cause = str(error).split("\n")[0][:200]
+        raise ModelError(f"{path} cannot be loaded: {type(error).__name__}: {cause}") from error
+    model, report = loaded
+    if path.suffix == ".gguf":
+        _unpacked(model)
+    refuse_unsupported(model.config)
+    for kind in ("missing_keys", "mismatched_keys"):
+        if report.get(kind):
+            raise ModelError(f"{path} does not fit its config: {kind} {sorted(map(str, report[kind]))[0]}.")
+    for name, parameter in model.named_parameters():
+        if not torch.isfinite(parameter).all():
+            raise ModelError(f"The weights of {path} hold NaN or infinity in {name!r}: this model is damaged.")
+    return model.eval()
+
+
+def _hushed(path: Path) -> AbstractContextManager[Any]:
+    """Reading GGUF draws progress bars that no setting takes away."""
+    return redirect_stderr(StringIO()) if path.suffix == ".gguf" else nullcontext()
+
+
+def _require_gguf(path: Path) -> None:
+    """Raise ModelError where `path` is no GGUF file, or what reads one is not installed."""
+    with path.open("rb") as file:
+        if file.read(4) != b"GGUF":
+            raise ModelError(f"{path} is not a GGUF file, whatever its name says: fetch it again.")
+    for name in ("gguf", "accelerate"):
+        if find_spec(name) is None:
+            raise ModelError(f"{path} needs the package {name!r}, which is not here: pip install 'inheritune[gguf]'.")
+
+
+def _unpacked(model: PreTrainedModel) -> None:
+    """Loading unpacked the weights of a GGUF file; only its config still calls them quantised."""
+    for name in ("quantization_config", "_pre_quantization_dtype"):
+        if hasattr(model.config, name):
+            delattr(model.config, name)
+
+
+def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder or a GGUF file; raises ModelError where there is none."""
+    require_own_files(path)
+    gguf = {}
+    if path.suffix == ".gguf":
+        _require_gguf(path)
+        gguf = {"gguf_file": path.name}
+    try:
+        with quiet(), _hushed(path):
+            return AutoTokenizer.from_pretrained(path.parent if gguf else path, trust_remote_code=False, **gguf)
+    except Exception as error:
+        if path.is_dir() and not any(path.glob("*.json")):
+            raise ModelError(f"{path} holds no model: give a folder with config.json and tokenizer.json.") from None
+        raise ModelError(
+            f"{path} has no tokenizer that can be loaded ({plain(error)[:200]}): fetch its tokenizer.json again."
+        ) from error
+
+
+def tokens_of(text: Path, tokenizer: PreTrainedTokenizerBase, length: int, most: int) -> torch.Tensor:
+    """The first `most` sequences of `length` tokens of a text, (B, T); raises InputError if it is too short."""
+    try:
+        content = text.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{text} cannot be read as UTF-8 text: {error}.") from error
+    # Eight bytes a token are more than any tokenizer needs.
+    ids = tokenizer(content[: 8 * length * most], add_special_tokens=False, verbose=False)["input_ids"]
+    count = min(most, len(ids) // length)
+    if count < 1:
+        raise InputError(f"{text} has {len(ids)} tokens; at least {length} are needed.")
+    return torch.tensor(ids[: count * length]).view(count, length)

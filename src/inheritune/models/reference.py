@@ -1,0 +1,84 @@
+"""Models and tokenizers in: from a folder, the hub or the package, refused in one sentence where they are no use."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from inheritune.errors import ModelError
+from inheritune.models.find import BUNDLED, locate
+from inheritune.models.folder import read_json
+from inheritune.models.load import load_model
+from inheritune.models.load import load_tokenizer as read_tokenizer
+from inheritune.runtime.device import device
+
+__all__ = ["BUNDLED", "Reference", "embedding_rows", "load_reference", "load_tokenizer", "with_size"]
+
+_NOTE = "training.json"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A pretrained model with its tokenizer, in fp32, and how many tokens it was trained on, where that is known."""
+
+    name: str
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerFast
+    trained_tokens: int | None
+
+
+def load_reference(source: str, revision: str | None = None, trust: bool = False) -> Reference:
+    """A reference from a folder, a GGUF file, a hub id or the package; ModelError says what is wrong with it.
+
+    `trust`: code that the model brings may run; its tokenizer's does not.
+    """
+    place = locate(source, revision, trust=trust)
+    model = load_model(place, torch.float32, trust)
+    tokenizer = _usable(read_tokenizer(place), source)
+    _refuse_larger(tokenizer, model, source)
+    model.to(device())  # type: ignore[arg-type]
+    return Reference(source, model, tokenizer, _trained_tokens(place))
+
+
+def with_size(source: str) -> str:
+    """A source as it is named, with the size of its weights where it lies here: "model.gguf, 98 MB"."""
+    place = Path(source)
+    files = place.glob("*.safetensors") if place.is_dir() else [place] if place.is_file() else []
+    size = sum(file.stat().st_size for file in files)
+    return f"{source}, {size / 1e6:,.0f} MB" if size else source
+
+
+def load_tokenizer(source: str, revision: str | None = None) -> PreTrainedTokenizerFast:
+    """The fast tokenizer of a folder, GGUF file or hub id; ModelError if there is none, or it names no end of text."""
+    return _usable(read_tokenizer(locate(source, revision, weights=False)), source)
+
+
+def _usable(tokenizer: PreTrainedTokenizerBase, source: str) -> PreTrainedTokenizerFast:
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise ModelError(f"{source!r} has no fast tokenizer: add tokenizer.json")
+    # Where the files are missing, transformers makes up a tokenizer of special tokens alone.
+    if set(tokenizer.get_vocab()) <= set(tokenizer.get_added_vocab()):
+        raise ModelError(f"{source!r} has no tokenizer: add tokenizer.json")
+    if tokenizer.eos_token_id is None:
+        raise ModelError(f"the tokenizer of {source!r} has no eos_token, which closes each document: set one")
+    return tokenizer
+
+
+def embedding_rows(model: PreTrainedModel) -> int:
+    """How many tokens a model has embeddings for."""
+    return model.get_input_embeddings().get_parameter("weight").shape[0]
+
+
+def _refuse_larger(tokenizer: PreTrainedTokenizerFast, model: PreTrainedModel, source: str) -> None:
+    rows = embedding_rows(model)
+    if len(tokenizer) > rows:
+        raise ModelError(
+            f"the tokenizer of {source!r} has {len(tokenizer)} tokens and its embedding {rows} rows: they do not belong together"
+        )
+
+
+def _trained_tokens(place: Path) -> int | None:
+    """What `inheritune train` wrote beside a model of its own."""
+    tokens = read_json(place, _NOTE).get("tokens") if (place / _NOTE).is_file() else None
+    return tokens if type(tokens) is int else None

@@ -1,0 +1,193 @@
+"""The result of a diagnosis, as data: layers x heads with their sampling errors, curves, and a suggestion.
+
+Every measure named `x` is a mean over sequences and `x_se` its standard error. Losses are nats per token. Lists named
+by layer are in the model's order, bottom first. `python -m inheritune.records.profile` prints the JSON schema.
+"""
+
+import json
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from rich.console import Console, ConsoleOptions, RenderResult
+
+from inheritune.errors import InputError
+from inheritune.records.result import write_whole
+
+Count = Annotated[int, Field(ge=0)]
+ATTENTION, OTHER = "softmax attention", "no softmax attention"
+
+
+class Entry(BaseModel):
+    """A part of a profile: no unknown keys, fixed once made."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Head(Entry):
+    """One attention head. Shares are of attention, entropy in nats; `output` is relative to the residual's norm."""
+
+    rank: float
+    rank_se: float
+    mass: float
+    mass_se: float
+    first_key: float
+    first_key_se: float
+    heaviest_key: float
+    heaviest_key_se: float
+    previous: float
+    previous_se: float
+    entropy: float
+    entropy_se: float
+    output: float | None = None
+    output_se: float | None = None
+    lazy_probability: float
+    query_gradient: float | None = None
+    key_gradient: float | None = None
+
+
+class Layer(Entry):
+    """One block. Attention measures are None where it has no softmax attention; block measures are always there.
+
+    `lazy` is the strict definition: k* = 1 in every head of every sequence. `lazy_sequences` is the share of sequences
+    on which it holds, with its 95% interval. `lazy_share` is the share of heads whose mean k* is at most 1.5; between
+    `_low` and `_high` lie the heads of which the sampling error leaves this open. `max_rank_se` is that of the widest head.
+    """
+
+    index: Count
+    kind: Literal["softmax attention", "no softmax attention"]
+    heads: list[Head]
+    max_rank: float | None = None
+    max_rank_se: float | None = None
+    mass: float | None = None
+    mass_se: float | None = None
+    lazy: bool | None = None
+    lazy_sequences: float | None = None
+    lazy_sequences_low: float | None = None
+    lazy_sequences_high: float | None = None
+    lazy_share: float | None = None
+    lazy_share_low: float | None = None
+    lazy_share_high: float | None = None
+    influence: float
+    influence_se: float
+    exit_loss: float | None = None
+    without_loss: float | None = None
+    without_rise_se: float | None = None
+
+
+class Cut(Entry):
+    """A list of blocks that was run as it is: its loss, and its rise over the whole with the paired standard error."""
+
+    removed: Count
+    blocks: list[Count]
+    loss: float
+    rise: float
+    rise_se: float
+
+
+class Curves(Entry):
+    """The inheritance curve: what is left of the model when blocks go. Index `removed` - 1 in each list."""
+
+    whole_loss: float
+    first: list[Cut]
+    run: list[Cut]
+    scattered: list[Cut]
+    sequences: Count
+    block_passes: Count
+    head_passes: Count
+
+
+class Contrast(Entry):
+    """The same attention measures elsewhere: untrained weights, or another length. One value a layer."""
+
+    name: str
+    length: Count
+    sequences: Count
+    max_rank: list[float | None]
+    mass: list[float | None]
+    lazy_share: list[float | None]
+
+
+class Suggestion(Entry):
+    """A depth and blocks to start from, why, and what that rests on."""
+
+    depth: Annotated[int, Field(ge=1)]
+    blocks: list[Count]
+    reason: str
+    rests_on: str
+
+
+class Profile(Entry):
+    """What every layer and head of a decoder does on one corpus.
+
+    `chance_loss` is ln V, a uniform guess's; `at_chance` says that `loss` is at least 0.9 of it, and so no cut's loss tells.
+    """
+
+    model: str
+    depth: Count
+    sequences: Count
+    tokens: Count
+    shortest: Count
+    longest: Count
+    trained_length: Count | None
+    threshold: float
+    loss: float
+    loss_se: float
+    chance_loss: float | None = None
+    at_chance: bool = False
+    layers: list[Layer]
+    angular: list[list[float]]
+    curves: Curves | None
+    contrasts: list[Contrast]
+    suggestion: Suggestion
+    caveats: list[str]
+    seconds: float
+
+    @property
+    def lazy_layers(self) -> list[int]:
+        """Layers that are lazy by the strict definition, MaxRank = 1 (paper, definition G.1)."""
+        return [layer.index for layer in self.layers if layer.lazy]
+
+    def save(self, path: Path | str) -> None:
+        """Write as JSON; a reader sees the old file or the new one, never a half."""
+        write_whole(Path(path), self.model_dump_json(indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: Path | str) -> Self:
+        """Read a `profile.json`. Raises InputError if it is missing or not a profile."""
+        try:
+            return cls.model_validate_json(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise InputError(f"no profile can be read from {str(path)!r}: {reason}.") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"])) or "the file"
+            raise InputError(f"{path} is not a profile: {place}: {first['msg']}.") from error
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from inheritune.report.profile_table import lines
+
+        yield from lines(self)
+
+    def __str__(self) -> str:
+        console = Console(width=80, color_system=None)
+        with console.capture() as capture:
+            console.print(self)
+        return capture.get()
+
+    __repr__ = __str__
+
+    def _repr_png_(self) -> bytes:
+        from inheritune.report.profile_figures import png, rank_and_mass
+
+        return png(rank_and_mass(self.model_dump()))
+
+
+def schema_text() -> str:
+    """The JSON schema of `profile.json`, as it stands in the package."""
+    return json.dumps(Profile.model_json_schema(mode="serialization"), indent=2, sort_keys=True) + "\n"
+
+
+if __name__ == "__main__":
+    print(schema_text(), end="")

@@ -1,0 +1,215 @@
+"""What a run found, as data: the models behind `result.json`.
+
+`python -m inheritune.records.result` prints the JSON schema that stands in `schemas/result.schema.json`.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from inheritune.errors import InputError
+from inheritune.evidence.gap import Verdict
+
+Outcome = Literal["matched", "not_matched", "budget_spent"]
+Count = Annotated[int, Field(ge=0)]
+Depth = Annotated[int, Field(ge=1)]
+Amount = Annotated[float, Field(ge=0)]
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text beside its place, and move it there."""
+    half = path.with_name(path.name + ".part")
+    half.write_text(text, encoding="utf-8")
+    os.replace(half, path)
+
+
+class Entry(BaseModel):
+    """A part of the result: no unknown keys, no infinities, fixed once made."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class GapResult(Entry):
+    """Target loss minus reference loss on the same documents, in nats per token, with its interval."""
+
+    mean: float
+    low: float
+    high: float
+    verdict: Verdict
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.low <= self.mean <= self.high:
+            raise ValueError(f"the interval [{self.low}, {self.high}] does not hold its mean {self.mean}")
+        return self
+
+
+class ReferenceModel(Entry):
+    """The model that is to be matched; how long it was trained, where that is known."""
+
+    model: str
+    depth: Depth
+    parameters: Count
+    val_loss: float
+    trained_tokens: Count | None = None
+    tokens_per_parameter: Amount | None = None
+
+
+class TargetModel(Entry):
+    """The smaller model that was saved; `blocks` are the reference's block indices, bottom first."""
+
+    depth: Depth
+    blocks: list[Count]
+    parameters: Count
+    val_loss: float
+
+    @model_validator(mode="after")
+    def _one_block_a_place(self) -> Self:
+        if len(self.blocks) != self.depth:
+            raise ValueError(f"{len(self.blocks)} blocks are listed for a depth of {self.depth}")
+        return self
+
+
+class Round(Entry):
+    """One depth, trained and compared. Tokens, FLOPs and seconds are this round's alone."""
+
+    depth: Depth
+    blocks: list[Count]
+    steps: Count
+    tokens: Count
+    flops: Amount
+    seconds: Amount
+    val_loss: float
+    gap: GapResult
+
+
+class Control(Entry):
+    """Another model given the same tokens, against the reference on the same documents."""
+
+    name: str
+    depth: Depth
+    tokens: Count
+    flops: Amount
+    seconds: Amount
+    val_loss: float
+    gap: GapResult
+
+
+class OutsidePlace(Entry):
+    """Losses at positions `first` to `last` (from 0) of an outside text's documents."""
+
+    first: Count
+    last: Count
+    tokens: Count
+    reference_loss: float
+    target_loss: float
+    gap: GapResult
+
+
+class OutsideText(OutsidePlace):
+    """Target and reference on a text that is not the run's own: as a whole, and by position."""
+
+    name: str
+    documents: Count
+    by_position: list[OutsidePlace]
+
+
+class Decision(Entry):
+    """What was decided after a round, and why, in words."""
+
+    round: Count
+    action: str
+    reason: str
+
+
+class Spent(Entry):
+    """Compute: tokens processed, floating-point operations, wall-clock seconds."""
+
+    tokens: Count
+    flops: Amount
+    seconds: Amount
+
+
+class Ledger(Entry):
+    """Compute by phase (diagnosis, choice, heal, training, validation, controls ...) and in total."""
+
+    phases: dict[str, Spent]
+    total: Spent
+
+
+class Validation(Entry):
+    """The fixed set every loss was measured on; how many looks at it were planned, and each one's confidence.
+
+    `tokens_needed` would show a difference of 0.005 nats per token in four runs of five.
+    """
+
+    documents: Count
+    tokens: Count
+    looks: Count = 1
+    look_confidence: Annotated[float, Field(gt=0, lt=1)] | None = None
+    tokens_needed: Count | None = None
+
+
+class Versions(Entry):
+    """What the run ran on."""
+
+    python: str
+    torch: str
+    transformers: str
+    inheritune: str
+    platform: str
+
+
+class Result(Entry):
+    """One finished run, as written to `result.json`. Losses and gaps are in nats per token."""
+
+    outcome: Outcome
+    message: str
+    reference: ReferenceModel
+    target: TargetModel
+    rounds: list[Round]
+    margin: Amount
+    confidence: Annotated[float, Field(gt=0, lt=1)]
+    decisions: list[Decision]
+    controls: list[Control] | None
+    ledger: Ledger
+    model_dir: str
+    report: str
+    seed: int
+    versions: Versions
+    command: str
+    validation: Validation
+    outside: list[OutsideText] = []
+
+    @property
+    def gap_confidence(self) -> float:
+        """Confidence of a round's interval: the planned looks share the run's error among them."""
+        return self.validation.look_confidence or self.confidence
+
+    def save(self, path: Path) -> None:
+        """Write as JSON; a reader sees the old file or the new one, never a half."""
+        write_whole(path, self.model_dump_json(indent=2) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a `result.json`. Raises InputError if it is missing or not a result."""
+        try:
+            return cls.model_validate_json(path.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"No result can be read from {path}: {error}.") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            place = ".".join(map(str, first["loc"])) or "the file"
+            raise InputError(f"{path} is not a run's result: {place}: {first['msg']}.") from error
+
+
+def schema_text() -> str:
+    """The JSON schema of `result.json`, as it stands in the package."""
+    return json.dumps(Result.model_json_schema(mode="serialization"), indent=2, sort_keys=True) + "\n"
+
+
+if __name__ == "__main__":
+    print(schema_text(), end="")

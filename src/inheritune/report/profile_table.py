@@ -1,0 +1,73 @@
+"""A profile in a terminal: a table of layers, the suggested depth, and what a rank hides."""
+
+from collections.abc import Iterator
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from inheritune.records.profile import Layer, Profile
+from inheritune.words import plural
+
+COLUMNS = ("mass", "lazy", "sink", "nats", "out", "infl", "exit", "w/o")
+LEGEND = (
+    "MaxRank, the largest mean rank k* of a layer's heads ± its standard error, stands beside the same for untrained weights "
+    "(fresh) and for other lengths. mass: mean m* of the heads; lazy: share of heads with mean k* up to 1.5; sink: attention on the first key; nats: entropy; out: a head's norm over the residual's; infl: block "
+    "influence; exit, w/o: loss of an exit after the layer, and without it"
+)
+
+
+def lines(profile: Profile) -> Iterator[Table | str]:
+    """What a terminal shows of a profile, from top to bottom, for rich to print."""
+    yield _table(profile)
+    suggested = profile.curves and not profile.at_chance
+    depth = f"Suggested depth {profile.suggestion.depth} of {profile.depth}" if suggested else "No depth is suggested"
+    yield f"{depth}: {profile.suggestion.reason}"
+    yield f"It rests on {profile.suggestion.rests_on}."
+    yield "What a rank hides:"
+    yield from (f"- {caveat}" for caveat in profile.caveats)
+
+
+def _table(profile: Profile) -> Table:
+    chance = f", at chance (a guess's is {profile.chance_loss:.3f})" if profile.at_chance else ""
+    measured = f"{plural(profile.sequences, 'sequence')} of {profile.longest} tokens"
+    title = f"{profile.model}: {measured}, loss {profile.loss:.3f}{chance}"
+    curves = profile.curves
+    on = f", on {plural(curves.sequences, 'sequence')}; whole: the whole model's on the same." if curves else "."
+    table = Table(title=title, caption=LEGEND + on, box=SIMPLE_HEAD, show_edge=False, padding=0)
+    beside = ["fresh" if contrast.name == "untrained" else f"T {contrast.length}" for contrast in profile.contrasts]
+    for name in ("layer", "MaxRank", *beside, *COLUMNS):
+        table.add_column(name, justify="right", no_wrap=True)
+    for layer in profile.layers:
+        table.add_row(*_row(layer, [contrast.max_rank[layer.index] for contrast in profile.contrasts]))
+    if curves:
+        whole = [_number(curves.whole_loss, 2), _number(curves.whole_loss, 3)]
+        table.add_row("whole", *[""] * (len(table.columns) - 3), *whole)
+    return table
+
+
+def _row(layer: Layer, beside: list[float | None]) -> list[str]:
+    def mean(name: str) -> float | None:
+        values = [getattr(head, name) for head in layer.heads]
+        return sum(values) / len(values) if values and None not in values else None
+
+    return [
+        f"{layer.index}{' lazy' if layer.lazy else ''}",
+        _plus_minus(layer.max_rank, layer.max_rank_se),
+        *(_number(rank, 1) for rank in beside),
+        _number(layer.mass, 1),
+        "-" if layer.lazy_share is None else f"{layer.lazy_share:.0%}",
+        _number(mean("first_key"), 2),
+        _number(mean("entropy"), 2),
+        _number(mean("output"), 3),
+        _number(layer.influence, 3),
+        _number(layer.exit_loss, 2),
+        _number(layer.without_loss, 3),
+    ]
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _plus_minus(value: float | None, error: float | None) -> str:
+    return "-" if value is None else f"{value:.1f} ± {error:.1f}"

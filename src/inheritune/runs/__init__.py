@@ -1,0 +1,1 @@
+"""A run: the algorithm, what it decides by, and its hands."""

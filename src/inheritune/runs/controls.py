@@ -1,0 +1,50 @@
+"""The controls of a verdict: the reference itself trained on, and random initialisation, for the run's tokens."""
+
+import copy
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from inheritune.decoder.anatomy import anatomy
+from inheritune.progress import Progress
+from inheritune.runs.bench import Bench
+from inheritune.runs.rounds import Round, latest
+from inheritune.runtime import disk, processes
+from inheritune.surgery.in_memory import fresh
+from inheritune.training import checkpoint
+from inheritune.training.checkpoint import Position
+from inheritune.training.metrics import Metrics
+
+NAMES = ("reference", "random")
+
+
+def run_control(
+    name: str, bench: Bench, folder: Path, progress: Progress, blocks: list[int], tokens: int
+) -> dict[str, Any]:
+    """Train a control for `tokens` in one round of the recipe's own schedule, and compare it with the reference."""
+    place = folder / "controls" / name
+
+    def begin() -> None:
+        if not place.exists():
+            beside = disk.empty_beside(place)
+            checkpoint.save(beside / "checkpoints", _start(name, bench, blocks), {}, Position())
+            disk.move(beside, place)
+
+    processes.on_main(begin)
+    model = _start(name, bench, blocks)
+    checkpoint.load(latest(place), model)
+    training = bench.recipe.training.model_copy(update={"tokens": tokens})
+    metrics, depth = Metrics(place / "metrics.jsonl"), anatomy(model).depth
+    progress.stage(f"Control: {name}, {depth} blocks, {tokens:,} tokens")
+    round_ = Round(bench, progress, place, metrics, number=1, depth=depth, training=training, before=Position())
+    found = round_.train(model)
+    return {
+        "name": name,
+        "depth": depth,
+        **{key: found[key] for key in ("tokens", "flops", "seconds", "val_loss", "gap")},
+    }
+
+
+def _start(name: str, bench: Bench, blocks: list[int]) -> PreTrainedModel:
+    return fresh(bench.model, len(blocks), bench.recipe.seed) if name == "random" else copy.deepcopy(bench.model)

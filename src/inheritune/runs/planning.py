@@ -1,0 +1,75 @@
+"""What the policy has to know beforehand: depths, limits, the schedule, and what each depth costs and loses untrained."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from inheritune.choosing import Choice
+from inheritune.config.sections import Training
+from inheritune.decoder.anatomy import anatomy
+from inheritune.decoder.costs import block_flops_per_token, forward_flops_per_token
+from inheritune.decoder.stack import Stack
+from inheritune.evidence.ledger import Spent
+from inheritune.runs.bench import Bench
+from inheritune.runs.folder import once, timed
+from inheritune.runs.policy import Plan, starting_depth
+from inheritune.training.objective import training_flops
+from inheritune.training.optimizer import Optimizer
+from inheritune.training.schedule import learning_rate, steps_of
+
+
+def make_plan(bench: Bench, folder: Path, choice: Choice, chosen: int | None) -> Plan:
+    """The recipe's plan; it starts at the depth `chosen` by hand, the recipe's, or the one that its cut says.
+
+    In the paper's loop that is half the reference's, in ours the smallest that is expected to match after a round.
+    """
+    recipe, depth = bench.recipe, anatomy(bench.model).depth
+    growth, limits, training = recipe.growth, recipe.limits, recipe.training
+    deepest = growth.max_depth or depth - 1
+    start = chosen or growth.start or (depth // 2 if growth.literal else None)
+    untrained = {} if growth.literal else _untrained(bench, folder, choice, range(start or 1, depth + 1))
+    start = start or starting_depth(untrained, deepest, recipe.match.margin)
+    depths = range(start, deepest + 1)
+    steps, warmup = steps_of(training), training.warmup_tokens // training.batch_tokens
+    return Plan(
+        start, growth.add, deepest, recipe.match.margin, steps, training.batch_tokens, limits.max_rounds,
+        limits.max_tokens, limits.max_flops, limits.max_seconds, growth.literal, warmup,
+        decay_steps=round(training.decay_share * (steps - warmup)) if training.schedule == "wsd" else 0,
+        rate=lambda step, end: learning_rate(of_steps(training, end), step),
+        step_flops={wanted: _step_flops(bench, choice, wanted) for wanted in depths},
+        untrained=untrained,
+    )  # fmt: skip
+
+
+def of_steps(training: Training, steps: int) -> Training:
+    """The same training over another number of steps."""
+    return training.model_copy(update={"tokens": steps * training.batch_tokens})
+
+
+def _untrained(bench: Bench, folder: Path, choice: Choice, depths: range) -> dict[int, float]:
+    """The loss of each depth's cut before any training or repair, the whole reference's last; `untrained.json`."""
+
+    def measure() -> dict[str, Any]:
+        tokens_BT = bench.sequences(bench.recipe.choice.sequences, bench.recipe.data.sequence_length)
+        stack = Stack(bench.model, tokens_BT)
+        found, seconds = timed(
+            lambda: {depth: stack.loss(stack.run(stack.hidden0, choice.blocks(depth))) for depth in depths}
+        )
+        return {"losses": found, **asdict(Spent(tokens_BT.numel(), stack.flops, seconds))}
+
+    losses = once(folder / "untrained.json", measure)["losses"]
+    return {int(depth): loss for depth, loss in losses.items()}
+
+
+def _step_flops(bench: Bench, choice: Choice, depth: int) -> float:
+    """FLOPs of one optimizer step at this depth, the teacher's pass with it; the optimizer's own go with the number of blocks."""
+    training, length = bench.recipe.training, bench.recipe.data.sequence_length
+    blocks = anatomy(bench.model).blocks
+    kept = choice.blocks(depth)
+    gone = [block for index, block in enumerate(blocks) if index not in kept]
+    whole = forward_flops_per_token(bench.model, length)
+    forward = whole - sum(block_flops_per_token(block, bench.model.config, length) for block in gone)
+    own = Optimizer(bench.model, training).flops_per_step * depth / len(blocks)
+    head = 2 * anatomy(bench.model).head.get_parameter("weight").numel()
+    teacher = whole if bench.recipe.objective.taught else 0.0
+    return training_flops(forward, head, teacher, training) * training.batch_tokens + own

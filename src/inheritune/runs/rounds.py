@@ -1,0 +1,226 @@
+"""A round in its folder: where a target starts, how its training is told, how it is compared. Targets and controls alike."""
+
+import json
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedModel
+
+from inheritune.config.sections import Objective, Training
+from inheritune.decoder.costs import forward_flops_per_token
+from inheritune.diagnosis.watch import watch
+from inheritune.evidence.gap import Gap
+from inheritune.progress import Progress, clock
+from inheritune.runs.algorithm import Ask
+from inheritune.runs.bench import Bench, Measured
+from inheritune.runs.folder import once, timed
+from inheritune.runs.policy import Decay, GoOn, Seen
+from inheritune.runtime import processes
+from inheritune.training import checkpoint
+from inheritune.training.checkpoint import Position
+from inheritune.training.loop import Round as Loop
+from inheritune.training.loop import train
+from inheritune.training.metrics import Metrics, Row
+from inheritune.training.schedule import steps_of
+
+
+class Round:
+    """One round of training of one model, numbered from 1 in its metrics; `before` is what earlier rounds had done.
+
+    `confidence` is that of its comparisons: without one, the recipe's. Of an `objective` other than plain cross-entropy the
+    reference is the teacher.
+    """
+
+    def __init__(
+        self, bench: Bench, progress: Progress, folder: Path, metrics: Metrics, *,
+        number: int, depth: int, training: Training, before: Position, confidence: float | None = None, objective: Objective | None = None,
+    ):  # fmt: skip
+        self.bench, self.progress, self.folder, self.metrics = bench, progress, folder, metrics
+        self.number, self.depth, self.training, self.before = number, depth, training, before
+        self.confidence, self.objective = confidence, objective
+        self._gap = ""
+        self._ask: Ask = lambda seen: GoOn("")
+        self._measured: tuple[int, Measured] | None = None
+        self._look: Callable[[Position], None] = lambda position: None
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where the round keeps its checkpoints; the first is where it starts."""
+        return self.folder / "checkpoints"
+
+    @property
+    def schedule(self) -> Training:
+        """The recipe's schedule for this round; from where the policy let the rate fall, the fall from there."""
+        place = self.folder / "decay.json"
+        return (
+            falling(self.training, **json.loads(place.read_text(encoding="utf-8"))) if place.exists() else self.training
+        )
+
+    def seen(self) -> tuple[Seen, ...]:
+        """The round's evaluations so far, in its own steps."""
+        processes.meet()
+        rows = [row for row in self.metrics.rows("validation") if row["round"] == self.number]
+        return tuple(
+            Seen(row["step"] - self.before.step, row["end"], gap_of(row), row["training_seconds"]) for row in rows
+        )
+
+    def train(self, model: PreTrainedModel, ask: Ask | None = None) -> dict[str, Any]:
+        """Train `model` to the end of the round and compare it; from `round.json` where that was done before.
+
+        At each evaluation `ask` is told what was seen, and may let the rate fall or end the round there.
+        """
+        if processes.agreed((self.folder / "round.json").exists()):
+            return once(self.folder / "round.json", dict)
+        self._look, self._ask = self._watching(model), ask or self._ask
+        position = self._stage(model)
+        if position.ended and isinstance(action := self._ask(self.seen()), Decay):
+            once(self.folder / "decay.json", lambda: {"step": position.step, "steps": action.steps})
+            self.metrics.add({"kind": "decision", "round": self.number, "action": "decay", "reason": action.reason})
+            position = self._stage(model)
+        measured = self._last_look(model, position)
+        return once(self.folder / "round.json", lambda: self._finish(measured, position))
+
+    def _stage(self, model: PreTrainedModel) -> Position:
+        """Train on one schedule."""
+        return train(
+            model,
+            Loop(
+                self.schedule,
+                self.bench.batches,
+                self.before.step,
+                self.checkpoints,
+                self._observe,
+                self._evaluate_and_ask,
+                self._resume,
+                self.progress.note,
+                self.bench.reference_loss,
+                self.bench.matrix_rate,
+                self.bench.recipe.processes.parallel,
+                self.objective,
+                self.bench.model,
+            ),
+        )
+
+    def _last_look(self, model: PreTrainedModel, position: Position) -> Measured:
+        step = self.before.step + position.step
+        if self._measured is None or self._measured[0] != position.step:
+            self.metrics.keep(
+                lambda row: not (row["kind"] == "validation" and row["round"] == self.number and row["step"] == step)
+            )
+            self._measured = (position.step, self._evaluate(model, position))
+        return self._measured[1]
+
+    def _finish(self, measured: Measured, position: Position) -> dict[str, Any]:
+        np.save(self.folder / "losses.npy", measured.losses)
+        return {
+            **asdict(position),
+            "depth": self.depth,
+            "val_loss": measured.val_loss,
+            "gap": asdict(measured.gap),
+        }
+
+    def _evaluate_and_ask(self, model: PreTrainedModel, position: Position) -> bool:
+        """Whether the round ends here, at least on this schedule."""
+        self._measured = (position.step, self._evaluate(model, position))
+        action = self._ask(self.seen())
+        if isinstance(action, GoOn | Decay) and action.reason:  # what ends the round is said after it
+            self.progress.note(action.reason)
+        return not isinstance(action, GoOn)
+
+    def _row(self, kind: str, position: Position) -> Row:
+        return {
+            "kind": kind, "round": self.number, "depth": self.depth, "step": self.before.step + position.step,
+            "tokens": self.before.tokens + position.tokens, "flops": self.before.flops + position.flops,
+        }  # fmt: skip
+
+    def _observe(self, row: Row) -> None:
+        position = Position(row["step"], row["tokens"], row["flops"])
+        self.metrics.add({**row, **self._row("skipped" if "skipped" in row else "step", position)})
+        if "skipped" in row:
+            return
+        steps = steps_of(self.schedule)
+        left = (steps - row["step"]) * self.training.batch_tokens / max(1, row["tokens_per_second"])
+        loss = row.get("cross_entropy", row["loss"])  # the text's part alone is like the reference's
+        self.progress.now(
+            f"{self.depth} blocks, step {row['step']:,} of {steps:,}: loss {loss:.3f}"
+            f" (reference {self.bench.reference_loss:.3f}), {self._gap}{row['tokens_per_second']:,} tokens/s, {clock(left)} left"
+        )
+        self._look(position)
+
+    def _watching(self, model: PreTrainedModel) -> Callable[[Position], None]:
+        """Measures the attention at the start of the round and every `diagnosis.watch_every` steps, at its cost in the ledger."""
+        wanted = self.bench.recipe.diagnosis
+        if not wanted.watch_every:
+            return lambda position: None
+        tokens_NT = self.bench.sequences(wanted.sequences, wanted.length)
+        glance = watch(model, tokens_NT, every=wanted.watch_every, threshold=wanted.threshold)
+        flops = float(tokens_NT.numel() * forward_flops_per_token(model, wanted.length))
+
+        def look(position: Position) -> None:
+            seen, seconds = timed(lambda: glance(position.step))
+            if seen is not None:
+                cost = {"tokens": tokens_NT.numel(), "flops": flops, "seconds": seconds}
+                self.metrics.add({**asdict(seen), **self._row("watch", position), "cost": cost})
+
+        return look
+
+    def _evaluate(self, model: PreTrainedModel, position: Position) -> Measured:
+        measured = self.bench.compare(model, self.confidence)
+        self.metrics.add(
+            {
+                **self._row("validation", position),
+                "val_loss": measured.val_loss,
+                "reference_loss": self.bench.reference_loss,
+                "gap": measured.gap.mean,
+                "low": measured.gap.low,
+                "high": measured.gap.high,
+                "verdict": measured.gap.verdict,
+                "end": steps_of(self.schedule),
+                "training_seconds": position.seconds,
+                "cost": {"tokens": measured.tokens, "flops": measured.flops, "seconds": measured.seconds},
+            }  # fmt: skip
+        )
+        self._gap = f"last gap {measured.gap.mean:+.3f}, "
+        self.progress.note(
+            f"{self.depth} blocks, step {position.step:,}: validation loss {measured.val_loss:.4f}, gap {measured.gap}"
+        )
+        return measured
+
+    def _resume(self, position: Position) -> None:
+        step, begun = self.before.step + position.step, position.step > 0
+        if (fall := self.folder / "decay.json").exists():
+            position.ended = position.ended and position.step > json.loads(fall.read_text(encoding="utf-8"))["step"]
+        ends = {"step": step, "skipped": step, "validation": step, "watch": step if begun else step - 1}
+        self.metrics.keep(
+            lambda row: row["round"] < self.number or row.get("step", 0) <= ends.get(row["kind"], math.inf)
+        )
+        if not begun:
+            self._look(position)
+
+
+def falling(training: Training, step: int, steps: int) -> Training:
+    """A `wsd` schedule whose rate falls from `step` of the round on, over `steps`."""
+    batch, end = training.batch_tokens, step + steps
+    share = steps / (end - training.warmup_tokens // batch)
+    return training.model_copy(update={"tokens": end * batch, "decay_share": share})
+
+
+def gap_of(row: Row) -> Gap:
+    """The gap that a validation row holds."""
+    return Gap(row["gap"], row["low"], row["high"], row["verdict"])
+
+
+def latest(folder: Path) -> Path:
+    """The newest checkpoint of a round's folder, which must have one."""
+    place = checkpoint.latest(folder / "checkpoints")
+    assert place is not None, f"no whole checkpoint in {folder}"
+    return place
+
+
+def blocks_name(number: int, blocks: Sequence[int]) -> str:
+    """The name of a round's folder."""
+    return f"{number:02}-{len(blocks)}-blocks"

@@ -1,0 +1,118 @@
+"""The composition root: a recipe becomes a reference, text, a run folder and, through `recipe.py`, a result."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from inheritune.config.loading import load_recipe
+from inheritune.config.recipes import RunRecipe
+from inheritune.config.sections import told
+from inheritune.data.corpora import require
+from inheritune.models.quiet import quiet
+from inheritune.models.reference import BUNDLED, load_reference, with_size
+from inheritune.progress import Progress
+from inheritune.records.result import Result
+from inheritune.report.card import model_card
+from inheritune.report.page import write_report
+from inheritune.runs.algorithm import carry_out
+from inheritune.runs.bench import Bench
+from inheritune.runs.controls import NAMES, run_control
+from inheritune.runs.folder import close_folder, left_if_used, open_folder, writing
+from inheritune.runs.lab import FolderLab
+from inheritune.runs.outcome import assemble
+from inheritune.runtime import disk, processes
+from inheritune.runtime.device import make_repeatable
+from inheritune.runtime.memory import keep_freed_memory
+
+
+def run(recipe: str = "laptop", out: str | None = None, progress: Progress | None = None, **overrides: Any) -> Result:
+    """Carry out a recipe (name or path) in the folder `out`, or continue it there; returns what `result.json` holds.
+
+    `overrides` are recipe keys, dotted or nested as `training__peak_lr`. Raises InputError for whatever the user has to
+    mend, TrainingError where training cannot go on, Interrupted after a signal.
+    """
+    checked = load_recipe(RunRecipe, recipe, {key.replace("__", "."): value for key, value in overrides.items()})
+    with processes.joined(checked.processes.timeout_seconds):
+        speaks = progress if progress and processes.is_main() else Progress(quiet=True)
+        return _run(checked, Path(out or f"runs/{checked.name}"), speaks)
+
+
+def _run(checked: RunRecipe, folder: Path, progress: Progress) -> Result:
+    here = (
+        ""
+        if checked.reference == BUNDLED or Path(checked.reference).exists()
+        else " (no such folder here: asking the hub)"
+    )
+    with progress.waiting(f"Reference: {with_size(checked.reference)}{here}"):
+        for sources in (checked.data.train, checked.data.valid or [], *checked.data.outside.values()):
+            require(sources)
+        reference = load_reference(checked.reference, checked.revision, checked.trust_remote_code)
+    processes.on_main(lambda: open_folder(folder, checked))
+    try:
+        keep_freed_memory()
+        make_repeatable(checked.seed)
+        progress.stage(f"Text: {told(checked.data.train)}")
+        with left_if_used(folder):
+            bench = Bench(checked, folder, reference, progress.now)
+        progress.note(
+            f"{len(bench.train_tokens):,} training tokens; {len(bench.documents.weights):,} validation documents,"
+            f" {bench.documents.tokens:,} tokens in all, on which the reference has {bench.reference_loss:.4f} nats per token"
+        )
+        for caution in bench.cautions():
+            progress.note(f"Caution: {caution}")
+        if (folder / "result.json").exists():
+            progress.note("This run has ended before: nothing that is done is done again")
+        with writing(folder):
+            return _carry_out(checked, folder, bench, progress)
+    finally:
+        progress.close()
+        close_folder(folder)
+
+
+def _carry_out(recipe: RunRecipe, folder: Path, bench: Bench, progress: Progress) -> Result:
+    lab = FolderLab(recipe, folder, bench, progress)
+    stop, history = carry_out(lab)
+    best = len(history.rounds) if stop.outcome == "matched" else _best(history.rounds)
+    tokens = sum(done.tokens for done in history.rounds)
+    controls = [
+        run_control(name, bench, folder, progress, lab.blocks[best], tokens) for name in NAMES if recipe.controls
+    ]
+
+    def conclude() -> None:
+        target = lab.target(best)
+        found = assemble(lab, stop, history, best, target, controls or None, _command())
+        _save_model(lab, target, found)
+        found.save(folder / "result.json")
+        write_report(folder)
+
+    processes.on_main(conclude)
+    result = Result.load(folder / "result.json")
+    progress.stage(result.message)
+    progress.note(f"The model: {result.model_dir}")
+    progress.note(f"The report: {result.report}")
+    return result
+
+
+def _best(rounds: tuple) -> int:
+    return min(range(len(rounds)), key=lambda index: rounds[index].gap.mean) + 1
+
+
+def _save_model(lab: FolderLab, target: PreTrainedModel, result: Result) -> None:
+    """The target as a plain Hugging Face folder, written beside and moved into place."""
+    place = lab.folder / "model"
+    beside = disk.empty_beside(place)
+    with quiet():
+        target.save_pretrained(beside)
+        lab.bench.reference.tokenizer.save_pretrained(beside)
+    (beside / "README.md").write_text(model_card(result, lab.recipe), encoding="utf-8")
+    disk.move(beside, place)
+
+
+def _command() -> str:
+    return (
+        " ".join(["inheritune", *sys.argv[1:]])
+        if Path(sys.argv[0]).name in ("inheritune", "__main__.py")
+        else "inheritune.run(...)"
+    )

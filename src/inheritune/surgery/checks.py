@@ -1,0 +1,194 @@
+"""The questions of a proof: each answers None, or with the first thing that is wrong, in words."""
+
+import inspect
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PretrainedConfig, PreTrainedModel
+
+from inheritune.decoder.anatomy import anatomy, text_config
+from inheritune.decoder.stack import Stack
+from inheritune.models.quiet import quiet
+from inheritune.surgery.blockmap import BlockMap
+
+# Shapes: B sequences, T tokens, V vocabulary.
+
+CACHES = ("cache", "past_key_values", "cache_params")
+# A scan in pieces rounds differently; a block that reads another's cache is off by far more.
+CACHED = {torch.float32: 1e-3, torch.float64: 1e-6, torch.bfloat16: 0.1, torch.float16: 0.02}
+# Equal but for a folded scale and for kernels that round by where a tensor lies in memory.
+ARRANGED = {torch.float32: 1e-5, torch.float64: 1e-12, torch.bfloat16: 0.02, torch.float16: 0.005}
+# Parameters that only choose among experts or positions: no gradient reaches them in any model.
+CHOOSERS = ("correction_bias", "expert_bias", "indexer", "position_bias")
+WINDOWS = ("sliding_window", "attention_chunk_size", "attention_window_size")
+WIDE, NARROW = 256, 16  # the widest window that is walked past as it is; the one that a wider one is narrowed to
+
+
+def some_tokens(model: PreTrainedModel) -> Tensor:
+    """Fixed tokens (2, T), longer than a sliding window where that is short."""
+    plain = text_config(model.config)
+    longest = getattr(plain, "max_position_embeddings", None) or 0
+    window = window_of(plain)
+    length = max(24, window + 8) if window <= WIDE else 24
+    generator = torch.Generator().manual_seed(0)
+    tokens_BT = torch.randint(
+        3, _vocabulary(model), (2, min(length, longest) if longest > 0 else length), generator=generator
+    )
+    return tokens_BT.to(model.device)
+
+
+def window_of(config: PretrainedConfig) -> int:
+    """The widest window of a config, in tokens; 0 without one."""
+    values = (getattr(config, name, None) for name in WINDOWS)
+    return max((value for value in values if isinstance(value, int)), default=0)
+
+
+def _vocabulary(model: PreTrainedModel) -> int:
+    return model.get_input_embeddings().get_parameter("weight").shape[0]
+
+
+def finite(model: PreTrainedModel) -> str | None:
+    """Every weight is a number."""
+    for name, tensor in model.named_parameters():
+        if not torch.isfinite(tensor).all():
+            return f"{name} holds NaN or infinity."
+    return None
+
+
+def places(model: PreTrainedModel) -> str | None:
+    """Every block knows its place."""
+    found = anatomy(model)
+    for place, block in enumerate(found.blocks):
+        for name, module in block.named_modules():
+            index = getattr(module, "layer_idx", None)
+            if index is not None and index not in (place, -1):  # -1: a part that blocks share has no place
+                return f"{found.path}.{place}.{name} believes to be block {index}."
+    return None
+
+
+def ties(model: PreTrainedModel, reference: PreTrainedModel | None) -> str | None:
+    """What the config ties is tied; in a model whose reference does not tie it either, nothing is asked."""
+    if not getattr(text_config(model.config), "tie_word_embeddings", False):
+        return None
+    if _tied(model) or (reference is not None and not _tied(reference)):
+        return None
+    return "The config ties the head to the token embeddings, but they are two tensors."
+
+
+def _tied(model: PreTrainedModel) -> bool:
+    return model.get_input_embeddings().weight is anatomy(model).head.weight
+
+
+@torch.no_grad()
+def cached(model: PreTrainedModel, tokens_BT: Tensor) -> str | None:
+    """Cached generation equals uncached: the first half at once, then token by token."""
+    whole_BTV = _logits(model, tokens_BT)
+    prompt = tokens_BT.shape[1] // 2
+    output = model(tokens_BT[:, :prompt], use_cache=True)
+    accepted = inspect.signature(model.forward).parameters
+    name = next((name for name in CACHES if name in accepted and output.get(name) is not None), None)
+    if name is None:
+        return None
+    parts = [output.logits]
+    for place in range(prompt, tokens_BT.shape[1]):
+        cache = {name: output[name]}
+        output = model(tokens_BT[:, place : place + 1], use_cache=True, **cache)
+        parts.append(output.logits)
+    return _differ(torch.cat(parts, dim=1), whole_BTV, tolerance=CACHED[model.dtype])
+
+
+@contextmanager
+def narrowed(model: PreTrainedModel) -> Iterator[None]:
+    """The model with each of its wide windows made narrow, which is a number in its config and blocks, and back."""
+    plain = text_config(model.config)
+    holders: list[Any] = [plain, *model.modules()]
+    kept = [
+        (holder, name, value)
+        for holder in holders
+        for name in WINDOWS
+        if isinstance(value := vars(holder).get(name), int) and value > WIDE
+    ]
+    try:
+        for holder, name, _ in kept:
+            setattr(holder, name, NARROW)
+        yield
+    finally:
+        for holder, name, value in kept:
+            setattr(holder, name, value)
+
+
+def gradients(
+    model: PreTrainedModel, sources: Sequence[PreTrainedModel], block_map: BlockMap, tokens_BT: Tensor
+) -> str | None:
+    """Gradients reach every parameter, but for those that they do not reach in the source that it comes from, either."""
+    missed = _unreached(model, tokens_BT)
+    if missed:
+        for number, source in enumerate(sources):
+            path, own = anatomy(source).path, _unreached(source, tokens_BT)
+            missed = missed - {name for old in own for name in block_map.targets(old, path, number)}
+    return f"No gradient reaches {sorted(missed)[0]}." if missed else None
+
+
+def _unreached(model: PreTrainedModel, tokens_BT: Tensor) -> set[str]:
+    frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
+    saved = {name: parameter.grad for name, parameter in model.named_parameters()}
+    model.requires_grad_(True).zero_grad()
+    model(tokens_BT, labels=tokens_BT, use_cache=False).loss.backward()
+    asked = [pair for pair in model.named_parameters() if not any(word in pair[0] for word in CHOOSERS)]
+    unreached = {name for name, parameter in asked if parameter.grad is None}
+    for name, parameter in model.named_parameters():
+        parameter.grad = saved[name]
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    return unreached
+
+
+@torch.no_grad()
+def reloaded(model: PreTrainedModel, tokens_BT: Tensor) -> str | None:
+    """Saved and loaded, every tensor is the same bit by bit, nothing is missing or unexpected, and it computes the same."""
+    with tempfile.TemporaryDirectory() as folder, quiet():
+        model.save_pretrained(folder)
+        loaded: Any = type(model).from_pretrained(folder, dtype=model.dtype, output_loading_info=True)
+    again, report = loaded
+    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if report.get(kind):
+            return f"{kind.replace('_', ' ')}: {sorted(map(str, report[kind]))[0]}."
+    again.to(model.device).eval()
+    kept = {**again.state_dict(), **dict(again.named_buffers())}
+    for name, tensor in {**model.state_dict(), **dict(model.named_buffers())}.items():
+        if name not in kept or not torch.equal(tensor, kept[name]):
+            return f"{name} differs after it was saved and loaded."
+    return _differ(_logits(again, tokens_BT), _logits(model, tokens_BT), tolerance=ARRANGED[model.dtype])
+
+
+@torch.no_grad()
+def arranged(
+    model: PreTrainedModel, sources: Sequence[PreTrainedModel], block_map: BlockMap, tokens_BT: Tensor
+) -> str | None:
+    """The sources' own blocks, each called as its own model calls it; a silent one is left out."""
+    stacks = [Stack(source, tokens_BT) for source in sources]
+    whence = stacks[block_map.outside or 0]
+    hidden_BTD = whence.hidden0
+    for place in block_map.places:
+        if place.block is not None and not place.silent:
+            hidden_BTD = stacks[place.source].run(hidden_BTD, [place.block])
+    return _differ(_logits(model, tokens_BT), whence.logits(hidden_BTD), tolerance=ARRANGED[model.dtype])
+
+
+def _logits(model: PreTrainedModel, tokens_BT: Tensor) -> Tensor:
+    return model(tokens_BT, use_cache=False).logits
+
+
+def _differ(seen_BTV: Tensor, wanted_BTV: Tensor, tolerance: float) -> str | None:
+    """None, or the first position at which two logits differ by more than the tolerance (relative)."""
+    scale = max(1.0, wanted_BTV.abs().max().item())
+    apart_BT = (seen_BTV.float() - wanted_BTV.float()).abs().amax(dim=-1) / scale
+    wrong = (~(apart_BT <= tolerance)).nonzero().tolist()
+    if not wrong:
+        return None
+    row, position = wrong[0]
+    return f"Logits differ by {apart_BT[row, position]:.2g}, first at position {position} of sequence {row}."

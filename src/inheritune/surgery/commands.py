@@ -1,0 +1,176 @@
+"""Surgery on model folders: cut or grow, heal, prove, and put the result in place."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel
+
+from inheritune.decoder.anatomy import anatomy
+from inheritune.decoder.parts import PARTS
+from inheritune.models.folder import PROOF, copy_along, placed, require_place, require_room
+from inheritune.models.hollow import Checkpoint, open_checkpoint
+from inheritune.models.load import load_model, load_tokenizer, tokens_of
+from inheritune.models.quiet import quiet
+from inheritune.models.shards import fingerprint
+from inheritune.surgery.blockmap import BlockMap, require_kept
+from inheritune.surgery.byte_ranges import TINY
+from inheritune.surgery.heal import heal
+from inheritune.surgery.in_files import assemble_files
+from inheritune.surgery.in_memory import growth, inherit, require_identities, with_outside
+from inheritune.surgery.proof import Proof, prove
+from inheritune.surgery.record import Record, license_of, origin_of
+
+HEAL_LENGTH, HEAL_SEQUENCES = 512, 64
+
+
+@dataclass(frozen=True)
+class Cut:
+    """What to inherit and what to do with it; `proved` None: prove it if it is small; `trust`: code that it brings may run."""
+
+    blocks: list[int]
+    parts: list[str] | None = None
+    outside: str = "all"
+    heal: Path | None = None
+    dtype: torch.dtype | None = None
+    proved: bool | None = None
+    seed: int = 0
+    trust: bool = False
+
+
+@dataclass(frozen=True)
+class Growth:
+    """The reference's blocks that a target holds and those wanted, how new ones start; `proved`, `trust` as in `Cut`."""
+
+    held: Sequence[int]
+    wanted: Sequence[int]
+    start: str = "inherited"
+    proved: bool | None = None
+    seed: int = 0
+    trust: bool = False
+
+
+@quiet()
+def inherit_folder(source: Path, target: Path, cut: Cut, force: bool = False) -> Record:
+    """Cut the model `source` (a folder or a GGUF file) into the new folder `target`; the source is only read.
+
+    Raises InputError for what is wrong with source, blocks or target, and ProofError where the cut fails its
+    proof; then nothing is written.
+    """
+    require_place(target, [source], force)
+    if source.suffix == ".gguf":
+        proved = replace(cut, proved=_proves(cut.proved, source.stat().st_size))
+        return _in_memory(source, target, proved, source.name, _file_print(source))
+    checkpoint = open_checkpoint(source, cut.trust)
+    BlockMap.of(cut.blocks).within(checkpoint.stack.depth)
+    if cut.heal is not None or cut.dtype is not None:
+        proved = replace(cut, proved=_proves(cut.proved, checkpoint.size))
+        return _in_memory(source, target, proved, source.name, _print(checkpoint))
+    return _between_files(checkpoint, target, cut)
+
+
+@quiet()
+def grow_folder(target: Path, reference: Path, out: Path, plan: Growth, force: bool = False) -> Record:
+    """Grow the model `target`, which holds the reference's blocks `plan.held`, to `plan.wanted`, in the folder `out`."""
+    require_place(out, [target, reference], force)
+    own, parent = open_checkpoint(target, plan.trust), open_checkpoint(reference, plan.trust)
+    block_map = growth(own.model, parent.model, plan.held, plan.wanted, plan.start)
+    require_kept(plan.held, plan.wanted)
+    record = Record(
+        "grow", reference.name, _print(parent), parent.stack.depth, list(plan.wanted), sorted(PARTS), "target",
+        new_blocks=plan.start,
+    )  # fmt: skip
+    with placed(out) as folder:
+        assemble_files([own, parent], block_map, folder, plan.seed)
+        copy_along(target, folder)
+        if _proves(plan.proved, parent.size):
+            _prove(folder, [target, reference], block_map, plan.trust)
+            record = replace(record, proved=True)
+        elif plan.start == "identity":
+            require_identities(load_model(folder, trust=plan.trust), block_map)
+        record.save(folder, license_of(target) or license_of(reference))
+    return record
+
+
+def _between_files(checkpoint: Checkpoint, target: Path, cut: Cut) -> Record:
+    source, parts = checkpoint.folder, sorted(PARTS if cut.parts is None else cut.parts)
+    block_map = with_outside(BlockMap.of(cut.blocks).of_parts(cut.parts), checkpoint.model, cut.outside)
+    depth, print_ = checkpoint.stack.depth, _print(checkpoint)
+    origin = origin_of(source, cut.blocks)
+    record = Record("inherit", source.name, print_, depth, cut.blocks, parts, cut.outside, origin=origin)
+    with placed(target) as folder:
+        assemble_files([checkpoint], block_map, folder, cut.seed)
+        copy_along(source, folder)
+        if _proves(cut.proved, checkpoint.size):
+            _prove(folder, [source], block_map, cut.trust)
+            record = replace(record, proved=True)
+        record.save(folder, license_of(source))
+    return record
+
+
+def _prove(folder: Path, sources: list[Path], block_map: BlockMap, trust: bool) -> None:
+    """Prove what was written, against its sources where every block is inherited whole."""
+    against = [load_model(source, trust=trust) for source in sources] if block_map.whole else None
+    prove(load_model(folder, trust=trust), against, block_map if against else None).require().save(folder / PROOF)
+
+
+def _in_memory(source: Path, target: Path, cut: Cut, name: str, print_: str) -> Record:
+    reference = load_model(source, cut.dtype, cut.trust)
+    model = inherit(reference, cut.blocks, parts=cut.parts, outside=cut.outside, seed=cut.seed)
+    parts = sorted(PARTS if cut.parts is None else cut.parts)
+    record = Record("inherit", name, print_, anatomy(reference).depth, cut.blocks, parts, cut.outside)
+    record = replace(record, origin=origin_of(source, cut.blocks))
+    require_room(target, sum(tensor.numel() * tensor.element_size() for tensor in model.parameters()))
+    with placed(target) as folder:
+        whole = cut.parts is None and cut.outside == "all"
+        proof = prove(model, reference if whole else None, cut.blocks) if cut.proved else None
+        if cut.heal is not None:
+            record = replace(record, healed=_heal(model, reference, cut, source))
+            proof = _both(proof, prove(model)) if proof else None
+        _save(model, source, folder)
+        if proof:
+            proof.require().save(folder / PROOF)
+            record = replace(record, proved=True)
+        record.save(folder, license_of(source))
+    return record
+
+
+def _heal(model: PreTrainedModel, reference: PreTrainedModel, cut: Cut, source: Path) -> dict[str, object]:
+    assert cut.heal is not None
+    longest = getattr(model.config, "max_position_embeddings", None) or HEAL_LENGTH
+    tokens_BT = tokens_of(cut.heal, load_tokenizer(source), min(HEAL_LENGTH, longest), HEAL_SEQUENCES)
+    kept = {name: parameter.dtype for name, parameter in model.named_parameters()}
+    healing = heal(model.float(), reference.float(), cut.blocks, tokens_BT)
+    for name, parameter in model.named_parameters():
+        parameter.data = parameter.data.to(kept[name])
+    return asdict(healing)
+
+
+def _save(model: PreTrainedModel, source: Path, folder: Path) -> None:
+    with quiet():
+        model.save_pretrained(folder)
+    if source.is_dir():
+        copy_along(source, folder)
+    else:
+        load_tokenizer(source).save_pretrained(folder)
+
+
+def _both(first: Proof, second: Proof) -> Proof:
+    """One proof of the cut and of the healed model."""
+    return Proof([*first.checks, *(replace(check, name=f"healed: {check.name}") for check in second.checks)])
+
+
+def _proves(asked: bool | None, size: int) -> bool:
+    return size <= TINY if asked is None else asked
+
+
+def _print(checkpoint: Checkpoint) -> str:
+    return fingerprint((checkpoint.folder / "config.json").read_bytes(), checkpoint.pieces)
+
+
+def _file_print(path: Path) -> str:
+    import hashlib
+
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

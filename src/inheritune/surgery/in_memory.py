@@ -1,0 +1,198 @@
+"""Carries a block map out on models in memory."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PretrainedConfig, PreTrainedModel
+from transformers.initialization import no_init_weights
+
+from inheritune.decoder import fold
+from inheritune.decoder.anatomy import anatomy, depth_of, refuse_unsupported
+from inheritune.decoder.kinds import first_difference, require_kinds
+from inheritune.decoder.layerlists import cut_config
+from inheritune.decoder.stack import Stack
+from inheritune.errors import InputError, ModelError
+from inheritune.surgery.blockmap import BlockMap, grown, require_held, require_kept
+
+OUTSIDE = ("all", "as-released", "none")
+State = dict[str, Tensor]
+
+
+def inherit(
+    model: PreTrainedModel,
+    blocks: Sequence[int] | str | BlockMap,
+    *,
+    parts: Sequence[str] | None = None,
+    outside: str = "all",
+    seed: int = 0,
+) -> PreTrainedModel:
+    """A new model made of these blocks of `model`, which is left as it is (the paper's Algorithm 1, steps 1-3).
+
+    `parts` (attention, mlp, norms) limits what is inherited of each block, `outside` what is inherited of
+    the rest: "all", "none" or "as-released" (the head alone, as in the paper's public code). What is not
+    inherited is initialised as the architecture does it, from `seed`. Raises InputError for blocks that do
+    not exist and ModelError for a model whose blocks cannot stand elsewhere.
+    """
+    block_map = as_map(blocks)
+    if parts is not None:
+        block_map = block_map.of_parts(parts)
+    return assemble([model], with_outside(block_map, model, outside), seed)
+
+
+def grow(
+    target: PreTrainedModel,
+    reference: PreTrainedModel,
+    *,
+    held: Sequence[int],
+    wanted: Sequence[int],
+    start: str = "inherited",
+    seed: int = 0,
+) -> PreTrainedModel:
+    """A new model of the reference's blocks `wanted`; those that `target` holds (`held`) as it trained them.
+
+    Everything outside the blocks comes from `target`. New blocks start `inherited` from the reference, `copied`
+    from the target's nearest block of the same kind, as an `identity` (the reference's block, what it adds to the
+    residual made zero), or `random` from `seed`. Raises InputError where `held` does not fit the target,
+    or `wanted` does not fit the reference or drops a held block.
+    """
+    block_map = growth(target, reference, held, wanted, start)
+    require_kept(held, wanted)
+    return assemble([target, reference], block_map, seed)
+
+
+def growth(
+    target: PreTrainedModel, reference: PreTrainedModel, held: Sequence[int], wanted: Sequence[int], start: str
+) -> BlockMap:
+    """The map that `grow` carries out; errors as there. The models' weights need not be there."""
+    found, parent = anatomy(target), anatomy(reference)
+    require_held(held, found.depth)
+    BlockMap.of([*held, *wanted]).within(parent.depth)
+    blocks, known = parent.blocks, fold.folded(reference.config)
+    return grown(held, wanted, start, lambda one, other: first_difference(blocks[one], blocks[other], known) is None)
+
+
+@torch.no_grad()
+def assemble(sources: Sequence[PreTrainedModel], block_map: BlockMap, seed: int = 0) -> PreTrainedModel:
+    """A new model as `block_map` says, from `sources`; the config is that of the last one, cut to the map's kinds.
+
+    What is not inherited is initialised as the architecture does it, from `seed`. Raises InputError for blocks
+    that do not exist and ModelError for models whose blocks cannot stand where the map wants them.
+    """
+    stacks = [anatomy(source) for source in sources]
+    block_map.within(*(stack.depth for stack in stacks))
+    parent, path = sources[-1], stacks[-1].path
+    target = build(type(parent), cut_config(parent.config, block_map.kinds), parent.dtype, seed, not block_map.whole)
+    state = _zeros(parent.state_dict(), block_map, path)
+    for number, source in enumerate(sources):
+        state |= _carried(source.state_dict(), block_map, path, number)
+    for name, factor in fold.factors(target.config, path, block_map.before).items():
+        state[name] = fold.scaled(state[name], factor)
+    _fill(target, state, block_map.whole)
+    meant = [stacks[-1].blocks[kind] for kind in block_map.kinds]
+    require_kinds(anatomy(target).blocks, meant, parent.config, fold.folded(parent.config))
+    target = _as_is(target, sources[0])
+    if any(place.silent for place in block_map.places):
+        require_identities(target, block_map)
+    return target
+
+
+def with_outside(block_map: BlockMap, model: PreTrainedModel, outside: str) -> BlockMap:
+    """The map inheriting `outside` of what surrounds the blocks of `model`; InputError for another word.
+
+    "as-released" is what the paper's public code takes: the head, and what is tied to it.
+    """
+    if outside not in OUTSIDE:
+        raise InputError(f"outside={outside!r} is unknown: choose {', '.join(OUTSIDE)}.")
+    if outside == "none":
+        return replace(block_map, outside=None)
+    if outside == "all":
+        return block_map
+    head = {id(tensor) for tensor in anatomy(model).head.parameters()}
+    kept = (name for name, tensor in model.named_parameters(remove_duplicate=False) if id(tensor) in head)
+    return replace(block_map, only=frozenset(kept))
+
+
+@torch.no_grad()
+def require_identities(model: PreTrainedModel, block_map: BlockMap) -> None:
+    """Raise ModelError where a silent block of `model` changes what goes through it.
+
+    A block that scales or normalises the residual itself is no identity, whatever its parts add.
+    """
+    kind, silent = model.config.model_type, [at for at, own in enumerate(block_map.places) if own.silent]
+    words = model.get_input_embeddings().get_parameter("weight").shape[0]
+    try:
+        stack = Stack(model, torch.arange(3, 11)[None] % words)
+        same = all(torch.equal(stack.run(stack.hidden0, [place]), stack.hidden0) for place in silent)
+    except Exception as error:
+        raise ModelError(f"Whether blocks of {kind!r} are identities cannot be seen: start them otherwise.") from error
+    if not same:
+        raise ModelError(f"A block of {kind!r} cannot be made an identity: let new blocks start otherwise.")
+
+
+def fresh(source: PreTrainedModel | PretrainedConfig, depth: int, seed: int) -> PreTrainedModel:
+    """A model of `depth` blocks of this kind, initialised as its architecture does it, from `seed`."""
+    if depth < 1:
+        raise InputError(f"A model of {depth} blocks cannot be made: ask for at least one.")
+    config = source.config if isinstance(source, PreTrainedModel) else source
+    refuse_unsupported(config)
+    kinds = [place % depth_of(config) for place in range(depth)]
+    cut = cut_config(config, kinds)
+    if not isinstance(source, PreTrainedModel):
+        kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+        return build(kind, cut, None, seed, initialised=True)
+    return _as_is(build(type(source), cut, source.dtype, seed, initialised=True), source)
+
+
+def as_map(blocks: Sequence[int] | str | BlockMap) -> BlockMap:
+    """A block map from any of the ways in which a caller may write one."""
+    if isinstance(blocks, BlockMap):
+        return blocks
+    return BlockMap.parse(blocks) if isinstance(blocks, str) else BlockMap.of(blocks)
+
+
+def build(
+    kind: type[PreTrainedModel], config: PretrainedConfig, dtype: torch.dtype | None, seed: int, initialised: bool
+) -> PreTrainedModel:
+    """A model of this config, initialised from `seed` as its architecture does it, or with weights yet to be filled.
+
+    Raises ModelError where transformers cannot build it, as when a family does not allow the order of its blocks.
+    """
+    try:
+        with torch.random.fork_rng(devices=[]), nullcontext() if initialised else no_init_weights():
+            torch.manual_seed(seed)
+            made: PreTrainedModel = kind._from_config(config, dtype=dtype)
+        made.tie_weights()
+    except Exception as error:
+        cause = (str(error) or type(error).__name__).split("\n")[0][:200]
+        raise ModelError(f"These blocks make no {config.model_type!r} model that can be built: {cause}") from error
+    return made
+
+
+def _as_is(made: PreTrainedModel, source: PreTrainedModel) -> PreTrainedModel:
+    made.to(source.device)  # type: ignore[arg-type]
+    return made.train(source.training)
+
+
+def _zeros(state: State, block_map: BlockMap, path: str) -> State:
+    """Zeros for what closes the silent blocks."""
+    return {name: torch.zeros_like(tensor) for old, tensor in state.items() for name in block_map.zeros(old, path)}
+
+
+def _carried(state: State, block_map: BlockMap, path: str, source: int) -> State:
+    return {name: tensor for old, tensor in state.items() for name in block_map.targets(old, path, source)}
+
+
+def _fill(target: PreTrainedModel, state: State, whole: bool) -> None:
+    """Copies the tensors in, each with its own dtype, which a model may mix; `whole`: none may be missing."""
+    own = {name: tensor for name, tensor in target.state_dict(keep_vars=True).items() if tensor is not None}
+    wrong = [name for name in state if name not in own or own[name].shape != state[name].shape]
+    wrong += sorted(set(own) - set(state)) if whole else []
+    if wrong:
+        kind = target.config.model_type
+        raise ModelError(f"Cannot cut {kind!r} so: {wrong[0]} does not fit a model of this depth.")
+    for name, tensor in state.items():
+        own[name].data = tensor.detach().clone()

@@ -1,0 +1,104 @@
+"""What is written beside a cut model: the machine's record of where it came from, and a card for people."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from inheritune.errors import InputError
+from inheritune.models.folder import CARD, RECORD, read_json
+from inheritune.surgery.blockmap import BlockMap, show
+
+
+@dataclass(frozen=True)
+class Record:
+    """How a model was made: the reference's blocks at its places, what else was taken, what was done to it."""
+
+    action: str
+    source: str
+    fingerprint: str
+    reference_depth: int
+    blocks: list[int]
+    parts: list[str]
+    outside: str
+    healed: dict[str, Any] | None = None
+    proved: bool | None = None
+    new_blocks: str | None = None
+    origin: dict[str, str] | None = None
+
+    @property
+    def shown(self) -> str:
+        """The blocks as ranges."""
+        return show(self.blocks)
+
+    def save(self, folder: Path, license_name: str | None) -> None:
+        """Write the record and the model card into a model folder."""
+        content = {**asdict(self), "blocks_shown": self.shown, "versions": _versions()}
+        (folder / RECORD).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        (folder / CARD).write_text(_card(self, license_name), encoding="utf-8")
+
+
+def held_blocks(folder: Path) -> list[int]:
+    """The reference's blocks that a model holds, as its record says; raises InputError without a record."""
+    if not (folder / RECORD).is_file():
+        raise InputError(f"{folder} has no {RECORD}: say which of the reference's blocks it holds (--held 0-11).")
+    blocks = read_json(folder, RECORD).get("blocks")
+    if not isinstance(blocks, list) or not all(type(block) is int for block in blocks):
+        raise InputError(f"{folder / RECORD} names no blocks: say which ones the model holds (--held 0-11).")
+    return blocks
+
+
+def origin_of(source: Path, blocks: Sequence[int]) -> dict[str, str] | None:
+    """Where blocks of a model that was itself cut come from: its own reference's name, fingerprint and blocks."""
+    try:
+        held = BlockMap.of(held_blocks(source))
+        composed = BlockMap.of(blocks).compose(held)
+    except InputError:
+        return None
+    record = read_json(source, RECORD)
+    return {**{name: str(record.get(name)) for name in ("source", "fingerprint")}, "blocks": show(composed.kinds)}
+
+
+def license_of(folder: Path) -> str | None:
+    """The licence that a model's card names, if it has a card that names one."""
+    if not (folder / CARD).is_file():
+        return None
+    text = (folder / CARD).read_text(encoding="utf-8", errors="replace")
+    if not text.startswith("---"):
+        return None
+    try:
+        front = yaml.safe_load(text.split("---", 2)[1])
+    except (yaml.YAMLError, IndexError):
+        return None
+    name = front.get("license") if isinstance(front, dict) else None
+    return name if isinstance(name, str) else None
+
+
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in ("inheritune", "torch", "transformers", "safetensors")}
+
+
+def _card(record: Record, license_name: str | None) -> str:
+    front = {"library_name": "transformers", "pipeline_tag": "text-generation", "tags": ["inheritune"]}
+    front |= {"license": license_name} if license_name else {}
+    lines = [
+        f"# {len(record.blocks)} of {record.reference_depth} blocks of {record.source}",
+        "",
+        f"Blocks, counted from 0: `{record.shown}`. Parts of each block: {', '.join(record.parts)}. "
+        f"Outside the blocks: {record.outside}.",
+        "",
+        f"Source fingerprint: `{record.fingerprint}`.",
+    ]
+    if record.origin:
+        source, blocks, mark = (record.origin[name] for name in ("source", "blocks", "fingerprint"))
+        lines += ["", f"The source was itself made of {source}: these are its blocks `{blocks}`, fingerprint `{mark}`."]
+    if record.healed:
+        before, after = (record.healed[name] for name in ("loss_before", "loss_after"))
+        lines += ["", f"Healed in closed form at places {show(record.healed['places'])}: "]
+        lines[-1] += f"{before:.3f} to {after:.3f} nats per token on {record.healed['tokens']} tokens."
+    lines += ["", "Made with " + ", ".join(f"{name} {number}" for name, number in _versions().items()) + "."]
+    return f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n" + "\n".join(lines) + "\n"

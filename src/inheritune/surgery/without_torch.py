@@ -1,0 +1,110 @@
+"""Cuts of plain families between files without torch: what a config and the tensors' headers alone make certain.
+
+Everything is expected: the family, its keys, each tensor's name and shape. Whatever is not as expected is left to
+`surgery`, which builds the model without its weights to see what it is. So nothing is refused here that is not
+refused for every model.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from inheritune.decoder.families import FAMILIES, Family
+from inheritune.decoder.parts import PARTS
+from inheritune.models.folder import CONFIG, copy_along, pieces_of, placed, read_json, require_place
+from inheritune.models.shards import Piece, fingerprint
+from inheritune.surgery.blockmap import BlockMap
+from inheritune.surgery.byte_ranges import inherited, write
+from inheritune.surgery.record import Record, license_of, origin_of
+
+# Keys that say something by layer, or might.
+_BY_LAYER = re.compile(r"layer|block|pattern|interval|period|step|every|freq|apart|quant|auto_map")
+_NORM = re.compile(r"layer_?norm")
+_KINDS = frozenset({"full_attention", "sliding_attention"})
+_LISTS = frozenset({"architectures", "eos_token_id"})
+_ACTIVATIONS = frozenset({"silu", "gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "relu"})
+_FLOATS = frozenset({"F32", "F16", "BF16"})
+
+
+def inherit_light(source: Path, target: Path, blocks: Sequence[int], least: int, force: bool) -> Record | None:
+    """Cut a model folder of more than `least` bytes into the new folder `target`; None, and nothing done, if it cannot.
+
+    Raises InputError for a block that does not exist, and what `folder` raises for damaged or unsafe folders.
+    """
+    require_place(target, [source], force)
+    pieces, config = pieces_of(source), read_json(source, CONFIG)
+    if sum(piece.size for piece in pieces) <= least or not _expected(config, pieces):
+        return None
+    family = FAMILIES[config["model_type"]]
+    depth = family.depth(config)
+    block_map = BlockMap.of(blocks).within(depth)
+    print_ = fingerprint((source / CONFIG).read_bytes(), pieces)
+    record = Record(
+        "inherit", source.name, print_, depth, list(blocks), sorted(PARTS), "all", origin=origin_of(source, blocks)
+    )
+    with placed(target) as folder:
+        write(list(inherited([pieces], block_map, family.path).values()), folder)
+        content = json.dumps(_cut(config, family, blocks), indent=2, sort_keys=True)
+        (folder / CONFIG).write_text(content + "\n", encoding="utf-8")
+        copy_along(source, folder)
+        record.save(folder, license_of(source))
+    return record
+
+
+def _cut(config: dict[str, Any], family: Family, blocks: Sequence[int]) -> dict[str, Any]:
+    depth = {key: len(blocks) for key in family.keys("L") if key in config}
+    lists = {key: [config[key][block] for block in blocks] for key in _lists(family) if config.get(key) is not None}
+    return {**config, **depth, **lists}
+
+
+def _lists(family: Family) -> set[str]:
+    """What a config may say layer by layer."""
+    return {"layer_types", *family.lists}
+
+
+def _expected(config: dict[str, Any], pieces: list[Piece]) -> bool:
+    """Whether config and tensors are just what a family of known blocks has."""
+    family = FAMILIES.get(str(config.get("model_type")))
+    if family is None or config.get("architectures") not in (None, [family.architecture]):
+        return False
+    if not all(_plain(family, name, value) for name, value in config.items()):
+        return False
+    try:
+        wanted = dict(islice(family.tensors(config), len(pieces) + 1))
+        certain = family.agrees(config) and _listed(config, family)
+    except (KeyError, TypeError, ValueError):
+        return False
+    dtypes = {piece.dtype for piece in pieces}
+    return (
+        certain
+        and {piece.name: piece.shape for piece in pieces} == wanted
+        and len(dtypes & _FLOATS) == len(dtypes) == 1
+    )
+
+
+def _listed(config: dict[str, Any], family: Family) -> bool:
+    """Whether what differs by layer is said layer by layer, in words that are known."""
+    depth = family.depth(config)
+    held = {key: config[key] for key in _lists(family) if config.get(key) is not None}
+    if not held.keys() >= {*family.lists} or (config.get("use_sliding_window") and "layer_types" not in held):
+        return False
+    alike = all(len(values) == depth for values in held.values())
+    return (
+        alike
+        and all(kind in _KINDS for kind in held.pop("layer_types", []))
+        and all(value in (0, 1) for values in held.values() for value in values)
+    )
+
+
+def _plain(family: Family, name: str, value: Any) -> bool:
+    """Whether a key of a config says nothing by layer, or only what the family is known to say."""
+    if name in (*family.keys("L"), *family.known, *family.needs, *_lists(family)):
+        return True
+    if _BY_LAYER.search(_NORM.sub("", name)):
+        return value is None
+    if name.startswith(("hidden_act", "activation")) and name != "activation_dropout":
+        return value in _ACTIVATIONS
+    return not isinstance(value, list) or name in _LISTS

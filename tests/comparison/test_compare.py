@@ -1,0 +1,194 @@
+"""A whole comparison of tiny models: its table against the cells, killed and continued, sharded and gathered."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pytest
+from shell import command, refused
+from tiny import LENGTH
+
+from inheritune.comparison import cell as cells
+from inheritune.comparison.sweep import compare
+from inheritune.methods import METHODS as METHODS_OF_ALL
+from inheritune.records.comparison import Comparison, schema_text
+from inheritune.report.compare_figures import _KINDS
+
+METHODS = ["published", "random", "stacking", "half-width", "reference"]
+
+
+@pytest.fixture(scope="module")
+def recipe(gpt2: Path, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    tree = {
+        "name": "tiny", "reference": str(gpt2), "methods": METHODS, "depth": 3, "seeds": 2, "learning_rates": [1e-4, 2e-3],
+        "diagnosis": {"sequences": 2, "length": 16},
+        "data": {"train": str(corpus / "words.jsonl"), "sequence_length": LENGTH, "valid_share": 0.2,
+                 "valid_documents": 12, "valid_tokens_per_document": 48},
+        "training": {"tokens": 1536, "batch_tokens": 256, "micro_batch_size": 8, "evaluate_every": 2, "checkpoint_every": 2},
+    }  # fmt: skip
+    path = tmp_path_factory.mktemp("recipe") / "tiny.yaml"
+    path.write_text(json.dumps(tree))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def whole(recipe: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A comparison from its start to its end."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    compare(recipe, str(out))
+    return out
+
+
+def test_the_table_says_what_the_cells_say(whole: Path) -> None:
+    found = Comparison.load(whole / "compare.json")
+    rows = {row.method: row for row in found.rows}
+    assert list(rows) == METHODS and found.missing == []
+    about = json.loads((whole / "shards/1-of-1/about.json").read_text())
+    for row in rows.values():
+        grid = {rate: value for rate, value in row.tried.items() if value is not None}
+        assert f"{row.peak_lr:g}" == min(grid, key=lambda rate: grid[rate]) and len(grid) == 2
+        places = [whole / "cells" / cells.Cell(row.method, seed, row.peak_lr).name for seed in (0, 1)]
+        own = [json.loads((place / "cell.json").read_text()) for place in places]
+        assert row.val_loss == pytest.approx(fmean(each["val_loss"] for each in own))
+        losses = np.mean([np.load(place / "losses.npy") for place in places], axis=0)
+        assert row.gap.mean == pytest.approx(np.average(losses - about["losses"], weights=about["weights"]))
+        assert row.curve[-1].tokens == own[0]["tokens"] and row.cost.tokens == 1536
+    first = [row.val_loss for row in (rows["published"], rows["random"])]
+    moved = rows["random"].difference
+    assert moved is not None and moved.units == "seeds" and moved.low < moved.mean < moved.high
+    assert moved.mean == pytest.approx(first[1] - first[0])
+    assert rows["published"].difference is None and rows["reference"].depth == 5
+    assert rows["stacking"].cost.training_flops < rows["random"].cost.training_flops
+
+
+def test_every_form_of_the_table_holds_the_same(whole: Path) -> None:
+    found = json.loads((whole / "compare.json").read_text())
+    jsonschema.validate(found, json.loads(schema_text()))
+    lines = list(csv.DictReader((whole / "compare.csv").open()))
+    assert [float(line["val_loss"]) for line in lines] == [row["val_loss"] for row in found["rows"]]
+    table = (whole / "compare.md").read_text()
+    assert all(f"| {row['method']} |" in table and f"{row['val_loss']:.4f}" in table for row in found["rows"])
+    drawn = sorted(path.name for path in (whole / "figures").iterdir())
+    assert drawn == ["gaps.png", "loss-flops.png", "loss-tokens.png", "ranks.png", "time-to-loss.png"]
+
+
+def test_every_method_has_a_place_in_the_figures_and_a_line_in_the_docs() -> None:
+    assert sorted(name for names in _KINDS.values() for name in names) == sorted({*METHODS_OF_ALL} - {"reference"})
+    docs = (Path(__file__).parents[2] / "docs/methods.md").read_text()
+    for name, method in METHODS_OF_ALL.items():
+        assert f"| `{name}` | {method.says} | {'yes' if method.needs_reference else 'no'} |" in docs
+
+
+def test_the_schema_in_the_package_is_that_of_the_code() -> None:
+    kept = Path(cells.__file__).parents[1] / "schemas" / "compare.schema.json"
+    assert kept.read_text() == schema_text()
+
+
+def without_seconds(folder: Path) -> dict[str, Any]:
+    tree = json.loads((folder / "compare.json").read_text())
+    for row in tree["rows"]:
+        del row["cost"]["seconds"]
+    return tree
+
+
+def test_shards_gather_to_the_same_table(recipe: str, whole: Path, tmp_path: Path) -> None:
+    half = compare(recipe, str(tmp_path / "run"), shard=(2, 2))
+    assert [row.method for row in half.rows] == ["random", "half-width"] and half.missing
+    compare(recipe, str(tmp_path / "run"), shard=(1, 2))
+    gathered = command("compare", recipe, "--out", str(tmp_path / "run"), "--gather", "--quiet", "--json")
+    assert json.loads(gathered.out) == json.loads((tmp_path / "run/compare.json").read_text())
+    assert without_seconds(tmp_path / "run") == without_seconds(whole)
+
+
+def test_a_killed_sweep_goes_on_to_the_same_table(
+    recipe: str, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = 0
+
+    def killed(*arguments: Any, **options: Any) -> None:
+        nonlocal steps
+        steps += 1
+        if steps == 25:
+            raise KeyboardInterrupt
+        observe(*arguments, **options)
+
+    observe = cells.Round._observe
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(cells.Round, "_observe", killed)
+        compare(recipe, str(tmp_path / "run"))
+    finished = {path: path.stat().st_mtime_ns for path in (tmp_path / "run/cells").glob("*/cell.json")}
+    assert 0 < len(finished) < 15
+    compare(recipe, str(tmp_path / "run"))
+    assert without_seconds(tmp_path / "run") == without_seconds(whole)
+    assert all(path.stat().st_mtime_ns == time for path, time in finished.items())
+
+
+def test_equal_flops_are_equal(recipe: str, tmp_path: Path) -> None:
+    found = compare(
+        recipe, str(tmp_path / "run"), methods=["random", "reference", "stacking"], budget="flops", seeds=1, learning_rates=[2e-3]
+    )  # fmt: skip
+    flops = {row.method: row.cost.training_flops for row in found.rows}
+    batch = 256 * 3 * 2 * 320 * 24
+    assert flops["reference"] == pytest.approx(flops["random"], abs=5 * batch)
+    assert {row.difference.units for row in found.rows if row.difference} == {"documents"}
+    assert "differences from random, paired by documents" in (tmp_path / "run/compare.md").read_text()
+
+
+def test_a_method_that_cannot_be_is_named(recipe: str, references: Callable[[str], Path], tmp_path: Path) -> None:
+    found = compare(
+        recipe, str(tmp_path / "run"), methods=["random", "half-width"], reference=str(references("qwen3")), seeds=1,
+        learning_rates=[2e-3],
+    )  # fmt: skip
+    assert [row.method for row in found.rows] == ["random"]
+    assert [left.name for left in found.missing] == ["half-width"] and "must be even" in found.missing[0].reason
+
+
+def test_wrong_input_is_said(recipe: str, tmp_path: Path) -> None:
+    assert "'randm'" in refused("compare", recipe, "--methods", "randm", "--out", str(tmp_path / "a"))
+    assert "i/n" in refused("compare", recipe, "--shard", "2", "--out", str(tmp_path / "a"))
+    assert "3/2" in refused("compare", recipe, "--shard", "3/2", "--out", str(tmp_path / "a"))
+    assert "holds ''" in refused("compare", recipe, "--methods", "", "--out", str(tmp_path / "a"))
+    assert "more than once" in refused("compare", recipe, "--methods", "random, random", "--out", str(tmp_path / "a"))
+    assert "5 blocks" in refused("compare", recipe, "--set", "depth=5", "--out", str(tmp_path / "a"))
+    assert not list(tmp_path.glob("a/shards/*")), "the mended command finds no folder of the wrong one's"
+    assert "no cells" in refused("compare", recipe, "--gather", "--out", str(tmp_path / "b"))
+
+
+def test_a_folder_of_another_recipe_is_neither_gathered_nor_joined(recipe: str, whole: Path) -> None:
+    kept = (whole / "compare.json").read_bytes()
+    for change in (
+        ["--gather", "--set", "depth=2"],
+        ["--gather", "--budget", "flops"],
+        ["--shard", "1/3", "--budget", "flops"],
+    ):
+        assert "name another --out" in refused("compare", recipe, "--out", str(whole), *change)
+    assert (whole / "compare.json").read_bytes() == kept and not (whole / "shards/1-of-3").exists()
+
+
+def test_distillation_is_really_there_and_paid_for(recipe: str, tmp_path: Path) -> None:
+    methods = ["published", "logits-inherited", "distilbert"]
+    found = compare(recipe, str(tmp_path / "run"), methods=methods, seeds=1, learning_rates=[2e-3])
+    rows = {row.method: row for row in found.rows}
+    assert "never" not in (tmp_path / "run/compare.md").read_text()  # `random` is not there to be reached
+    assert rows["logits-inherited"].val_loss != rows["published"].val_loss
+    assert rows["logits-inherited"].cost.training_flops > 1.2 * rows["published"].cost.training_flops
+    for method, parts in (("logits-inherited", {"distillation"}), ("distilbert", {"distillation", "hidden"})):
+        lines = (tmp_path / f"run/cells/{method}-lr0.002-seed0/metrics.jsonl").read_text().splitlines()
+        steps = [row for row in map(json.loads, lines) if row["kind"] == "step"]
+        assert all(row[part] > 0 for row in steps for part in parts)
+
+
+def test_random_total_spends_what_inheritune_spends_in_all(recipe: str, tmp_path: Path) -> None:
+    found = compare(
+        recipe, str(tmp_path / "run"), methods=["inheritune", "random-total"], seeds=1, learning_rates=[2e-3]
+    )
+    ours, random = found.rows
+    assert ours.cost.prepared_flops > 0 and random.cost.prepared_flops == 0
+    batch = random.cost.training_flops / (random.cost.tokens / 256)
+    assert random.cost.total_flops == pytest.approx(ours.cost.total_flops, abs=batch)
+    assert random.cost.tokens > ours.cost.tokens

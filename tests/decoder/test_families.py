@@ -1,0 +1,79 @@
+"""Every family, every kind of cut; the oracle is the reference itself with its own blocks called in that order."""
+
+import pytest
+import torch
+from families import DEPTH, EXPERTS, FAMILIES, FIRST, GAPS, GROUPED, OLD, OTHERS, REPEATS, TOKENS, reference
+from transformers import AutoConfig, AutoModelForCausalLM
+
+from inheritune.decoder.anatomy import anatomy, refuse_unsupported
+from inheritune.errors import ModelError
+from inheritune.surgery.in_memory import grow, inherit
+from inheritune.surgery.proof import prove
+
+TOKENS_BT = torch.randint(3, 96, (2, 24), generator=torch.Generator().manual_seed(2))
+
+
+@torch.no_grad()
+def logits(model, tokens_BT=TOKENS_BT):
+    return model(tokens_BT, use_cache=False).logits
+
+
+@pytest.mark.parametrize("family", [*FAMILIES, *OTHERS])
+def test_cuts_are_proved_against_the_reference(family):
+    model = reference(family)
+    for blocks in (FIRST, GAPS, REPEATS):
+        prove(inherit(model, blocks), model, blocks).require()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_growing_back_gives_the_reference(family):
+    model = reference(family)
+    target = inherit(model, GAPS)
+    whole = grow(target, model, held=GAPS, wanted=range(DEPTH))
+    assert torch.equal(logits(whole), logits(model))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_identity_blocks_change_nothing(family):
+    model = reference(family)
+    held, wanted = [0, 2, 4], [0, 2, 3, 4, 5]
+    target = inherit(model, held)
+    grown = grow(target, model, held=held, wanted=wanted, start="identity")
+    assert torch.equal(logits(grown), logits(target))
+    assert anatomy(grown).depth == len(wanted)
+
+
+@pytest.mark.parametrize("family", ["jamba"])
+def test_a_pattern_that_the_blocks_break_is_refused_by_its_fields(family):
+    with pytest.raises(ModelError, match="attn_layer_period and attn_layer_offset"):
+        inherit(reference(family), GAPS)
+    prove(inherit(reference(family), FIRST), reference(family), FIRST).require()
+
+
+@pytest.mark.parametrize(
+    ("family", "blocks", "field"),
+    [("diffllama", GAPS, "lambda_init"), ("minicpm3", FIRST, "residual_scale")],
+)
+def test_blocks_that_compute_with_their_index_are_refused(family, blocks, field):
+    with pytest.raises(ModelError, match=field):
+        inherit(reference(family), blocks)
+
+
+@pytest.mark.parametrize("family", ["bert", "t5", "roberta"])
+def test_what_is_no_decoder_is_refused(family):
+    with pytest.raises(ModelError, match=family):
+        refuse_unsupported(AutoConfig.for_model(family))
+
+
+@pytest.mark.parametrize("family", ["openai-gpt", "minimax"])
+def test_blocks_that_scale_or_normalise_the_residual_are_no_identities(family):
+    """Post-norm blocks change what goes through them even where their parts add nothing."""
+    fields = {"minimax": {"layer_types": ["full_attention", "linear_attention"] * 3, **EXPERTS, "num_local_experts": 4}}
+    config = AutoConfig.for_model(
+        family, **{**TOKENS, **(OLD if family == "openai-gpt" else GROUPED), **fields.get(family, {})}
+    )
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config).eval()
+    target = inherit(model, [0, 1, 2])
+    with pytest.raises(ModelError, match="identity"):
+        grow(target, model, held=[0, 1, 2], wanted=[0, 1, 2, 3], start="identity")

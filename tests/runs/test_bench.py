@@ -1,0 +1,45 @@
+"""What the bench says of the documents that a verdict rests on, and how it pairs them."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from inheritune.config.sections import Match
+from inheritune.evaluation.losses import Validation
+from inheritune.evidence.gap import gap
+from inheritune.runs import bench
+from inheritune.runs.bench import Bench
+
+
+def made_up(sources: list[int] | None) -> SimpleNamespace:
+    """40 documents of three tokens each, with a reference that has one nat per token on all of them."""
+    owner, labels = np.arange(40), np.ones((40, 3), int)
+    documents = Validation(labels, labels, owner, None if sources is None else np.asarray(sources))
+    recipe = SimpleNamespace(match=Match(), training=SimpleNamespace(precision="fp32"))
+    return SimpleNamespace(documents=documents, recipe=recipe, reference_measured={"losses": [1.0] * 40})
+
+
+@pytest.mark.parametrize(
+    ("sources", "said"),
+    [
+        (None, ""),
+        ([*range(10)] * 4, ""),
+        ([0, 1, 2, 3] * 10, "rests on 4 books or files only"),
+        ([7] * 40, "all validation documents come from one"),
+    ],
+)
+def test_few_sources_are_said(sources: list[int] | None, said: str) -> None:
+    found = Bench._few_sources(made_up(sources))
+    assert bool(found) == bool(said) and all(said in caution for caution in found)
+
+
+def test_documents_of_one_source_are_one_observation(monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = np.random.default_rng(0).normal(1, 0.1, 40)
+    monkeypatch.setattr(bench, "document_losses", lambda *_: losses)
+    monkeypatch.setattr(Validation, "flops", lambda *_: 0.0)
+    sources = [0, 1, 2, 3] * 10
+    found = Bench.compare(made_up(sources), None)
+    wanted = gap(losses, np.ones(40), documents=sources)
+    assert (found.gap.low, found.gap.high) == pytest.approx((wanted.low, wanted.high))
+    assert found.gap.low != pytest.approx(gap(losses, np.ones(40)).low, abs=1e-3)

@@ -1,0 +1,180 @@
+"""Two and four processes over gloo: the losses of one, through growth, stops and another number of processes."""
+
+import json
+import os
+import re
+import runpy
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from crash import in_a_fork
+from launch import launched
+from safetensors.numpy import load_file, save_file
+from tiny import recipe_tree, untrained_model
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from inheritune import run
+from inheritune.config.sections import Training
+from inheritune.decoder.anatomy import anatomy
+from inheritune.errors import Interrupted, WorkerError
+from inheritune.runtime import processes, sharded
+from inheritune.training.metrics import Metrics
+from inheritune.training.optimizer import Optimizer
+
+# What float32 sums in another order may differ by: of a loss of 3, and of a weight of 0.1 to 1 after 12 steps.
+LOSS, WEIGHT = 2e-6, 2e-5
+
+
+@pytest.fixture(scope="module")
+def recipe(gpt2: Path, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Two rounds of six steps of eight sequences, in micro-batches of two."""
+    tree = recipe_tree(gpt2, corpus / "words.jsonl")
+    tree["training"] |= {"micro_batch_size": 2}
+    path = tmp_path_factory.mktemp("recipe") / "recipe.yaml"
+    path.write_text(yaml.safe_dump(tree))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def alone(recipe: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("alone") / "out"
+    run(recipe, out=str(out))
+    return out
+
+
+def losses(out: Path) -> list[float]:
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [row.get("loss", row.get("val_loss")) for row in rows if row["kind"] in ("step", "validation")]
+
+
+def same(out: Path, other: Path) -> None:
+    assert losses(out) == pytest.approx(losses(other), abs=LOSS)
+    mine, theirs = (load_file(folder / "model" / "model.safetensors") for folder in (out, other))
+    assert mine.keys() == theirs.keys()
+    assert max(float(np.abs(mine[name] - theirs[name]).max()) for name in mine) < WEIGHT
+    ledgers = [json.loads((folder / "result.json").read_text())["ledger"]["total"] for folder in (out, other)]
+    assert [(ledger["tokens"], ledger["flops"]) for ledger in ledgers] == [
+        (ledgers[0]["tokens"], ledgers[0]["flops"])
+    ] * 2
+
+
+def test_four_processes_give_the_losses_of_one(recipe: str, alone: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert launched(4, lambda: run(recipe, out=str(out))) == [0] * 4
+    same(out, alone)
+
+
+def test_muon_on_a_model_spread_over_processes_takes_the_steps_of_a_whole_one(tmp_path: Path) -> None:
+    """Each gathers the pulls and orthogonalises them whole, so that not a bit differs."""
+    training = Training(tokens=1, batch_tokens=1, micro_batch_size=1, optimizer="muon", weight_decay=0.5)
+
+    def steps(place: Path) -> None:
+        with processes.joined(60):
+            model, generator = untrained_model("gpt2"), torch.Generator().manual_seed(0)
+            if processes.count() > 1:
+                sharded.shard(model, anatomy(model).blocks)
+            optimizer = Optimizer(model, training)
+            for _ in range(3):
+                for parameter in model.parameters():
+                    parameter.grad = sharded.part(torch.randn(parameter.shape, generator=generator), parameter)
+                optimizer.step(0.01)
+            whole = {name: sharded.whole(parameter.detach()) for name, parameter in model.named_parameters()}
+            processes.on_main(lambda: save_file({name: tensor.numpy() for name, tensor in whole.items()}, place))
+
+    assert [launched(count, lambda count=count: steps(tmp_path / str(count))) for count in (1, 2)] == [[0], [0, 0]]
+    one, two = (load_file(tmp_path / str(count)) for count in (1, 2))
+    assert one.keys() == two.keys()
+    matrices = [name for name in one if ".h." in name and one[name].ndim == 2]
+    assert len(matrices) == 20
+    assert all(np.array_equal(one[name], two[name]) for name in matrices)
+
+
+def stopping_at(step: int) -> Callable[[Metrics, dict[str, Any]], None]:
+    original = Metrics.add
+
+    def add(metrics: Metrics, row: dict[str, Any]) -> None:
+        original(metrics, row)
+        if row["kind"] == "step" and row["step"] == step:
+            signal.raise_signal(signal.SIGTERM)
+
+    return add
+
+
+def test_a_run_goes_on_at_another_number_of_processes_and_another_way(
+    recipe: str, alone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three steps by two sharded processes, the rest of the round by four that hold all, the next one alone, and so on."""
+    out = tmp_path / "out"
+    for count, parallel, step in ((2, "fsdp", 3), (4, "ddp", 5), (1, "ddp", 8), (2, "fsdp", 10)):
+
+        def part(parallel: str = parallel) -> None:
+            with pytest.raises(Interrupted, match=r"stopped after step"):
+                run(recipe, out=str(out), processes__parallel=parallel)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Metrics, "add", stopping_at(step))
+            assert launched(count, part) == [0] * count
+    run(recipe, out=str(out))
+    same(out, alone)
+
+
+@pytest.mark.parametrize(("way", "patience"), [(signal.SIGKILL, 600.0), (signal.SIGSTOP, 4.0)])
+def test_a_process_that_dies_or_hangs_ends_the_run_by_name(
+    way: signal.Signals, patience: float, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, out, hung = processes.summed, tmp_path / "out", tmp_path / "hung"
+
+    def summed(values: Any) -> list[float]:
+        if processes.rank() == 1 and list(out.rglob("step-0000004")):
+            hung.write_text(str(os.getpid()))
+            os.kill(os.getpid(), way)
+        return original(values)
+
+    def part() -> None:
+        monkeypatch.setattr(processes, "summed", summed)
+        began = time.monotonic()
+        with pytest.raises(WorkerError, match=r"process 1 of 2 .*step-0000004.*same command") as caught:
+            run(recipe, out=str(out), processes__timeout_seconds=patience)
+        assert caught.value.told_here and time.monotonic() - began < 60
+        if way is signal.SIGSTOP:
+            os.kill(int(hung.read_text()), signal.SIGKILL)
+
+    assert launched(2, part) == [0, -signal.SIGKILL]
+
+
+def test_torchrun_runs_the_command_unchanged_with_the_weights_spread(recipe: str, alone: Path, tmp_path: Path) -> None:
+    """torchrun's own agent and the command as `-m inheritune` starts it, in forked processes: imports take longer than the run."""
+    out, logs = tmp_path / "out", tmp_path / "logs"
+    command = ["inheritune", "run", recipe, "--out", str(out), "--set", "processes.parallel=fsdp"]
+
+    def launch() -> None:
+        logs.mkdir()
+        wanted = LaunchConfig(
+            1, 1, 2, run_id="test", rdzv_backend="c10d", rdzv_endpoint="localhost:0", start_method="fork",
+            logs_specs=DefaultLogsSpecs(log_dir=str(logs), redirects=Std.ALL),
+        )  # fmt: skip
+        elastic_launch(wanted, as_a_module)(command)
+
+    assert in_a_fork(launch) == 0, [path.read_text() for path in logs.rglob("stderr.log")]
+    told = "".join(path.read_text() for path in logs.rglob("stdout.log"))
+    assert len(re.findall(r"^Round 1", told, re.MULTILINE)) == 1, "one process speaks"
+    assert all(list(out.rglob(f"shard-0000{part}-*")) for part in (1, 2)), "each process saves its part"
+    same(out, alone)
+
+
+def as_a_module(command: list[str]) -> None:
+    """What `python -m inheritune` does."""
+    sys.argv = command
+    try:
+        runpy.run_module("inheritune", run_name="__main__")
+    except SystemExit as ended:
+        assert not ended.code, ended.code

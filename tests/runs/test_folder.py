@@ -1,0 +1,69 @@
+from pathlib import Path
+
+import pytest
+
+from inheritune.config.loading import check
+from inheritune.config.recipes import RunRecipe
+from inheritune.errors import OutputError, RecipeError
+from inheritune.runs.folder import close_folder, once, open_folder, write_text
+
+
+def recipe(**changes: object) -> RunRecipe:
+    training = {"tokens": 1024, "batch_tokens": 128}
+    return check(
+        RunRecipe,
+        {"name": "x", "reference": "r", "data": {"train": "t", "sequence_length": 16}, "training": training, **changes},
+    )
+
+
+def test_one_process_at_a_time(tmp_path: Path) -> None:
+    open_folder(tmp_path / "a", recipe())
+    with pytest.raises(OutputError, match="another run is going on"):
+        open_folder(tmp_path / "a", recipe())
+    close_folder(tmp_path / "a")
+    close_folder(open_folder(tmp_path / "a", recipe()))
+
+
+def test_a_refusal_leaves_the_folder_free(tmp_path: Path) -> None:
+    close_folder(open_folder(tmp_path / "a", recipe()))
+    with pytest.raises(RecipeError, match=r"seed = 0, and this recipe says 1"):
+        open_folder(tmp_path / "a", recipe(seed=1))
+    close_folder(open_folder(tmp_path / "a", recipe()))
+
+
+def test_limits_and_controls_may_change(tmp_path: Path) -> None:
+    close_folder(open_folder(tmp_path / "a", recipe()))
+    close_folder(open_folder(tmp_path / "a", recipe(limits={"max_rounds": 2}, controls=True)))
+    assert "max_rounds: 2" in (tmp_path / "a" / "config.yaml").read_text()
+
+
+def test_a_folder_of_something_else_gets_not_even_a_lock(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(OutputError, match="no run folder"):
+        open_folder(tmp_path, recipe())
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_place_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be written"):
+        open_folder(tmp_path / "file" / "run", recipe())
+
+
+def test_once_is_once(tmp_path: Path) -> None:
+    calls = []
+
+    def compute() -> dict[str, float]:
+        calls.append(1)
+        return {"third": 1 / 3}
+
+    assert once(tmp_path / "a.json", compute) == once(tmp_path / "a.json", compute) == {"third": 1 / 3}
+    assert len(calls) == 1
+
+
+def test_text_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_text(tmp_path / "a", "before")
+    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        write_text(tmp_path / "a", "after")
+    assert (tmp_path / "a").read_text() == "before"

@@ -1,0 +1,55 @@
+"""What the policy is told beforehand, against the models themselves."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from tiny import untrained_model
+
+from inheritune.choosing.choice import Choice
+from inheritune.config.sections import Objective, Training
+from inheritune.runs.planning import _step_flops, _untrained
+from inheritune.surgery.in_memory import inherit
+from inheritune.training.objective import Objective as Trained
+from inheritune.training.optimizer import Optimizer
+
+CHOICE = Choice("made up", "", 5, (3, 1, 2, 4, 0))
+
+
+def bench(optimizer: str = "muon", logits: float = 0.0, again: bool = False) -> SimpleNamespace:
+    training = Training(tokens=1024, batch_tokens=64, optimizer=optimizer, checkpoint_activations=again)
+    tokens_BT = torch.randint(300, (3, 16), generator=torch.Generator().manual_seed(0))
+    recipe = SimpleNamespace(
+        training=training,
+        data=SimpleNamespace(sequence_length=16),
+        choice=SimpleNamespace(sequences=3),
+        objective=Objective(logits=logits),
+    )
+    return SimpleNamespace(
+        recipe=recipe, model=untrained_model("gpt2").eval(), sequences=lambda count, length: tokens_BT[:count, :length]
+    )
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "logits", "again"),
+    [("muon", 0.0, False), ("adamw", 0.0, False), ("muon", 0.5, False), ("adamw", 0.5, True)],
+)
+def test_flops_of_a_step_are_those_that_training_counts(optimizer: str, logits: float, again: bool) -> None:
+    given = bench(optimizer, logits, again)
+    for depth in (1, 3, 5):
+        target, training = inherit(given.model, CHOICE.blocks(depth)), given.recipe.training
+        each = Trained(target, training, given.recipe.objective, given.model).flops_per_token(16)
+        wanted = each * 64 + Optimizer(target, training).flops_per_step
+        assert _step_flops(given, CHOICE, depth) == pytest.approx(wanted)
+
+
+def test_untrained_losses_are_those_of_the_cut_model(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    given = bench()
+    found = _untrained(given, tmp_path, CHOICE, range(2, 6))
+    tokens_BT = given.sequences(3, 16)
+    for depth, loss in found.items():
+        with torch.no_grad():
+            logits_BTV = inherit(given.model, CHOICE.blocks(depth))(tokens_BT).logits
+        wanted = torch.nn.functional.cross_entropy(logits_BTV[:, :-1].flatten(0, 1), tokens_BT[:, 1:].flatten())
+        assert loss == pytest.approx(wanted.item(), abs=1e-5)
+    assert _untrained(None, tmp_path, CHOICE, range(2, 6)) == found, "a continued run reads what was measured"  # type: ignore[arg-type]

@@ -1,0 +1,124 @@
+"""A proof is worth what it finds: each way in which a cut can be wrong fails its own check, and says where."""
+
+import copy
+import json
+import re
+
+import pytest
+import torch
+from families import reference
+
+from inheritune.errors import ProofError
+from inheritune.surgery.in_memory import inherit
+from inheritune.surgery.proof import prove
+
+BLOCKS = [0, 2, 5]
+
+
+def not_renumbered(model):
+    model.model.layers[1].self_attn.layer_idx = 2
+
+
+def wrong_kind(model):
+    model.config.layer_types = ["full_attention"] * 3
+
+
+def not_a_number(model):
+    model.model.layers[2].mlp.up_proj.weight.data[0, 0] = float("nan")
+
+
+def another_weight(model):
+    model.model.layers[1].mlp.up_proj.weight.data[0] += 1.0
+
+
+def untied(model):
+    model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
+
+
+def cut_off(model):
+    layer = model.model.layers[1]
+    layer.mlp.forward = lambda hidden: torch.zeros_like(hidden)
+
+
+@pytest.mark.parametrize(
+    ("family", "harm", "check", "words"),
+    [
+        ("qwen3", not_renumbered, "every block knows its place", r"layers\.1\.self_attn believes to be block 2"),
+        ("qwen3", not_renumbered, "cached generation equals uncached", ""),
+        ("gemma2", wrong_kind, "logits equal", "position 16 of sequence 0"),
+        ("qwen3", not_a_number, "every weight is a number", r"layers\.2\.mlp\.up_proj\.weight"),
+        ("qwen3", another_weight, "logits equal", "position 0 of sequence 0"),
+        ("qwen3", untied, "tied weights are tied", "two tensors"),
+        ("llama", cut_off, "gradients reach every parameter", r"layers\.1\.mlp"),
+    ],
+)
+def test_harm_is_found_and_named(family, harm, check, words):
+    model = inherit(reference(family), BLOCKS)
+    prove(model, reference(family), BLOCKS).require()
+    harm(model)
+    failed = [found for found in prove(model, reference(family), BLOCKS).checks if not found.passed]
+    (own,) = [found for found in failed if found.name.startswith(check)]
+    assert re.search(words, own.detail), own.detail
+
+
+def wide_window(model):
+    """A window too wide to walk past as it is."""
+    model.config.sliding_window = 4096
+    for layer in model.model.layers:
+        layer.self_attn.sliding_window = 4096
+
+
+def test_a_wide_window_is_narrowed_and_that_is_said():
+    model = inherit(reference("mistral"), BLOCKS)
+    wide_window(model)
+    model.config.max_position_embeddings = 8192
+    checks = {check.name: check for check in prove(model).require().checks}
+    assert "cached generation equals uncached, past a window narrowed from 4096 to 16 tokens" in checks
+    assert model.config.sliding_window == 4096 == model.model.layers[0].self_attn.sliding_window
+
+
+def test_a_window_that_the_cache_forgets_is_found_past_it(monkeypatch):
+    model = inherit(reference("mistral"), BLOCKS)
+    wide_window(model)
+    attention = model.model.layers[1].self_attn
+    whole = type(attention).forward
+
+    def forgetful(*args, **kwargs):  # sees one token less than its window
+        mask = kwargs.get("attention_mask")
+        if mask is not None and model.config.sliding_window == 16 and mask.shape[-2] > 1:
+            kwargs["attention_mask"] = mask.clone()
+            kwargs["attention_mask"][..., 20:, 6:9] = torch.finfo(mask.dtype).min if mask.is_floating_point() else False
+        return whole(attention, *args, **kwargs)
+
+    monkeypatch.setattr(attention, "forward", forgetful)
+    failed = [check.name for check in prove(model).checks if not check.passed]
+    assert failed == ["cached generation equals uncached, past a window narrowed from 4096 to 16 tokens"]
+
+
+def test_what_no_gradient_reaches_in_the_reference_either_is_no_fault_of_the_cut():
+    model, target = copy.deepcopy(reference("llama")), inherit(reference("llama"), BLOCKS)
+    for own in (model, target):
+        for layer in own.model.layers:
+            layer.mlp.register_parameter("spare", torch.nn.Parameter(torch.zeros(1)))
+    asked = "gradients reach every parameter"
+    found = {check.name: check for check in prove(target).checks}
+    assert not found[asked].passed and "mlp.spare" in found[asked].detail
+    found = {check.name: check for check in prove(target, model, BLOCKS).checks}
+    assert found[asked].passed
+
+
+def test_the_wrong_blocks_are_no_proof():
+    model = inherit(reference("llama"), BLOCKS)
+    with pytest.raises(ProofError, match="logits equal"):
+        prove(model, reference("llama"), [0, 1, 5]).require()
+
+
+def test_a_proof_leaves_the_model_as_it_was_and_is_written_down(tmp_path):
+    model = inherit(reference("llama"), BLOCKS).train()
+    model.model.norm.weight.requires_grad_(False)
+    prove(model).save(tmp_path / "proof.json")
+    assert model.training and not model.model.norm.weight.requires_grad
+    assert all(parameter.grad is None for parameter in model.parameters())
+    content = json.loads((tmp_path / "proof.json").read_text())
+    assert content["passed"] is True
+    assert [check["passed"] for check in content["checks"]] == [True] * 6
