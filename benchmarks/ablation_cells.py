@@ -14,6 +14,7 @@ from inheritune.choosing import CRITERIA, Choice
 from inheritune.config.recipes import RunRecipe
 from inheritune.config.sections import Objective, Training
 from inheritune.decoder.anatomy import anatomy
+from inheritune.decoder.parts import split_name
 from inheritune.models.reference import load_reference
 from inheritune.progress import Progress
 from inheritune.records.profile import Profile
@@ -23,7 +24,6 @@ from inheritune.runs.lab import FolderLab
 from inheritune.runs.planning import of_steps
 from inheritune.runs.rounds import Round, latest
 from inheritune.runtime.device import make_repeatable
-from inheritune.surgery.blockmap import split_name
 from inheritune.surgery.heal import find_gaps, heal
 from inheritune.surgery.in_memory import inherit
 from inheritune.training import checkpoint

@@ -43,8 +43,8 @@ from inheritune.runs.folder import close_folder, open_folder
 from inheritune.runs.rounds import Round, latest
 from inheritune.runs.run import run
 from inheritune.runtime.device import make_repeatable
-from inheritune.surgery import on_optimizer as carry
 from inheritune.surgery.in_memory import fresh, grow, growth
+from inheritune.surgery.on_optimizer import carry
 from inheritune.training import checkpoint
 from inheritune.training.checkpoint import Position
 from inheritune.training.metrics import Metrics
@@ -119,7 +119,7 @@ class Yardstick:
             wanted = list(range(last["depth"]))
             deep = grow(shallow, bench.model, held=[0], wanted=wanted, start="copied", seed=bench.recipe.seed)
             block_map = growth(shallow, bench.model, [0], wanted, "copied")
-            carried = carry.carry([state, {}], block_map, anatomy(deep).path, deep.config)
+            carried = carry([state, {}], block_map, anatomy(deep).path, deep.config)
             done = Position(first["step"], first["tokens"], first["flops"])
             fall = {"schedule": "wsd", "decay_share": 0.5, "warmup_tokens": 0}
             second = self._stage(bench, folder / "late-2", deep, carried, done, 0.2 * tokens, **fall)

@@ -4,8 +4,6 @@ Importing the package loads neither torch nor transformers; each name loads its 
 """
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from inheritune.errors import (
@@ -84,11 +82,5 @@ def __getattr__(name: str) -> Any:
     return value
 
 
-class _Package(ModuleType):
-    def __setattr__(self, name: str, value: Any) -> None:
-        # Importing the module `inheritune.run` would put it in the place of the function of that name.
-        if name not in _LAZY or not isinstance(value, ModuleType):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
+def __dir__() -> list[str]:
+    return [*globals(), *_LAZY]

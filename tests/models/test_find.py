@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from hub import stand_in
 
-from inheritune.models import find as hub
+from inheritune.models import find
 
 Inheritune = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -70,7 +70,7 @@ def test_a_silent_hub_is_waited_for_no_longer_than_said(monkeypatch: pytest.Monk
     """Not even where the name server hangs, which the client's own timeout does not cover."""
     released = threading.Event()
     monkeypatch.setattr("huggingface_hub.get_session", lambda: released.wait(60))
-    monkeypatch.setattr(hub, "SECONDS", 0.2)
+    monkeypatch.setattr(find, "SECONDS", 0.2)
     began = time.monotonic()
-    assert not hub.answers("owner/name") and time.monotonic() - began < 5
+    assert not find.answers("owner/name") and time.monotonic() - began < 5
     released.set()

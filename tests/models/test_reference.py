@@ -15,8 +15,7 @@ from tiny import VOCABULARY
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from inheritune.errors import ModelError
-from inheritune.models import find as hub
-from inheritune.models import load
+from inheritune.models import find, load
 from inheritune.models.reference import BUNDLED, load_reference, load_tokenizer
 
 
@@ -224,8 +223,8 @@ def test_files_on_the_hub_that_are_of_no_use() -> None:
         (["README.md"], "no safetensors weights: save"),
     ):
         with pytest.raises(ModelError, match=said):
-            hub.refuse_names("owner/name", names)
-    hub.refuse_names("owner/name", ["config.json", "model.safetensors", "pytorch_model.bin"])
+            find.refuse_names("owner/name", names)
+    find.refuse_names("owner/name", ["config.json", "model.safetensors", "pytorch_model.bin"])
 
 
 def smollm2() -> Path | None:

@@ -22,7 +22,7 @@ from inheritune.decoder.parts import PARTS, closes, part_of
 from inheritune.errors import InputError, ModelError, OutputError
 from inheritune.models.hollow import open_checkpoint
 from inheritune.models.load import load_model
-from inheritune.surgery import commands as surgery
+from inheritune.surgery import commands
 from inheritune.surgery.blockmap import STARTS, BlockMap
 from inheritune.surgery.commands import Cut, inherit_folder
 from inheritune.surgery.in_files import assemble_files
@@ -176,7 +176,7 @@ def test_a_failure_leaves_nothing_and_keeps_what_was_there(folders, tmp_path, mo
     if fault == "room":
         monkeypatch.setattr("inheritune.models.folder.ROOM", 1 << 60)
     if fault == "proof":
-        monkeypatch.setattr(surgery, "load_model", lambda _folder, **_: inherit(reference("gpt2"), [3]))
+        monkeypatch.setattr(commands, "load_model", lambda _folder, **_: inherit(reference("gpt2"), [3]))
     with pytest.raises(Exception, match=r"No space left|free|fails the check"):
         inherit_folder(folders / "gpt2", out, Cut([0, 5]), force=True)
     assert same(weights(out), before)
@@ -189,7 +189,7 @@ def test_a_kill_leaves_no_model_under_the_name(folders, tmp_path):
         "whole = streaming.write_shard\n"
         "def slow(shard, path): whole(shard, path); print('shard', flush=True); time.sleep(60)\n"
         "streaming.write_shard = slow\n"
-        "surgery.inherit_folder(Path(sys.argv[1]), Path(sys.argv[2]), surgery.Cut([0, 1]))\n"
+        "commands.inherit_folder(Path(sys.argv[1]), Path(sys.argv[2]), commands.Cut([0, 1]))\n"
     )
     arguments = [sys.executable, "-c", script, str(folders / "gpt2"), str(tmp_path / "cut")]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE) as process:

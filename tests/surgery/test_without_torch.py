@@ -12,7 +12,7 @@ from families import FAMILIES, TOKENS
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from inheritune.decoder import families as plain
+from inheritune.decoder import families
 from inheritune.errors import InputError
 from inheritune.surgery.commands import Cut, inherit_folder
 from inheritune.surgery.without_torch import inherit_light
@@ -131,9 +131,9 @@ def test_each_family_has_what_it_cannot_be_sure_of(family, values, tmp_path):
     assert inherit_light(source, tmp_path / "cut", BLOCKS, 0, False) is None
 
 
-@pytest.mark.parametrize("kind", plain.FAMILIES)
+@pytest.mark.parametrize("kind", families.FAMILIES)
 def test_what_a_config_leaves_unsaid_is_what_its_class_says(kind):
-    family, made = plain.FAMILIES[kind], AutoConfig.for_model(kind)
+    family, made = families.FAMILIES[kind], AutoConfig.for_model(kind)
     flags = {"tie_word_embeddings", *re.findall(r"\+([a-z]\w+)", f"{family.block}\n{family.around}\n{family.last}")}
     assert {flag: getattr(made, flag) for flag in flags} == {flag: flag in family.on for flag in flags}
     for key, value in family.needs.items():

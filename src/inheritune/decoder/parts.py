@@ -30,3 +30,12 @@ def part_of(suffix: str) -> str:
     if any(word in module for word in _NORM_NAMES):
         return NORMS
     return ATTENTION if any(word in module for word in _MIXER_NAMES) else MLP
+
+
+def split_name(name: str, path: str) -> tuple[int | None, str]:
+    """The block that a tensor's name belongs to and its name inside it; (None, name) outside the blocks."""
+    if name.startswith(f"{path}."):
+        block, _, suffix = name[len(path) + 1 :].partition(".")
+        if block.isdigit() and suffix:
+            return int(block), suffix
+    return None, name

@@ -10,10 +10,10 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from inheritune.decoder.anatomy import DEPTH_FIELDS
+from inheritune.decoder.parts import split_name
 from inheritune.errors import ModelError
 from inheritune.models.shards import WHOLE, Piece, same_bytes
 from inheritune.runtime.gauge import free_memory
-from inheritune.surgery.blockmap import split_name
 
 # What is built one by one, so that an absurd number would never end; and what no model can do without.
 _COUNTED = re.compile(r"(^|_)(layers?|experts?|heads?|blocks?)$")

@@ -10,12 +10,12 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from inheritune.decoder.anatomy import Anatomy, anatomy, brings_code, refuse_unsupported
+from inheritune.decoder.parts import split_name
 from inheritune.errors import ModelError
 from inheritune.models.distrust import require_agreement, require_numbers
 from inheritune.models.folder import pieces_of, read_json
 from inheritune.models.quiet import quiet
 from inheritune.models.shards import Piece
-from inheritune.surgery.blockmap import split_name
 
 
 @dataclass(frozen=True)

@@ -30,10 +30,10 @@ from inheritune.runs.policy import Action, Finished, Grow, Inherit, Plan, Stop
 from inheritune.runs.rounds import Round, blocks_name, latest
 from inheritune.runs.trackers import trackers
 from inheritune.runtime import disk, processes
-from inheritune.surgery import on_optimizer as carry
 from inheritune.surgery.blockmap import parse, show
 from inheritune.surgery.heal import heal
 from inheritune.surgery.in_memory import assemble, growth, inherit
+from inheritune.surgery.on_optimizer import carry
 from inheritune.surgery.proof import prove
 from inheritune.training import checkpoint
 from inheritune.training.checkpoint import Position
@@ -141,7 +141,7 @@ class FolderLab:
             against = ([target, reference], block_map) if block_map.whole else (None, None)
             with quiet():
                 prove(grown, *against).require().save(beside / "proof.json")
-            carried = carry.carry([state, {}], block_map, anatomy(grown).path, grown.config)
+            carried = carry([state, {}], block_map, anatomy(grown).path, grown.config)
             return grown, carried, {**asdict(Spent()), "growth": self._grown(round_, grown)}
 
         self._begin(round_, blocks, deeper)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from inheritune.decoder.parts import ATTENTION, PARTS, closes, part_of
+from inheritune.decoder.parts import ATTENTION, PARTS, closes, part_of, split_name
 from inheritune.errors import InputError
 
 _ITEM = re.compile(r"(\d{1,6})(?:-(\d{1,6}))?")
@@ -123,15 +123,6 @@ class BlockMap:
         block, suffix = split_name(name, path)
         silent = (at for at, place in enumerate(self.places) if place.silent and place.kind == block)
         return [f"{path}.{at}.{suffix}" for at in silent if closes(suffix)]
-
-
-def split_name(name: str, path: str) -> tuple[int | None, str]:
-    """The block that a tensor's name belongs to and its name inside it; (None, name) outside the blocks."""
-    if name.startswith(f"{path}."):
-        block, _, suffix = name[len(path) + 1 :].partition(".")
-        if block.isdigit() and suffix:
-            return int(block), suffix
-    return None, name
 
 
 def parse(text: str) -> list[int]:
