@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -14,6 +15,7 @@ from inheritune.errors import OutputError
 from inheritune.evidence.gap import gap
 from inheritune.methods import METHODS
 from inheritune.records.comparison import Comparison, Cost, Interval, Left, Point, Row
+from inheritune.records.made_of import NAME, MadeOf
 from inheritune.records.profile import Profile
 from inheritune.records.result import GapResult
 from inheritune.training.metrics import Metrics
@@ -23,6 +25,7 @@ Found = dict[str, Any]
 
 def gather(recipe: CompareRecipe, folder: Path) -> Comparison:
     """What the cells under `folder` say; a cell that is not there yet is named. OutputError where there is none at all."""
+    refuse_mixed(folder)
     about = next((json.loads(path.read_text()) for path in sorted(folder.glob("shards/*/about.json"))), None)
     if about is None:
         raise OutputError(f"{str(folder)!r} holds no cells: run `inheritune compare` without --gather first")
@@ -37,6 +40,17 @@ def gather(recipe: CompareRecipe, folder: Path) -> Comparison:
         tokens=recipe.training.tokens, margin=recipe.match.margin, confidence=recipe.match.confidence,
         documents=len(about["weights"]), rows=[row for row in rows if row], missing=gathering.missing,
     )  # fmt: skip
+
+
+def refuse_mixed(folder: Path) -> None:
+    """OutputError where shards and cells, made on one machine or several, were begun with different content."""
+    paths = sorted((*folder.glob(f"shards/*/{NAME}"), *folder.glob(f"cells/*/{NAME}")))
+    for first, path in pairwise(paths):
+        if found := list(MadeOf.load(first).elsewhere.differences(MadeOf.load(path).elsewhere)):
+            raise OutputError(
+                f"{str(path.parent)!r} was begun with other content than {str(first.parent)!r} ({', '.join(found)}): move it away, or name"
+                " another --out"
+            )
 
 
 class _Gathering:

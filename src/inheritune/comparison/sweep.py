@@ -9,7 +9,7 @@ from typing import Any
 
 from inheritune.comparison.budget import phase_tokens
 from inheritune.comparison.cell import Cell, Work, given, save_profile
-from inheritune.comparison.gather import gather
+from inheritune.comparison.gather import gather, refuse_mixed
 from inheritune.config.loading import load_recipe
 from inheritune.config.recipes import CompareRecipe, RunRecipe
 from inheritune.config.sections import Objective
@@ -24,6 +24,7 @@ from inheritune.report.compare_figures import write_figures
 from inheritune.report.compare_table import write_tables
 from inheritune.runs.bench import Bench
 from inheritune.runs.folder import close_folder, left_if_used, once, open_folder, refuse_another, write_text
+from inheritune.runs.made_of import bind
 from inheritune.runtime.device import make_repeatable
 from inheritune.runtime.memory import keep_freed_memory
 from inheritune.surgery.in_memory import fresh
@@ -88,6 +89,9 @@ class _Sweep:
                 self.depth = self.recipe.depth or round(anatomy(self.reference.model).depth * 2 / 3)
                 asked = self._as_run(self.recipe.seed, self.recipe.training.peak_lr)
                 self.bench = Bench(asked, self.place, self.reference)
+            refuse_mixed(self.folder)
+            for caution in self.bench.unchecked:
+                self.progress.note(f"Caution: {caution}")
             self._about()
             for method in methods:
                 self._method(method)
@@ -142,6 +146,8 @@ class _Sweep:
         place = self.folder / "cells" / cell.name
         open_folder(place, bench.recipe)
         try:
+            for caution in bind(place, bench.made_of):
+                self.progress.note(f"Caution: {caution}")
             make_repeatable(cell.seed)
             start = given(bench, self.depth, self.place)
             return Work(cell, place, bench, start, self.progress, self.recipe.keep_models).run(self._tokens)

@@ -34,12 +34,16 @@ class Part:
 
 @dataclass(frozen=True)
 class Tokens:
-    """Token ids in one row (`ids`, memory-mapped), where each document starts and, if not at the next start, ends."""
+    """Token ids in one row (`ids`, memory-mapped), where each document starts and, if not at the next start, ends.
+
+    `digest` is of the ids and the starts as they are stored.
+    """
 
     ids: np.ndarray
     starts: np.ndarray
     parts: tuple[Part, ...] = ()
     ends: np.ndarray | None = None
+    digest: str = ""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -57,7 +61,8 @@ def read(folder: Path, side: str) -> Tokens:
     manifest = read_manifest(folder)
     told, width = manifest["sides"][side], manifest["bytes"]
     ids = _mapped(folder / f"{side}.bin", f"<u{width}", told["tokens"])
-    return Tokens(ids, _mapped(folder / f"{side}.starts", "<i8", told["documents"]))
+    starts = _mapped(folder / f"{side}.starts", "<i8", told["documents"])
+    return Tokens(ids, starts, digest=f"{told['sha256']} {told['starts_sha256']}")
 
 
 def _mapped(path: Path, dtype: str, count: int) -> np.ndarray:

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,7 @@ def _in_parts(train: Tokens, sources: list[Source], own: list[dict[str, Any]]) -
         Part(repr(source.source), first, last, source.weight)
         for source, first, last in zip(sources, [0, *ends], ends, strict=False)
     )
-    return Tokens(train.ids, train.starts, tuple(parts))
+    return replace(train, parts=tuple(parts))
 
 
 def _mixed(valid: Tokens, sources: list[Source], own: list[dict[str, Any]]) -> Tokens:
@@ -149,7 +150,7 @@ def _mixed(valid: Tokens, sources: list[Source], own: list[dict[str, Any]]) -> T
     )
     order = np.argsort(places, kind="stable")
     all_ends = np.append(valid.starts[1:], len(valid.ids))
-    return Tokens(valid.ids, valid.starts[order], ends=all_ends[order])
+    return replace(valid, starts=valid.starts[order], ends=all_ends[order])
 
 
 def _check_range(tokens: Tokens, vocabulary: int, source: str) -> None:

@@ -20,12 +20,13 @@ _NOTE = "training.json"
 
 @dataclass(frozen=True)
 class Reference:
-    """A pretrained model with its tokenizer, in fp32, and how many tokens it was trained on, where that is known."""
+    """A pretrained model with its tokenizer, in fp32, how many tokens it was trained on, where that is known, and its files."""
 
     name: str
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerFast
     trained_tokens: int | None
+    place: Path
 
 
 def load_reference(source: str, revision: str | None = None, trust: bool = False) -> Reference:
@@ -38,7 +39,7 @@ def load_reference(source: str, revision: str | None = None, trust: bool = False
     tokenizer = _usable(read_tokenizer(place), source)
     _refuse_larger(tokenizer, model, source)
     model.to(device())  # type: ignore[arg-type]
-    return Reference(source, model, tokenizer, _trained_tokens(place))
+    return Reference(source, model, tokenizer, _trained_tokens(place), place)
 
 
 def with_size(source: str) -> str:

@@ -1,1 +1,1 @@
-"""Every file that is written, as data."""
+"""What a run, a cell or a model folder holds: each file's name and its model, written once and read back."""

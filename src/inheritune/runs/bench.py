@@ -24,6 +24,7 @@ from inheritune.evaluation.outside import compare_outside, windows
 from inheritune.evidence.gap import Gap, gap
 from inheritune.models.reference import Reference, embedding_rows
 from inheritune.runs.folder import once
+from inheritune.runs.made_of import bind, made_of
 from inheritune.runtime import gauge, processes
 from inheritune.runtime.device import device
 
@@ -67,8 +68,16 @@ class Bench:
             )
         )
         self.documents: Validation = validation(valid_tokens, recipe.data)
-        self.outside = self._outside_texts(positions or length, tell)
+        outside = self._outside_texts(tell)
+        self.outside = {
+            name: windows(text, name, positions or length, recipe.data.outside_tokens) for name, text in outside.items()
+        }
         self.batches = self._batches()
+        texts = {"data.train": self.train_tokens, "data.valid": valid_tokens}
+        texts |= {f"data.outside.{name}": text for name, text in outside.items()}
+        self.made_of = made_of(texts, tokenizer.backend_tokenizer, reference.place)
+        self.unchecked: list[str] = []
+        processes.on_main(lambda: self.unchecked.extend(bind(folder, self.made_of)))
 
     def under(self, recipe: RunRecipe) -> "Bench":
         """The same text, documents and reference for a recipe of another seed, rate or objective."""
@@ -81,14 +90,13 @@ class Bench:
         recipe, length = self.recipe, self.recipe.data.sequence_length
         return Batches(self.train_tokens, recipe.seed, recipe.training.batch_tokens // length, length)
 
-    def _outside_texts(self, context: int, tell: Tell) -> dict[str, list[np.ndarray]]:
+    def _outside_texts(self, tell: Tell) -> dict[str, tokens.Tokens]:
         data, words = self.recipe.data, self.reference.tokenizer
         vocabulary = embedding_rows(self.model)
-        found = {
+        return {
             name: tokens.outside(data, name, words.backend_tokenizer, words.eos_token_id, vocabulary, tell)
             for name in data.outside
         }
-        return {name: windows(text, name, context, data.outside_tokens) for name, text in found.items()}
 
     @property
     def model(self) -> PreTrainedModel:
@@ -131,8 +139,8 @@ class Bench:
         return self.reference_measured["val_loss"]
 
     def cautions(self) -> list[str]:
-        """What a reader of the verdict must know: a reference that knows nothing, an interval from few documents."""
-        found = []
+        """What a reader of the verdict must know: a folder of unknown content, a reference that knows nothing, few documents."""
+        found = list(self.unchecked)
         chance, documents = math.log(embedding_rows(self.model)), len(self.documents.weights)
         if self.reference_loss > 0.9 * chance:
             found.append(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import transformers
+from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
@@ -22,6 +23,7 @@ from inheritune.models.quiet import quiet
 from inheritune.models.reference import load_tokenizer
 from inheritune.progress import Progress, clock
 from inheritune.runs.folder import close_folder, left_if_used, once, open_folder, write_text, writing
+from inheritune.runs.made_of import bind, is_begun, made_of
 from inheritune.runs.trackers import trackers
 from inheritune.runtime import disk, gauge, processes, sharded
 from inheritune.runtime.device import device, make_repeatable
@@ -79,6 +81,7 @@ class _Pretraining:
             lambda: tokens.prepare(self.recipe.data, backend, end, vocabulary, self.progress.now)
         )
         self.documents = validation(valid_tokens, self.recipe.data)
+        processes.on_main(lambda: self._bind({"data.train": train_tokens, "data.valid": valid_tokens}, backend))
         self.progress.note(f"{len(train_tokens):,} training tokens, {self.documents.tokens:,} for validation")
         self.progress.stage(f"Training {parameter_count(model):,} parameters on {self.recipe.training.tokens:,} tokens")
         position = train_round(model, self._round(train_tokens))
@@ -93,8 +96,8 @@ class _Pretraining:
         place = self.folder / "tokenizer"
 
         def learn() -> None:
-            if place.exists():
-                return
+            if place.exists() and is_begun(self.folder):
+                return  # what no content is bound to yet may be of another text
             data, size = self.recipe.data, self.recipe.model.get("vocab_size", 4096)
             kept = (
                 d.text
@@ -108,6 +111,10 @@ class _Pretraining:
 
         processes.on_main(learn)
         return load_tokenizer(str(place))
+
+    def _bind(self, texts: dict[str, tokens.Tokens], tokenizer: Tokenizer) -> None:
+        for caution in bind(self.folder, made_of(texts, tokenizer)):
+            self.progress.note(f"Caution: {caution}")
 
     def _model(self) -> PreTrainedModel:
         return AutoModelForCausalLM.from_config(_config_of(self.recipe.model)).to(device())

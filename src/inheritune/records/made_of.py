@@ -1,0 +1,71 @@
+"""`made_of.json`: what a run folder was begun with, by content and not by name. A later stop with other content is told apart."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Self
+
+from pydantic import ValidationError
+
+from inheritune.errors import OutputError
+from inheritune.records.result import Count, Entry
+
+NAME = "made_of.json"
+
+
+class FileMark(Entry):
+    """A file by the digest of all its bytes; one too large for that by samples of them, its size and its time of change (ns)."""
+
+    size: Count
+    digest: str
+    changed: Count | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether the digest is of all bytes."""
+        return self.changed is None
+
+
+class MadeOf(Entry):
+    """Digests of a run's content: token ids and document starts by text, the tokenizer, and the reference's files by name."""
+
+    texts: dict[str, str]
+    tokenizer: str
+    reference: dict[str, FileMark]
+
+    def to_json(self) -> str:
+        """The file's text."""
+        return self.model_dump_json(indent=1) + "\n"
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read a `made_of.json`. Raises OutputError where it is damaged."""
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except (OSError, ValidationError):
+            raise OutputError(
+                f"{str(path)!r} is damaged, so what the folder was begun with is unknown: bring the file back, or name another --out"
+            ) from None
+
+    @property
+    def elsewhere(self) -> Self:
+        """The same without times of change, which are others on each machine."""
+        marks = {name: mark.model_copy(update={"changed": mark.changed and 0}) for name, mark in self.reference.items()}
+        return self.model_copy(update={"reference": marks})
+
+    def differences(self, now: Self) -> Iterator[str]:
+        """What is another now, in words."""
+        if self.tokenizer != now.tokenizer:
+            yield "the reference's tokenizer"
+        for name in sorted(self.reference.keys() | now.reference.keys()):
+            if self.reference.get(name) != now.reference.get(name):
+                yield f"the reference's {name}{_how(self.reference.get(name), now.reference.get(name))}"
+        for name in sorted(self.texts.keys() | now.texts.keys()):
+            if self.texts.get(name) != now.texts.get(name):
+                yield f"the text of {name}"
+
+
+def _how(before: FileMark | None, now: FileMark | None) -> str:
+    if before is None or now is None:
+        return " (added)" if before is None else " (gone)"
+    only_time = before.model_copy(update={"changed": now.changed}) == now
+    return " (its time of change: it is too large to be read whole)" if only_time else ""

@@ -1,0 +1,76 @@
+"""A run folder is bound to the content that it was begun with: text, tokenizer and reference. `config.yaml` binds its recipe."""
+
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from inheritune.data.store import Tokens, tokenizer_fingerprint
+from inheritune.errors import OutputError
+from inheritune.records.made_of import NAME, FileMark, MadeOf
+from inheritune.runs.folder import refusal, write_text
+
+READ_WHOLE = 256 << 20  # bytes of a reference's files that are hashed whole
+_SAMPLES, _SAMPLE = 64, 1 << 16  # windows of a larger file, and bytes of each
+_DECISIVE = re.compile(r"config\.json|.*\.safetensors(\.index\.json)?|.*\.py")
+_BEFORE_WORK = ("config.yaml", "tokenizer")  # what stands in a folder before it is bound
+
+
+def made_of(texts: Mapping[str, Tokens], tokenizer: Tokenizer, reference: Path | None = None) -> MadeOf:
+    """The content of texts by name, of a tokenizer, and of a reference's folder or GGUF file."""
+    return MadeOf(
+        texts={name: text.digest for name, text in texts.items()},
+        tokenizer=tokenizer_fingerprint(tokenizer),
+        reference={} if reference is None else marks(reference),
+    )
+
+
+def bind(folder: Path, content: MadeOf) -> list[str]:
+    """Write down what a new run folder is made of; OutputError names what is another in one that was begun before.
+
+    A folder that was begun without the record cannot be checked and stays without it: that is the caution returned.
+    """
+    path = folder / NAME
+    if path.exists():
+        if found := list(MadeOf.load(path).differences(content)):
+            raise OutputError(
+                f"{str(folder)!r} was begun with other content: {', '.join(found)} changed since: bring it back as it was,"
+                " or name another --out"
+            )
+        return []
+    if is_begun(folder):
+        return [
+            f"{str(folder)!r} was begun without {NAME}, so nothing tells whether its text, tokenizer and reference are still those"
+            " that it was begun with"
+        ]
+    try:
+        write_text(path, content.to_json())
+    except OSError as error:
+        raise OutputError(refusal(error, path)) from None
+    return []
+
+
+def is_begun(folder: Path) -> bool:
+    """Whether a folder is bound, or holds anything that was made of its content."""
+    return any(not entry.name.startswith(".") and entry.name not in _BEFORE_WORK for entry in folder.iterdir())
+
+
+def marks(place: Path) -> dict[str, FileMark]:
+    """The files of a model's folder that decide what it computes, or a GGUF file: each by its name."""
+    paths = sorted(path for path in place.iterdir() if _DECISIVE.fullmatch(path.name)) if place.is_dir() else [place]
+    whole = sum(path.stat().st_size for path in paths) <= READ_WHOLE
+    return {path.name: _mark(path, whole or path.suffix in (".json", ".py")) for path in paths}
+
+
+def _mark(path: Path, whole: bool) -> FileMark:
+    status = path.stat()
+    with path.open("rb") as file:
+        if whole:
+            return FileMark(size=status.st_size, digest=hashlib.file_digest(file, "sha256").hexdigest())
+        digest = hashlib.sha256()
+        for number in range(_SAMPLES):
+            file.seek((status.st_size - _SAMPLE) * number // (_SAMPLES - 1))
+            digest.update(file.read(_SAMPLE))
+    return FileMark(size=status.st_size, digest=digest.hexdigest(), changed=status.st_mtime_ns)
