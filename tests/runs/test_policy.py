@@ -147,6 +147,12 @@ def test_one_evaluation_is_too_few_and_a_literal_round_is_whole() -> None:
     assert isinstance(next_action(within(DOOMED), replace(LONG, literal=True)), GoOn)
 
 
+def test_no_round_is_ended_before_half_of_it_is_seen() -> None:
+    for looks in range(1, 5):
+        assert next_action(within(DOOMED[:looks]), LONG) == GoOn("")
+    assert isinstance(next_action(within(DOOMED[:5]), LONG), Grow)
+
+
 def test_doomed_at_the_deepest_allowed_is_said_early() -> None:
     action = next_action(within(DOOMED, depth=7), LONG)
     assert isinstance(action, Stop) and action.outcome == "not_matched" and "deepest" in action.reason
@@ -253,11 +259,11 @@ def linear(step: int, end: int) -> float:
 
 @pytest.mark.parametrize("peak", RECORDED)
 def test_replayed_on_recorded_rounds(peak: str) -> None:
-    """Real rounds, none of which came to a match: left before their end, never at once, and the forecast held the end."""
+    """Real rounds, none of which came to a match: no word in their first half, and then forecasts that held the end."""
     gaps, end = RECORDED[peak]
     plan = Plan(22, 1, 23, 0.01, 74, 4096, 4, literal=False, rate=linear, step_flops={22: 1e9, 23: 1e9}, warmup_steps=4)
     actions = [next_action(recorded(gaps[: n + 1]), plan) for n in range(4)]
-    assert isinstance(actions[0], GoOn) and isinstance(actions[1], GoOn) and isinstance(actions[3], Grow)
-    for action in actions[1:]:
+    assert actions[0] == actions[1] == GoOn("")
+    for action in actions[2:]:
         mean, reach = map(float, re.search(r"gap ([+-][\d.]+) ± ([\d.]+)", action.reason).groups())
         assert abs(mean - end) <= reach + 0.001

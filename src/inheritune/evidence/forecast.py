@@ -1,40 +1,46 @@
 """Where will this run end? Its evaluations so far, the learning rate still to come, and a curve to lean on where there is one.
 
-A loss at step `s` is taken as a floor, a power law in `s`, what the learning rate still costs (in proportion to it),
-a slow drift, and noise. All but the exponent and the sizes of drift and noise are linear with Gaussian priors; those three
-are summed over a grid by their evidence, so that few points give a wide interval instead of a bold line.
+A loss at step `s` is taken as a floor, a power law in `s`, what the learning rate still costs (in proportion to a power of
+it), a slow drift, and noise. All but the two exponents and the sizes of drift and noise are linear with Gaussian priors; those
+four are summed over a grid by their evidence, so that few points give a wide interval instead of a bold line. The priors are
+wide: what a falling rate gives has been 0.03 to 0.5 nats, and a run's own curve says little of it before the rate falls.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
+from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 Rate = Callable[[int], float] | ArrayLike
-Normal = tuple[float, float]
-Prior = tuple[Normal, Normal]  # mean and deviation, in nats: the power law's part, what a peak rate costs
+Normal = tuple[float, float]  # mean and deviation, in nats
 
-# Shapes: N evaluations, M steps asked about.
-_POWERS = (0.1, 0.2, 0.3, 0.45, 0.65, 0.9, 1.3)
-_NOISES = (0.001, 0.002, 0.004, 0.007, 0.011, 0.016, 0.025, 0.05)
-_DRIFTS = (0.0003, 0.003, 0.01, 0.03, 0.1)  # per root of log step
+
+class _Prior(NamedTuple):
+    """What is thought beforehand of the power law's part and of what a peak rate costs: there, of several kinds of run."""
+
+    fall: Normal
+    costs: tuple[tuple[Normal, float], ...]
+
+
+# Shapes: N evaluations, M steps asked about, G grid points, P those of the exponents, Q those of noise and drift.
+_POWERS = (0.15, 0.4, 0.9)
+_BENDS = (0.6, 0.8, 1.0)  # of the rate: below 1 its last part is worth the most
+_NOISES = (0.002, 0.005, 0.01, 0.02, 0.04)
+_DRIFTS = (0.0005, 0.004, 0.02)  # per root of log step
 _EARLIEST = 0.05  # of the last step: what lies before it says nothing of the end
-_MOST_POINTS = 150
-_TO_80_PER_CENT = 1.2816
-_OWN: tuple[Normal, Normal] = (
-    (0.15, 1.0),
-    (0.15, 0.06),
-)  # mean and deviation: the power law's part, a peak rate's cost
-_GUESSED: tuple[Normal, Normal] = ((0.15, 1.0), (0.15, 0.08))  # where the schedule is not known
-_BETWEEN: Prior = ((0.0, 0.3), (0.0, 0.03))  # of two runs' difference
+_MOST_POINTS = 48
+_OWN = _Prior((0.1, 0.5), (((0.11, 0.07), 0.9), ((0.35, 0.15), 0.1)))
+_BETWEEN = _Prior((0.0, 0.3), (((0.0, 0.05), 1.0),))  # of two runs' difference
+_NODES = [NormalDist().inv_cdf((node + 0.5) / 32) for node in range(32)]
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """A loss in nats per token: its mean and 80% interval."""
+    """A loss in nats per token: its mean and interval (80% where nothing else was asked for)."""
 
     mean: float
     low: float
@@ -54,37 +60,43 @@ class _Curve(NamedTuple):
     losses: np.ndarray
 
 
+class _Mixture(NamedTuple):
+    """Normal distributions of the loss at M steps, shape (G, M), and the weight of each grid point."""
+
+    weight: np.ndarray
+    mean: np.ndarray
+    variance: np.ndarray
+
+
 def forecast(
     steps: ArrayLike,
     losses: ArrayLike,
     end: float,
     reference: tuple[ArrayLike, ArrayLike] | None = None,
     rate: Rate | None = None,
-    prior: Prior | None = None,
+    confidence: float = 0.8,
 ) -> Forecast:
     """The loss at step `end` of a run, from its evaluations `losses` (nats per token) at `steps` so far.
 
     `rate` gives the learning rate at a step, past and to come: a function, a pair `(steps, rates)`, or a row with one rate
     a step; without it, a cosine from the start down to zero at `end` is taken. `reference` is another run's whole curve
     `(steps, losses)` on the same schedule: the difference at equal steps is then forecast too, and the two answers are
-    weighed by their precision. `prior` is what is thought beforehand of the power law's part and of the peak rate's cost
-    (mean and deviation of each), where that is less than in a run from random weights. An `end` that is
-    past gives the curve there without its noise. Raises ValueError for rows of unequal length, no finite evaluation after
-    step 0, or an `end` that is not above 0.
+    weighed by their precision. `confidence` is that of the interval. An `end` that is past gives the curve there without its noise. Raises ValueError for rows of
+    unequal length, no finite evaluation after step 0, or an `end` that is not above 0.
     """
     curve = _checked(steps, losses, end)
     last = max(float(end), curve.steps[-1])
     rates = _rates(rate, last)
-    thought = prior or (_OWN if rate is not None else _GUESSED)
-    own = _fit(curve, np.array([end], float), rates, thought)
+    own = _fit(curve, np.array([end], float), rates, _OWN)
     if reference is None:
-        return _interval(own[0][0], own[1][0])
+        return _interval(own, confidence)
     other = _checked(*reference, end)
     asked = np.append(curve.steps, float(end))
-    mean_M, deviation_M = _fit(other, asked, _rates(rate, max(last, other.steps[-1])), thought)
-    between = ((0.0, prior[0][1]), (0.0, prior[1][1])) if prior else _BETWEEN
-    apart = _fit(_Curve(curve.steps, curve.losses - mean_M[:-1]), asked[-1:], rates, between)
-    return _weighed(own[0][0], own[1][0], apart[0][0] + mean_M[-1], float(np.hypot(apart[1][0], deviation_M[-1])))
+    whole = _fit(other, asked, _rates(rate, max(last, other.steps[-1])), _OWN)
+    mean_M, deviation_M = _moments(whole)
+    apart = _fit(_Curve(curve.steps, curve.losses - mean_M[:-1]), asked[-1:], rates, _BETWEEN)
+    there = apart._replace(mean=apart.mean + mean_M[-1], variance=apart.variance + deviation_M[-1] ** 2)
+    return _interval(_pooled(own, there), confidence)
 
 
 def _checked(steps: ArrayLike, losses: ArrayLike, end: float) -> _Curve:
@@ -133,33 +145,34 @@ def _rates(rate: Rate | None, last: float) -> Callable[[np.ndarray], np.ndarray]
     return lambda step_M: np.interp(step_M, known, value / peak)
 
 
-def _fit(
-    curve: _Curve, asked_M: np.ndarray, rates: Callable[[np.ndarray], np.ndarray], prior: tuple[Normal, Normal]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation of the loss at the steps `asked_M`, summed over the grid by evidence."""
+def _fit(curve: _Curve, asked_M: np.ndarray, rates: Callable[[np.ndarray], np.ndarray], prior: _Prior) -> _Mixture:
+    """The loss at the steps `asked_M` for each point of the grid, weighed by evidence."""
     now = curve.steps[-1]
     log_N, log_M = np.log(curve.steps / now), np.log(np.maximum(asked_M, 1e-9) / now)
-    drift_NN, drift_MN, drift_M = _drift(log_N, log_N), _drift(log_M, log_N), np.abs(log_M)
-    centre = np.array([curve.losses[-1], prior[0][0], prior[1][0]])
-    spread = np.diag([1.0, prior[0][1] ** 2, prior[1][1] ** 2])
+    noise_Q, drift_Q = np.array(list(product(_NOISES, _DRIFTS))).T
+    drift_QNN, drift_QMN = (drift_Q[:, None, None] ** 2 * _drift(log, log_N) for log in (log_N, log_M))
+    own_QNN = drift_QNN + noise_Q[:, None, None] ** 2 * np.eye(len(log_N))
+    own_QM = drift_Q[:, None] ** 2 * np.abs(log_M)
     found = []
-    for power in _POWERS:
-        at_N3 = _features(log_N, rates(curve.steps), power)
-        at_M3 = _features(log_M, rates(asked_M), power)
-        plain_NN, plain_MN = at_N3 @ spread @ at_N3.T, at_M3 @ spread @ at_N3.T
-        plain_M, off_N = np.einsum("mi,ij,mj->m", at_M3, spread, at_M3), curve.losses - at_N3 @ centre
-        for noise, drift in product(_NOISES, _DRIFTS):
-            root = np.linalg.cholesky(plain_NN + drift**2 * drift_NN + noise**2 * np.eye(len(off_N)))
-            cross_NM = np.linalg.solve(root, (plain_MN + drift**2 * drift_MN).T)
-            scaled_N = np.linalg.solve(root, off_N)
-            evidence = -scaled_N @ scaled_N / 2 - np.log(np.diag(root)).sum() + _likely(power, noise, drift)
-            variance_M = plain_M + drift**2 * drift_M - np.sum(cross_NM**2, axis=0)
-            found.append((evidence, at_M3 @ centre + cross_NM.T @ scaled_N, variance_M))
-    return _summed(found)
+    for power, bend, (cost, share) in product(_POWERS, _BENDS, prior.costs):
+        at_N3 = _features(log_N, rates(curve.steps), power, bend)
+        at_M3 = _features(log_M, rates(asked_M), power, bend)
+        centre_3 = np.array([curve.losses[-1] - cost[0] * at_N3[-1, 2], prior.fall[0], cost[0]])
+        spread_3 = np.array([1.0, prior.fall[1], cost[1]]) ** 2
+        root_QNN = np.linalg.cholesky(own_QNN + at_N3 * spread_3 @ at_N3.T)
+        cross_QNM = np.linalg.solve(root_QNN, (drift_QMN + at_M3 * spread_3 @ at_N3.T).swapaxes(1, 2))
+        scaled_QN = np.linalg.solve(root_QNN, (curve.losses - at_N3 @ centre_3)[None, :, None])[..., 0]
+        evidence_Q = -np.sum(scaled_QN**2, axis=1) / 2 - np.log(np.diagonal(root_QNN, axis1=1, axis2=2)).sum(axis=1)
+        mean_QM = at_M3 @ centre_3 + np.einsum("qnm,qn->qm", cross_QNM, scaled_QN)
+        variance_QM = own_QM + np.sum(at_M3**2 * spread_3, axis=1) - np.sum(cross_QNM**2, axis=1)
+        found.append((evidence_Q + _likely(power, noise_Q, drift_Q) + np.log(share), mean_QM, variance_QM))
+    evidence_G, mean_GM, variance_GM = (np.concatenate(part) for part in zip(*found, strict=True))
+    weight_G = np.exp(evidence_G - evidence_G.max())
+    return _Mixture(weight_G / weight_G.sum(), mean_GM, np.maximum(variance_GM, 0))
 
 
-def _features(log_M: np.ndarray, rate_M: np.ndarray, power: float) -> np.ndarray:
-    return np.stack([np.ones_like(log_M), np.exp(-power * log_M) - 1, rate_M], axis=1)
+def _features(log_M: np.ndarray, rate_M: np.ndarray, power: float, bend: float) -> np.ndarray:
+    return np.stack([np.ones_like(log_M), np.exp(-power * log_M) - 1, np.maximum(rate_M, 0) ** bend], axis=1)
 
 
 def _drift(one: np.ndarray, two: np.ndarray) -> np.ndarray:
@@ -168,28 +181,30 @@ def _drift(one: np.ndarray, two: np.ndarray) -> np.ndarray:
     return np.where(same, np.minimum(np.abs(one)[:, None], np.abs(two)[None]), 0.0)
 
 
-def _likely(power: float, noise: float, drift: float) -> float:
+def _likely(power: float, noise_Q: np.ndarray, drift_Q: np.ndarray) -> np.ndarray:
     """Log of the grid's prior, log-normal in each."""
-    pairs = ((power, 0.35, 0.7), (noise, 0.008, 1.2), (drift, 0.01, 1.5))
+    pairs = ((power, 0.35, 0.7), (noise_Q, 0.008, 1.2), (drift_Q, 0.005, 1.5))
     return -sum((np.log(value / middle) / width) ** 2 for value, middle, width in pairs) / 2
 
 
-def _summed(found: list[tuple[float, np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
-    evidence, mean, variance = (np.array(part) for part in zip(*found, strict=True))
-    weight = np.exp(evidence - evidence.max())
-    weight /= weight.sum()
-    middle_M = weight @ mean
-    return middle_M, np.sqrt(np.maximum(weight @ (variance + (mean - middle_M) ** 2), 0))
+def _moments(mixture: _Mixture) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and deviation at each step."""
+    mean_M = mixture.weight @ mixture.mean
+    return mean_M, np.sqrt(mixture.weight @ (mixture.variance + (mixture.mean - mean_M) ** 2))
 
 
-def _weighed(one: float, error: float, two: float, other: float) -> Forecast:
+def _pooled(one: _Mixture, two: _Mixture) -> _Mixture:
     """Two answers from the same evaluations: weighed by precision, and no more certain than they are on average."""
+    (error,), (other,) = _moments(one)[1], _moments(two)[1]
     share = other**2 / (error**2 + other**2)
-    mean = share * one + (1 - share) * two
-    variance = share * (error**2 + (one - mean) ** 2) + (1 - share) * (other**2 + (two - mean) ** 2)
-    return _interval(mean, float(np.sqrt(variance)))
+    weight = np.append(share * one.weight, (1 - share) * two.weight)
+    return _Mixture(weight, np.concatenate([one.mean, two.mean]), np.concatenate([one.variance, two.variance]))
 
 
-def _interval(mean: float, deviation: float) -> Forecast:
-    reach = _TO_80_PER_CENT * float(deviation)
-    return Forecast(float(mean), float(mean) - reach, float(mean) + reach)
+def _interval(mixture: _Mixture, confidence: float) -> Forecast:
+    """The mean of a mixture at one step, and what leaves out an equal share on both sides."""
+    value_GK = mixture.mean + np.sqrt(mixture.variance) * _NODES
+    order = np.argsort(value_GK, axis=None)
+    below = np.cumsum(np.repeat(mixture.weight / len(_NODES), len(_NODES))[order])
+    low, high = np.interp([(1 - confidence) / 2, (1 + confidence) / 2], below, value_GK.ravel()[order])
+    return Forecast(float(_moments(mixture)[0][0]), float(low), float(high))

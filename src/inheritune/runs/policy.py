@@ -9,9 +9,8 @@ from inheritune.evidence.gap import Gap
 
 Outcome = Literal["matched", "not_matched", "budget_spent"]
 
-# A target made of trained blocks falls by little (nats): the power law's part, and what the peak rate costs, before its own
-# curve tells; from the default run's rounds.
-_PRIOR = ((0.02, 0.04), (0.03, 0.03))
+# A round is not ended before half of it is seen, and then by an interval that errs in 1 of 100 looks (docs/results/forecast.md).
+_SEEN_AT_LEAST, _SURE = 0.5, 0.98
 # How much of a difference in loss between two untrained cuts is left after a round: from trials (docs/growth.md).
 _LEFT_AFTER_TRAINING = 0.1
 _FEWEST_LOOKS = 2
@@ -205,6 +204,8 @@ def _within(history: History, plan: Plan) -> Action:
     wanted = plan.margin - (last.gap.high - last.gap.mean)
     if plan.decay_steps and (now := _if_decayed(history, plan)).high < wanted:
         return Decay(plan.decay_steps, f"{depth} blocks: forecast gap {now} if the rate falls now, so it falls")
+    if last.step < _SEEN_AT_LEAST * last.end:
+        return GoOn("")
     after = _at_end(history, plan)
     said = f"{depth} blocks: forecast gap {after} after the round"
     if after.low <= wanted:
@@ -229,7 +230,7 @@ def _at_end(history: History, plan: Plan) -> Forecast:
     """The gap at the end of the standing round."""
     end = history.seen[-1].end
     whole = (done.seen for done in reversed(history.rounds) if done.seen and done.seen[-1].step == end)
-    return _forecast(history.seen, end, lambda step: plan.rate(step, end), next(whole, None))
+    return _forecast(history.seen, end, lambda step: plan.rate(step, end), next(whole, None), _SURE)
 
 
 def _if_decayed(history: History, plan: Plan) -> Forecast:
@@ -240,14 +241,18 @@ def _if_decayed(history: History, plan: Plan) -> Forecast:
     def rate(step: int) -> float:
         return plan.rate(step, last.end) if step <= last.step else peak * (1 - (step - last.step) / steps)
 
-    return _forecast(history.seen, last.step + steps, rate, None)
+    return _forecast(history.seen, last.step + steps, rate)
 
 
 def _forecast(
-    seen: tuple[Seen, ...], end: int, rate: Callable[[int], float], like: tuple[Seen, ...] | None
+    seen: tuple[Seen, ...],
+    end: int,
+    rate: Callable[[int], float],
+    like: tuple[Seen, ...] | None = None,
+    confidence: float = 0.8,
 ) -> Forecast:
     curve, other = _curve(seen), _curve(like) if like else None
-    return forecast(*curve, end, reference=other, rate=rate, prior=_PRIOR)
+    return forecast(*curve, end, reference=other, rate=rate, confidence=confidence)
 
 
 def _curve(seen: tuple[Seen, ...]) -> tuple[list[int], list[float]]:
