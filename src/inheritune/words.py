@@ -1,7 +1,10 @@
 """How counts and runs of indices are written: the same in the terminal, the report and the model card."""
 
+import re
 from collections.abc import Sequence
 
+# What commands a terminal, turns the direction of writing round, or can stand in no file.
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 EN_DASH = "\N{EN DASH}"
 
 
@@ -29,3 +32,21 @@ def ranges(blocks: Sequence[int]) -> str:
 def plural(number: int, noun: str) -> str:
     """A count with its noun: 1 block, 2 blocks."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def harmless(text: str) -> str:
+    """A text without characters that command a terminal or that no file can hold."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def literal(text: str) -> str:
+    """Text from outside as one line of Markdown that means only itself."""
+    return re.sub(r"([\\`*_{}\[\]<>#|~$&!])", r"\\\1", " ".join(harmless(text).split()))
+
+
+def code_span(text: str) -> str:
+    """Text from outside as a code span, fenced by more backticks than it holds in a row; a tag in it is none."""
+    line = " ".join(harmless(text).split()).replace("<", "\N{SINGLE LEFT-POINTING ANGLE QUOTATION MARK}")
+    fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    pad = " " if "`" in line else ""
+    return f"{fence}{pad}{line}{pad}{fence}"

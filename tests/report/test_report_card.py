@@ -11,7 +11,8 @@ from made_up_run import CONFIG, control_data, result_data
 from inheritune.config.loading import check
 from inheritune.config.recipes import RunRecipe
 from inheritune.records.result import Result
-from inheritune.report.card import code, model_card, plain
+from inheritune.report.card import model_card
+from inheritune.words import code_span, literal
 
 
 def card_of(**changes: Any) -> str:
@@ -86,9 +87,9 @@ def test_names_from_outside_stay_text() -> None:
 
 
 def test_code_spans_outgrow_the_backticks_inside() -> None:
-    assert code("x") == "`x`"
-    assert code("a``b") == "``` a``b ```"
+    assert code_span("x") == "`x`"
+    assert code_span("a``b") == "``` a``b ```"
 
 
 def test_plain_text_means_only_itself() -> None:
-    assert plain("*a* [b](c) <i>\n1|2") == r"\*a\* \[b\](c) \<i\> 1\|2"
+    assert literal("*a* [b](c) <i>\n1|2") == r"\*a\* \[b\](c) \<i\> 1\|2"

@@ -185,10 +185,10 @@ def test_a_failure_leaves_nothing_and_keeps_what_was_there(folders, tmp_path, mo
 
 def test_a_kill_leaves_no_model_under_the_name(folders, tmp_path):
     script = (
-        "import sys, time; from pathlib import Path; from inheritune.blocks import streaming, surgery\n"
-        "whole = streaming.write_shard\n"
+        "import sys, time; from pathlib import Path; from inheritune.surgery import byte_ranges, commands\n"
+        "whole = byte_ranges.write_shard\n"
         "def slow(shard, path): whole(shard, path); print('shard', flush=True); time.sleep(60)\n"
-        "streaming.write_shard = slow\n"
+        "byte_ranges.write_shard = slow\n"
         "commands.inherit_folder(Path(sys.argv[1]), Path(sys.argv[2]), commands.Cut([0, 1]))\n"
     )
     arguments = [sys.executable, "-c", script, str(folders / "gpt2"), str(tmp_path / "cut")]

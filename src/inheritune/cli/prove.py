@@ -24,8 +24,14 @@ def command(
     from inheritune.models.folder import PROOF
     from inheritune.models.load import load_model
     from inheritune.surgery.proof import prove
-    from inheritune.surgery.record import held_blocks
+    from inheritune.surgery.record import held_blocks, trained_tokens
 
+    if against is not None and listed is None and (trained := trained_tokens(model)):
+        typer.echo(
+            f"trained on {trained:,} tokens since it was cut, so it is no plain cut of {against}: proved for itself alone",
+            err=as_json,
+        )
+        against = None
     if against is not None and listed is None:
         listed = held_blocks(model)
     parent = None if against is None else load_model(against, trust=trust_remote_code)

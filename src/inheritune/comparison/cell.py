@@ -14,7 +14,8 @@ from inheritune.decoder.anatomy import anatomy
 from inheritune.decoder.costs import parameter_count
 from inheritune.diagnosis.diagnose import diagnose
 from inheritune.methods import METHODS, Given
-from inheritune.models.quiet import quiet
+from inheritune.models.export import write_model
+from inheritune.models.load import DTYPES
 from inheritune.progress import Progress
 from inheritune.runs.bench import Bench
 from inheritune.runs.folder import once
@@ -118,6 +119,15 @@ class Work:
         changes["warmup_tokens"] = min(training.warmup_tokens, tokens // 10)
         return training.model_copy(update=changes | ({"schedule": schedule} if schedule else {}))
 
+    def _keep(self, model: PreTrainedModel) -> None:
+        """The final model as a folder, in the reference's own dtype."""
+        reference, wanted = self.bench.reference, self.bench.recipe.model_dtype
+        beside = disk.empty_beside(self.folder / "model")
+        words = None if reference.place.is_dir() else reference.tokenizer
+        dtype = DTYPES.get(wanted, reference.dtype)
+        write_model(model, beside, source=reference.place, tokenizer=words, dtype=dtype)
+        disk.move(beside, self.folder / "model")
+
     def _finish(self, model: PreTrainedModel) -> dict[str, Any]:
         rounds = [
             json.loads((self._phase(number) / "round.json").read_text(encoding="utf-8"))
@@ -125,10 +135,6 @@ class Work:
         ]
         save_profile(model, self.bench, self.folder / "profile.json")
         shutil.copy(self._phase(len(rounds)) / "losses.npy", self.folder / "losses.npy")
-        if self.keep_model:
-            with quiet():
-                model.save_pretrained(self.folder / "model")
-                self.bench.reference.tokenizer.save_pretrained(self.folder / "model")
         last, prepared = rounds[-1], self.prepared()
         found = {
             "method": self.cell.method, "seed": self.cell.seed, "peak_lr": self.cell.peak_lr,
@@ -137,6 +143,8 @@ class Work:
             "prepared_tokens": prepared["tokens"], "prepared_flops": prepared["flops"],
             "seconds": sum(row["seconds"] for row in rounds), "val_loss": last["val_loss"], "gap": last["gap"],
         }  # fmt: skip
+        if self.keep_model:
+            self._keep(model)
         written = once(self.folder / "cell.json", lambda: found)
         for number in range(1, len(rounds) + 1):
             shutil.rmtree(self._phase(number) / "checkpoints", ignore_errors=True)

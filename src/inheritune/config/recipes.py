@@ -32,6 +32,10 @@ class _Whole(Section):
     seed: int = Field(0, ge=0, description="Seed of the order of batches and of fresh weights.")
     data: Data
     training: Training
+    model_dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto",
+        description="The dtype that the model is written in; `auto`: the reference's own (bfloat16 for GGUF), float32 without one.",
+    )
     processes: Processes = Processes()
     track: list[Literal["tensorboard", "trackio", "wandb"]] = Field(
         [], description="Trackers that are told what `metrics.jsonl` is told. May change when a run is continued."

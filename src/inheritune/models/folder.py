@@ -23,6 +23,7 @@ ALONG = re.compile(
     r"|(LICEN[CS]E|NOTICE|COPYING|USE_POLICY).*)",
     re.IGNORECASE,
 )
+TEMPLATES = "additional_chat_templates"  # a folder of further templates, which goes along whole
 ROOM = 64 << 20  # bytes that stay free
 
 
@@ -61,6 +62,8 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
 def require_own_files(folder: Path) -> None:
     """Raise ModelError where a file that goes along with a model (tokenizer, template) is a link out of its folder."""
     for path in sorted(folder.iterdir() if folder.is_dir() else ()):
+        if path.is_symlink() and path.name == TEMPLATES:
+            raise ModelError(f"{path} is a link: copy the templates there instead.")
         if path.is_symlink() and ALONG.fullmatch(path.name):
             inside(folder, path.name)
 
@@ -99,12 +102,14 @@ def pieces_of(folder: Path) -> list[Piece]:
 
 
 def copy_along(source: Path, target: Path) -> None:
-    """Copy tokenizer, generation config, chat template and licence files, and code where the config asks for it."""
+    """Copy tokenizer, generation config, chat templates and licence files, and code where the config asks for it."""
     code = "auto_map" in read_json(source, CONFIG)
     for path in sorted(source.iterdir()):
-        along = ALONG.fullmatch(path.name) or (code and path.suffix == ".py")
-        if along and path.is_file() and not (target / path.name).exists():
+        if path.is_file() and (ALONG.fullmatch(path.name) or (code and path.suffix == ".py")):
             shutil.copyfile(inside(source, path.name), target / path.name)
+    for path in sorted((source / TEMPLATES).glob("*.jinja")):
+        (target / TEMPLATES).mkdir(exist_ok=True)
+        shutil.copyfile(inside(source / TEMPLATES, path.name), target / TEMPLATES / path.name)
 
 
 def require_place(target: Path, sources: list[Path], force: bool) -> None:

@@ -1,5 +1,7 @@
 """Models from folders and GGUF files, with the user's mistakes in words."""
 
+import re
+from collections import Counter
 from contextlib import AbstractContextManager, nullcontext, redirect_stderr
 from importlib.util import find_spec
 from io import StringIO
@@ -12,9 +14,10 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from inheritune.decoder.anatomy import brings_code, refuse_unsupported
 from inheritune.errors import InputError, ModelError, plain
 from inheritune.models.distrust import require_memory
-from inheritune.models.folder import require_own_files
+from inheritune.models.folder import pieces_of, require_own_files
 from inheritune.models.hollow import open_checkpoint
 from inheritune.models.quiet import quiet
+from inheritune.models.shards import WIDTHS
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -26,6 +29,17 @@ def dtype_named(name: str | None) -> torch.dtype | None:
     if name not in DTYPES:
         raise InputError(f"dtype {name!r} is unknown: choose {', '.join(DTYPES)}.")
     return DTYPES[name]
+
+
+def kept_dtype(place: Path) -> torch.dtype:
+    """The dtype in which most of a model folder's numbers are kept; for a GGUF file, whose numbers are packed, bfloat16."""
+    if place.suffix == ".gguf":
+        return torch.bfloat16
+    counts: Counter[str] = Counter()
+    for piece in pieces_of(place):
+        counts[piece.dtype] += piece.size // WIDTHS.get(piece.dtype, 1)
+    named = {"F64": torch.float32, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+    return named.get(counts.most_common(1)[0][0], torch.float32)
 
 
 def load_model(path: Path, dtype: torch.dtype | None = None, trust: bool = False) -> PreTrainedModel:
@@ -94,13 +108,25 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
         gguf = {"gguf_file": path.name}
     try:
         with quiet(), _hushed(path):
-            return AutoTokenizer.from_pretrained(path.parent if gguf else path, trust_remote_code=False, **gguf)
+            found = AutoTokenizer.from_pretrained(path.parent if gguf else path, trust_remote_code=False, **gguf)
     except Exception as error:
         if path.is_dir() and not any(path.glob("*.json")):
             raise ModelError(f"{path} holds no model: give a folder with config.json and tokenizer.json.") from None
         raise ModelError(
             f"{path} has no tokenizer that can be loaded ({plain(error)[:200]}): fetch its tokenizer.json again."
         ) from error
+    _require_template_names(found, path)
+    return found
+
+
+def _require_template_names(tokenizer: PreTrainedTokenizerBase, path: Path) -> None:
+    """Raise ModelError for a chat template whose name is none of a file: it is written to one."""
+    templates = tokenizer.chat_template
+    for name in templates if isinstance(templates, dict) else ():
+        if not re.fullmatch(r"\w[\w.-]{0,99}", name):
+            raise ModelError(
+                f"{path} has a chat template named {plain(name)!r}: give it a name of letters, digits and .-_"
+            )
 
 
 def tokens_of(text: Path, tokenizer: PreTrainedTokenizerBase, length: int, most: int) -> torch.Tensor:

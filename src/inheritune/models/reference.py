@@ -9,7 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTok
 from inheritune.errors import ModelError
 from inheritune.models.find import BUNDLED, locate
 from inheritune.models.folder import read_json
-from inheritune.models.load import load_model
+from inheritune.models.load import kept_dtype, load_model
 from inheritune.models.load import load_tokenizer as read_tokenizer
 from inheritune.runtime.device import device
 
@@ -20,13 +20,17 @@ _NOTE = "training.json"
 
 @dataclass(frozen=True)
 class Reference:
-    """A pretrained model with its tokenizer, in fp32, how many tokens it was trained on, where that is known, and its files."""
+    """A pretrained model with its tokenizer, in fp32, and how many tokens it was trained on, where that is known.
+
+    `place` is the folder or GGUF file that it was loaded from, `dtype` the one that its weights are kept in there.
+    """
 
     name: str
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerFast
     trained_tokens: int | None
     place: Path
+    dtype: torch.dtype
 
 
 def load_reference(source: str, revision: str | None = None, trust: bool = False) -> Reference:
@@ -39,7 +43,7 @@ def load_reference(source: str, revision: str | None = None, trust: bool = False
     tokenizer = _usable(read_tokenizer(place), source)
     _refuse_larger(tokenizer, model, source)
     model.to(device())  # type: ignore[arg-type]
-    return Reference(source, model, tokenizer, _trained_tokens(place), place)
+    return Reference(source, model, tokenizer, _trained_tokens(place), place, kept_dtype(place))
 
 
 def with_size(source: str) -> str:

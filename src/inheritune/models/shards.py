@@ -15,7 +15,7 @@ MOST_HEADER = 100_000_000  # bytes; the format's own limit
 PACKED = frozenset({"U8", "I8", "U16", "I16", "U32", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F4", "F6_E2M3", "F6_E3M2"})
 BUFFER = 8 << 20  # bytes, where the kernel cannot copy by itself
 WHOLE = frozenset({"BOOL", "I32", "I64", "U64"})
-_WIDTHS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "C64": 8, "BOOL": 1, "I32": 4, "I64": 8, "U64": 8}
+WIDTHS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "C64": 8, "BOOL": 1, "I32": 4, "I64": 8, "U64": 8}
 SAMPLE = 4096  # bytes of each tensor that a fingerprint reads
 
 
@@ -68,7 +68,7 @@ def _piece(name: str, entry: Any, file: Path, base: int) -> Piece:
         shape, dtype = tuple(entry["shape"]), entry["dtype"]
         if not all(type(size) is int and 0 <= size < 1 << 62 for size in (start, end, *shape)) or end < start:
             raise ValueError
-        if dtype not in PACKED and end - start != math.prod(shape) * _WIDTHS[dtype]:
+        if dtype not in PACKED and end - start != math.prod(shape) * WIDTHS[dtype]:
             raise ValueError
         return Piece(name, dtype, shape, file, base + start, base + end)
     except (KeyError, TypeError, ValueError) as error:

@@ -47,6 +47,14 @@ class GapResult(Entry):
         return self
 
 
+class Footprint(Entry):
+    """What a model takes: bytes of its weight files, their dtype, and bytes of keys and values that a token adds to the cache."""
+
+    weight_bytes: Count
+    dtype: str
+    cache_bytes_per_token: Count | None = None
+
+
 class ReferenceModel(Entry):
     """The model that is to be matched; how long it was trained, where that is known."""
 
@@ -56,15 +64,22 @@ class ReferenceModel(Entry):
     val_loss: float
     trained_tokens: Count | None = None
     tokens_per_parameter: Amount | None = None
+    footprint: Footprint | None = None
 
 
 class TargetModel(Entry):
-    """The smaller model that was saved; `blocks` are the reference's block indices, bottom first."""
+    """The smaller model that was saved; `blocks` are the reference's block indices, bottom first.
+
+    `val_loss` is that of the trained weights in float32, `written_loss` that of the weights as they are written, where that
+    is in another dtype.
+    """
 
     depth: Depth
     blocks: list[Count]
     parameters: Count
     val_loss: float
+    written_loss: float | None = None
+    footprint: Footprint | None = None
 
     @model_validator(mode="after")
     def _one_block_a_place(self) -> Self:

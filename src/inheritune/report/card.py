@@ -11,13 +11,13 @@ from inheritune.config.loading import to_yaml
 from inheritune.config.recipes import RunRecipe
 from inheritune.records.result import Result
 from inheritune.report import story, words
-from inheritune.words import ranges, runs, span
+from inheritune.words import code_span, harmless, literal, ranges, runs, span
 
 TEMPLATES = Path(__file__).parent / "templates"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
-def model_card(result: Result, config: RunRecipe) -> str:
+def model_card(result: Result, config: RunRecipe, license_name: str | None = None) -> str:
     """The model card as Markdown with YAML front matter, for `README.md` in the saved model's folder.
 
     It can be read without any other file of the run. Names and reasons from outside are escaped.
@@ -32,33 +32,21 @@ def model_card(result: Result, config: RunRecipe) -> str:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters |= {
-        "plain": plain,
-        "code": code,
+        "plain": literal,
+        "code": code_span,
         "count": words.count,
+        "size": words.size,
         "flops": words.flops,
         "duration": words.duration,
         "interval": words.interval,
         "sentence": words.sentence,
     }
-    return words.harmless(environment.get_template("card.md.j2").render(_view(result, config)))
+    return harmless(environment.get_template("card.md.j2").render(_view(result, config, license_name)))
 
 
-def plain(text: str) -> str:
-    """Text from outside as one line of Markdown that means only itself."""
-    return re.sub(r"([\\`*_{}\[\]<>#|~$&!])", r"\\\1", " ".join(str(text).split()))
-
-
-def code(text: str) -> str:
-    """Text from outside as a code span, fenced by more backticks than it holds in a row."""
-    line = " ".join(str(text).split())
-    fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
-    pad = " " if "`" in line else ""
-    return f"{fence}{pad}{line}{pad}{fence}"
-
-
-def _view(result: Result, config: RunRecipe) -> dict[str, Any]:
+def _view(result: Result, config: RunRecipe, license_name: str | None) -> dict[str, Any]:
     return {
-        "front_matter": _front_matter(result),
+        "front_matter": _front_matter(result, license_name),
         "result": result,
         "config": config,
         "headline": story.verdict_of(result).headline,
@@ -73,12 +61,14 @@ def _view(result: Result, config: RunRecipe) -> dict[str, Any]:
     }
 
 
-def _front_matter(result: Result) -> str:
+def _front_matter(result: Result, license_name: str | None) -> str:
     front: dict[str, Any] = {
         "library_name": "transformers",
         "pipeline_tag": "text-generation",
         "tags": ["inheritune", "depth-reduced", result.outcome.replace("_", "-")],
     }
+    if license_name:
+        front["license"] = license_name
     name = result.reference.model
     # a hub links to its parent by id; a folder on somebody's disk is no id
     if _HUB_ID.fullmatch(name) and not Path(name).exists():

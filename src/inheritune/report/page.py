@@ -11,11 +11,11 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
-from inheritune.records.result import Result, write_whole
+from inheritune.records.result import Footprint, Result, write_whole
 from inheritune.report import story, words
 from inheritune.report.folder import Row, RunFolder, read_run
 from inheritune.report.pictures import pictures
-from inheritune.words import ranges
+from inheritune.words import harmless, ranges
 
 TEMPLATES = Path(__file__).parent / "templates"
 
@@ -28,7 +28,7 @@ def write_report(run_folder: Path) -> Path:
     run = read_run(run_folder)
     page = _environment().get_template("report.html.j2").render(_view(run))
     path = run_folder / "report.html"
-    write_whole(path, words.harmless(page))
+    write_whole(path, harmless(page))
     return path
 
 
@@ -101,7 +101,18 @@ def _comparison(result: Result) -> list[tuple[str, str, str, str]]:
             words.signed(target.val_loss - reference.val_loss),
         ),
         ("Perplexity", *_perplexities(reference.val_loss, target.val_loss)),
+        *_footprints(reference.footprint, target.footprint),
     ]
+
+
+def _footprints(reference: Footprint | None, target: Footprint | None) -> list[tuple[str, str, str, str]]:
+    """What both models take on the disk, and what a token adds to their caches."""
+    if reference is None or target is None:
+        return []
+    rows = [(f"Weights on disk ({target.dtype})", reference.weight_bytes, target.weight_bytes)]
+    if reference.cache_bytes_per_token and target.cache_bytes_per_token:
+        rows.append(("KV cache a token", reference.cache_bytes_per_token, target.cache_bytes_per_token))
+    return [(name, words.size(one), words.size(other), _change(one, other)) for name, one, other in rows]
 
 
 def _perplexities(reference: float, target: float) -> tuple[str, str, str]:

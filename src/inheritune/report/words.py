@@ -1,14 +1,12 @@
 """How the report and the model card write numbers: the same everywhere, short, with their sign and unit."""
 
 import math
-import re
 
 from inheritune.records.result import GapResult
 from inheritune.words import EN_DASH
 
 _SCALES = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
 MINUS, TIMES = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -25,6 +23,14 @@ def count(value: float | None) -> str:
             digits, letter = "1", _SCALES[index - 1][1]
         return f"{float(digits):g} {letter}"
     return f"{value:g}"
+
+
+def size(count: int) -> str:
+    """Bytes in the largest decimal unit that they fill: 253_113_024 is "253 MB"."""
+    for scale, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "kB")):
+        if count >= scale:
+            return f"{count / scale:.3g} {unit}"
+    return f"{count} B"
 
 
 def flops(value: float) -> str:
@@ -76,11 +82,6 @@ def perplexity(loss: float) -> str:
         return "> 1 M"
     value = math.exp(loss)
     return f"{value:.3g}" if value < 999.5 else f"{value:,.0f}"
-
-
-def harmless(text: str) -> str:
-    """A text without characters that command a terminal or that no file can hold."""
-    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def sentence(text: str) -> str:

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel
 
 from inheritune.choosing import CRITERIA, Choice
@@ -19,6 +20,7 @@ from inheritune.evidence.gap import Gap
 from inheritune.evidence.ledger import Spent
 from inheritune.evidence.power import DIFFERENCE, tokens_needed
 from inheritune.evidence.sequential import look_confidence
+from inheritune.models.load import DTYPES
 from inheritune.models.quiet import quiet
 from inheritune.progress import Progress, Rates
 from inheritune.records.profile import Profile
@@ -210,6 +212,12 @@ class FolderLab:
         model = inherit(self.bench.model, self.blocks[round_], seed=self.recipe.seed)
         checkpoint.load(latest(self._folder(round_)), model)
         return model
+
+    @property
+    def model_dtype(self) -> torch.dtype:
+        """The dtype that the model is written in."""
+        wanted = self.recipe.model_dtype
+        return self.bench.reference.dtype if wanted == "auto" else DTYPES[wanted]
 
     def round(self, round_: int) -> Round:
         """The round as something to train."""

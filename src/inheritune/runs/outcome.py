@@ -1,7 +1,10 @@
 """A finished run folder as a `Result`: rounds, controls, ledger, and one sentence for people."""
 
+import copy
 import platform
 from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,9 +14,11 @@ from transformers import PreTrainedModel
 import inheritune
 from inheritune.decoder.costs import parameter_count
 from inheritune.evidence.ledger import Spent, ledger
+from inheritune.models.export import cache_bytes_per_token, weight_bytes
 from inheritune.records.result import (
     Control,
     Decision,
+    Footprint,
     GapResult,
     Ledger,
     OutsideText,
@@ -55,6 +60,7 @@ def assemble(
             blocks=target.blocks,
             parameters=parameter_count(model),
             val_loss=target.val_loss,
+            written_loss=_written(lab, best, model).get("val_loss"),
         ),
         rounds=rounds,
         margin=lab.recipe.match.margin,
@@ -102,13 +108,34 @@ def _outside(lab: FolderLab, best: int, model: PreTrainedModel) -> dict[str, Any
     return once(place, lambda: lab.bench.compare_outside(model))
 
 
+def _written(lab: FolderLab, best: int, model: PreTrainedModel) -> dict[str, Any]:
+    """The loss of the target's weights rounded to the dtype that they are written in, measured once; nothing in float32."""
+    if lab.model_dtype == torch.float32:
+        return {}
+
+    def measure() -> dict[str, Any]:
+        rounded = copy.deepcopy(model).to(lab.model_dtype).float()  # type: ignore[arg-type]
+        found = lab.bench.compare(rounded)
+        return {"val_loss": found.val_loss, **asdict(Spent(found.tokens, found.flops, found.seconds))}
+
+    return once(lab.round(best).folder / "written.json", measure)
+
+
 def _reference(lab: FolderLab) -> ReferenceModel:
     reference, parameters = lab.bench.reference, parameter_count(lab.bench.model)
     trained = reference.trained_tokens
     return ReferenceModel(
         model=reference.name, depth=lab.depth, parameters=parameters, val_loss=lab.bench.reference_loss,
         trained_tokens=trained, tokens_per_parameter=trained / parameters if trained else None,
+        footprint=footprint(reference.place, lab.bench.model, reference.dtype),
     )  # fmt: skip
+
+
+def footprint(place: Path, model: PreTrainedModel, dtype: torch.dtype) -> Footprint:
+    """What the model at `place` takes on the disk, and in the cache when it runs in `dtype`."""
+    name = "packed (GGUF)" if place.suffix == ".gguf" else str(dtype).removeprefix("torch.")
+    cache = cache_bytes_per_token(model, dtype)
+    return Footprint(weight_bytes=weight_bytes(place), dtype=name, cache_bytes_per_token=cache)
 
 
 def _round(lab: FolderLab, number: int) -> Round:
@@ -139,6 +166,8 @@ def _entries(
     for row in lab.metrics.rows():
         if "cost" in row:
             yield "diagnosis" if row["kind"] == "watch" else "validation", _spent(row["cost"])
+    if written := _written(lab, best, model):
+        yield "validation", _spent(written)
     if lab.bench.outside:
         yield "outside", _spent(_outside(lab, best, model))
     for control in controls:

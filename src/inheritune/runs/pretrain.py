@@ -19,7 +19,8 @@ from inheritune.data.vocabulary import train_tokenizer
 from inheritune.decoder.costs import parameter_count
 from inheritune.errors import RecipeError
 from inheritune.evaluation.losses import document_losses, mean_loss, validation
-from inheritune.models.quiet import quiet
+from inheritune.models.export import write_model
+from inheritune.models.load import DTYPES
 from inheritune.models.reference import load_tokenizer
 from inheritune.progress import Progress, clock
 from inheritune.runs.folder import close_folder, left_if_used, once, open_folder, write_text, writing
@@ -162,9 +163,9 @@ class _Pretraining:
     ) -> None:
         place = self.folder / "model"
         beside = disk.empty_beside(place)
-        with quiet():
-            model.save_pretrained(beside, state_dict=state)
-            tokenizer.save_pretrained(beside)
+        write_model(
+            model, beside, source=None, tokenizer=tokenizer, dtype=DTYPES.get(self.recipe.model_dtype), state=state
+        )
         write_text(beside / "training.json", json.dumps(_without(asdict(trained), "model_dir"), indent=1))
         disk.move(beside, place)
         write_text(self.folder / "result.json", json.dumps(asdict(trained), indent=1))

@@ -10,7 +10,9 @@ from inheritune.config.loading import load_recipe
 from inheritune.config.recipes import RunRecipe
 from inheritune.config.sections import told
 from inheritune.data.corpora import require
-from inheritune.models.quiet import quiet
+from inheritune.decoder.parts import PARTS
+from inheritune.models.export import write_model
+from inheritune.models.folder import CARD
 from inheritune.models.reference import BUNDLED, load_reference, with_size
 from inheritune.progress import Progress
 from inheritune.records.result import Result
@@ -21,10 +23,12 @@ from inheritune.runs.bench import Bench
 from inheritune.runs.controls import NAMES, run_control
 from inheritune.runs.folder import close_folder, left_if_used, open_folder, writing
 from inheritune.runs.lab import FolderLab
-from inheritune.runs.outcome import assemble
+from inheritune.runs.outcome import assemble, footprint
 from inheritune.runtime import disk, processes
 from inheritune.runtime.device import make_repeatable
 from inheritune.runtime.memory import keep_freed_memory
+from inheritune.surgery.commands import print_of
+from inheritune.surgery.record import Record, license_of
 
 
 def run(recipe: str = "laptop", out: str | None = None, progress: Progress | None = None, **overrides: Any) -> Result:
@@ -83,8 +87,7 @@ def _carry_out(recipe: RunRecipe, folder: Path, bench: Bench, progress: Progress
     def conclude() -> None:
         target = lab.target(best)
         found = assemble(lab, stop, history, best, target, controls or None, _command())
-        _save_model(lab, target, found)
-        found.save(folder / "result.json")
+        _save_model(lab, target, found).save(folder / "result.json")
         write_report(folder)
 
     processes.on_main(conclude)
@@ -99,15 +102,27 @@ def _best(rounds: tuple) -> int:
     return min(range(len(rounds)), key=lambda index: rounds[index].gap.mean) + 1
 
 
-def _save_model(lab: FolderLab, target: PreTrainedModel, result: Result) -> None:
-    """The target as a plain Hugging Face folder, written beside and moved into place."""
-    place = lab.folder / "model"
+def _save_model(lab: FolderLab, target: PreTrainedModel, result: Result) -> Result:
+    """The target as a plain Hugging Face folder, written beside and moved into place; the result with what it takes."""
+    place, reference = lab.folder / "model", lab.bench.reference
     beside = disk.empty_beside(place)
-    with quiet():
-        target.save_pretrained(beside)
-        lab.bench.reference.tokenizer.save_pretrained(beside)
-    (beside / "README.md").write_text(model_card(result, lab.recipe), encoding="utf-8")
+    words = None if reference.place.is_dir() else reference.tokenizer
+    write_model(target, beside, source=reference.place, tokenizer=words, dtype=lab.model_dtype)
+    takes = footprint(beside, target, lab.model_dtype)
+    result = result.model_copy(update={"target": result.target.model_copy(update={"footprint": takes})})
+    _record(lab, result).save(beside)
+    (beside / CARD).write_text(model_card(result, lab.recipe, license_of(reference.place)), encoding="utf-8")
     disk.move(beside, place)
+    return result
+
+
+def _record(lab: FolderLab, result: Result) -> Record:
+    """The machine's record of a run's model, so that other commands know its blocks."""
+    tokens = sum(round_.tokens for round_ in result.rounds)
+    return Record(
+        "run", result.reference.model, print_of(lab.bench.reference.place), result.reference.depth, result.target.blocks,
+        sorted(PARTS), "all", proved=False, trained_tokens=tokens,
+    )  # fmt: skip
 
 
 def _command() -> str:

@@ -1,5 +1,6 @@
 """Surgery on model folders: cut or grow, heal, prove, and put the result in place."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -9,7 +10,8 @@ from transformers import PreTrainedModel
 
 from inheritune.decoder.anatomy import anatomy
 from inheritune.decoder.parts import PARTS
-from inheritune.models.folder import PROOF, copy_along, placed, require_place, require_room
+from inheritune.models.export import write_model
+from inheritune.models.folder import PROOF, copy_along, pieces_of, placed, require_place, require_room
 from inheritune.models.hollow import Checkpoint, open_checkpoint
 from inheritune.models.load import load_model, load_tokenizer, tokens_of
 from inheritune.models.quiet import quiet
@@ -61,7 +63,7 @@ def inherit_folder(source: Path, target: Path, cut: Cut, force: bool = False) ->
     require_place(target, [source], force)
     if source.suffix == ".gguf":
         proved = replace(cut, proved=_proves(cut.proved, source.stat().st_size))
-        return _in_memory(source, target, proved, source.name, _file_print(source))
+        return _in_memory(source, target, proved, source.name, print_of(source))
     checkpoint = open_checkpoint(source, cut.trust)
     BlockMap.of(cut.blocks).within(checkpoint.stack.depth)
     if cut.heal is not None or cut.dtype is not None:
@@ -89,7 +91,7 @@ def grow_folder(target: Path, reference: Path, out: Path, plan: Growth, force: b
             record = replace(record, proved=True)
         elif plan.start == "identity":
             require_identities(load_model(folder, trust=plan.trust), block_map)
-        record.save(folder, license_of(target) or license_of(reference))
+        record.save_with_card(folder, license_of(target) or license_of(reference))
     return record
 
 
@@ -105,7 +107,7 @@ def _between_files(checkpoint: Checkpoint, target: Path, cut: Cut) -> Record:
         if _proves(cut.proved, checkpoint.size):
             _prove(folder, [source], block_map, cut.trust)
             record = replace(record, proved=True)
-        record.save(folder, license_of(source))
+        record.save_with_card(folder, license_of(source))
     return record
 
 
@@ -128,11 +130,11 @@ def _in_memory(source: Path, target: Path, cut: Cut, name: str, print_: str) -> 
         if cut.heal is not None:
             record = replace(record, healed=_heal(model, reference, cut, source))
             proof = _both(proof, prove(model)) if proof else None
-        _save(model, source, folder)
+        write_model(model, folder, source=source, tokenizer=None if source.is_dir() else load_tokenizer(source))
         if proof:
             proof.require().save(folder / PROOF)
             record = replace(record, proved=True)
-        record.save(folder, license_of(source))
+        record.save_with_card(folder, license_of(source))
     return record
 
 
@@ -145,15 +147,6 @@ def _heal(model: PreTrainedModel, reference: PreTrainedModel, cut: Cut, source: 
     for name, parameter in model.named_parameters():
         parameter.data = parameter.data.to(kept[name])
     return asdict(healing)
-
-
-def _save(model: PreTrainedModel, source: Path, folder: Path) -> None:
-    with quiet():
-        model.save_pretrained(folder)
-    if source.is_dir():
-        copy_along(source, folder)
-    else:
-        load_tokenizer(source).save_pretrained(folder)
 
 
 def _both(first: Proof, second: Proof) -> Proof:
@@ -169,8 +162,9 @@ def _print(checkpoint: Checkpoint) -> str:
     return fingerprint((checkpoint.folder / "config.json").read_bytes(), checkpoint.pieces)
 
 
-def _file_print(path: Path) -> str:
-    import hashlib
-
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def print_of(place: Path) -> str:
+    """The fingerprint of a model folder or GGUF file, as records name their source."""
+    if place.suffix == ".gguf":
+        with place.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    return fingerprint((place / "config.json").read_bytes(), pieces_of(place))

@@ -1,5 +1,6 @@
 """Carries a block map out on models in memory."""
 
+import copy
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -173,6 +174,7 @@ def build(
 
 
 def _as_is(made: PreTrainedModel, source: PreTrainedModel) -> PreTrainedModel:
+    made.generation_config = copy.deepcopy(source.generation_config)
     made.to(source.device)  # type: ignore[arg-type]
     return made.train(source.training)
 

@@ -1,6 +1,7 @@
 """What is written beside a cut model: the machine's record of where it came from, and a card for people."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -12,6 +13,9 @@ import yaml
 from inheritune.errors import InputError
 from inheritune.models.folder import CARD, RECORD, read_json
 from inheritune.surgery.blockmap import BlockMap, show
+from inheritune.words import code_span
+
+_LICENSE = re.compile(r"[\w.+-]{1,60}")
 
 
 @dataclass(frozen=True)
@@ -29,16 +33,21 @@ class Record:
     proved: bool | None = None
     new_blocks: str | None = None
     origin: dict[str, str] | None = None
+    trained_tokens: int | None = None
 
     @property
     def shown(self) -> str:
         """The blocks as ranges."""
         return show(self.blocks)
 
-    def save(self, folder: Path, license_name: str | None) -> None:
-        """Write the record and the model card into a model folder."""
+    def save(self, folder: Path) -> None:
+        """Write the record into a model folder."""
         content = {**asdict(self), "blocks_shown": self.shown, "versions": _versions()}
         (folder / RECORD).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+    def save_with_card(self, folder: Path, license_name: str | None) -> None:
+        """Write the record and a model card made of it into a model folder."""
+        self.save(folder)
         (folder / CARD).write_text(_card(self, license_name), encoding="utf-8")
 
 
@@ -47,9 +56,15 @@ def held_blocks(folder: Path) -> list[int]:
     if not (folder / RECORD).is_file():
         raise InputError(f"{folder} has no {RECORD}: say which of the reference's blocks it holds (--held 0-11).")
     blocks = read_json(folder, RECORD).get("blocks")
-    if not isinstance(blocks, list) or not all(type(block) is int for block in blocks):
+    if not isinstance(blocks, list) or not blocks or not all(type(block) is int for block in blocks):
         raise InputError(f"{folder / RECORD} names no blocks: say which ones the model holds (--held 0-11).")
     return blocks
+
+
+def trained_tokens(folder: Path) -> int | None:
+    """How many tokens a model was trained on since it was cut, as its record says; None for a plain cut."""
+    tokens = read_json(folder, RECORD).get("trained_tokens") if (folder / RECORD).is_file() else None
+    return tokens if type(tokens) is int else None
 
 
 def origin_of(source: Path, blocks: Sequence[int]) -> dict[str, str] | None:
@@ -75,7 +90,7 @@ def license_of(folder: Path) -> str | None:
     except (yaml.YAMLError, IndexError):
         return None
     name = front.get("license") if isinstance(front, dict) else None
-    return name if isinstance(name, str) else None
+    return name if isinstance(name, str) and _LICENSE.fullmatch(name) else None
 
 
 def _versions() -> dict[str, str]:
@@ -86,16 +101,16 @@ def _card(record: Record, license_name: str | None) -> str:
     front = {"library_name": "transformers", "pipeline_tag": "text-generation", "tags": ["inheritune"]}
     front |= {"license": license_name} if license_name else {}
     lines = [
-        f"# {len(record.blocks)} of {record.reference_depth} blocks of {record.source}",
+        f"# {len(record.blocks)} of {record.reference_depth} blocks of {code_span(record.source)}",
         "",
         f"Blocks, counted from 0: `{record.shown}`. Parts of each block: {', '.join(record.parts)}. "
         f"Outside the blocks: {record.outside}.",
         "",
-        f"Source fingerprint: `{record.fingerprint}`.",
+        f"Source fingerprint: {code_span(record.fingerprint)}.",
     ]
     if record.origin:
-        source, blocks, mark = (record.origin[name] for name in ("source", "blocks", "fingerprint"))
-        lines += ["", f"The source was itself made of {source}: these are its blocks `{blocks}`, fingerprint `{mark}`."]
+        source, blocks, mark = (code_span(record.origin[name]) for name in ("source", "blocks", "fingerprint"))
+        lines += ["", f"The source was itself made of {source}: these are its blocks {blocks}, fingerprint {mark}."]
     if record.healed:
         before, after = (record.healed[name] for name in ("loss_before", "loss_after"))
         lines += ["", f"Healed in closed form at places {show(record.healed['places'])}: "]

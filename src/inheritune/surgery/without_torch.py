@@ -50,7 +50,7 @@ def inherit_light(source: Path, target: Path, blocks: Sequence[int], least: int,
         content = json.dumps(_cut(config, family, blocks), indent=2, sort_keys=True)
         (folder / CONFIG).write_text(content + "\n", encoding="utf-8")
         copy_along(source, folder)
-        record.save(folder, license_of(source))
+        record.save_with_card(folder, license_of(source))
     return record
 
 

@@ -1,0 +1,54 @@
+"""A model folder out: what AutoModelForCausalLM loads, with all that goes along. The one writer, and the place for a new format."""
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from inheritune.models.folder import copy_along
+from inheritune.models.quiet import quiet
+
+
+def write_model(
+    model: PreTrainedModel,
+    folder: Path,
+    *,
+    source: Path | None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    dtype: torch.dtype | None = None,
+    state: dict[str, Tensor] | None = None,
+) -> None:
+    """Fill `folder` with `model` and what goes along with it.
+
+    `source` is the folder or GGUF file that it was made from. A folder's tokenizer, templates, generation config and licences
+    are copied as they are; without one, `tokenizer` is written. With `dtype` the model is turned to it first, in place;
+    `state` holds its weights where they are spread over processes.
+    """
+    if dtype is not None:
+        model.to(dtype)  # type: ignore[arg-type]
+    with quiet():
+        model.save_pretrained(folder, state_dict=state)
+        if tokenizer is not None:
+            tokenizer.save_pretrained(folder)
+    if source is not None and source.is_dir():
+        copy_along(source, folder)
+
+
+def weight_bytes(place: Path) -> int:
+    """Bytes of the weights of a model folder or a GGUF file."""
+    files = place.glob("*.safetensors") if place.is_dir() else [place]
+    return sum(file.stat().st_size for file in files)
+
+
+@torch.no_grad()
+def cache_bytes_per_token(model: PreTrainedModel, dtype: torch.dtype) -> int | None:
+    """Bytes of keys and values that a token adds to the cache in `dtype`, while no window is full; None if it keeps none.
+
+    Seen by running two tokens. A state that does not grow with the text (Mamba's) does not count.
+    """
+    ids_BT = torch.zeros(1, 2, dtype=torch.long, device=model.device)
+    cache = model(input_ids=ids_BT, use_cache=True).past_key_values
+    held = [getattr(layer, name, None) for layer in getattr(cache, "layers", ()) for name in ("keys", "values")]
+    numbers = sum(tensor.numel() for tensor in held if isinstance(tensor, Tensor))
+    return numbers * dtype.itemsize // ids_BT.shape[1] or None
