@@ -42,9 +42,10 @@ from ablation_special import averaged, grown, halving, nested
 from inheritune.config.loading import load_recipe, parse_setting
 from inheritune.config.recipes import RunRecipe
 from inheritune.config.sections import Objective, Training
+from inheritune.disk.files import write_text
 from inheritune.evidence.gap import gap
 from inheritune.progress import Progress
-from inheritune.runs.folder import close_folder, open_folder, write_text
+from inheritune.runs.folder import close_folder, open_folder
 from inheritune.surgery.blockmap import show
 
 EARLY = 0.2

@@ -22,7 +22,6 @@ DATA = {"recipes", "assets", "schemas"}
 UPWARDS = {
     ("records/profile.py", "report"): "a profile that is printed shows its table",
     ("report/profile_folder.py", "diagnosis"): "the mean maps, until they are handed in",
-    ("report/compare_table.py", "runs"): "writing a file whole, until that stands in disk",
 }
 
 

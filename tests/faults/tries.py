@@ -146,7 +146,7 @@ def _wrong_answer(tried: Try, ended: Ended) -> list[str]:
 def _wrong_folder(tried: Try, before: dict[str, str], after: dict[str, str]) -> list[str]:
     changed = [f"{name} was changed" for name, content in before.items() if after.get(name) != content]
     new = [Path(name) for name in after if name not in before]
-    half = [f"{name} was left behind" for name in map(str, new) if "partial" in name or name.endswith(".part")]
+    half = [f"{name} was left behind" for name in map(str, new) if ".inheritune" in name]
     done = [f"{path} was written" for path in new if (_RESULTS - {*tried.leaves}) & {*path.parts}]
     return changed + half + done
 

@@ -94,7 +94,7 @@ def test_ids_are_unique_across_figures_and_tags_close(finished: str) -> None:
 def test_the_same_folder_gives_the_same_page(tmp_path: Path) -> None:
     folder = run_with(tmp_path)
     assert page_of(folder) == page_of(folder)
-    assert not list(folder.glob("*.part"))
+    assert not list(folder.glob(".*"))
 
 
 @pytest.mark.usefixtures("text_only")

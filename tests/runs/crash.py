@@ -21,6 +21,8 @@ from unittest.mock import patch
 import safetensors.torch
 from launch import forked
 
+from inheritune.disk import folders
+
 Files = dict[str, bytes | None]  # content by path below the root; None for a folder
 _CHANGES = ("rename", "replace", "remove", "unlink", "rmdir", "mkdir")
 
@@ -58,6 +60,7 @@ def restore(files: Files, root: Path) -> None:
 def watched(root: Path, moment: Callable[[str], None]) -> Iterator[None]:
     """Calls `moment(name)` at every crash point below `root` while the block runs."""
     changes = [patch.object(os, name, _around(getattr(os, name), name, root, moment)) for name in _CHANGES]
+    changes.append(patch.object(folders, "_exchange", _around(folders._exchange, "exchange", root, moment)))
     opening = _opening(io.open, root, moment)
     with patch.object(io, "open", opening), patch.object(builtins, "open", opening):
         stored = _around(safetensors.torch.serialize_file, "safetensors", root, moment)

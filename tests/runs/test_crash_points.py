@@ -15,11 +15,12 @@ from test_killed import found
 from tiny import recipe_tree
 
 from inheritune import run
+from inheritune.disk.files import MARK
 from inheritune.report import page
 
 EVERY = 90
 # Deaths that were not survived once: a recipe not yet in place, a row half-written.
-ONCE = ("after opening out/.config.yaml.partial", "halfway through out/metrics.jsonl")
+ONCE = ("after opening out/.config.yaml.", "halfway through out/metrics.jsonl")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -113,6 +114,6 @@ def test_every_ninetieth_death_is_survived(
             run(recipe, out=str(place / "out"))
             after = found(place / "out")
             assert not [key for key in whole if after[key] != whole[key]], point.name
-            assert not [path for path in (place / "out").rglob("*") if path.suffix in (".partial", ".old", ".part")]
+            assert not [path for path in (place / "out").rglob("*") if path.suffix == MARK]
 
         assert in_a_fork(go_on) == 0, point.name

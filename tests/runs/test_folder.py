@@ -5,7 +5,7 @@ import pytest
 from inheritune.config.loading import check
 from inheritune.config.recipes import RunRecipe
 from inheritune.errors import OutputError, RecipeError
-from inheritune.runs.folder import close_folder, once, open_folder, write_text
+from inheritune.runs.folder import close_folder, once, open_folder
 
 
 def recipe(**changes: object) -> RunRecipe:
@@ -59,11 +59,3 @@ def test_once_is_once(tmp_path: Path) -> None:
 
     assert once(tmp_path / "a.json", compute) == once(tmp_path / "a.json", compute) == {"third": 1 / 3}
     assert len(calls) == 1
-
-
-def test_text_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_text(tmp_path / "a", "before")
-    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError(28, "disk full")))
-    with pytest.raises(OSError, match="disk full"):
-        write_text(tmp_path / "a", "after")
-    assert (tmp_path / "a").read_text() == "before"

@@ -104,7 +104,7 @@ def test_killed_and_continued(moment: str, recipe: str, whole: dict[str, Any], t
     after = found(out)
     for key in whole:
         assert after[key] == whole[key], key
-    assert not [path for path in out.rglob("*") if "partial" in path.name]
+    assert not [path for path in out.rglob("*") if path.name.startswith(".")]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -59,7 +59,7 @@ def test_folder_holds_what_a_run_promises(runs: Runs, family: str) -> None:
     for name in ("config.yaml", "metrics.jsonl", "report.html", "result.json", "model/README.md"):
         assert (place / name).stat().st_size > 0, name
     assert sorted(p.name for p in (place / "rounds").iterdir()) == ["01-2-blocks", "02-3-blocks"]
-    assert not [path for path in place.rglob("*") if "partial" in path.name]
+    assert not [path for path in place.rglob("*") if path.name.startswith(".")]
     recipe = yaml.safe_load((place / "config.yaml").read_text())
     assert check(RunRecipe, recipe) == check(RunRecipe, yaml.safe_load(Path(recipe_of(place)).read_text()))
 

@@ -112,7 +112,7 @@ def test_finished_round_is_not_trained_again(tmp_path: Path) -> None:
 
 def test_half_written_checkpoint_is_none(tmp_path: Path) -> None:
     train_round(tmp_path)
-    shutil.copytree(tmp_path / "step-0000008", tmp_path / ".step-0000009.partial")
+    shutil.copytree(tmp_path / "step-0000008", tmp_path / ".step-0000009.inheritune" / "new")
     assert checkpoint.latest(tmp_path) == tmp_path / "step-0000008"
 
 

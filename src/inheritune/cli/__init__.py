@@ -46,7 +46,7 @@ def main() -> None:
             _end(error, error.exit_code)
         sys.exit(error.exit_code)
     except OSError as error:
-        from inheritune.runs.folder import refusal
+        from inheritune.disk.files import refusal
 
         _end(refusal(error, verb="used"), 2)
     except (MemoryError, RuntimeError) as error:

@@ -41,17 +41,19 @@ def command(
     from inheritune.data.corpora import require
     from inheritune.diagnosis.diagnose import diagnose, natural_length
     from inheritune.diagnosis.text import windows
+    from inheritune.disk.files import reserve, writing
     from inheritune.models.find import locate
     from inheritune.models.load import load_model, load_tokenizer
     from inheritune.models.reference import with_size
     from inheritune.progress import Progress, Rates
     from inheritune.records.profile import Profile
-    from inheritune.report.profile_folder import reserve, write
-    from inheritune.runs.folder import writing
+    from inheritune.report.profile_folder import write
 
     other = None if against is None else Profile.load(against)
     require([Source(source=text)])
-    reserve(out)
+    if out is not None:
+        with writing(out):
+            reserve(out)
     place = locate(model, trust=trust_remote_code)
     with closing(Progress(quiet, to_stderr=True)) as progress:
         with progress.waiting(f"Model: {with_size(model)}"):

@@ -1,7 +1,6 @@
 """A cell: one method, one seed, one learning rate, in a run folder of its own. Asked again, it goes on where it stopped."""
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,8 @@ from inheritune.config.sections import Training
 from inheritune.decoder.anatomy import anatomy
 from inheritune.decoder.costs import parameter_count
 from inheritune.diagnosis.diagnose import diagnose
+from inheritune.disk.files import whole_file
+from inheritune.disk.folders import remove, whole_folder
 from inheritune.methods import METHODS, Given
 from inheritune.models.export import write_model
 from inheritune.models.load import DTYPES
@@ -20,7 +21,6 @@ from inheritune.progress import Progress
 from inheritune.runs.bench import Bench
 from inheritune.runs.folder import once
 from inheritune.runs.rounds import Round, latest
-from inheritune.runtime import disk
 from inheritune.training import checkpoint
 from inheritune.training.checkpoint import Position
 from inheritune.training.metrics import Metrics
@@ -90,11 +90,10 @@ class Work:
         place, phase = self._phase(number), self.method.phases[number - 1]
         model = phase.start(self.given, before)
         if not place.exists():
-            beside = disk.empty_beside(place)
-            checkpoint.save(beside / "checkpoints", model, {}, Position())
-            spent = self.given.spent
-            once(beside / "start.json", lambda: {"tokens": spent.tokens, "flops": spent.flops})
-            disk.move(beside, place)
+            with whole_folder(place) as beside:
+                checkpoint.save(beside / "checkpoints", model, {}, Position())
+                spent = self.given.spent
+                once(beside / "start.json", lambda: {"tokens": spent.tokens, "flops": spent.flops})
         checkpoint.load(latest(place), model)
         return model
 
@@ -122,11 +121,10 @@ class Work:
     def _keep(self, model: PreTrainedModel) -> None:
         """The final model as a folder, in the reference's own dtype."""
         reference, wanted = self.bench.reference, self.bench.recipe.model_dtype
-        beside = disk.empty_beside(self.folder / "model")
         words = None if reference.place.is_dir() else reference.tokenizer
         dtype = DTYPES.get(wanted, reference.dtype)
-        write_model(model, beside, source=reference.place, tokenizer=words, dtype=dtype)
-        disk.move(beside, self.folder / "model")
+        with whole_folder(self.folder / "model") as beside:
+            write_model(model, beside, source=reference.place, tokenizer=words, dtype=dtype)
 
     def _finish(self, model: PreTrainedModel) -> dict[str, Any]:
         rounds = [
@@ -134,7 +132,8 @@ class Work:
             for number in range(1, len(self.method.phases) + 1)
         ]
         save_profile(model, self.bench, self.folder / "profile.json")
-        shutil.copy(self._phase(len(rounds)) / "losses.npy", self.folder / "losses.npy")
+        with whole_file(self.folder / "losses.npy") as file:
+            file.write((self._phase(len(rounds)) / "losses.npy").read_bytes())
         last, prepared = rounds[-1], self.prepared()
         found = {
             "method": self.cell.method, "seed": self.cell.seed, "peak_lr": self.cell.peak_lr,
@@ -147,5 +146,5 @@ class Work:
             self._keep(model)
         written = once(self.folder / "cell.json", lambda: found)
         for number in range(1, len(rounds) + 1):
-            shutil.rmtree(self._phase(number) / "checkpoints", ignore_errors=True)
+            remove(self._phase(number) / "checkpoints")
         return written

@@ -15,6 +15,7 @@ from inheritune.config.recipes import CompareRecipe, RunRecipe
 from inheritune.config.sections import Objective
 from inheritune.decoder.anatomy import anatomy
 from inheritune.decoder.costs import forward_flops_per_token
+from inheritune.disk.files import make_folder, write_text
 from inheritune.errors import ModelError, RecipeError, TrainingError
 from inheritune.methods import METHODS, Method
 from inheritune.models.reference import Reference, load_reference, with_size
@@ -23,7 +24,7 @@ from inheritune.records.comparison import Comparison
 from inheritune.report.compare_figures import write_figures
 from inheritune.report.compare_table import write_tables
 from inheritune.runs.bench import Bench
-from inheritune.runs.folder import close_folder, left_if_used, once, open_folder, refuse_another, write_text
+from inheritune.runs.folder import close_folder, left_if_used, once, open_folder, refuse_another
 from inheritune.runs.made_of import bind
 from inheritune.runtime.device import make_repeatable
 from inheritune.runtime.memory import keep_freed_memory
@@ -130,7 +131,7 @@ class _Sweep:
         except ModelError as error:
             reason = str(error)
             self.progress.note(f"{method} is left out: {reason}")
-            refused.parent.mkdir(parents=True, exist_ok=True)
+            make_folder(refused.parent)
             write_text(refused, json.dumps({"method": method, "reason": reason}))
             return
         done = [found for found in grid if found]

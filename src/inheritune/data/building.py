@@ -4,10 +4,7 @@ What is held at once: four batches of 2 MB of text and their tokens (about 100 b
 of 32 MB, the longest, takes 1 GB), and 100 bytes or so for each distinct document (its digest). A chunk is whole on the disk before the journal says so.
 """
 
-import fcntl
 import hashlib
-import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +16,9 @@ from inheritune.config.sections import Source, told
 from inheritune.data import corpora, store, tables
 from inheritune.data.ids import Coding, encoded
 from inheritune.data.store import MANIFEST, Writer
+from inheritune.disk.files import digest
+from inheritune.disk.folders import sweep
+from inheritune.disk.locks import hold
 from inheritune.errors import DataError
 
 _CHUNK = 4 << 20  # tokens
@@ -60,6 +60,8 @@ def build(job: Job, folder: Path, tell: Tell) -> None:
 
     Raises DataError for text that is no use (what was written is removed), OSError where the folder cannot be written.
     """
+    if (folder / MANIFEST).exists():
+        return
     with _held(folder):
         if (folder / MANIFEST).exists():
             return
@@ -71,7 +73,7 @@ def build(job: Job, folder: Path, tell: Tell) -> None:
         except DataError:
             # A stream that broke off goes on from here; a file that is wrong has to change first.
             if not any(source.source.startswith(tables.HUB) for source in (*job.train, *job.valid)):
-                shutil.rmtree(folder, ignore_errors=True)
+                writer.remove()
             raise
         finally:
             writer.close()
@@ -79,17 +81,13 @@ def build(job: Job, folder: Path, tell: Tell) -> None:
 
 @contextmanager
 def _held(folder: Path) -> Iterator[None]:
-    while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            # Whoever held it may have removed it.
-            if folder.exists() and os.fstat(handle).st_ino == folder.stat().st_ino:
-                yield
-                return
-        finally:
-            os.close(handle)
+    held = hold(folder, wait=True)
+    assert held is not None
+    try:
+        sweep(folder)
+        yield
+    finally:
+        held.release()
 
 
 def _fill(job: Job, writer: Writer, tell: Tell) -> None:
@@ -170,8 +168,8 @@ def _told(source: Source, field: str) -> dict[str, Any]:
     place = Path(source.source).expanduser()
     if corpora.is_plain(source) and not corpora.is_prepared(source):
         listed = corpora.plain_files(source)
-        return {**named, "files": [{"name": file.name, "sha256": store.digest(file.path)} for file in listed]}
+        return {**named, "files": [{"name": file.name, "sha256": digest(file.path)} for file in listed]}
     if place.is_dir():
         paths = sorted(path for path in place.rglob("*") if path.is_file())
-        return {**named, "files": [{"name": str(p.relative_to(place)), "sha256": store.digest(p)} for p in paths]}
+        return {**named, "files": [{"name": str(p.relative_to(place)), "sha256": digest(p)} for p in paths]}
     return named

@@ -15,10 +15,12 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
+from inheritune.disk.files import digest, no_link, write_text
 from inheritune.errors import DataError
 
 SIDES = ("train", "valid")
 JOURNAL, MANIFEST, FORMAT = "journal.jsonl", "manifest.json", "inheritune tokens 1"
+_FILES = tuple(f"{side}.{kind}" for side in SIDES for kind in ("bin", "starts"))
 _PROBE = "Naïve  café\n\n\tdef f(x): return x*1234567 -- 日本語, 👍🏽 don't  ...\r\nABCdef"
 
 
@@ -120,8 +122,8 @@ class Writer:
             self._write_line(job)
 
     def _open(self, name: str) -> Any:
-        (self.folder / name).touch()
-        return (self.folder / name).open("r+b", buffering=1 << 20)
+        path = self.folder / name
+        return open(path, "r+b" if path.exists() else "x+b", buffering=1 << 20, opener=no_link)
 
     def _cut_back(self) -> None:
         for side, (ids, starts) in self._files.items():
@@ -161,6 +163,12 @@ class Writer:
         self._journal.flush()
         os.fsync(self._journal.fileno())
 
+    def remove(self) -> None:
+        """Let go of the files, and remove them."""
+        self.close()
+        for name in (*_FILES, JOURNAL):
+            (self.folder / name).unlink(missing_ok=True)
+
     def close(self) -> None:
         """Let go of the files."""
         for file in (self._journal, *(file for pair in self._files.values() for file in pair)):
@@ -179,16 +187,8 @@ class Writer:
             for side, (tokens, documents) in self.state.sizes.items()
         }
         whole = {"format": FORMAT, "bytes": self.dtype.itemsize, "sides": sides, **about}
-        beside = self.folder / f".{MANIFEST}.partial"
-        beside.write_text(json.dumps(whole, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-        beside.replace(self.folder / MANIFEST)
+        write_text(self.folder / MANIFEST, json.dumps(whole, indent=1, ensure_ascii=False) + "\n")
         (self.folder / JOURNAL).unlink()
-
-
-def digest(path: Path) -> str:
-    """The SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def job_of(folder: Path) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ from inheritune.data import corpora, store
 from inheritune.data.building import Job, Tell, build, on_validation_side, origin_of
 from inheritune.data.ids import Coding, require_same_tokenizer
 from inheritune.data.store import Part, Tokens
+from inheritune.disk.locks import LOCK
 from inheritune.errors import DataError, OutputError
 
 __all__ = ["Tokens", "cache_folder", "on_validation_side", "outside", "prepare", "prepare_folder"]
@@ -75,7 +76,9 @@ def _refuse_place(job: Job, dest: Path) -> None:
         found["sources"] = [{k: v for k, v in s.items() if k not in ("read", "sizes")} for s in found["sources"]]
     elif (begun := store.job_of(dest)) is not None:
         wanted, found = job.about(), begun
-    elif dest.exists() and any(entry.stat().st_size for entry in dest.iterdir() if entry.name != store.JOURNAL):
+    elif dest.exists() and any(
+        entry.stat().st_size for entry in dest.iterdir() if entry.name not in (store.JOURNAL, LOCK)
+    ):
         raise OutputError(f"{str(dest)!r} is not empty and holds no prepared text: name another folder")
     else:
         return

@@ -1,15 +1,15 @@
 """A model as a folder: what is read from one, with distrust, and how a new one is put in place."""
 
 import json
-import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from inheritune.disk.files import writing
+from inheritune.disk.folders import recover, whole_folder
 from inheritune.errors import ModelError, OutputError
 from inheritune.models.shards import Piece, read_header
 
@@ -24,7 +24,6 @@ ALONG = re.compile(
     re.IGNORECASE,
 )
 TEMPLATES = "additional_chat_templates"  # a folder of further templates, which goes along whole
-ROOM = 64 << 20  # bytes that stay free
 
 
 def inside(folder: Path, name: str) -> Path:
@@ -114,6 +113,9 @@ def copy_along(source: Path, target: Path) -> None:
 
 def require_place(target: Path, sources: list[Path], force: bool) -> None:
     """Raise OutputError where a model may not be written: an existing folder, or one inside its source."""
+    if target.name in ("", ".."):
+        raise OutputError(f"{target} names no folder of its own: give the folder by its name.")
+    recover(target)
     if target.exists() and not force:
         raise OutputError(f"{target} exists: choose another folder, or give --force to replace it.")
     if target.exists() and not target.is_dir():
@@ -126,50 +128,11 @@ def require_place(target: Path, sources: list[Path], force: bool) -> None:
         raise OutputError(f"{target.parent} is no folder: create it first.")
 
 
-def require_room(target: Path, size: int) -> None:
-    """Raise OutputError where the disk has no room for `size` bytes."""
-    free = shutil.disk_usage(target.parent).free
-    if free < size + ROOM:
-        needed, have = (f"{count / 1e9:.2f} GB" for count in (size + ROOM, free))
-        raise OutputError(
-            f"Writing into {target.parent} needs {needed}, and its disk has {have} free: choose another disk."
-        )
-
-
 @contextmanager
-def placed(target: Path) -> Iterator[Path]:
+def placed(target: Path, force: bool) -> Iterator[Path]:
     """A new folder beside `target`, moved into its place when all is done, and removed if anything fails.
 
-    Raises OutputError where it cannot be written. An existing target is replaced only at the very end.
+    Raises OutputError where it cannot be written. An existing target is replaced only at the very end, and only by `force`.
     """
-    try:
-        beside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
-    except OSError as error:
-        raise OutputError(f"Cannot write beside {target}: {error.strerror}.") from error
-    try:
+    with writing(target), whole_folder(target, force) as beside:
         yield beside
-        beside.chmod(0o755)
-        _settle(beside)
-        _move(beside, target)
-    except OSError as error:
-        raise OutputError(f"Cannot write {target}: {error.strerror or error}.") from error
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-
-
-def _settle(folder: Path) -> None:
-    """Everything in the folder is on the disk before it takes its place."""
-    for path in [*folder.iterdir(), folder]:
-        handle = os.open(path, os.O_RDONLY)
-        os.fsync(handle)
-        os.close(handle)
-
-
-def _move(beside: Path, target: Path) -> None:
-    if not target.exists():
-        beside.rename(target)
-        return
-    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent))
-    target.rename(old / target.name)
-    beside.rename(target)
-    shutil.rmtree(old, ignore_errors=True)

@@ -115,7 +115,7 @@ def fingerprint(config: bytes, pieces: Sequence[Piece]) -> str:
 
 
 def write_shard(pieces: Sequence[tuple[str, Piece]], path: Path) -> None:
-    """Write one safetensors file that holds each piece's bytes under the name beside it, and sync it to disk."""
+    """Write one safetensors file that holds each piece's bytes under the name beside it."""
     header, at = {"__metadata__": {"format": "pt"}}, 0
     for name, piece in pieces:
         entry = {"dtype": piece.dtype, "shape": list(piece.shape), "data_offsets": [at, at + piece.size]}
@@ -128,8 +128,6 @@ def write_shard(pieces: Sequence[tuple[str, Piece]], path: Path) -> None:
         out.flush()
         for run in _runs([piece for _, piece in pieces]):
             _copy(run, out)
-        out.flush()
-        os.fsync(out.fileno())
 
 
 def _runs(pieces: Sequence[Piece]) -> Iterator[Piece]:

@@ -9,8 +9,9 @@ from typing import Self
 
 from pydantic import Field, ValidationError
 
+from inheritune.disk.files import write_text
 from inheritune.errors import InputError
-from inheritune.records.result import Amount, Count, Entry, GapResult, write_whole
+from inheritune.records.result import Amount, Count, Entry, GapResult
 
 
 class Interval(Entry):
@@ -95,7 +96,7 @@ class Comparison(Entry):
 
     def save(self, path: Path) -> None:
         """Write as JSON; a reader sees the old file or the new one."""
-        write_whole(path, self.model_dump_json(indent=1) + "\n")
+        write_text(path, self.model_dump_json(indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -11,8 +11,8 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rich.console import Console, ConsoleOptions, RenderResult
 
+from inheritune.disk.files import write_text
 from inheritune.errors import InputError
-from inheritune.records.result import write_whole
 
 Count = Annotated[int, Field(ge=0)]
 ATTENTION, OTHER = "softmax attention", "no softmax attention"
@@ -150,7 +150,7 @@ class Profile(Entry):
 
     def save(self, path: Path | str) -> None:
         """Write as JSON; a reader sees the old file or the new one, never a half."""
-        write_whole(Path(path), self.model_dump_json(indent=1) + "\n")
+        write_text(Path(path), self.model_dump_json(indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path | str) -> Self:

@@ -4,12 +4,12 @@
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from inheritune.disk.files import write_text
 from inheritune.errors import InputError
 from inheritune.evidence.gap import Verdict
 
@@ -17,13 +17,6 @@ Outcome = Literal["matched", "not_matched", "budget_spent"]
 Count = Annotated[int, Field(ge=0)]
 Depth = Annotated[int, Field(ge=1)]
 Amount = Annotated[float, Field(ge=0)]
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text beside its place, and move it there."""
-    half = path.with_name(path.name + ".part")
-    half.write_text(text, encoding="utf-8")
-    os.replace(half, path)
 
 
 class Entry(BaseModel):
@@ -206,7 +199,7 @@ class Result(Entry):
 
     def save(self, path: Path) -> None:
         """Write as JSON; a reader sees the old file or the new one, never a half."""
-        write_whole(path, self.model_dump_json(indent=2) + "\n")
+        write_text(path, self.model_dump_json(indent=2) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Self:

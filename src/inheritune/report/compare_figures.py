@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
+from inheritune.disk.files import make_folder, whole_file
 from inheritune.report.style import CONTROL, INK, LAZY, MUTED, REFERENCE, TARGET, WIDE, canvas, figure_style
 
 Row = dict[str, Any]
@@ -42,12 +43,13 @@ def write_figures(folder: Path) -> list[Path]:
     """PNG files under `folder/figures`, drawn from `folder/compare.json`."""
     found = json.loads((folder / "compare.json").read_text(encoding="utf-8"))
     places = []
-    (folder / "figures").mkdir(exist_ok=True)
+    make_folder(folder / "figures")
     for name, draw in _FIGURES.items():
         if found["rows"]:
             with figure_style():
                 places.append(folder / "figures" / f"{name}.png")
-                draw(found).savefig(places[-1], dpi=150)
+                with whole_file(places[-1]) as file:
+                    draw(found).savefig(file, dpi=150)
     return places
 
 

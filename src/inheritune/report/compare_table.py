@@ -7,8 +7,8 @@ from typing import Any
 
 from rich.table import Table
 
+from inheritune.disk.files import write_text
 from inheritune.records.comparison import Comparison, Row
-from inheritune.runs.folder import write_text
 
 _HEADS = (
     "method", "blocks", "peak lr", "seeds", "tokens", "FLOPs", "with preparation", "reference FLOPs", "loss", "gap",

@@ -11,7 +11,8 @@ import jinja2
 import yaml
 from markupsafe import Markup
 
-from inheritune.records.result import Footprint, Result, write_whole
+from inheritune.disk.files import write_text
+from inheritune.records.result import Footprint, Result
 from inheritune.report import story, words
 from inheritune.report.folder import Row, RunFolder, read_run
 from inheritune.report.pictures import pictures
@@ -28,7 +29,7 @@ def write_report(run_folder: Path) -> Path:
     run = read_run(run_folder)
     page = _environment().get_template("report.html.j2").render(_view(run))
     path = run_folder / "report.html"
-    write_whole(path, harmless(page))
+    write_text(path, harmless(page))
     return path
 
 

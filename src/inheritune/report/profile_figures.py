@@ -16,6 +16,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from inheritune.disk.files import whole_file
 from inheritune.report.style import (
     CONTROL,
     INK,
@@ -183,8 +184,9 @@ def png(figure: Figure) -> bytes:
 
 
 def _write(figure: Figure, path: Path) -> None:
-    with figure_style():
-        figure.savefig(path, dpi=180, metadata={"Date": None} if path.suffix == ".svg" else None)
+    kind = path.suffix[1:]
+    with figure_style(), whole_file(path) as file:
+        figure.savefig(file, format=kind, dpi=180, metadata={"Date": None} if kind == "svg" else None)
 
 
 def _panels(rows: int, width: float) -> tuple[Figure, Sequence[Axes]]:

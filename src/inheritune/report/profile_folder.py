@@ -8,22 +8,10 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from inheritune.diagnosis.meanmaps import mean_maps, telling_heads
-from inheritune.errors import OutputError
+from inheritune.disk.files import whole_file
 from inheritune.progress import Tell, silent
 from inheritune.records.profile import Profile
 from inheritune.words import plural
-
-
-def reserve(folder: Path | None) -> None:
-    """Make the folder before anything long is run; raises OutputError where it cannot be written."""
-    if folder is None:
-        return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / ".writable").touch()
-        (folder / ".writable").unlink()
-    except OSError as error:
-        raise OutputError(f"{folder} cannot be written ({error.strerror}): choose another --out.") from error
 
 
 def write(
@@ -41,6 +29,7 @@ def write(
     heads = telling_heads(profile)
     counting = partial(tell, f"Mean maps of {plural(len(heads), 'head')}")
     maps = {name: map_TT.numpy() for name, map_TT in mean_maps(model, tokens_NT, heads, counting).items()}
-    np.savez_compressed(folder / "maps.npz", allow_pickle=False, **maps)
+    with whole_file(folder / "maps.npz") as file:
+        np.savez_compressed(file, allow_pickle=False, **maps)
     figures = save_figures(profile.model_dump(), folder, maps, None if against is None else against.model_dump())
     return [folder / "profile.json", folder / "maps.npz", *figures]

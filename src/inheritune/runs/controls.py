@@ -7,10 +7,11 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from inheritune.decoder.anatomy import anatomy
+from inheritune.disk.folders import whole_folder
 from inheritune.progress import Progress
 from inheritune.runs.bench import Bench
 from inheritune.runs.rounds import Round, latest
-from inheritune.runtime import disk, processes
+from inheritune.runtime import processes
 from inheritune.surgery.in_memory import fresh
 from inheritune.training import checkpoint
 from inheritune.training.checkpoint import Position
@@ -27,9 +28,8 @@ def run_control(
 
     def begin() -> None:
         if not place.exists():
-            beside = disk.empty_beside(place)
-            checkpoint.save(beside / "checkpoints", _start(name, bench, blocks), {}, Position())
-            disk.move(beside, place)
+            with whole_folder(place) as beside:
+                checkpoint.save(beside / "checkpoints", _start(name, bench, blocks), {}, Position())
 
     processes.on_main(begin)
     model = _start(name, bench, blocks)

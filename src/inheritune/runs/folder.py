@@ -1,50 +1,39 @@
 """A run is a folder: opened for one recipe, held by one process, its files written whole or not at all."""
 
-import errno
-import fcntl
 import json
-import os
-import re
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
-from safetensors import SafetensorError
 
 from inheritune.config.loading import to_yaml
 from inheritune.config.recipes import MAY_CHANGE
 from inheritune.config.strict_yaml import read_file, read_yaml
+from inheritune.disk.files import left_of, refusal, write_text
+from inheritune.disk.folders import sweep
+from inheritune.disk.locks import LOCK, Held, hold
 from inheritune.errors import InputError, OutputError, RecipeError
 from inheritune.runtime import processes
 
-_REMEDIES = {
-    errno.ENOSPC: "make room",
-    errno.EDQUOT: "make room",
-    errno.ENOTDIR: "move the file that stands in place of the folder",
-    errno.EEXIST: "move the file that stands in place of the folder",
-    errno.EISDIR: "move the folder that stands in place of the file",
-}
+CONFIG = "config.yaml"
 _SCHEDULE = "training.schedule"
-_AT_FIRST = (".lock", ".config.yaml.partial")  # what a run that died at its very start has left
 Value = TypeVar("Value")
-_locks: dict[Path, TextIO] = {}
+_held: dict[Path, Held] = {}
 
 
 def open_folder(path: Path, recipe: BaseModel) -> Path:
     """Make or reopen a run folder for `recipe`; OutputError if it belongs to another recipe, run or thing."""
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        config = path / "config.yaml"
-        if not config.exists() and any(entry.name not in _AT_FIRST for entry in path.iterdir()):
+        if path.is_dir() and not (path / CONFIG).exists() and not _begun({entry.name for entry in path.iterdir()}):
             raise OutputError(f"{str(path)!r} is not empty and is no run folder: name another with --out")
-        _lock(path)
+        _hold(path)
         try:
+            sweep(path)
             refuse_another(path, recipe)
-            write_text(config, to_yaml(recipe))
+            write_text(path / CONFIG, to_yaml(recipe))
         except BaseException:
             close_folder(path)
             raise
@@ -55,7 +44,7 @@ def open_folder(path: Path, recipe: BaseModel) -> Path:
 
 def refuse_another(path: Path, recipe: BaseModel) -> None:
     """OutputError if the folder is that of a run by another recipe."""
-    config = path / "config.yaml"
+    config = path / CONFIG
     if config.exists():
         _same(path, read_yaml(read_file(config), repr(str(config))), recipe.model_dump(mode="json"))
 
@@ -66,55 +55,16 @@ def left_if_used(path: Path) -> Iterator[None]:
     try:
         yield
     except InputError:
-        if path.resolve() in _locks and {entry.name for entry in path.iterdir()} <= {".lock", "config.yaml"}:
-            shutil.rmtree(path, ignore_errors=True)
+        if path.resolve() in _held and {entry.name for entry in path.iterdir()} <= {LOCK, CONFIG}:
+            (path / CONFIG).unlink(missing_ok=True)
+            close_folder(path)
         raise
 
 
 def close_folder(path: Path) -> None:
-    """Let another process use the folder."""
-    if lock := _locks.pop(path.resolve(), None):
-        lock.close()
-
-
-def refusal(error: OSError, place: Path | None = None, verb: str = "written") -> str:
-    """The sentence for what the disk refused, about the file that the error names or else `place`."""
-    named = error.filename or place or "a file"
-    remedy = _REMEDIES.get(error.errno or 0, "choose another place, or give yourself the right to it")
-    return f"{str(named)!r} cannot be {verb}: {error.strerror or error}: {remedy}, and give the same command again"
-
-
-@contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Whatever the disk refuses meanwhile is an OutputError, and nothing half-written stays in the folder."""
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        for half in [*folder.rglob(".*.partial"), *folder.rglob("*.part")]:
-            shutil.rmtree(half, ignore_errors=True) if half.is_dir() else half.unlink(missing_ok=True)
-        raise OutputError(refusal(_as_oserror(error), folder)) from None
-
-
-def _as_oserror(error: OSError | SafetensorError) -> OSError:
-    if isinstance(error, OSError):
-        return error
-    found = re.search(r"os error (\d+)", str(error))
-    return OSError(int(found[1]), os.strerror(int(found[1]))) if found else OSError(str(error))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file beside its place, then move it there."""
-    beside = path.with_name(f".{path.name}.partial")
-    try:
-        with beside.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        error.filename = str(path)
-        raise
+    """Let another process use the folder; one that was made for a run and holds nothing goes."""
+    if held := _held.pop(path.resolve(), None):
+        held.release()
 
 
 def once(path: Path, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -137,16 +87,16 @@ def timed(compute: Callable[[], Value]) -> tuple[Value, float]:
     return compute(), time.perf_counter() - began
 
 
-def _lock(path: Path) -> None:
-    lock = (path / ".lock").open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        lock.close()
-        raise OutputError(
-            f"another run is going on in {str(path)!r}: wait for it, or name another folder with --out"
-        ) from None
-    _locks[path.resolve()] = lock
+def _begun(names: set[str]) -> bool:
+    """Whether a folder without a recipe is empty, or that of a run that died at its very start."""
+    return all(name == LOCK or left_of(name) == CONFIG for name in names)
+
+
+def _hold(path: Path) -> None:
+    held = hold(path)
+    if held is None:
+        raise OutputError(f"another run is going on in {str(path)!r}: wait for it, or name another folder with --out")
+    _held[path.resolve()] = held
 
 
 def _same(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:

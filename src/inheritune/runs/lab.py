@@ -15,6 +15,7 @@ from inheritune.config.sections import Training
 from inheritune.decoder.anatomy import anatomy
 from inheritune.decoder.costs import forward_flops_per_token
 from inheritune.diagnosis.diagnose import diagnose
+from inheritune.disk.folders import whole_folder
 from inheritune.errors import RecipeError
 from inheritune.evidence.gap import Gap
 from inheritune.evidence.ledger import Spent
@@ -31,7 +32,7 @@ from inheritune.runs.planning import make_plan, of_steps
 from inheritune.runs.policy import Action, Finished, Grow, Inherit, Plan, Stop
 from inheritune.runs.rounds import Round, blocks_name, latest
 from inheritune.runs.trackers import trackers
-from inheritune.runtime import disk, processes
+from inheritune.runtime import processes
 from inheritune.surgery.blockmap import parse, show
 from inheritune.surgery.heal import heal
 from inheritune.surgery.in_memory import assemble, growth, inherit
@@ -250,11 +251,10 @@ class FolderLab:
         def begin() -> None:
             if place.exists():
                 return
-            beside = disk.empty_beside(place)
-            model, state, start = make(beside)
-            checkpoint.save(beside / "checkpoints", model, state, Position())
-            once(beside / "start.json", lambda: {"blocks": blocks, **start})
-            disk.move(beside, place)
+            with whole_folder(place) as beside:
+                model, state, start = make(beside)
+                checkpoint.save(beside / "checkpoints", model, state, Position())
+                once(beside / "start.json", lambda: {"blocks": blocks, **start})
 
         processes.on_main(begin)
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from inheritune.data.store import Tokens, tokenizer_fingerprint
+from inheritune.disk.files import digest, write_text, writing
 from inheritune.errors import OutputError
 from inheritune.records.made_of import NAME, FileMark, MadeOf
-from inheritune.runs.folder import refusal, write_text
 
 READ_WHOLE = 256 << 20  # bytes of a reference's files that are hashed whole
 _SAMPLES, _SAMPLE = 64, 1 << 16  # windows of a larger file, and bytes of each
@@ -45,10 +45,8 @@ def bind(folder: Path, content: MadeOf) -> list[str]:
             f"{str(folder)!r} was begun without {NAME}, so nothing tells whether its text, tokenizer and reference are still those"
             " that it was begun with"
         ]
-    try:
+    with writing(path):
         write_text(path, content.to_json())
-    except OSError as error:
-        raise OutputError(refusal(error, path)) from None
     return []
 
 
@@ -66,11 +64,11 @@ def marks(place: Path) -> dict[str, FileMark]:
 
 def _mark(path: Path, whole: bool) -> FileMark:
     status = path.stat()
+    if whole:
+        return FileMark(size=status.st_size, digest=digest(path))
+    seen = hashlib.sha256()
     with path.open("rb") as file:
-        if whole:
-            return FileMark(size=status.st_size, digest=hashlib.file_digest(file, "sha256").hexdigest())
-        digest = hashlib.sha256()
         for number in range(_SAMPLES):
             file.seek((status.st_size - _SAMPLE) * number // (_SAMPLES - 1))
-            digest.update(file.read(_SAMPLE))
-    return FileMark(size=status.st_size, digest=digest.hexdigest(), changed=status.st_mtime_ns)
+            seen.update(file.read(_SAMPLE))
+    return FileMark(size=status.st_size, digest=seen.hexdigest(), changed=status.st_mtime_ns)

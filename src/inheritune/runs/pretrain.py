@@ -17,16 +17,18 @@ from inheritune.data import corpora, tokens
 from inheritune.data.batches import Batches
 from inheritune.data.vocabulary import train_tokenizer
 from inheritune.decoder.costs import parameter_count
+from inheritune.disk.files import write_text, writing
+from inheritune.disk.folders import whole_folder
 from inheritune.errors import RecipeError
 from inheritune.evaluation.losses import document_losses, mean_loss, validation
 from inheritune.models.export import write_model
 from inheritune.models.load import DTYPES
 from inheritune.models.reference import load_tokenizer
 from inheritune.progress import Progress, clock
-from inheritune.runs.folder import close_folder, left_if_used, once, open_folder, write_text, writing
+from inheritune.runs.folder import close_folder, left_if_used, once, open_folder
 from inheritune.runs.made_of import bind, is_begun, made_of
 from inheritune.runs.trackers import trackers
-from inheritune.runtime import disk, gauge, processes, sharded
+from inheritune.runtime import gauge, processes, sharded
 from inheritune.runtime.device import device, make_repeatable
 from inheritune.runtime.memory import keep_freed_memory
 from inheritune.training.checkpoint import Position
@@ -106,9 +108,8 @@ class _Pretraining:
                 for d in corpora.documents(source, data.field)
                 if not tokens.on_validation_side(d.name, data.valid_share)
             )
-            beside = disk.empty_beside(place)
-            train_tokenizer(kept, size).save_pretrained(beside)
-            disk.move(beside, place)
+            with whole_folder(place) as beside:
+                train_tokenizer(kept, size).save_pretrained(beside)
 
         processes.on_main(learn)
         return load_tokenizer(str(place))
@@ -162,12 +163,10 @@ class _Pretraining:
         self, model: PreTrainedModel, state: dict[str, Tensor], tokenizer: PreTrainedTokenizerFast, trained: Trained
     ) -> None:
         place = self.folder / "model"
-        beside = disk.empty_beside(place)
-        write_model(
-            model, beside, source=None, tokenizer=tokenizer, dtype=DTYPES.get(self.recipe.model_dtype), state=state
-        )
-        write_text(beside / "training.json", json.dumps(_without(asdict(trained), "model_dir"), indent=1))
-        disk.move(beside, place)
+        with whole_folder(place) as beside:
+            dtype = DTYPES.get(self.recipe.model_dtype)
+            write_model(model, beside, source=None, tokenizer=tokenizer, dtype=dtype, state=state)
+            write_text(beside / "training.json", json.dumps(_without(asdict(trained), "model_dir"), indent=1))
         write_text(self.folder / "result.json", json.dumps(asdict(trained), indent=1))
         self.progress.stage(f"Validation loss {trained.val_loss:.4f} nats per token; the model is in {place}")
 

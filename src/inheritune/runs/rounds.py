@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from inheritune.config.sections import Objective, Training
 from inheritune.decoder.costs import forward_flops_per_token
 from inheritune.diagnosis.watch import watch
+from inheritune.disk.files import whole_file
 from inheritune.evidence.gap import Gap
 from inheritune.progress import Progress, clock
 from inheritune.runs.algorithm import Ask
@@ -115,7 +116,8 @@ class Round:
         return self._measured[1]
 
     def _finish(self, measured: Measured, position: Position) -> dict[str, Any]:
-        np.save(self.folder / "losses.npy", measured.losses)
+        with whole_file(self.folder / "losses.npy") as file:
+            np.save(file, measured.losses)
         return {
             **asdict(position),
             "depth": self.depth,

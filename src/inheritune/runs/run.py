@@ -11,6 +11,8 @@ from inheritune.config.recipes import RunRecipe
 from inheritune.config.sections import told
 from inheritune.data.corpora import require
 from inheritune.decoder.parts import PARTS
+from inheritune.disk.files import write_text, writing
+from inheritune.disk.folders import whole_folder
 from inheritune.models.export import write_model
 from inheritune.models.folder import CARD
 from inheritune.models.reference import BUNDLED, load_reference, with_size
@@ -21,10 +23,10 @@ from inheritune.report.page import write_report
 from inheritune.runs.algorithm import carry_out
 from inheritune.runs.bench import Bench
 from inheritune.runs.controls import NAMES, run_control
-from inheritune.runs.folder import close_folder, left_if_used, open_folder, writing
+from inheritune.runs.folder import close_folder, left_if_used, open_folder
 from inheritune.runs.lab import FolderLab
 from inheritune.runs.outcome import assemble, footprint
-from inheritune.runtime import disk, processes
+from inheritune.runtime import processes
 from inheritune.runtime.device import make_repeatable
 from inheritune.runtime.memory import keep_freed_memory
 from inheritune.surgery.commands import print_of
@@ -103,16 +105,15 @@ def _best(rounds: tuple) -> int:
 
 
 def _save_model(lab: FolderLab, target: PreTrainedModel, result: Result) -> Result:
-    """The target as a plain Hugging Face folder, written beside and moved into place; the result with what it takes."""
-    place, reference = lab.folder / "model", lab.bench.reference
-    beside = disk.empty_beside(place)
+    """The target as a plain Hugging Face folder, whole in its place; the result with what it takes."""
+    reference = lab.bench.reference
     words = None if reference.place.is_dir() else reference.tokenizer
-    write_model(target, beside, source=reference.place, tokenizer=words, dtype=lab.model_dtype)
-    takes = footprint(beside, target, lab.model_dtype)
-    result = result.model_copy(update={"target": result.target.model_copy(update={"footprint": takes})})
-    _record(lab, result).save(beside)
-    (beside / CARD).write_text(model_card(result, lab.recipe, license_of(reference.place)), encoding="utf-8")
-    disk.move(beside, place)
+    with whole_folder(lab.folder / "model") as beside:
+        write_model(target, beside, source=reference.place, tokenizer=words, dtype=lab.model_dtype)
+        takes = footprint(beside, target, lab.model_dtype)
+        result = result.model_copy(update={"target": result.target.model_copy(update={"footprint": takes})})
+        _record(lab, result).save(beside)
+        write_text(beside / CARD, model_card(result, lab.recipe, license_of(reference.place)))
     return result
 
 

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from inheritune.models.folder import INDEX, WEIGHTS, require_room
+from inheritune.disk.files import write_text
+from inheritune.disk.folders import require_room
+from inheritune.models.folder import INDEX, WEIGHTS
 from inheritune.models.shards import Piece, write_shard
 from inheritune.surgery.blockmap import BlockMap
 
@@ -39,7 +41,7 @@ def write(shards: Sequence[list[Named]], target: Path) -> None:
     if len(shards) > 1:
         weight_map = {name: file for file, shard in zip(names, shards, strict=True) for name, _ in shard}
         content = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
-        (target / INDEX).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_text(target / INDEX, json.dumps(content, indent=2) + "\n")
 
 
 def _names(count: int) -> list[str]:

@@ -1,6 +1,5 @@
 """Surgery on model folders: cut or grow, heal, prove, and put the result in place."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -10,8 +9,10 @@ from transformers import PreTrainedModel
 
 from inheritune.decoder.anatomy import anatomy
 from inheritune.decoder.parts import PARTS
+from inheritune.disk.files import digest
+from inheritune.disk.folders import require_room
 from inheritune.models.export import write_model
-from inheritune.models.folder import PROOF, copy_along, pieces_of, placed, require_place, require_room
+from inheritune.models.folder import PROOF, copy_along, pieces_of, placed, require_place
 from inheritune.models.hollow import Checkpoint, open_checkpoint
 from inheritune.models.load import load_model, load_tokenizer, tokens_of
 from inheritune.models.quiet import quiet
@@ -63,13 +64,13 @@ def inherit_folder(source: Path, target: Path, cut: Cut, force: bool = False) ->
     require_place(target, [source], force)
     if source.suffix == ".gguf":
         proved = replace(cut, proved=_proves(cut.proved, source.stat().st_size))
-        return _in_memory(source, target, proved, source.name, print_of(source))
+        return _in_memory(source, target, proved, print_of(source), force)
     checkpoint = open_checkpoint(source, cut.trust)
     BlockMap.of(cut.blocks).within(checkpoint.stack.depth)
     if cut.heal is not None or cut.dtype is not None:
         proved = replace(cut, proved=_proves(cut.proved, checkpoint.size))
-        return _in_memory(source, target, proved, source.name, _print(checkpoint))
-    return _between_files(checkpoint, target, cut)
+        return _in_memory(source, target, proved, _print(checkpoint), force)
+    return _between_files(checkpoint, target, cut, force)
 
 
 @quiet()
@@ -83,7 +84,7 @@ def grow_folder(target: Path, reference: Path, out: Path, plan: Growth, force: b
         "grow", reference.name, _print(parent), parent.stack.depth, list(plan.wanted), sorted(PARTS), "target",
         new_blocks=plan.start,
     )  # fmt: skip
-    with placed(out) as folder:
+    with placed(out, force) as folder:
         assemble_files([own, parent], block_map, folder, plan.seed)
         copy_along(target, folder)
         if _proves(plan.proved, parent.size):
@@ -95,13 +96,13 @@ def grow_folder(target: Path, reference: Path, out: Path, plan: Growth, force: b
     return record
 
 
-def _between_files(checkpoint: Checkpoint, target: Path, cut: Cut) -> Record:
+def _between_files(checkpoint: Checkpoint, target: Path, cut: Cut, force: bool) -> Record:
     source, parts = checkpoint.folder, sorted(PARTS if cut.parts is None else cut.parts)
     block_map = with_outside(BlockMap.of(cut.blocks).of_parts(cut.parts), checkpoint.model, cut.outside)
     depth, print_ = checkpoint.stack.depth, _print(checkpoint)
     origin = origin_of(source, cut.blocks)
     record = Record("inherit", source.name, print_, depth, cut.blocks, parts, cut.outside, origin=origin)
-    with placed(target) as folder:
+    with placed(target, force) as folder:
         assemble_files([checkpoint], block_map, folder, cut.seed)
         copy_along(source, folder)
         if _proves(cut.proved, checkpoint.size):
@@ -117,14 +118,14 @@ def _prove(folder: Path, sources: list[Path], block_map: BlockMap, trust: bool) 
     prove(load_model(folder, trust=trust), against, block_map if against else None).require().save(folder / PROOF)
 
 
-def _in_memory(source: Path, target: Path, cut: Cut, name: str, print_: str) -> Record:
+def _in_memory(source: Path, target: Path, cut: Cut, print_: str, force: bool) -> Record:
     reference = load_model(source, cut.dtype, cut.trust)
     model = inherit(reference, cut.blocks, parts=cut.parts, outside=cut.outside, seed=cut.seed)
     parts = sorted(PARTS if cut.parts is None else cut.parts)
-    record = Record("inherit", name, print_, anatomy(reference).depth, cut.blocks, parts, cut.outside)
+    record = Record("inherit", source.name, print_, anatomy(reference).depth, cut.blocks, parts, cut.outside)
     record = replace(record, origin=origin_of(source, cut.blocks))
     require_room(target, sum(tensor.numel() * tensor.element_size() for tensor in model.parameters()))
-    with placed(target) as folder:
+    with placed(target, force) as folder:
         whole = cut.parts is None and cut.outside == "all"
         proof = prove(model, reference if whole else None, cut.blocks) if cut.proved else None
         if cut.heal is not None:
@@ -165,6 +166,5 @@ def _print(checkpoint: Checkpoint) -> str:
 def print_of(place: Path) -> str:
     """The fingerprint of a model folder or GGUF file, as records name their source."""
     if place.suffix == ".gguf":
-        with place.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return digest(place)
     return fingerprint((place / "config.json").read_bytes(), pieces_of(place))

@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from inheritune.decoder.anatomy import anatomy, text_config
+from inheritune.disk.files import write_text
 from inheritune.errors import InputError, ProofError
 from inheritune.surgery import checks
 from inheritune.surgery.blockmap import BlockMap
@@ -46,7 +47,7 @@ class Proof:
     def save(self, path: Path | str) -> None:
         """Write the proof as JSON."""
         content = {"passed": self.passed, "checks": [asdict(check) for check in self.checks]}
-        Path(path).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_text(Path(path), json.dumps(content, indent=2) + "\n")
 
 
 def prove(

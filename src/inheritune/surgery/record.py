@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from inheritune.disk.files import write_text
 from inheritune.errors import InputError
 from inheritune.models.folder import CARD, RECORD, read_json
 from inheritune.surgery.blockmap import BlockMap, show
@@ -43,12 +44,12 @@ class Record:
     def save(self, folder: Path) -> None:
         """Write the record into a model folder."""
         content = {**asdict(self), "blocks_shown": self.shown, "versions": _versions()}
-        (folder / RECORD).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        write_text(folder / RECORD, json.dumps(content, indent=2) + "\n")
 
     def save_with_card(self, folder: Path, license_name: str | None) -> None:
         """Write the record and a model card made of it into a model folder."""
         self.save(folder)
-        (folder / CARD).write_text(_card(self, license_name), encoding="utf-8")
+        write_text(folder / CARD, _card(self, license_name))
 
 
 def held_blocks(folder: Path) -> list[int]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from inheritune.decoder.families import FAMILIES, Family
 from inheritune.decoder.parts import PARTS
+from inheritune.disk.files import write_text
 from inheritune.models.folder import CONFIG, copy_along, pieces_of, placed, read_json, require_place
 from inheritune.models.shards import Piece, fingerprint
 from inheritune.surgery.blockmap import BlockMap
@@ -45,10 +46,10 @@ def inherit_light(source: Path, target: Path, blocks: Sequence[int], least: int,
     record = Record(
         "inherit", source.name, print_, depth, list(blocks), sorted(PARTS), "all", origin=origin_of(source, blocks)
     )
-    with placed(target) as folder:
+    with placed(target, force) as folder:
         write(list(inherited([pieces], block_map, family.path).values()), folder)
         content = json.dumps(_cut(config, family, blocks), indent=2, sort_keys=True)
-        (folder / CONFIG).write_text(content + "\n", encoding="utf-8")
+        write_text(folder / CONFIG, content + "\n")
         copy_along(source, folder)
         record.save_with_card(folder, license_of(source))
     return record

@@ -5,17 +5,18 @@ The schedule, the batches and the random numbers of a step are functions of the 
 Nothing is pickled. A sharded model leaves one file a process, any other one file of weights and one of states.
 """
 
-import hashlib
 import json
-import shutil
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from inheritune.runtime import disk, processes, sharded
+from inheritune.disk.files import digest, write_text
+from inheritune.disk.folders import beside, remove, whole_folder
+from inheritune.runtime import processes, sharded
 from inheritune.training.optimizer import State
 
 KEPT = 2
@@ -46,13 +47,15 @@ def save(
     """
     place = folder / f"{'before-fall' if before_fall else 'step'}-{position.step:07d}"
     weights, states = _weights(model), _flat(state)
-    beside = place.with_name(f".{place.name}.partial")
-    processes.on_main(lambda: disk.empty_beside(place))
-    if sharded.is_sharded(weights.values()):
-        sharded.write(beside, {**weights, **states})
-    else:
-        processes.on_main(lambda: _write(beside, weights, states))
-    processes.on_main(lambda: _finish(beside, place, position, kept))
+    with ExitStack() as made:
+        processes.on_main(lambda: made.enter_context(whole_folder(place)))
+        if sharded.is_sharded(weights.values()):
+            sharded.write(beside(place), {**weights, **states})
+        else:
+            processes.on_main(lambda: _write(beside(place), weights, states))
+        processes.on_main(lambda: _describe(beside(place), position))
+        processes.on_main(made.close)
+    processes.on_main(lambda: _drop_old(folder, kept))
     return place
 
 
@@ -76,7 +79,7 @@ def drop_after(folder: Path, step: int) -> None:
     """Remove the checkpoints of later steps, which another way has led to."""
     for place in _all(folder):
         if _number(place) > step:
-            shutil.rmtree(place, ignore_errors=True)
+            remove(place)
 
 
 def position_of(place: Path) -> Position:
@@ -112,17 +115,19 @@ def _weights(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in model.state_dict().items() if name in names}
 
 
-def _write(beside: Path, weights: dict[str, Tensor], states: dict[str, Tensor]) -> None:
+def _write(made: Path, weights: dict[str, Tensor], states: dict[str, Tensor]) -> None:
     for name, flat in zip(_FILES, (weights, states), strict=True):
-        save_file({key: tensor.contiguous() for key, tensor in flat.items()}, str(beside / name))
+        save_file({key: tensor.contiguous() for key, tensor in flat.items()}, str(made / name))
 
 
-def _finish(beside: Path, place: Path, position: Position, kept: int) -> None:
-    hashes = {path.name: _hash(path) for path in sorted(beside.iterdir())}
-    (beside / "state.json").write_text(json.dumps({"position": asdict(position), "hashes": hashes}))
-    disk.move(beside, place)
-    for old in (*_named(place.parent, "step")[:-kept], *_named(place.parent, "before-fall")[:-1]):
-        shutil.rmtree(old, ignore_errors=True)
+def _describe(made: Path, position: Position) -> None:
+    hashes = {path.name: digest(path) for path in sorted(made.iterdir())}
+    write_text(made / "state.json", json.dumps({"position": asdict(position), "hashes": hashes}))
+
+
+def _drop_old(folder: Path, kept: int) -> None:
+    for old in (*_named(folder, "step")[:-kept], *_named(folder, "before-fall")[:-1]):
+        remove(old)
 
 
 def _flat(state: State) -> dict[str, Tensor]:
@@ -152,11 +157,6 @@ def _number(place: Path) -> int:
 def _whole(place: Path) -> bool:
     try:
         hashes = json.loads((place / "state.json").read_text())["hashes"]
-        return len(hashes) > 0 and all(_hash(place / name) == hashes[name] for name in hashes)
+        return len(hashes) > 0 and all(digest(place / name) == hashes[name] for name in hashes)
     except (OSError, ValueError, KeyError):
         return False
-
-
-def _hash(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "blake2b").hexdigest()

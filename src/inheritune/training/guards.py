@@ -1,6 +1,5 @@
 """What is checked so that a run does not fail late: room on the disk and in memory before it, sense in its losses during it."""
 
-import shutil
 from collections import deque
 from pathlib import Path
 from statistics import fmean
@@ -9,13 +8,13 @@ import torch
 from transformers import PreTrainedModel
 
 from inheritune.config.sections import Training
+from inheritune.disk.folders import SPARE, free_bytes
 from inheritune.errors import OutputError, RecipeError, TrainingError
 from inheritune.runtime import gauge, processes
 from inheritune.runtime.device import device
 from inheritune.training import checkpoint
 
 _STATES = 2  # numbers an optimizer keeps for each weight, at most
-_SPARE = 64 << 20  # bytes of disk that stay free
 _RECENT = 16  # steps whose mean loss is looked at
 _SLOWER = 1.5  # times, from which on it is worth a word
 _RISE = 0.5  # nats per token above the best so far that are no noise
@@ -23,13 +22,11 @@ _RISE = 0.5  # nats per token above the best so far that are no noise
 
 def require_disk(folder: Path, model: PreTrainedModel, kept: int) -> None:
     """Raise OutputError where the disk has no room for a round's checkpoints: `kept`, and the one being written."""
-    there = next(place for place in (folder, *folder.parents) if place.exists())
     held = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
-    needed = (kept + 1) * checkpoint.size(model, _STATES) + _SPARE - held
-    free = shutil.disk_usage(there).free
+    needed, free = (kept + 1) * checkpoint.size(model, _STATES) - held, free_bytes(folder)
     if free < needed:
         raise OutputError(
-            f"the checkpoints in {str(folder)!r} need {needed / 1e9:.2f} GB, and the disk has {free / 1e9:.2f} GB free:"
+            f"the checkpoints in {str(folder)!r} need {(needed + SPARE) / 1e9:.2f} GB, and the disk has {(free + SPARE) / 1e9:.2f} GB free:"
             " free some, name another disk with --out, or keep fewer (training.checkpoints_kept)"
         )
 

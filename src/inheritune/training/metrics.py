@@ -1,11 +1,11 @@
 """`metrics.jsonl`: one object a line, cut back to the checkpoint when a run continues, so that no step stands twice."""
 
 import json
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from inheritune.disk.files import no_link, write_text
 from inheritune.errors import OutputError
 from inheritune.runtime import processes
 
@@ -25,7 +25,7 @@ class Metrics:
             return
         try:
             self._mend()
-            with self.path.open("a", encoding="utf-8") as file:
+            with open(self.path, "a", encoding="utf-8", opener=no_link) as file:
                 file.write(json.dumps(row) + "\n")
         except OSError as error:
             raise OutputError(f"{str(self.path)!r} cannot be written: {error.strerror}") from None
@@ -35,8 +35,8 @@ class Metrics:
     def _mend(self) -> None:
         """Cut off what a kill left of a line, once, so that the next row does not go on in it."""
         if not self._mended and self.path.exists():
-            whole = self.path.read_bytes().rfind(b"\n") + 1
-            os.truncate(self.path, whole)
+            with open(self.path, "r+b", opener=no_link) as file:
+                file.truncate(file.read().rfind(b"\n") + 1)
         self._mended = True
 
     def rows(self, kind: str | None = None) -> list[Row]:
@@ -51,6 +51,4 @@ class Metrics:
         """Drop the rows that are not wanted, in one atomic step; the main process does."""
         if not processes.is_main():
             return
-        beside = self.path.with_suffix(".partial")
-        beside.write_text("".join(json.dumps(row) + "\n" for row in self.rows() if wanted(row)), encoding="utf-8")
-        os.replace(beside, self.path)
+        write_text(self.path, "".join(json.dumps(row) + "\n" for row in self.rows() if wanted(row)))

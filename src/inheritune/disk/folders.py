@@ -1,0 +1,175 @@
+"""A folder stands whole or not at all: made beside its place, synced with all that is in it, moved there.
+
+While `NAME` is made, `.NAME.inheritune` stands beside it. That holds `new`, which is being made, `old`, where what stood at the
+place has to be moved aside, and the lock of the process that makes it. A process that dies leaves it; the next one that makes
+the same folder, or holds the run folder in which it is, puts `old` back if its place is empty, and clears the rest away.
+"""
+
+import ctypes
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from inheritune.disk.files import MARK, left_of, sync
+from inheritune.disk.locks import LOCK, Held, hold
+from inheritune.errors import OutputError
+
+SPARE = 64 << 20  # bytes of a disk that stay free
+_NEW, _OLD = "new", "old"
+_HERE, _EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux's renameat2
+
+
+def beside(place: Path) -> Path:
+    """Where `whole_folder` makes the folder that will stand at `place`."""
+    return _stage(place) / _NEW
+
+
+@contextmanager
+def whole_folder(place: Path, replace: bool = True) -> Iterator[Path]:
+    """An empty folder to fill, which takes the place `place` when the block ends, and goes if the block fails.
+
+    What stands there stays until then. Raises OutputError where another process is making the same folder, or where the
+    place is taken and may not be replaced; OSError, about `place`, where it cannot be written.
+    """
+    with _about(place), _held(place):
+        new = beside(place)
+        new.mkdir()
+        yield new
+        _settle(new)
+        _move(new, place, replace)
+
+
+def recover(place: Path) -> None:
+    """Put back what a process that died while it replaced `place` had moved aside, and clear away what it was making."""
+    stage = _stage(place)
+    if _is_ours(stage) and (held := hold(stage)):
+        _let_go(place, held)
+
+
+def sweep(folder: Path) -> None:
+    """Clear away what earlier processes that died here left half made; the caller holds the folder."""
+    for path in sorted(folder.rglob(f".*{MARK}")):
+        if left_of(path.name) and path.is_file():
+            path.unlink()
+        else:
+            recover(_place(path))
+
+
+def free_bytes(place: Path) -> int:
+    """Bytes that may be written to the disk of a place, which need not exist."""
+    there = next(path for path in (place, *place.absolute().parents) if path.exists())
+    return shutil.disk_usage(there).free - SPARE
+
+
+def require_room(folder: Path, size: int) -> None:
+    """Raise OutputError where the disk has no room for `size` bytes in a folder that is being made."""
+    place = _place(folder.parent) if folder.name == _NEW and folder.parent.name.endswith(MARK) else folder
+    free = free_bytes(place.parent)
+    if free < size:
+        needed, have = (f"{(count + SPARE) / 1e9:.2f} GB" for count in (size, free))
+        raise OutputError(
+            f"Writing into {place.parent} needs {needed}, and its disk has {have} free: choose another disk."
+        )
+
+
+def _stage(place: Path) -> Path:
+    return place.with_name(f".{place.name}{MARK}")
+
+
+def _place(stage: Path) -> Path:
+    return stage.with_name(stage.name[1:].removesuffix(MARK))
+
+
+@contextmanager
+def _about(place: Path) -> Iterator[None]:
+    """What the disk refuses is told of the place, not of what is made beside it."""
+    try:
+        yield
+    except OSError as error:
+        if not isinstance(error.filename, str) or Path(error.filename).is_relative_to(_stage(place)):
+            error.filename = str(place)
+        raise
+
+
+@contextmanager
+def _held(place: Path) -> Iterator[None]:
+    """Hold what is made beside a place; what another process has left there is cleared away first, our own at the end."""
+    stage = _stage(place)
+    if os.path.lexists(stage) and not _is_ours(stage):
+        raise OutputError(f"{str(stage)!r} is in the way and not of this program: move it, or choose another place")
+    held = hold(stage)
+    if held is None:
+        raise OutputError(f"another command is writing {str(place)!r}: wait for it, or choose another place")
+    try:
+        _put_back(place)
+        yield
+    finally:
+        _let_go(place, held)
+
+
+def _is_ours(stage: Path) -> bool:
+    if stage.is_symlink() or not stage.is_dir():
+        return False
+    names = {entry.name for entry in stage.iterdir()}
+    return not names or {LOCK} <= names <= {LOCK, _NEW, _OLD}
+
+
+def _let_go(place: Path, held: Held) -> None:
+    try:
+        _put_back(place)
+    finally:
+        held.release()
+        with suppress(OSError):  # another process may hold it by now
+            _stage(place).rmdir()
+
+
+def _put_back(place: Path) -> None:
+    """Put what was moved aside back if its place is empty, and clear away the rest; the caller holds it."""
+    new, old = beside(place), _stage(place) / _OLD
+    if os.path.lexists(old) and not os.path.lexists(place):
+        old.rename(place)
+        sync(place.parent)
+        print(f"{place} was put back as it was before a command that did not end", file=sys.stderr)
+    for left in (new, old):
+        remove(left)
+
+
+def _settle(new: Path) -> None:
+    """Give every file the rights that the user's mask asks for (safetensors gives others none), and sync all."""
+    rights = new.stat().st_mode & 0o666
+    for path in [*new.rglob("*"), new]:
+        if path.is_file():
+            path.chmod(rights)
+        sync(path)
+
+
+def _move(new: Path, place: Path, replace: bool) -> None:
+    if not os.path.lexists(place):
+        new.rename(place)
+    elif not replace:
+        raise OutputError(f"{place} exists: choose another folder, or give --force to replace it.")
+    elif not _exchange(new, place):
+        place.rename(new.with_name(_OLD))
+        new.rename(place)
+    sync(place.parent)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two names change places in one step; False where the system cannot."""
+    try:
+        call = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError, TypeError):
+        return False
+    return call(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _EXCHANGE) == 0
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a link or a folder of ours, as far as it can be removed."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()

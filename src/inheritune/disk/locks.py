@@ -1,0 +1,45 @@
+"""A folder is held by one process at a time, by a lock in it that the system lets go if the process dies."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from inheritune.disk.files import make_folder
+from inheritune.errors import OutputError
+
+LOCK = ".lock"
+
+
+class Held:
+    """A folder that this process holds until `release`."""
+
+    def __init__(self, folder: Path, lock: FileLock, made: bool):
+        self.folder, self._lock, self._made = folder, lock, made
+
+    def release(self) -> None:
+        """Let another process have the folder. The lock goes, and with it a folder that was made for it and is empty."""
+        with suppress(OSError):  # Windows lets go first, and removes the file then
+            (self.folder / LOCK).unlink()
+        self._lock.release()
+        if self._made:
+            with suppress(OSError):  # it is of use
+                self.folder.rmdir()
+
+
+def hold(folder: Path, wait: bool = False) -> Held | None:
+    """Hold a folder, which is made if it is not there; where another has it, wait for it or give None.
+
+    Raises OutputError for a file in the lock's place that is none, OSError where it cannot be written.
+    """
+    place, made = folder / LOCK, not folder.exists()
+    make_folder(folder)
+    if os.path.lexists(place) and (place.is_symlink() or not place.is_file() or place.stat().st_size):
+        raise OutputError(f"{str(place)!r} is no lock that was left here: move it, or choose another folder")
+    lock = FileLock(place, timeout=-1 if wait else 0, thread_local=False)
+    try:
+        lock.acquire()
+    except Timeout:
+        return None
+    return Held(folder, lock, made)
