@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -19,6 +20,32 @@ from transformers import PreTrainedTokenizerFast
 from transformers.utils import logging
 
 from inheritune.data.vocabulary import train_tokenizer
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--order", default="written", help="written, reversed, or a number that shuffles files and tests")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Another order of files, and of the tests in each; a file's tests stay together, as its fixtures do."""
+    order = config.getoption("--order")
+    if order == "reversed":
+        items.reverse()
+    elif order != "written":
+        files: dict[Path, list[pytest.Item]] = {}
+        for item in items:
+            files.setdefault(item.path, []).append(item)
+        source = random.Random(int(order))
+        shuffled = [source.sample(held, len(held)) for held in files.values()]
+        items[:] = [item for held in source.sample(shuffled, len(shuffled)) for item in held]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C as it is in a terminal: a shell starts what it puts in the background with SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -35,7 +35,7 @@ def test_scores_equal_lm_evals_own(
     place = references("gpt2")
     model = AutoModelForCausalLM.from_pretrained(place)
     own = score(model, tokenizer, ["next_word"], files, limit=10)
-    manager = lm_eval.tasks.TaskManager(include_path=str(files))
+    manager = lm_eval.tasks.TaskManager(include_path=str(files), include_defaults=False)
     theirs = lm_eval.simple_evaluate(
         model="hf",
         device="cpu",

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -91,9 +92,14 @@ def _evaluate(
     files: Path | None,
     limit: int | None,
 ) -> dict[str, Any]:
-    manager = harness.tasks.TaskManager(include_path=None if files is None else str(files))
     wrapped = harness.models.huggingface.HFLM(pretrained=model, tokenizer=tokenizer, batch_size=1)
-    return harness.simple_evaluate(model=wrapped, tasks=tasks, task_manager=manager, limit=limit)
+    return harness.simple_evaluate(model=wrapped, tasks=tasks, task_manager=_manager(files), limit=limit)
+
+
+@cache
+def _manager(files: Path | None) -> Any:
+    """lm-eval's list of tasks, which takes it seconds to read."""
+    return library().tasks.TaskManager(include_path=None if files is None else str(files))
 
 
 def library() -> Any:
