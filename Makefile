@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup run test lint check clean
+.PHONY: setup run test lint check mutants clean
 
 setup: .venv/ready
 
@@ -27,6 +27,10 @@ check: lint .venv/eval
 .venv/eval: setup
 	$(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt --editable '.[eval]'
 	touch .venv/eval
+
+# Small changes of our own code that no test notices (docs/results/mutants.md): hours, and goes on after a stop.
+mutants: setup
+	$(BIN)/python tests/mutants/run.py
 
 clean:
 	rm -rf .venv build

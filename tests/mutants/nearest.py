@@ -1,0 +1,46 @@
+"""Which tests are nearest to a source file: its mirror, those of its room that import it, whole runs, and what else is near."""
+
+import ast
+from functools import cache
+from pathlib import Path
+
+# Whole runs, held against independent numbers: no wrong assembly should pass them by.
+_WHOLE = ("tests/runs/test_recomputed.py", "tests/runs/test_run.py")
+# They take every source file alike, or minutes.
+_NEVER = ("tests/faults/", "tests/test_structure.py", "tests/runs/test_crash_points.py")
+_FAR = 5
+
+
+def nearest(root: Path, path: str) -> list[str]:
+    """Test files for the source file at `path` (from `root`), the nearest first."""
+    inside = Path(path).relative_to("src/inheritune")
+    module = ".".join(("inheritune", *inside.with_suffix("").parts)).removesuffix(".__init__")
+    room = f"tests/{inside.parts[0]}/"
+    ranks = {}
+    for place in sorted((root / "tests").rglob("test_*.py")):
+        file = place.relative_to(root).as_posix()
+        if not file.startswith(_NEVER):
+            ranks[file] = _rank(file, f"{room}test_{inside.stem}", room, module in _imported(place))
+    return sorted((file for file in ranks if ranks[file] < _FAR), key=lambda file: ranks[file])
+
+
+def _rank(file: str, mirror: str, room: str, imports: bool) -> int:
+    if file.startswith(mirror):
+        return 0 if file == f"{mirror}.py" else 1
+    if imports and file.startswith(room):
+        return 2
+    if file in _WHOLE:
+        return 3
+    return 4 if imports or file.startswith(room) else _FAR
+
+
+@cache
+def _imported(file: Path) -> frozenset[str]:
+    """Every dotted name that a test imports."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return frozenset(found)
