@@ -27,7 +27,7 @@ def pickled(name: str, use: Use = Ground.run) -> Use:
     """A pickle that leaves a trace, under this name."""
 
     def command(ground: Ground) -> list[str]:
-        if name == "model/pytorch_model.bin":
+        if name in ("model/pytorch_model.bin", f"model/{INDEX}"):
             (ground.model / WEIGHTS).unlink()
         ground.file(name, pickle.dumps(Bomb(ground.path / "dest")))
         return use(ground)

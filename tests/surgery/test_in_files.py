@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,9 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from inheritune.decoder import fold
+from inheritune.decoder.outputs import PLAIN
 from inheritune.decoder.parts import PARTS, closes, part_of
+from inheritune.decoder.stack import Stack
 from inheritune.errors import InputError, ModelError, OutputError
 from inheritune.models.hollow import open_checkpoint
 from inheritune.models.load import load_model
@@ -307,8 +310,6 @@ def no_config(folder: Path) -> None:
 
 BAD = {
     missing_shard: "missing",
-    index_names_more: "disagree about the tensor 'transformer.h.9.ghost'",
-    index_swaps_files: "but it is in",
     index_climbs_out: "lead out",
     link_leaves: "leads out of the folder",
     truncated: "promises",
@@ -341,6 +342,90 @@ def test_bad_input_is_refused_in_one_sentence_and_nothing_is_written(harm, folde
         inherit_folder(source, tmp_path / "cut", Cut([0, 1]))
     assert "\n" not in str(error.value) and error.value.exit_code == 2
     assert not [path for path in tmp_path.iterdir() if "cut" in path.name]
+
+
+def left_over_index(folder: Path) -> None:
+    """The whole model in one file, and an index whose shards hold another's weights."""
+    for shard in folder.glob("*-of-*"):
+        save_file({name: tensor * 2 for name, tensor in load_file(shard).items()}, shard, {"format": "pt"})
+    reference("gpt2").save_pretrained(folder / "one")
+    (folder / "one/model.safetensors").rename(folder / "model.safetensors")
+
+
+def shards_gone(folder: Path) -> None:
+    left_over_index(folder)
+    for shard in folder.glob("*-of-*"):
+        shard.unlink()
+
+
+def index_lists_tied_head(folder: Path) -> None:
+    path = folder / "model.safetensors.index.json"
+    weight_map = json.loads(path.read_text())["weight_map"]
+    change_json(path, weight_map={**weight_map, "lm_head.weight": next(iter(weight_map.values()))})
+
+
+def head_beside_its_tie(folder: Path) -> None:
+    path = next(folder.glob("*-00001-of-*"))
+    held = load_file(path)
+    head = reference("gpt2").lm_head.weight.detach().clone()
+    save_file({**held, "lm_head.weight": head}, path, {"format": "pt"})
+
+
+def head_that_its_config_ties_to_another(folder: Path) -> None:
+    """transformers takes the files' word and ties neither."""
+    path = next(folder.glob("*-00001-of-*"))
+    head = reference("gpt2").lm_head.weight.detach() * 2
+    save_file({**load_file(path), "lm_head.weight": head}, path, {"format": "pt"})
+
+
+def shard_holds_another_tensor_first(folder: Path) -> None:
+    """Of a tensor that stands in two shards, transformers keeps the later one."""
+    path = next(folder.glob("*-00001-of-*"))
+    wte = torch.zeros_like(reference("gpt2").transformer.h[5].mlp.c_proj.weight)
+    save_file({**load_file(path), "transformer.h.5.mlp.c_proj.weight": wte}, path, {"format": "pt"})
+
+
+def names_without_what_wraps_the_decoder(folder: Path) -> None:
+    for shard in folder.glob("*-of-*"):
+        held = {name.removeprefix("transformer."): tensor for name, tensor in load_file(shard).items()}
+        save_file({**held, "h.1.attn.bias": torch.ones(1, 1, 8, 8)}, shard, {"format": "pt"})
+
+
+ODD = [
+    *(left_over_index, shards_gone, index_names_more, index_swaps_files, index_lists_tied_head, head_beside_its_tie),
+    head_that_its_config_ties_to_another,
+    *(shard_holds_another_tensor_first, names_without_what_wraps_the_decoder),
+]
+
+
+@pytest.mark.parametrize("change", ODD, ids=lambda change: change.__name__)
+def test_what_transformers_loads_is_what_is_cut(change, folders, tmp_path):
+    shutil.copytree(folders / "gpt2", tmp_path / "source")
+    change(tmp_path / "source")
+    meant = inherit(read(tmp_path / "source"), [0, 5])
+    inherit_folder(tmp_path / "source", tmp_path / "cut", Cut([0, 5]))
+    assert same(read(tmp_path / "cut").state_dict(), meant.state_dict())
+    assert same(load_model(tmp_path / "cut").state_dict(), meant.state_dict())
+
+
+@pytest.mark.parametrize("flag", sorted(PLAIN))
+def test_what_a_config_asks_for_beside_the_logits_reaches_no_pass(flag, tmp_path):
+    reference("mixtral").save_pretrained(tmp_path / "source")
+    change_json(tmp_path / "source/config.json", **{flag: not PLAIN[flag]})
+    inherit_folder(tmp_path / "source", tmp_path / "cut", Cut([0, 5]))
+    written = json.loads((tmp_path / "cut/config.json").read_text())
+    assert written.get(flag, PLAIN[flag]) is (PLAIN[flag] if flag == "output_attentions" else not PLAIN[flag])
+    model = load_model(tmp_path / "source")
+    inherit_folder(tmp_path / "source", tmp_path / "float", Cut([0, 5], dtype=torch.bfloat16))
+    assert json.loads((tmp_path / "float/config.json").read_text()).get(flag) == written.get(flag)
+    assert Stack(model, torch.arange(24).view(2, 12)).whole_losses.isfinite().all()
+
+
+def test_shards_without_an_index_are_told_from_no_weights(folders, tmp_path):
+    shutil.copytree(folders / "gpt2", tmp_path / "source")
+    (tmp_path / "source/model.safetensors.index.json").unlink()
+    with pytest.raises(ModelError, match=r"holds model-00001-of-.*, but neither model.safetensors nor"):
+        inherit_folder(tmp_path / "source", tmp_path / "cut", Cut([0]))
 
 
 def test_a_cache_of_the_hub_may_link_to_its_blobs(folders, tmp_path):

@@ -4,6 +4,7 @@ Most of it is found by structure: the one `ModuleList` as long as the depth, wha
 output embeddings that the model itself names. What structure cannot tell is data at the top of this file.
 """
 
+import copy
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,8 @@ from transformers.models.auto.modeling_auto import (
 from inheritune.errors import ModelError
 
 DEPTH_FIELDS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
+# Layers after the last block that predict further tokens; no causal model of transformers has them.
+FURTHER = ("num_nextn_predict_layers", "num_mtp_layers", "mtp_num_hidden_layers")
 FINAL_NORMS = (
     "norm",
     "ln_f",
@@ -63,6 +66,12 @@ def depth_of(config: PretrainedConfig) -> int:
     return int(getattr(text_config(config), depth_field(config)))
 
 
+def further_layers(config: PretrainedConfig) -> int:
+    """How many layers after the last block predict further tokens, by the config."""
+    counts = [getattr(text_config(config), name, None) for name in FURTHER]
+    return max((count for count in counts if type(count) is int), default=0)
+
+
 def brings_code(config: PretrainedConfig) -> bool:
     """Whether a config is of a class that came with its model, which the user has allowed to run."""
     return type(config).__module__.startswith("transformers_modules.")
@@ -85,6 +94,25 @@ def refuse_unsupported(config: PretrainedConfig) -> None:
 def _is_encoder(kind: str) -> bool:
     """Encoders that also have a causal class say by `is_decoder` which they are; plain decoders need not."""
     return kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+
+
+def untied(config: PretrainedConfig) -> PretrainedConfig:
+    """A copy of a config for a head that is no copy of the embeddings."""
+    own = copy.deepcopy(config)
+    for part in (own, text_config(own)):
+        part.tie_word_embeddings = False
+    return own
+
+
+def is_tied(model: PreTrainedModel) -> bool:
+    """Whether the head and the token embeddings are one tensor."""
+    return model.get_input_embeddings().weight is _head(model).weight
+
+
+def true_config(model: PreTrainedModel) -> PretrainedConfig:
+    """The config of a model, which ties the head only where it is tied: transformers leaves weights that differ untied."""
+    told = getattr(text_config(model.config), "tie_word_embeddings", False)
+    return untied(model.config) if told and not is_tied(model) else model.config
 
 
 def anatomy(model: PreTrainedModel) -> Anatomy:

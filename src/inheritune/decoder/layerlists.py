@@ -12,7 +12,7 @@ from typing import Any
 
 from transformers import PretrainedConfig
 
-from inheritune.decoder.anatomy import depth_field, depth_of, text_config
+from inheritune.decoder.anatomy import FURTHER, depth_field, depth_of, text_config
 from inheritune.errors import ModelError
 
 # Lists that may happen to be as long as the depth.
@@ -84,6 +84,9 @@ def cut_config(config: PretrainedConfig, blocks: Sequence[int]) -> PretrainedCon
     """
     depth = depth_of(config)
     cut = copy.deepcopy(config)
+    for name in FURTHER:
+        if getattr(text_config(cut), name, None):
+            setattr(text_config(cut), name, 0)  # what predicts further tokens is not loaded, so it is not kept
     if list(blocks) == list(range(depth)):
         return cut
     old, new = text_config(config), text_config(cut)

@@ -9,10 +9,10 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from inheritune.decoder.anatomy import DEPTH_FIELDS
+from inheritune.decoder.anatomy import DEPTH_FIELDS, Anatomy, further_layers
 from inheritune.decoder.parts import split_name
 from inheritune.errors import ModelError
-from inheritune.models.shards import WHOLE, Piece, same_bytes
+from inheritune.models.shards import WHOLE, Held, Piece, same_bytes
 from inheritune.runtime.gauge import free_memory
 
 # What is built one by one, so that an absurd number would never end; and what no model can do without.
@@ -32,41 +32,40 @@ def require_numbers(config: dict[str, Any], folder: Path) -> None:
             raise ModelError(f"config.json of {folder} says {key} = {value!r:.40}: more than {_MOST:,} are no model's.")
 
 
-def require_agreement(model: PreTrainedModel, pieces: list[Piece], path: str, depth: int, folder: Path) -> None:
-    """Raise ModelError for blocks beyond the depth, whole numbers where weights belong, and ties that the files belie."""
-    held = {piece.name: piece for piece in pieces}
-    _no_more_blocks(model, held, path, depth, folder)
+def require_agreement(
+    model: PreTrainedModel, tensors: Sequence[Held], left: Sequence[str], found: Anatomy, folder: Path
+) -> None:
+    """Raise ModelError for blocks beyond the depth and for whole numbers where weights belong.
+
+    `left` names what becomes no parameter of the model. Layers that predict further tokens stand after the last block.
+    """
+    _no_more_blocks(model, left, found, folder)
     floats = {name for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
-    for name in sorted(floats & held.keys()):
-        if held[name].dtype in WHOLE:
+    for piece in (held.piece for held in tensors if held.own in floats):
+        if piece.dtype in WHOLE:
             raise ModelError(
-                f"{name} in {folder} holds whole numbers ({held[name].dtype}): weights are F32, F16 or BF16."
+                f"{piece.name} in {folder} holds whole numbers ({piece.dtype}): weights are F32, F16 or BF16."
             )
-    _ties(model, held, folder)
 
 
-def _no_more_blocks(model: PreTrainedModel, held: dict[str, Piece], path: str, depth: int, folder: Path) -> None:
+def _no_more_blocks(model: PreTrainedModel, left: Sequence[str], found: Anatomy, folder: Path) -> None:
     ignored = [re.compile(pattern) for pattern in model._keys_to_ignore_on_load_unexpected or ()]
-    for name in held:
-        block, _ = split_name(name, path)
-        if block is not None and block >= depth and not any(pattern.search(name) for pattern in ignored):
+    last = found.depth + further_layers(model.config)
+    for name in left:
+        block, _ = split_name(name, found.path)
+        if block is not None and block >= last and not any(pattern.search(name) for pattern in ignored):
             raise ModelError(
-                f"The files of {folder} hold {name}, but its config has {depth} blocks: they do not belong together."
+                f"The files of {folder} hold {name}, but its config has {found.depth} blocks: they do not belong together."
             )
 
 
-def _ties(model: PreTrainedModel, held: dict[str, Piece], folder: Path) -> None:
-    names: dict[int, list[str]] = defaultdict(list)
+def belies_ties(model: PreTrainedModel, tensors: Sequence[Held]) -> bool:
+    """Whether the files hold two tensors that differ where the config ties them; transformers then ties neither."""
+    held, names = {held.own: held.piece for held in tensors}, defaultdict(list)
     for name, parameter in model.named_parameters(remove_duplicate=False):
-        names[id(parameter)].append(name)
-    for tied in names.values():
-        same = [held[name] for name in tied if name in held]
-        for other in same[1:]:
-            if not same_bytes(same[0], other):
-                raise ModelError(
-                    f"{same[0].name} and {other.name} in {folder} differ, but its config ties them:"
-                    " set tie_word_embeddings to false there, or fetch it again."
-                )
+        if name in held:
+            names[id(parameter)].append(held[name])
+    return any(not same_bytes(tied[0], other) for tied in names.values() for other in tied[1:])
 
 
 def require_memory(pieces: Sequence[Piece], width: int | None, folder: Path) -> None:

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from inheritune.models.folder import copy_along
+from inheritune.decoder.outputs import kept_flags, set_flags
+from inheritune.models.folder import CONFIG, copy_along, pieces_of, read_json
 from inheritune.models.quiet import quiet
 
 
@@ -27,6 +28,8 @@ def write_model(
     """
     if dtype is not None:
         model.to(dtype)  # type: ignore[arg-type]
+    if source is not None and source.is_dir():
+        set_flags(model.config, kept_flags(read_json(source, CONFIG)))
     with quiet():
         model.save_pretrained(folder, state_dict=state)
         if tokenizer is not None:
@@ -37,8 +40,7 @@ def write_model(
 
 def weight_bytes(place: Path) -> int:
     """Bytes of the weights of a model folder or a GGUF file."""
-    files = place.glob("*.safetensors") if place.is_dir() else [place]
-    return sum(file.stat().st_size for file in files)
+    return sum(piece.size for piece in pieces_of(place)) if place.is_dir() else place.stat().st_size
 
 
 @torch.no_grad()

@@ -68,36 +68,55 @@ def require_own_files(folder: Path) -> None:
 
 
 def require_model(folder: Path) -> None:
-    """Raise ModelError where there is no model folder, or one with pickled weights only."""
+    """Raise ModelError where there is no model folder."""
     if not folder.is_dir():
         raise ModelError(f"{folder} is no folder: give a model folder with a config.json.")
     if (folder / "adapter_config.json").is_file() and not (folder / CONFIG).is_file():
         raise ModelError(f"{folder} is a PEFT adapter: merge it into its base model first (merge_and_unload).")
     if not (folder / CONFIG).is_file():
         raise ModelError(f"{folder} has no config.json: it is not a model folder.")
-    if not (folder / INDEX).is_file() and not (folder / WEIGHTS).is_file():
-        pickles = sorted(path.name for path in folder.iterdir() if path.suffix in (".bin", ".pt", ".pth"))
-        found = f"; {pickles[0]} is a pickle, which is not read" if pickles else ""
-        raise ModelError(f"{folder} holds no safetensors weights{found}: save the model as safetensors.")
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files of weights that `from_pretrained` reads, in its order: later ones prevail.
+
+    What the config names goes before a single file, and that before an index, which may be left from another save.
+    Raises ModelError where there are none, or they lead out of the folder.
+    """
+    require_model(folder)
+    named = read_json(folder, CONFIG).get("transformers_weights")
+    found = named if named is not None else next((name for name in (WEIGHTS, INDEX) if (folder / name).is_file()), None)
+    if found is None:
+        raise _no_weights(folder)
+    if not isinstance(found, str) or not found.endswith((".safetensors", ".safetensors.index.json")):
+        raise ModelError(
+            f"config.json of {folder} names {found!r:.80} as transformers_weights: name a safetensors file."
+        )
+    if found.endswith(".safetensors"):
+        return [inside(folder, found)]
+    listed = read_json(folder, found).get("weight_map")
+    if not isinstance(listed, dict) or not listed or not all(isinstance(name, str) for name in listed.values()):
+        raise ModelError(f"{folder / found} has no weight_map: fetch it again.")
+    return [inside(folder, name) for name in sorted(set(listed.values()))]
+
+
+def _no_weights(folder: Path) -> ModelError:
+    names = sorted(path.name for path in folder.iterdir())
+    if shards := [name for name in names if name.endswith(".safetensors")]:
+        return ModelError(
+            f"{folder} holds {shards[0]}, but neither {WEIGHTS} nor {INDEX}, which says what the shards hold: fetch it too,"
+            " or save the model again."
+        )
+    pickles = [name for name in names if name.endswith((".bin", ".pt", ".pth"))]
+    found = f"; {pickles[0]} is a pickle, which is not read" if pickles else ""
+    return ModelError(f"{folder} holds no safetensors weights{found}: save the model as safetensors.")
 
 
 def pieces_of(folder: Path) -> list[Piece]:
-    """Every tensor of a model folder; raises ModelError where files are missing or disagree with the index."""
-    require_model(folder)
-    if not (folder / INDEX).is_file():
-        return read_header(inside(folder, WEIGHTS))
-    listed = read_json(folder, INDEX).get("weight_map")
-    if not isinstance(listed, dict) or not all(isinstance(name, str) for name in listed.values()):
-        raise ModelError(f"{folder / INDEX} has no weight_map: fetch it again.")
-    files = sorted(set(listed.values()))
-    pieces = [piece for name in files for piece in read_header(inside(folder, name))]
-    held = {piece.name: piece.file.name for piece in pieces}
-    for name in sorted(set(held) ^ set(listed)):
-        raise ModelError(f"The index and the files of {folder} disagree about the tensor {name!r}.")
-    for name, file in listed.items():
-        if held[name] != file:
-            raise ModelError(f"The index of {folder} looks for {name!r} in {file}, but it is in {held[name]}.")
-    return pieces
+    """Every tensor that `from_pretrained` reads of a model folder; raises ModelError where its files are missing or damaged."""
+    pieces = [piece for file in weight_files(folder) for piece in read_header(file)]
+    last = {piece.name: piece for piece in pieces}
+    return [piece for piece in pieces if last[piece.name] is piece]
 
 
 def copy_along(source: Path, target: Path) -> None:

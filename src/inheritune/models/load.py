@@ -1,5 +1,6 @@
 """Models from folders and GGUF files, with the user's mistakes in words."""
 
+import copy
 import re
 from collections import Counter
 from contextlib import AbstractContextManager, nullcontext, redirect_stderr
@@ -11,7 +12,8 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from inheritune.decoder.anatomy import brings_code, refuse_unsupported
+from inheritune.decoder.anatomy import refuse_unsupported
+from inheritune.decoder.outputs import PLAIN, set_flags
 from inheritune.errors import InputError, ModelError, plain
 from inheritune.models.distrust import require_memory
 from inheritune.models.folder import pieces_of, require_own_files
@@ -19,6 +21,7 @@ from inheritune.models.hollow import open_checkpoint
 from inheritune.models.quiet import quiet
 from inheritune.models.shards import WIDTHS
 
+HALVES = (torch.float16, torch.bfloat16)
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -48,23 +51,24 @@ def load_model(path: Path, dtype: torch.dtype | None = None, trust: bool = False
     `trust`: code that the model brings may run. Raises ModelError for what cannot be loaded, and where weights are missing, not
     asked for, or misshapen.
     """
-    options: dict[str, Any] = {"dtype": dtype or "auto", "trust_remote_code": False}
+    options: dict[str, Any] = {"dtype": dtype or "auto"}
+    kind: Any = AutoModelForCausalLM
     folder = path
     if path.suffix == ".gguf":
         _require_gguf(path)
         folder, options = path.parent, {"dtype": dtype or torch.float32, "gguf_file": path.name}
     else:
         found = open_checkpoint(path, trust)
-        options["trust_remote_code"] = brings_code(found.config)
-        require_memory(found.pieces, 2 if dtype in (torch.float16, torch.bfloat16) else None, path)
-        options["use_safetensors"] = True
+        require_memory([held.piece for held in found.tensors], 2 if dtype in HALVES else None, path)
+        kind, config = type(found.model), copy.deepcopy(found.config)
+        set_flags(config, PLAIN)
+        options |= {"config": config, "use_safetensors": True}
     try:
         with quiet(), _hushed(path):
-            loaded: Any = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, **options)
+            model, report = kind.from_pretrained(folder, output_loading_info=True, **options)
     except Exception as error:
         cause = str(error).split("\n")[0][:200]
         raise ModelError(f"{path} cannot be loaded: {type(error).__name__}: {cause}") from error
-    model, report = loaded
     if path.suffix == ".gguf":
         _unpacked(model)
     refuse_unsupported(model.config)

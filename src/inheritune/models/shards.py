@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from inheritune.decoder.parts import split_name
 from inheritune.errors import ModelError
 
 MOST_HEADER = 100_000_000  # bytes; the format's own limit
@@ -33,6 +34,23 @@ class Piece:
     @property
     def size(self) -> int:
         return self.end - self.start
+
+
+@dataclass(frozen=True)
+class Held:
+    """A tensor in a file, the model's parameter `own` that it becomes, and its name `around` the number of its block."""
+
+    piece: Piece
+    own: str
+    around: tuple[str, str] | None = None
+
+    def moved(self, own: str, path: str) -> "Held":
+        """The same tensor as the parameter `own` of another model, under the name that becomes it."""
+        place, _ = split_name(own, path)
+        if self.around is None or place is None:
+            return replace(self, own=own)
+        before, after = self.around
+        return Held(replace(self.piece, name=f"{before}{place}{after}"), own, self.around)
 
 
 def read_header(file: Path) -> list[Piece]:
@@ -114,19 +132,19 @@ def fingerprint(config: bytes, pieces: Sequence[Piece]) -> str:
     return digest.hexdigest()
 
 
-def write_shard(pieces: Sequence[tuple[str, Piece]], path: Path) -> None:
-    """Write one safetensors file that holds each piece's bytes under the name beside it."""
+def write_shard(pieces: Sequence[Piece], path: Path) -> None:
+    """Write one safetensors file that holds each piece's bytes under its name."""
     header, at = {"__metadata__": {"format": "pt"}}, 0
-    for name, piece in pieces:
+    for piece in pieces:
         entry = {"dtype": piece.dtype, "shape": list(piece.shape), "data_offsets": [at, at + piece.size]}
-        header[name] = entry  # type: ignore[assignment]
+        header[piece.name] = entry  # type: ignore[assignment]
         at += piece.size
     raw = json.dumps(header).encode()
     raw += b" " * (-len(raw) % 8)
     with path.open("wb") as out:
         out.write(len(raw).to_bytes(8, "little") + raw)
         out.flush()
-        for run in _runs([piece for _, piece in pieces]):
+        for run in _runs(pieces):
             _copy(run, out)
 
 

@@ -8,38 +8,44 @@ from pathlib import Path
 from inheritune.disk.files import write_text
 from inheritune.disk.folders import require_room
 from inheritune.models.folder import INDEX, WEIGHTS
-from inheritune.models.shards import Piece, write_shard
+from inheritune.models.shards import Held, Piece, write_shard
 from inheritune.surgery.blockmap import BlockMap
 
 TINY = 200_000_000  # bytes of weights up to which every cut is proved unless asked not to
 _ZEROS = Path("/dev/zero")
-Named = tuple[str, Piece]
 
 
-def inherited(sources: Sequence[list[Piece]], block_map: BlockMap, path: str) -> dict[Path, list[Named]]:
+Shards = dict[Path, list[Held]]
+
+
+def inherited(sources: Sequence[Sequence[Held]], block_map: BlockMap, path: str) -> Shards:
     """What each file of the target holds: one for each file of the sources of which anything is taken."""
-    shards: dict[Path, list[Named]] = {}
-    for number, pieces in enumerate(sources):
-        for piece in pieces:
-            for name in block_map.targets(piece.name, path, number):
-                shards.setdefault(piece.file, []).append((name, piece))
-    for piece in sources[-1]:
-        zero = replace(piece, file=_ZEROS, start=0, end=piece.size)
-        for name in block_map.zeros(piece.name, path):
-            shards.setdefault(piece.file, []).append((name, zero))
+    shards: Shards = {}
+    for number, tensors in enumerate(sources):
+        for held in tensors:
+            for own in block_map.targets(held.own, path, number):
+                shards.setdefault(held.piece.file, []).append(held.moved(own, path))
+    for held in sources[-1]:
+        for own in block_map.zeros(held.own, path):
+            shards.setdefault(held.piece.file, []).append(_zeros(held).moved(own, path))
     return shards
 
 
-def write(shards: Sequence[list[Named]], target: Path) -> None:
+def _zeros(held: Held) -> Held:
+    """Zeros of the same form."""
+    return replace(held, piece=replace(held.piece, file=_ZEROS, start=0, end=held.piece.size))
+
+
+def write(shards: Sequence[list[Piece]], target: Path) -> None:
     """Write these shards, with an index where there are several; raises OutputError where the disk has no room."""
     shards = [shard for shard in shards if shard]
-    total = sum(piece.size for shard in shards for _, piece in shard)
+    total = sum(piece.size for shard in shards for piece in shard)
     require_room(target, total)
     names = _names(len(shards))
     for name, shard in zip(names, shards, strict=True):
         write_shard(shard, target / name)
     if len(shards) > 1:
-        weight_map = {name: file for file, shard in zip(names, shards, strict=True) for name, _ in shard}
+        weight_map = {piece.name: file for file, shard in zip(names, shards, strict=True) for piece in shard}
         content = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
         write_text(target / INDEX, json.dumps(content, indent=2) + "\n")
 

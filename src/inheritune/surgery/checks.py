@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
-from inheritune.decoder.anatomy import anatomy, text_config
+from inheritune.decoder.anatomy import anatomy, is_tied, text_config
 from inheritune.decoder.stack import Stack
 from inheritune.models.quiet import quiet
 from inheritune.surgery.blockmap import BlockMap
@@ -74,13 +74,9 @@ def ties(model: PreTrainedModel, reference: PreTrainedModel | None) -> str | Non
     """What the config ties is tied; in a model whose reference does not tie it either, nothing is asked."""
     if not getattr(text_config(model.config), "tie_word_embeddings", False):
         return None
-    if _tied(model) or (reference is not None and not _tied(reference)):
+    if is_tied(model) or (reference is not None and not is_tied(reference)):
         return None
     return "The config ties the head to the token embeddings, but they are two tensors."
-
-
-def _tied(model: PreTrainedModel) -> bool:
-    return model.get_input_embeddings().weight is anatomy(model).head.weight
 
 
 @torch.no_grad()

@@ -160,7 +160,7 @@ def _proves(asked: bool | None, size: int) -> bool:
 
 
 def _print(checkpoint: Checkpoint) -> str:
-    return fingerprint((checkpoint.folder / "config.json").read_bytes(), checkpoint.pieces)
+    return fingerprint((checkpoint.folder / "config.json").read_bytes(), [held.piece for held in checkpoint.tensors])
 
 
 def print_of(place: Path) -> str:

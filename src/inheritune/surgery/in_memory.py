@@ -12,7 +12,7 @@ from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PretrainedConfig, PreTrain
 from transformers.initialization import no_init_weights
 
 from inheritune.decoder import fold
-from inheritune.decoder.anatomy import anatomy, depth_of, refuse_unsupported
+from inheritune.decoder.anatomy import anatomy, depth_of, refuse_unsupported, true_config
 from inheritune.decoder.kinds import first_difference, require_kinds
 from inheritune.decoder.layerlists import cut_config
 from inheritune.decoder.stack import Stack
@@ -86,7 +86,9 @@ def assemble(sources: Sequence[PreTrainedModel], block_map: BlockMap, seed: int 
     stacks = [anatomy(source) for source in sources]
     block_map.within(*(stack.depth for stack in stacks))
     parent, path = sources[-1], stacks[-1].path
-    target = build(type(parent), cut_config(parent.config, block_map.kinds), parent.dtype, seed, not block_map.whole)
+    target = build(
+        type(parent), cut_config(true_config(parent), block_map.kinds), parent.dtype, seed, not block_map.whole
+    )
     state = _zeros(parent.state_dict(), block_map, path)
     for number, source in enumerate(sources):
         state |= _carried(source.state_dict(), block_map, path, number)

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from inheritune.decoder.families import FAMILIES, Family
-from inheritune.decoder.parts import PARTS
+from inheritune.decoder.parts import PARTS, split_name
 from inheritune.disk.files import write_text
 from inheritune.models.folder import CONFIG, copy_along, pieces_of, placed, read_json, require_place
-from inheritune.models.shards import Piece, fingerprint
+from inheritune.models.shards import Held, Piece, fingerprint
 from inheritune.surgery.blockmap import BlockMap
 from inheritune.surgery.byte_ranges import inherited, write
 from inheritune.surgery.record import Record, license_of, origin_of
@@ -46,8 +46,10 @@ def inherit_light(source: Path, target: Path, blocks: Sequence[int], least: int,
     record = Record(
         "inherit", source.name, print_, depth, list(blocks), sorted(PARTS), "all", origin=origin_of(source, blocks)
     )
+    tensors = [Held(piece, piece.name, _around(piece.name, family.path)) for piece in pieces]
+    shards = inherited([tensors], block_map, family.path).values()
     with placed(target, force) as folder:
-        write(list(inherited([pieces], block_map, family.path).values()), folder)
+        write([[held.piece for held in shard] for shard in shards], folder)
         content = json.dumps(_cut(config, family, blocks), indent=2, sort_keys=True)
         write_text(folder / CONFIG, content + "\n")
         copy_along(source, folder)
@@ -55,10 +57,17 @@ def inherit_light(source: Path, target: Path, blocks: Sequence[int], least: int,
     return record
 
 
+def _around(name: str, path: str) -> tuple[str, str] | None:
+    """What stands around the number of a tensor's block in its name."""
+    block, suffix = split_name(name, path)
+    return None if block is None else (f"{path}.", f".{suffix}")
+
+
 def _cut(config: dict[str, Any], family: Family, blocks: Sequence[int]) -> dict[str, Any]:
     depth = {key: len(blocks) for key in family.keys("L") if key in config}
     lists = {key: [config[key][block] for block in blocks] for key in _lists(family) if config.get(key) is not None}
-    return {**config, **depth, **lists}
+    kept = {key: value for key, value in config.items() if key != "transformers_weights"}
+    return {**kept, **depth, **lists}
 
 
 def _lists(family: Family) -> set[str]:

@@ -1,0 +1,28 @@
+"""What a model gives beside its logits is asked for by name, never by its config: the flags that passes rely on."""
+
+from typing import Any
+
+from transformers import PretrainedConfig
+
+from inheritune.decoder.anatomy import text_config
+
+# What users set in a config for other uses; each changes the form or the cost of a plain pass.
+PLAIN = {
+    **{"output_attentions": False, "output_hidden_states": False, "output_router_logits": False},
+    **{"return_dict": True, "use_cache": True},
+}
+# Asks for an attention that is not the one in use, so that transformers refuses to write it.
+UNWRITTEN = frozenset({"output_attentions"})
+
+
+def kept_flags(config: dict[str, Any]) -> dict[str, bool]:
+    """The flags that a config.json sets and that may be written again."""
+    return {name: config[name] for name in PLAIN if type(config.get(name)) is bool and name not in UNWRITTEN}
+
+
+def set_flags(config: PretrainedConfig, flags: dict[str, bool]) -> None:
+    """Set those of `flags` that a config has, in place, also where it describes the decoder."""
+    for part in {id(own): own for own in (config, text_config(config))}.values():
+        for name, value in flags.items():
+            if getattr(part, name, None) not in (None, value):
+                setattr(part, name, value)

@@ -1,0 +1,89 @@
+"""Which parameter of a model each tensor in its files becomes: transformers' own mapping, on names and shapes alone."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+from transformers.conversion_mapping import get_model_conversion_mapping
+from transformers.core_model_loading import (
+    WeightConverter,
+    WeightRenaming,
+    convert_and_load_state_dict_in_model,
+    dot_natural_key,
+    rename_source_key,
+)
+from transformers.modeling_utils import LoadStateDictConfig
+
+from inheritune.decoder.parts import split_name
+from inheritune.errors import ModelError
+from inheritune.models.shards import Held, Piece
+
+_DTYPES = {
+    **{"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16},
+    **{"C64": torch.complex64, "BOOL": torch.bool, "I32": torch.int32, "I64": torch.int64, "U64": torch.uint64},
+}
+
+
+class Mapping:
+    """Names in the files of `model` to names in the model itself, as `from_pretrained` maps them."""
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        transforms = get_model_conversion_mapping(model)
+        self._renamings = [one for one in transforms if isinstance(one, WeightRenaming)]
+        self._converters = [one for one in transforms if isinstance(one, WeightConverter)]
+        self._prefix, self._state = model.base_model_prefix, model.state_dict()
+
+    def held(self, pieces: Sequence[Piece], path: str) -> tuple[list[Held], list[str]]:
+        """The tensors that become a parameter, and the names that transformers finds no parameter for and leaves.
+
+        Raises ModelError for a tensor whose name in the file does not count the blocks under `path` as the model does.
+        """
+        # Some renamings know from the names before it whether a name is meant: in transformers' order.
+        names = sorted((piece.name for piece in pieces), key=dot_natural_key)
+        own = {name: self._own(name) for name in names}
+        left = [own[name] for name in names if own[name] not in self._state]
+        return [self._held(piece, own[piece.name], path) for piece in pieces if own[piece.name] in self._state], left
+
+    def _held(self, piece: Piece, own: str, path: str) -> Held:
+        block, suffix = split_name(own, path)
+        if block is None:
+            return Held(piece, own)
+        mapped = str if own == piece.name else self._raw
+        end, parts = f"{block}.{suffix}", piece.name.split(".")
+        start = mapped(piece.name).removesuffix(end)
+        for at in [at for at, part in enumerate(parts) if part == str(block)]:
+            before, after = ".".join([*parts[:at], ""]), ".".join(["", *parts[at + 1 :]])
+            if mapped(f"{before}{block + 1}{after}") == f"{start}{block + 1}.{suffix}":
+                return Held(piece, own, (before, after))
+        raise ModelError(f"{piece.name} in {piece.file.parent} does not say its block, which is {block} in the model.")
+
+    def _own(self, name: str) -> str:
+        own = rename_source_key(name, self._renamings, self._converters, self._prefix, self._state)[0]
+        if own not in self._state and name in self._state:
+            return name
+        return own
+
+    def _raw(self, name: str) -> str:
+        """The name mapped by rule, whatever the model holds."""
+        return rename_source_key(name, self._renamings, self._converters)[0]
+
+
+def require_whole(model: PreTrainedModel, pieces: Sequence[Piece], folder: Path) -> None:
+    """Raise ModelError where these tensors lack what a model without weights needs, or have it in other shapes.
+
+    `model` is loaded as `from_pretrained` loads it, its weights as little there as before.
+    """
+    state = {piece.name: torch.empty(piece.shape, dtype=_DTYPES[piece.dtype], device="meta") for piece in pieces}
+    mapping: Any = get_model_conversion_mapping(model)
+    plan = LoadStateDictConfig(device_map={"": "meta"}, weight_mapping=mapping)
+    info, _ = convert_and_load_state_dict_in_model(model, state, plan)
+    model.tie_weights(missing_keys=info.missing_keys, recompute_mapping=False)
+    model._adjust_missing_and_unexpected_keys(info)
+    for name, held, asked in sorted(info.mismatched_keys):
+        raise ModelError(f"{name} in {folder} is {tuple(held)}, but its config asks for {tuple(asked)}.")
+    for name, cause in sorted(info.conversion_errors.items()):
+        raise ModelError(f"{name} cannot be made of the tensors in {folder}: {str(cause).splitlines()[0][:200]}")
+    for name in sorted(info.missing_keys):
+        raise ModelError(f"The files of {folder} hold no {name}, which its config asks for.")
