@@ -9,12 +9,9 @@ from rounds import BATCH, LENGTH, batches, train_round, training
 from tiny import FAMILIES, untrained_model
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, cross_entropy, kl_div
-from torch.utils.checkpoint import set_checkpoint_early_stop
-from torch.utils.flop_counter import FlopCounterMode
 from transformers import PreTrainedModel
 
 from inheritune.config.sections import Objective as Wanted
-from inheritune.decoder.costs import forward_flops_per_token
 from inheritune.errors import RecipeError
 from inheritune.training import head
 from inheritune.training.objective import Objective
@@ -153,30 +150,6 @@ def test_a_teacher_that_is_the_student_gives_no_pull() -> None:
     )
     assert found["loss"] == pytest.approx(0, abs=1e-6)
     assert all(gradient.abs().max() < 1e-5 for gradient in gradients(model).values())
-
-
-def test_flops_are_what_torch_counts() -> None:
-    """The student's head works on the logits three times; the teacher is run forward only."""
-    model, teacher = untrained_model("gpt2", n_layer=2), untrained_model("gpt2", seed=5)
-    for one in (model, teacher):
-        one.set_attn_implementation("eager")
-    for wanted, guide in ((Wanted(), None), (Wanted(logits=1.0), teacher)):
-        objective = Objective(model, training(), wanted, guide)
-        with FlopCounterMode(display=False) as counter:
-            objective.backward(BATCH_BT, TOKENS)
-        assert TOKENS * objective.flops_per_token(LENGTH) == pytest.approx(counter.get_total_flops(), rel=0.01)
-    assert objective.flops_per_token(LENGTH) > 3 * forward_flops_per_token(model, LENGTH)
-
-
-def test_flops_of_blocks_computed_again_are_what_torch_counts() -> None:
-    """Torch leaves out a block's last products where nothing after them is kept; made to do all, it counts the same."""
-    model = untrained_model("gpt2").train()
-    model.set_attn_implementation("eager")
-    model.gradient_checkpointing_enable({"use_reentrant": False})
-    objective = Objective(model, training(checkpoint_activations=True))
-    with set_checkpoint_early_stop(False), FlopCounterMode(display=False) as counter:
-        objective.backward(BATCH_BT, TOKENS)
-    assert TOKENS * objective.flops_per_token(LENGTH) == pytest.approx(counter.get_total_flops(), rel=0.01)
 
 
 def test_default_pairs_stand_at_the_same_share_of_depth() -> None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedModel
+
 from inheritune.comparison.budget import phase_tokens
 from inheritune.comparison.cell import Cell, Work, given, save_profile
 from inheritune.comparison.gather import gather, refuse_mixed
@@ -14,10 +16,9 @@ from inheritune.config.loading import load_recipe
 from inheritune.config.recipes import CompareRecipe, RunRecipe
 from inheritune.config.sections import Objective
 from inheritune.decoder.anatomy import anatomy
-from inheritune.decoder.costs import forward_flops_per_token
 from inheritune.disk.files import make_folder, write_text
 from inheritune.errors import ModelError, RecipeError, TrainingError
-from inheritune.methods import METHODS, Method
+from inheritune.methods import METHODS
 from inheritune.models.reference import Reference, load_reference, with_size
 from inheritune.progress import Progress
 from inheritune.records.comparison import Comparison
@@ -29,6 +30,7 @@ from inheritune.runs.made_of import bind
 from inheritune.runtime.device import make_repeatable
 from inheritune.runtime.memory import keep_freed_memory
 from inheritune.surgery.in_memory import fresh
+from inheritune.training.costs import step_flops, token_flops
 
 
 def compare(
@@ -113,7 +115,8 @@ class _Sweep:
     def _about(self) -> None:
         """What gathering needs to know of the reference and the documents, so that it loads no model."""
         bench, model = self.bench, self.reference.model
-        trained, per_token = self.reference.trained_tokens, self._flops(self.reference.model)
+        trained = self.reference.trained_tokens
+        per_token = token_flops(model, self.recipe.training, self.recipe.data.sequence_length)
         once(self.place / "about.json", lambda: {
             "reference_loss": bench.reference_loss, "losses": bench.reference_measured["losses"],
             "weights": bench.documents.weights.tolist(), "clusters": bench.documents.clusters.tolist(),
@@ -177,8 +180,8 @@ class _Sweep:
         if budget == "tokens":
             return phase_tokens(shares, [1.0] * len(shares), 0, training.tokens, training.batch_tokens, None)
         # Equal in tokens, `inheritune` spends its teacher's passes too, and who spends as much as it has them to train with.
-        teacher = self._teacher(METHODS["inheritune"]) if self.recipe.budget == "tokens" else 0.0
-        most = training.tokens * (self._flops(fresh(self.reference.model, self.depth, 0)) + teacher)
+        taught = self.recipe.budget == "tokens" and bool(METHODS["inheritune"].objective)
+        most = training.tokens * self._flops(fresh(self.reference.model, self.depth, 0), taught)
         prepared = 0.0
         if budget == "total-flops":
             most, prepared = most + self._inheritune_prepared(), work.prepared()["flops"]
@@ -186,17 +189,16 @@ class _Sweep:
         return phase_tokens(shares, costs, prepared, training.tokens, training.batch_tokens, most)
 
     def _costs(self, work: Work) -> Iterator[float]:
-        """Training FLOPs of a token in each phase; a teacher's forward pass is counted."""
+        """Training FLOPs of a token in each phase."""
         before, own = None, replace(work.given)
         for phase in work.method.phases:
             before = phase.start(own, before)
-            yield self._flops(before) + self._teacher(work.method)
+            yield self._flops(before, bool(work.method.objective))
 
-    def _teacher(self, method: Method) -> float:
-        return self._flops(self.reference.model) / 3 if method.objective else 0.0
-
-    def _flops(self, model: Any) -> float:
-        return 3.0 * forward_flops_per_token(model, self.recipe.data.sequence_length)
+    def _flops(self, model: PreTrainedModel, taught: bool) -> float:
+        """Training FLOPs of a token, the optimizer's with them and, where the reference teaches, its pass."""
+        training, teacher = self.recipe.training, self.reference.model if taught else None
+        return step_flops(model, training, self.recipe.data.sequence_length, teacher) / training.batch_tokens
 
     def _inheritune_prepared(self) -> float:
         """FLOPs that inheritune spends before it trains."""

@@ -7,14 +7,12 @@ from typing import Any
 from inheritune.choosing import Choice
 from inheritune.config.sections import Training
 from inheritune.decoder.anatomy import anatomy
-from inheritune.decoder.costs import block_flops_per_token, forward_flops_per_token
 from inheritune.decoder.stack import Stack
 from inheritune.evidence.ledger import Spent
 from inheritune.runs.bench import Bench
 from inheritune.runs.folder import once, timed
 from inheritune.runs.policy import Plan, starting_depth
-from inheritune.training.objective import training_flops
-from inheritune.training.optimizer import Optimizer
+from inheritune.training.costs import step_flops
 from inheritune.training.schedule import learning_rate, steps_of
 
 
@@ -29,6 +27,7 @@ def make_plan(bench: Bench, folder: Path, choice: Choice, chosen: int | None) ->
     start = chosen or growth.start or (depth // 2 if growth.literal else None)
     untrained = {} if growth.literal else _untrained(bench, folder, choice, range(start or 1, depth + 1))
     start = start or starting_depth(untrained, deepest, recipe.match.margin)
+    length, teacher = recipe.data.sequence_length, bench.model if recipe.objective.taught else None
     depths = range(start, deepest + 1)
     steps, warmup = steps_of(training), training.warmup_tokens // training.batch_tokens
     return Plan(
@@ -36,7 +35,9 @@ def make_plan(bench: Bench, folder: Path, choice: Choice, chosen: int | None) ->
         limits.max_tokens, limits.max_flops, limits.max_seconds, growth.literal, warmup,
         decay_steps=round(training.decay_share * (steps - warmup)) if training.schedule == "wsd" else 0,
         rate=lambda step, end: learning_rate(of_steps(training, end), step),
-        step_flops={wanted: _step_flops(bench, choice, wanted) for wanted in depths},
+        step_flops={
+            wanted: step_flops(bench.model, training, length, teacher, choice.blocks(wanted)) for wanted in depths
+        },
         untrained=untrained,
     )  # fmt: skip
 
@@ -59,17 +60,3 @@ def _untrained(bench: Bench, folder: Path, choice: Choice, depths: range) -> dic
 
     losses = once(folder / "untrained.json", measure)["losses"]
     return {int(depth): loss for depth, loss in losses.items()}
-
-
-def _step_flops(bench: Bench, choice: Choice, depth: int) -> float:
-    """FLOPs of one optimizer step at this depth, the teacher's pass with it; the optimizer's own go with the number of blocks."""
-    training, length = bench.recipe.training, bench.recipe.data.sequence_length
-    blocks = anatomy(bench.model).blocks
-    kept = choice.blocks(depth)
-    gone = [block for index, block in enumerate(blocks) if index not in kept]
-    whole = forward_flops_per_token(bench.model, length)
-    forward = whole - sum(block_flops_per_token(block, bench.model.config, length) for block in gone)
-    own = Optimizer(bench.model, training).flops_per_step * depth / len(blocks)
-    head = 2 * anatomy(bench.model).head.get_parameter("weight").numel()
-    teacher = whole if bench.recipe.objective.taught else 0.0
-    return training_flops(forward, head, teacher, training) * training.batch_tokens + own

@@ -24,6 +24,7 @@ from inheritune.runtime import gauge, processes, sharded, stop
 from inheritune.runtime.device import device
 from inheritune.training import checkpoint, guards
 from inheritune.training.checkpoint import Position
+from inheritune.training.costs import step_flops
 from inheritune.training.objective import Objective
 from inheritune.training.optimizer import Optimizer
 from inheritune.training.schedule import learning_rate, steps_before_fall, steps_of
@@ -101,6 +102,8 @@ class _Training:
             sharded.shard(model, anatomy(model).blocks)
         self.optimizer, self.position = Optimizer(model, self.training), Position()
         self.objective = Objective(model, self.training, round_.wanted, round_.teacher)
+        length = round_.batches.length
+        self.flops = step_flops(model, self.training, length, self.objective.teacher)
         self.divergence = guards.Divergence(round_.reference_loss)
         self.last = steps_of(self.training)
         self.before_fall = steps_before_fall(self.training) if _falls(round_) else None
@@ -143,7 +146,7 @@ class _Training:
         rate = learning_rate(self.training, self.position.step)
         if finite := math.isfinite(parts["loss"]) and math.isfinite(norm):
             self.optimizer.step(rate)
-        flops, seconds = self._flops(batch), time.perf_counter() - began
+        flops, seconds = self.flops, time.perf_counter() - began
         self._move_on(Position(1, tokens, flops, seconds, rate=rate), finite)
         row = {**parts, "lr": rate, "grad_norm": norm, **self._spent(tokens, flops, seconds)}
         self._tell(row, finite, index)
@@ -201,10 +204,6 @@ class _Training:
 
     def _done(self) -> bool:
         return self.position.ended or self.position.step == self.last
-
-    def _flops(self, batch: torch.Tensor) -> float:
-        sequences, length = len(batch), batch.shape[1] - 1
-        return sequences * length * self.objective.flops_per_token(length) + self.optimizer.flops_per_step
 
     def _spent(self, tokens: int, flops: float, seconds: float) -> dict[str, Any]:
         rate = self.round.matrix_rate

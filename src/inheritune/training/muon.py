@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from inheritune.runtime import sharded
 
@@ -64,6 +65,12 @@ class Muon(torch.optim.Optimizer):
         if not state:
             state["momentum_buffer"] = torch.zeros_like(parameter)
         return state["momentum_buffer"]
+
+
+def pieces_of(module: nn.Module, name: str) -> int:
+    """How many matrices the parameter `name` counts as: GPT-2's queries, keys and values side by side, (in, 3 * out), are three."""
+    owner, (rows, columns) = module.get_submodule(name.rpartition(".")[0]), module.get_parameter(name).shape
+    return 3 if isinstance(owner, Conv1D) and columns == 3 * rows and "attn" in name else 1
 
 
 def orthogonal(matrices_NRC: Tensor) -> Tensor:

@@ -13,7 +13,6 @@ from transformers import PreTrainedModel
 
 from inheritune.config import sections as config
 from inheritune.decoder.anatomy import anatomy
-from inheritune.decoder.costs import forward_flops_per_token
 from inheritune.decoder.stack import evaluating
 from inheritune.errors import RecipeError
 from inheritune.runtime.device import autocast
@@ -59,12 +58,6 @@ class Objective:
                 sums[name] = sums.get(name, 0.0) + float(part) / tokens
         return {"loss": self._loss(sums), **(sums if self.wanted.taught else {})}
 
-    def flops_per_token(self, length: int) -> float:
-        """FLOPs of training on one token of a sequence of `length`, the teacher's pass with it."""
-        teacher = 0.0 if self.teacher is None else forward_flops_per_token(self.teacher, length)
-        head = 2 * self.head.module.get_parameter("weight").numel()
-        return training_flops(forward_flops_per_token(self.model, length), head, teacher, self.training)
-
     def _loss(self, parts: dict[str, float]) -> float:
         weights = {
             "cross_entropy": self.wanted.cross_entropy, "distillation": self.wanted.logits, "hidden": self.wanted.hidden,
@@ -109,15 +102,6 @@ class Objective:
         with evaluating(self.teacher), autocast(precision), in_strips(self.teacher, precision), watched as outputs:
             states = self.teacher_head.states(ids_BT)
         return (states if self.wanted.logits else None), outputs
-
-
-def training_flops(forward: float, head: float, teacher: float, training: config.Training) -> float:
-    """FLOPs of training on a token, from its forward pass's, the head's part of them, and the teacher's pass's.
-
-    Three forward passes, and the teacher's one; under `checkpoint_activations` the blocks' once more, though torch leaves out
-    what follows the last tensor kept.
-    """
-    return 3 * forward + teacher + (forward - head if training.checkpoint_activations else 0)
 
 
 def _pairs(model: PreTrainedModel, teacher: PreTrainedModel, wanted: config.Objective) -> list[tuple[int, int]]:

@@ -9,11 +9,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.pytorch_utils import Conv1D
 
 from inheritune.config.sections import Training
 from inheritune.decoder.anatomy import anatomy
-from inheritune.training.muon import STEPS, Muon
+from inheritune.training.muon import Muon, pieces_of
 
 State = dict[str, dict[str, Tensor]]
 Parameters = dict[str, nn.Parameter]
@@ -35,9 +34,6 @@ class Optimizer:
             )
             if part
         ]
-        self.flops_per_step = sum(
-            _newton_schulz_flops(self.parameters[name].shape, _pieces(model, name)) for name in muon
-        )
 
     def step(self, rate: float) -> None:
         """Apply the gradients at a learning rate, then drop them."""
@@ -79,17 +75,5 @@ def _adamw(
 def _muon(model: PreTrainedModel, parameters: Parameters, muon: set[str], training: Training) -> Muon | None:
     if not muon:
         return None
-    chosen = [(parameters[name], _pieces(model, name)) for name in parameters if name in muon]
+    chosen = [(parameters[name], pieces_of(model, name)) for name in parameters if name in muon]
     return Muon(chosen, training.weight_decay)
-
-
-def _pieces(model: PreTrainedModel, name: str) -> int:
-    """Queries, keys and values side by side in one matrix of GPT-2's kind, (in, 3 * out), are three."""
-    module, (rows, columns) = model.get_submodule(name.rpartition(".")[0]), model.get_parameter(name).shape
-    return 3 if isinstance(module, Conv1D) and columns == 3 * rows and "attn" in name else 1
-
-
-def _newton_schulz_flops(shape: torch.Size, pieces: int) -> int:
-    """Products of Newton-Schulz on one matrix's pieces: X Xᵀ, its square, and their sum times X, each step."""
-    small, large = sorted((shape[0], shape[1] // pieces))
-    return pieces * STEPS * (4 * small * small * large + 2 * small**3)

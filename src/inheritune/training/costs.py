@@ -1,0 +1,71 @@
+"""What training costs in FLOPs: the one count that the loop, the plan, a comparison's budgets and the ledger ask.
+
+FLOPs are those of matrix products, in whole numbers, so that whoever adds them up comes to the same sum.
+"""
+
+from collections.abc import Iterator, Sequence
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from inheritune.config.sections import Training
+from inheritune.decoder.anatomy import anatomy
+from inheritune.decoder.costs import block_flops_per_token, forward_flops_per_token
+from inheritune.training.muon import STEPS, pieces_of
+
+
+def step_flops(
+    model: PreTrainedModel,
+    training: Training,
+    length: int,
+    teacher: PreTrainedModel | None = None,
+    blocks: Sequence[int] | None = None,
+) -> int:
+    """FLOPs of one optimizer step on sequences of `length`: the model's, its teacher's pass, the optimizer's own.
+
+    With `blocks`, of the cut of `model` that holds only these.
+    """
+    per_token = token_flops(model, training, length, teacher, blocks)
+    return training.batch_tokens * per_token + optimizer_flops(model, training, blocks)
+
+
+def token_flops(
+    model: PreTrainedModel,
+    training: Training,
+    length: int,
+    teacher: PreTrainedModel | None = None,
+    blocks: Sequence[int] | None = None,
+) -> int:
+    """FLOPs of training on a token, without the optimizer's: three forward passes, and the teacher's one.
+
+    Under `checkpoint_activations` the blocks' pass is made once more, though torch leaves out what follows the last tensor kept.
+    """
+    inside = sum(block_flops_per_token(block, model.config, length) for block in _chosen(model, blocks))
+    head = 2 * anatomy(model).head.get_parameter("weight").numel()
+    taught = 0 if teacher is None else forward_flops_per_token(teacher, length)
+    return 3 * (inside + head) + taught + (inside if training.checkpoint_activations else 0)
+
+
+def optimizer_flops(model: PreTrainedModel, training: Training, blocks: Sequence[int] | None = None) -> int:
+    """FLOPs of the optimizer's own products in a step: Muon's on the blocks' matrices, none of AdamW."""
+    if training.optimizer != "muon":
+        return 0
+    return sum(_newton_schulz_flops(*matrix) for block in _chosen(model, blocks) for matrix in _matrices(block))
+
+
+def _chosen(model: PreTrainedModel, blocks: Sequence[int] | None) -> list[nn.Module]:
+    whole = list(anatomy(model).blocks)
+    return whole if blocks is None else [whole[block] for block in blocks]
+
+
+def _matrices(block: nn.Module) -> Iterator[tuple[int, int, int]]:
+    """Rows, columns and pieces of each of a block's matrices that is trained."""
+    for name, parameter in block.named_parameters():
+        if parameter.requires_grad and parameter.ndim == 2:
+            yield (*parameter.shape, pieces_of(block, name))
+
+
+def _newton_schulz_flops(rows: int, columns: int, pieces: int) -> int:
+    """Products of Newton-Schulz on one matrix's pieces: X Xᵀ, its square, and their sum times X, each step."""
+    small, large = sorted((rows, columns // pieces))
+    return pieces * STEPS * (4 * small * small * large + 2 * small**3)
