@@ -1,7 +1,7 @@
 """What it costs to match a reference, by strategy: total FLOPs until the target is shown to match, all that was tried included.
 
-    python benchmarks/compute_to_match.py --seeds 0 1 2 --out runs/yardstick                      # the bundled reference
-    python benchmarks/compute_to_match.py --recipe RECIPE --reference MODEL --data TRAIN --valid HELD --trained-tokens N \\
+    python experiments/compute_to_match.py --seeds 0 1 2 --out runs/yardstick                      # the bundled reference
+    python experiments/compute_to_match.py --recipe RECIPE --reference MODEL --data TRAIN --valid HELD --trained-tokens N \\
         --literal-set training.peak_lr=2e-3 --scratch-peak 1.6e-2 --seeds 0 1 2 --out runs/yardstick-mine
 
 Every cell is a run folder under --out: the same command goes on after a stop, and what is done is not done again. The
@@ -34,7 +34,6 @@ from typing import Any
 from inheritune.config.loading import load_recipe, parse_setting
 from inheritune.config.recipes import RunRecipe
 from inheritune.decoder.anatomy import anatomy
-from inheritune.decoder.costs import forward_flops_per_token
 from inheritune.models.reference import load_reference
 from inheritune.progress import Progress
 from inheritune.runs.bench import Bench
@@ -47,8 +46,8 @@ from inheritune.surgery.in_memory import fresh, grow, growth
 from inheritune.surgery.on_optimizer import carry
 from inheritune.training import checkpoint
 from inheritune.training.checkpoint import Position
+from inheritune.training.costs import step_flops
 from inheritune.training.metrics import Metrics
-from inheritune.training.optimizer import Optimizer
 
 STRATEGIES = ("ours", "literal", "one-shot", "late", "random", "whole")
 Row = dict[str, Any]
@@ -175,10 +174,8 @@ class Yardstick:
         return Bench(recipe, folder, load_reference(recipe.reference, recipe.revision)), folder
 
     def _flops_per_token(self, bench: Bench, depth: int) -> float:
-        model = fresh(bench.model, depth, 0)
-        training = bench.recipe.training
-        own = Optimizer(model, training).flops_per_step / training.batch_tokens
-        return 3 * forward_flops_per_token(model, bench.recipe.data.sequence_length) + own
+        training, length = bench.recipe.training, bench.recipe.data.sequence_length
+        return step_flops(fresh(bench.model, depth, 0), training, length) / training.batch_tokens
 
 
 def _verdict(gap: dict[str, Any]) -> Row:

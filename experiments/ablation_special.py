@@ -3,26 +3,17 @@
 import json
 import random
 import shutil
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from ablation_cells import Cell, Lab, Row
-from ablation_steps import Steps
-from transformers import PreTrainedModel
 
-from inheritune.config.sections import Objective
-from inheritune.decoder.anatomy import anatomy
 from inheritune.progress import Progress
 from inheritune.runs.folder import once
 from inheritune.runs.run import run
-from inheritune.surgery.blockmap import BlockMap
 from inheritune.surgery.in_memory import inherit
 from inheritune.training import checkpoint
-from inheritune.training import objective as objectives
-from inheritune.training.checkpoint import Position
 
 _PROBE_SHARE = 0.2  # of the budget
 _RANDOM_CUTS = 3
@@ -47,7 +38,8 @@ def halving(lab: Lab) -> Row:
     sums["flops"] -= len(probes) * lab.found
     choosing = sum(choice.flops for choice in (lab.choice, *lab.choices.values()))
     rest = lab.budget - sums["training_flops"]
-    row = lab.cell(Cell("blocks-halving", *left.values(), budget=rest, choice=choosing))
+    (winner,) = left.values()
+    row = lab.cell(Cell("blocks-halving", winner, budget=rest, choice=choosing))
     return row | {key: row[key] + value for key, value in sums.items()}
 
 
@@ -72,49 +64,6 @@ def grown(lab: Lab, recipe: str, settings: dict[str, Any], new_blocks: str) -> R
         "losses": lab.inside(next(place.glob(f"rounds/{number:02}-*/losses.npy"))),
         "rounds": [(row["depth"], row["tokens"]) for row in found["rounds"]],
     }  # fmt: skip
-
-
-def nested(lab: Lab, name: str, wanted: Objective) -> list[Row]:
-    """One target of which a depth, drawn anew at each step, is trained; each depth's gap."""
-    place = lab.folder / "cells" / name
-    found = once(place / "rows.json", lambda: {"rows": _nested(lab, Cell(name, lab.blocks), place, wanted)})
-    shutil.rmtree(place / "checkpoints", ignore_errors=True)
-    return found["rows"]
-
-
-def _nested(lab: Lab, cell: Cell, place: Path, wanted: Objective) -> list[Row]:
-    model, start = lab.begin(cell, place)
-    cuts = [lab.choice.blocks(depth) for depth in (*lab.lower, lab.depth)]
-    views = [sharing(model, [cell.blocks.index(block) for block in cut]) for cut in cuts]
-    aims = [lab.objective(view, lab.training, wanted) for view in views]
-
-    def pick(step: int) -> tuple[objectives.Objective, Mapping[str, float]]:
-        return aims[np.random.default_rng([lab.recipe.seed, step]).integers(len(aims))], {}
-
-    mean = sum(aim.flops_per_token(lab.recipe.data.sequence_length) for aim in aims) / len(aims)
-    steps = max(1, round(lab.budget / (mean * lab.training.batch_tokens)))
-    lab.progress.stage(f"{cell.name}: {' or '.join(str(len(cut)) for cut in cuts)} blocks, {steps} steps")
-    groups = {parameter: "all" for parameter, _ in model.named_parameters()}
-    training = lab.lasting(steps)
-    spent = Steps(lab.bench, model, training, Position(), groups, place / "checkpoints").take(pick)
-    flops = lab.found + lab.choice.flops + start["flops"] + spent.flops + sum(map(lab.comparing, views))
-    return [
-        {
-            "name": f"{cell.name}-{len(cut)}", "depth": len(cut), "blocks": cut, "tokens": spent.tokens,
-            "training_flops": spent.flops, "flops": flops, **lab.compared(view, place / f"losses-{len(cut)}.npy"),
-        }
-        for cut, view in zip(cuts, views, strict=True)
-    ]  # fmt: skip
-
-
-def sharing(model: PreTrainedModel, places: Sequence[int]) -> PreTrainedModel:
-    """A model of some of another's blocks whose parameters are that model's own."""
-    view, path, chosen = inherit(model, places).train(), anatomy(model).path, BlockMap.of(places)
-    for old, parameter in model.named_parameters(remove_duplicate=False):
-        for name in chosen.targets(old, path):
-            holder, _, leaf = name.rpartition(".")
-            setattr(view.get_submodule(holder), leaf, parameter)
-    return view
 
 
 def averaged(lab: Lab) -> list[Row]:

@@ -1,6 +1,6 @@
 """The gap over what was spent, strategy by strategy: the figure of compute_to_match.py, from its folder.
 
-    python benchmarks/yardstick_curves.py runs/yardstick --out curves.png
+    python experiments/yardstick_curves.py runs/yardstick --out curves.png
 
 A line for each seed and strategy; a round of more blocks starts where the last one ended. FLOPs are training and validation.
 """
@@ -9,6 +9,7 @@ import argparse
 import json
 from pathlib import Path
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from inheritune.report.style import CONTROL, INK, LAZY, MUTED, REFERENCE, TARGET, WIDE, figure_style
@@ -49,7 +50,7 @@ def draw(folder: Path, margin: float) -> Figure:
         [-0.01, 0, margin, 0.03, 0.1, 0.3, 1, 3], ["-0.01", "0", f"{margin:g}", "0.03", "0.1", "0.3", "1", "3"]
     )
     axes.minorticks_off()
-    axes.set_ylim(-2 * margin, 2 * max(point[1] for line in axes.lines for point in line.get_xydata()))
+    axes.set_ylim(-2 * margin, 2 * max(float(np.max(line.get_ydata(), initial=margin)) for line in axes.lines))
     axes.set_xlabel("FLOPs of training and validation")
     axes.set_ylabel("gap to the reference, nats per token")
     axes.legend(frameon=False, ncols=3, loc="upper right")

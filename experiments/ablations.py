@@ -1,13 +1,13 @@
 """What each part of a run is worth: one variation of the recipe a row, at the training FLOPs of the base.
 
-    python benchmarks/ablations.py --recipe laptop --out runs/ablations                       # the bundled reference
-    python benchmarks/ablations.py --recipe RECIPE --reference MODEL --data TRAIN --valid TUNE --out runs/mine \\
+    python experiments/ablations.py --recipe laptop --out runs/ablations                       # the bundled reference
+    python experiments/ablations.py --recipe RECIPE --reference MODEL --data TRAIN --valid TUNE --out runs/mine \\
         [--only NAME ...] [--set key=value] [--tokens N]
 
 The base is the recipe's one round, whole, at the depth at which its own rule starts (`growth.start` overrides it); --tokens
 is the round's length, and the warm-up keeps its share of it. Depth and order of blocks are found once. Each variation has
 the base's total training FLOPs, teacher's passes and optimizer included, to a step: a dearer step gets fewer of them, a
-cheaper one more (frozen parts, and a teacher asked for few states, count as whole). Total FLOPs have the rest: diagnosis,
+cheaper one more. Total FLOPs have the rest: diagnosis,
 choice, repair, probes, and comparing once. --only takes names or their beginnings (`teach`). Every cell is a folder under
 --out/cells: the same command goes on after a stop. table.md and table.json hold every row done so far, and are written anew
 after each. Tune on text that no result is reported on.
@@ -15,29 +15,25 @@ after each. Tune on text that no result is reported on.
   blocks-*   which blocks: each criterion's cut; the first ones and the last (`tail`); `halving`: all these and three
              random cuts (ends kept) share a fifth of the budget in rungs of equal cost, the worse half dropped after each,
              and the one left is trained from its start on what remains.
-  start-*    how the cut starts: not healed; every block healed, not those before gaps alone; healed, then 3% of the
-             tokens train the blocks beside each gap to give the reference's hidden states behind it, then all (`local`).
-  teach-*    the text alone; half and half with the reference's logits, all along or for the first fifth alone; the logits
-             alone, and with the hidden states at the cut; the text, and for the first fifth those (`hidden-early`).
+  start-*    how the cut starts: not healed; every block healed, not those before gaps alone.
+  teach-*    the text alone; half and half with the reference's logits; the logits alone, and with the hidden states at the cut.
   grow-*     from half the reference's depth to the base's by the policy, rounds of at most half the base's tokens, which
              may end sooner; new blocks as named. It may stop below the base's FLOPs, as at a match.
-  nested-*   one target, at each step a depth of the last three up to the base's drawn: each depth's gap from the one run,
-             distilled or from the text; `alone` are the lower depths by themselves.
-  train-*    peak rate; schedule; the other optimizer; batch; no decay, and the mean of the last quarter's checkpoints
-             instead; what stands outside the blocks frozen for the first fifth; a quarter of the rate away from the cut;
-             the blocks beside a gap alone (`near`), or alone for the first half.
+  depth-*    the base's recipe one and two blocks shallower.
+  train-*    peak rate; schedule; the other optimizer; batch; no decay, and the mean of the last quarter's checkpoints instead.
 """
 
 import argparse
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ablation_cells import Cell, Lab, Phase, Row
-from ablation_special import averaged, grown, halving, nested
+from ablation_cells import Cell, Lab, Row
+from ablation_special import averaged, grown, halving
 
 from inheritune.config.loading import load_recipe, parse_setting
 from inheritune.config.recipes import RunRecipe
@@ -48,8 +44,6 @@ from inheritune.progress import Progress
 from inheritune.runs.folder import close_folder, open_folder
 from inheritune.surgery.blockmap import show
 
-EARLY = 0.2
-
 
 def cells(lab: Lab) -> Iterator[Cell]:
     """The variations that are one cell each."""
@@ -57,33 +51,23 @@ def cells(lab: Lab) -> Iterator[Cell]:
     for name, cut in lab.cuts.items():
         chosen = lab.choices.get(name)
         yield Cell(f"blocks-{name}", cut, choice=chosen.flops if chosen else 0.0)
-    for start in ("no heal", "heal all", "local"):
+    for start in ("no heal", "heal all"):
         yield Cell(f"start-{start.replace(' ', '-')}", blocks, start=start)
-    for name, phases in teaching(lab):
-        if [phase.objective for phase in phases] != [lab.recipe.objective]:
-            yield Cell(f"teach-{name}", blocks, phases=phases)
+    for name, objective in teaching(lab):
+        if objective != lab.recipe.objective:
+            yield Cell(f"teach-{name}", blocks, objective=objective)
     for depth in lab.lower:
-        yield Cell(f"nested-alone-{depth}", lab.choice.blocks(depth))
+        yield Cell(f"depth-{depth}", lab.choice.blocks(depth))
     for name, change in changes(lab.training):
         yield Cell(f"train-{name}", blocks, training=change)
-    frozen = Phase(EARLY, rates={"outside": 0.0})
-    yield Cell("train-outside-frozen-early", blocks, phases=(frozen, Phase(1 - EARLY)))
-    near = Phase(1.0, rates={"far": 0.0, "outside": 0.0})
-    yield Cell("train-near", blocks, phases=(near,))
-    yield Cell("train-near-early", blocks, phases=(replace(near, share=0.5), Phase(0.5)))
-    yield Cell("train-layer-wise", blocks, phases=(Phase(1.0, rates={"far": 0.25, "outside": 0.25}),))
 
 
-def teaching(lab: Lab) -> Iterator[tuple[str, tuple[Phase, ...]]]:
+def teaching(lab: Lab) -> Iterator[tuple[str, Objective]]:
     """What is minimised."""
-    text, half, at_cut = Objective(), Objective(cross_entropy=0.5, logits=0.5), lab.gaps(lab.blocks)
-    yield "text", (Phase(1.0, text),)
-    yield "half", (Phase(1.0, half),)
-    yield "logits", (Phase(1.0, Objective(cross_entropy=0.0, logits=1.0)),)
-    yield "logits-hidden", (Phase(1.0, Objective(cross_entropy=0.0, logits=1.0, hidden=1.0, layers=at_cut)),)
-    yield "half-early", (Phase(EARLY, half), Phase(1 - EARLY, text))
-    hidden = Objective(hidden=1.0, layers=at_cut)
-    yield "hidden-early", (Phase(EARLY, hidden), Phase(1 - EARLY, text))
+    yield "text", Objective()
+    yield "half", Objective(cross_entropy=0.5, logits=0.5)
+    yield "logits", Objective(cross_entropy=0.0, logits=1.0)
+    yield "logits-hidden", Objective(cross_entropy=0.0, logits=1.0, hidden=1.0, layers=lab.gaps(lab.blocks))
 
 
 def changes(training: Training) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -105,14 +89,19 @@ def work(
 ) -> Iterator[tuple[str, Callable[[], list[Row]]]]:
     """Every variation by name, and what runs it; those of several rows by the beginning of their names."""
     for cell in cells(lab):
-        yield cell.name, lambda cell=cell: [lab.cell(cell)]
+        yield cell.name, partial(_rows, lab, cell)
     yield "blocks-halving", lambda: [halving(lab)]
     for new in ("inherited", "copied", "identity", "random"):
-        yield f"grow-{new}", lambda new=new: [grown(lab, given.recipe, settings, new)]
-    logits = Objective(cross_entropy=0.0, logits=1.0)
-    yield "nested-distilled", lambda: nested(lab, "nested-distilled", logits)
-    yield "nested-text", lambda: nested(lab, "nested-text", Objective())
+        yield f"grow-{new}", partial(_grown, lab, given.recipe, settings, new)
     yield "train-averaged", lambda: averaged(lab)
+
+
+def _rows(lab: Lab, cell: Cell) -> list[Row]:
+    return [lab.cell(cell)]
+
+
+def _grown(lab: Lab, recipe: str, settings: dict[str, Any], new_blocks: str) -> list[Row]:
+    return [grown(lab, recipe, settings, new_blocks)]
 
 
 def table(rows: list[Row]) -> str:
@@ -135,8 +124,9 @@ def _told(gap: dict[str, Any]) -> str:
 
 def _difference(lab: Lab, row: Row, base: Row) -> Row:
     """A row's losses against the base's, document by document."""
-    losses, match = [np.load(lab.folder / each["losses"]) for each in (row, base)], lab.recipe.match
-    found = gap(*losses, tokens=lab.bench.documents.weights, margin=match.margin, confidence=match.confidence)
+    own, other = (np.load(lab.folder / each["losses"]) for each in (row, base))
+    match = lab.recipe.match
+    found = gap(own, other, tokens=lab.bench.documents.weights, margin=match.margin, confidence=match.confidence)
     return {**row, "difference": asdict(found)}
 
 

@@ -1,20 +1,19 @@
 """What `ablations.py` is made of: the shared bench, and one cell (a cut, its start, its training) in a folder of its own."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ablation_steps import Steps, heal_all
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from inheritune.choosing import CRITERIA, Choice
 from inheritune.config.recipes import RunRecipe
 from inheritune.config.sections import Objective, Training
-from inheritune.decoder.anatomy import anatomy
-from inheritune.decoder.parts import split_name
+from inheritune.decoder.stack import Stack
 from inheritune.models.reference import load_reference
 from inheritune.progress import Progress
 from inheritune.records.profile import Profile
@@ -26,42 +25,29 @@ from inheritune.runs.rounds import Round, latest
 from inheritune.runtime.device import make_repeatable
 from inheritune.surgery.heal import find_gaps, heal
 from inheritune.surgery.in_memory import inherit
+from inheritune.surgery.refit import refit
 from inheritune.training import checkpoint
-from inheritune.training import objective as objectives
 from inheritune.training.checkpoint import Position
+from inheritune.training.costs import step_flops
 from inheritune.training.metrics import Metrics
-from inheritune.training.optimizer import Optimizer
 from inheritune.training.schedule import steps_of
 
-LOCAL_SHARE = 0.03  # of the tokens
 Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Phase:
-    """A share of a round's steps: what is minimised (the recipe's objective), and by group the factor of the rate (0: frozen).
-
-    Groups: `near`, the blocks beside a gap of the cut; `far`, the others; `outside`, what is in no block. Not named: 1.
-    """
-
-    share: float
-    objective: Objective | None = None
-    rates: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class Cell:
-    """One training run: which blocks, how the cut starts (`no heal`, `heal`, `heal all`, `local`), how it is trained.
+    """One training run: which blocks, how the cut starts (`no heal`, `heal`, `heal all`), how it is trained.
 
-    `training` are changes of the recipe's section; `phases` share one schedule. `budget` are its training FLOPs, `choice` those of
-    choosing its blocks; without them the base's.
+    `training` are changes of the recipe's section, `objective` stands in place of the recipe's. `budget` are its training FLOPs,
+    `choice` those of choosing its blocks; without them the base's.
     """
 
     name: str
     blocks: list[int]
     start: str = "heal"
     training: dict[str, Any] = field(default_factory=dict)
-    phases: tuple[Phase, ...] = (Phase(1.0),)
+    objective: Objective | None = None
     budget: float | None = None
     choice: float | None = None
 
@@ -110,14 +96,11 @@ class Lab:
         """After which place of a cut blocks are missing, and the last of them."""
         return dict(find_gaps(blocks, self.whole))
 
-    def step_flops(self, cell: Cell, model: PreTrainedModel | None = None) -> float:
-        """Training FLOPs of a step, the phases' mean, the teacher's passes and the optimizer's own with them."""
+    def step_flops(self, cell: Cell) -> int:
+        """Training FLOPs of a step, the teacher's pass and the optimizer's own with them."""
         training = self.training.model_copy(update=cell.training)
-        model = model or inherit(self.bench.model, cell.blocks)
-        tokens, own = training.batch_tokens, Optimizer(model, training).flops_per_step
-        wanted = [(phase.share, self.objective(model, training, phase.objective)) for phase in cell.phases]
-        length = self.recipe.data.sequence_length
-        return own + sum(share * tokens * objective.flops_per_token(length) for share, objective in wanted)
+        teacher = self.bench.model if (cell.objective or self.recipe.objective).taught else None
+        return step_flops(self.bench.model, training, self.recipe.data.sequence_length, teacher, cell.blocks)
 
     def cell(self, cell: Cell) -> Row:
         """Train a cell and compare it; `row.json` of its folder."""
@@ -129,26 +112,23 @@ class Lab:
 
     def _row(self, cell: Cell, place: Path) -> Row:
         model, start = self.begin(cell, place)
-        before = Position(**start["before"])
-        steps = max(1, round(((cell.budget or self.budget) - before.flops) / self.step_flops(cell, model)))
+        steps = max(1, round((cell.budget or self.budget) / self.step_flops(cell)))
         self.progress.stage(f"{cell.name}: {len(cell.blocks)} blocks, {steps} steps")
-        found = self._trained(cell, place, model, self.lasting(steps, **cell.training), before)
-        spent = found["flops"] + before.flops
+        found = self._trained(cell, place, model, self.lasting(steps, **cell.training))
         choosing = self.choice.flops if cell.choice is None else cell.choice
         return {
-            "name": cell.name, "depth": len(cell.blocks), "blocks": cell.blocks, "tokens": found["tokens"] + before.tokens,
-            "training_flops": spent, "flops": self.found + choosing + start["flops"] + spent + self.comparing(model),
+            "name": cell.name, "depth": len(cell.blocks), "blocks": cell.blocks, "tokens": found["tokens"],
+            "training_flops": found["flops"],
+            "flops": self.found + choosing + start["flops"] + found["flops"] + self.comparing(model),
             "gap": found["gap"], "losses": self.inside(place / "losses.npy"),
         }  # fmt: skip
 
-    def _trained(self, cell: Cell, place: Path, model: PreTrainedModel, training: Training, before: Position) -> Row:
-        """The cell's round: the library's, or where it has phases the plain one."""
+    def _trained(self, cell: Cell, place: Path, model: PreTrainedModel, training: Training) -> Row:
+        """The cell's round."""
         bench = self.bench.under(self.recipe.model_copy(update={"training": training}))
-        if len(cell.phases) > 1 or cell.phases[0].rates:
-            return once(place / "round.json", lambda: self._phased(cell, bench, place, model, training, before))
         return Round(
             bench, self.progress, place, Metrics(place / "metrics.jsonl"), number=1, depth=len(cell.blocks),
-            training=training, before=before, objective=cell.phases[0].objective or self.recipe.objective,
+            training=training, before=Position(), objective=cell.objective or self.recipe.objective,
         ).train(model)  # fmt: skip
 
     def lasting(self, steps: int, **changes: Any) -> Training:
@@ -172,17 +152,14 @@ class Lab:
         return str(path.relative_to(self.folder))
 
     def fresh(self, cell: Cell) -> tuple[PreTrainedModel, Row]:
-        """A cut as it starts, the FLOPs of its repair, and what training there was before its round."""
+        """A cut as it starts, and the FLOPs of its repair."""
         model, length = inherit(self.bench.model, cell.blocks, seed=self.recipe.seed), self.recipe.data.sequence_length
         tokens_BT = self.bench.sequences(max(2, self.recipe.choice.heal_tokens // length), length)
-        flops, before = 0.0, Position()
+        if cell.start == "no heal":
+            return model, {"flops": 0.0}
         if cell.start == "heal all":
-            flops = heal_all(model, self.bench.model, cell.blocks, tokens_BT)
-        elif cell.start != "no heal":
-            flops = float(heal(model, self.bench.model, cell.blocks, tokens_BT).flops)
-        if cell.start == "local":
-            before = self._local(cell, model)
-        return model, {"flops": flops, "before": asdict(before)}
+            return model, {"flops": heal_all(model, self.bench.model, cell.blocks, tokens_BT)}
+        return model, {"flops": float(heal(model, self.bench.model, cell.blocks, tokens_BT).flops)}
 
     def begin(self, cell: Cell, place: Path) -> tuple[PreTrainedModel, Row]:
         """The cell's model at its newest checkpoint."""
@@ -195,40 +172,13 @@ class Lab:
         checkpoint.load(latest(place), model)
         return model, once(place / "start.json", dict)
 
-    def _local(self, cell: Cell, model: PreTrainedModel) -> Position:
-        """Train what stands around each gap to give what the reference gives behind it, and behind the block that follows."""
-        gaps = self.gaps(cell.blocks)
-        layers = gaps | {place + 1: cell.blocks[place + 1] for place in gaps if place + 1 < len(cell.blocks)}
-        aim = Objective(cross_entropy=0.0, hidden=1.0, layers=layers)
-        training = of_steps(self.training, max(1, round(LOCAL_SHARE * self.steps)))
-        training = training.model_copy(update={"warmup_tokens": 0, "schedule": "linear"})
-        steps = Steps(self.bench, model, training, Position(), self._groups(cell, model))
-        wanted = self.objective(model, training, aim)
-        return steps.take(lambda step: (wanted, {"far": 0.0, "outside": 0.0}))
 
-    def _phased(
-        self, cell: Cell, bench: Bench, place: Path, model: PreTrainedModel, training: Training, before: Position
-    ) -> Row:
-        """A round in phases, and its comparison."""
-        wanted = [(phase, self.objective(model, training, phase.objective)) for phase in cell.phases]
-        ends = np.cumsum([phase.share for phase in cell.phases]) * steps_of(training)
-
-        def pick(step: int) -> tuple[objectives.Objective, Mapping[str, float]]:
-            phase, objective = wanted[min(int(np.searchsorted(ends, step, side="right")), len(wanted) - 1)]
-            return objective, phase.rates
-
-        steps = Steps(bench, model, training, before, self._groups(cell, model), place / "checkpoints")
-        return {**asdict(steps.take(pick)), **self.compared(model, place / "losses.npy")}
-
-    def objective(self, model: PreTrainedModel, training: Training, wanted: Objective | None) -> objectives.Objective:
-        """What a model's training minimises, with the reference as teacher; the recipe's objective if none is given."""
-        return objectives.Objective(model, training, wanted or self.recipe.objective, self.bench.model)
-
-    def _groups(self, cell: Cell, model: PreTrainedModel) -> dict[str, str]:
-        """The group of each parameter."""
-        gaps, path = self.gaps(cell.blocks), anatomy(model).path
-        near, found = {place + side for place in gaps for side in (0, 1)}, {}
-        for name, _ in model.named_parameters():
-            place, _ = split_name(name, path)
-            found[name] = "outside" if place is None else "near" if place in near else "far"
-        return found
+def heal_all(model: PreTrainedModel, reference: PreTrainedModel, blocks: Sequence[int], tokens_BT: Tensor) -> float:
+    """Refit every block from below, so that it gives what the reference gives before the next one; returns the FLOPs."""
+    parent, own, flops = Stack(reference, tokens_BT), Stack(model, tokens_BT), 0.0
+    wanted_BTD, below_BTD, done = parent.hidden0, own.hidden0, 0
+    for place, following in enumerate([*blocks[1:], parent.depth]):
+        wanted_BTD, done = parent.run(wanted_BTD, range(done, following)), following
+        flops += refit(own, place, below_BTD, wanted_BTD)
+        below_BTD = own.run(below_BTD, [place])
+    return flops + parent.flops + own.flops
