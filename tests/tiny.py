@@ -5,10 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tokenizers import Tokenizer, processors
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerFast
 
 VOCABULARY = 320
+BEGIN = "<begin>"
 LENGTH = 32
 _NEW = {
     "num_hidden_layers": 4,
@@ -52,9 +54,9 @@ def untrained_model(family: str, seed: int = 1, **changes: Any) -> PreTrainedMod
     return AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **fields))
 
 
-def trained_model(family: str, texts: list[str], tokenizer: PreTrainedTokenizerFast) -> PreTrainedModel:
+def trained_model(family: str, texts: list[str], tokenizer: PreTrainedTokenizerFast, **changes: Any) -> PreTrainedModel:
     """The same after 60 plain steps of AdamW, enough for its blocks to matter."""
-    model = untrained_model(family)
+    model = untrained_model(family, **changes)
     row = torch.tensor([id_ for text in texts for id_ in [*tokenizer(text)["input_ids"], 0]])
     rows = row[: len(row) // LENGTH * LENGTH].view(-1, LENGTH)
     optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
@@ -64,6 +66,15 @@ def trained_model(family: str, texts: list[str], tokenizer: PreTrainedTokenizerF
         optimizer.step()
         optimizer.zero_grad()
     return model
+
+
+def with_begin(tokenizer: PreTrainedTokenizerFast, single: str = f"{BEGIN} $A") -> PreTrainedTokenizerFast:
+    """A tokenizer that puts special tokens around a text, as `single` says; `BEGIN` has the id `VOCABULARY`."""
+    own = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    own.add_special_tokens([BEGIN, "<second>"])
+    around = [(token, own.token_to_id(token)) for token in single.split() if token != "$A"]
+    own.post_processor = processors.TemplateProcessing(single=single, special_tokens=around)
+    return PreTrainedTokenizerFast(tokenizer_object=own, bos_token=BEGIN, eos_token=tokenizer.eos_token)
 
 
 def recipe_tree(reference: Path, text: Path) -> dict[str, Any]:

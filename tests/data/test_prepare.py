@@ -166,7 +166,7 @@ def test_half_of_a_surrogate_pair(tokenizer: PreTrainedTokenizerFast, tmp_path: 
 
 @pytest.mark.parametrize(("vocabulary", "width"), [(65_536, 2), (65_537, 4)])
 def test_ids_take_two_bytes_where_they_can(vocabulary: int, width: int, tokenizer: PreTrainedTokenizerFast) -> None:
-    assert Coding(tokenizer.backend_tokenizer, vocabulary - 1).dtype.itemsize == width
+    assert Coding.of(tokenizer.backend_tokenizer, vocabulary - 1).dtype.itemsize == width
 
 
 def test_folders_that_are_refused(tokenizer: PreTrainedTokenizerFast, corpus: Path, tmp_path: Path, gpt2: Path) -> None:
@@ -196,13 +196,13 @@ def test_prepared_by_another_tokenizer_or_damaged(
     other = Coding.of(tokenizer.backend_tokenizer, 0).tokenizer
     other.add_tokens(["kalo"])
     with pytest.raises(DataError, match="prepared with another tokenizer"):
-        prepare(data, other, 0, VOCABULARY + 1)
+        prepare(data, Coding.of(other, 0), VOCABULARY + 1)
     os.truncate(tmp_path / "out" / "train.bin", 100)
     with pytest.raises(DataError, match=r"train.bin' has 100 bytes"):
-        prepare(data, tokenizer.backend_tokenizer, 0, VOCABULARY)
+        prepare(data, Coding.of(tokenizer.backend_tokenizer, 0), VOCABULARY)
     (tmp_path / "out" / "manifest.json").write_text("[]")
     with pytest.raises(DataError, match="manifest of another kind"):
-        prepare(data, tokenizer.backend_tokenizer, 0, VOCABULARY)
+        prepare(data, Coding.of(tokenizer.backend_tokenizer, 0), VOCABULARY)
 
 
 def test_several_sources_keep_no_document_twice_and_tell_their_parts(
@@ -213,7 +213,7 @@ def test_several_sources_keep_no_document_twice_and_tell_their_parts(
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in held))
     sources = [{"source": str(tmp_path / f"{name}.jsonl"), "weight": weight} for name, weight in (("a", 1), ("b", 3))]
     data = Data(train=sources, valid_share=0.3)
-    train, valid = prepare(data, tokenizer.backend_tokenizer, 0, VOCABULARY)
+    train, valid = prepare(data, Coding.of(tokenizer.backend_tokenizer, 0), VOCABULARY)
     found = [tuple(side.document(n).tolist()) for side in (train, valid) for n in range(len(side.starts))]
     assert sorted(found) == sorted((*tokenizer(text)["input_ids"], 0) for text in texts)
     assert [part.weight for part in train.parts] == [1, 3] and train.parts[1].last == len(train)

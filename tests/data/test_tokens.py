@@ -10,13 +10,14 @@ from transformers import PreTrainedTokenizerFast
 
 from inheritune.config.sections import Data
 from inheritune.data import building, tokens
+from inheritune.data.ids import Coding
 from inheritune.data.tokens import Tokens, prepare
 from inheritune.errors import DataError, OutputError
 
 
 def prepared(tokenizer: PreTrainedTokenizerFast, train: Path, **fields: Any) -> tuple[Tokens, Tokens]:
     data = Data(train=str(train), **fields)
-    return prepare(data, tokenizer.backend_tokenizer, tokenizer.eos_token_id, VOCABULARY)
+    return prepare(data, Coding.of(tokenizer.backend_tokenizer, tokenizer.eos_token_id), VOCABULARY)
 
 
 def documents(side: Tokens) -> list[tuple[int, ...]]:

@@ -10,26 +10,59 @@ import numpy as np
 import pytest
 import torch
 from shell import command, refused
-from tiny import untrained_model
-from transformers import PreTrainedTokenizerFast
+from tiny import BEGIN, VOCABULARY, untrained_model, with_begin
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from inheritune.evaluation.by_position import by_position, token_losses
+from inheritune.evaluation.by_position import by_position
 from inheritune.evaluation.evaluate import evaluate
-from inheritune.evaluation.measure import against, measure
+from inheritune.evaluation.measure import Text, against, measure
+from inheritune.evaluation.token_losses import token_losses
+
+
+def plain_sums(model: PreTrainedModel, windows: list[list[int]], begin: int) -> tuple[float, int]:
+    """Nats and tokens of windows, of which the first `begin` ids, or one, are only read."""
+    nats = tokens = 0
+    for window in windows:
+        ids, read = torch.tensor([window]), max(1, begin)
+        with torch.no_grad():
+            logits = model(ids).logits[0, read - 1 : -1]
+        nats += torch.nn.functional.cross_entropy(logits, ids[0, read:], reduction="sum").item()
+        tokens += len(window) - read
+    return nats, tokens
 
 
 def test_bits_per_byte_and_nats_are_plain_sums(texts: list[str], tokenizer: PreTrainedTokenizerFast) -> None:
     model, some = untrained_model("llama").eval(), [*texts[:3], "à ë 中"]
-    found = measure(model, tokenizer, some, length=16)
-    nats = tokens = 0.0
+    windows, without_end = [], 0.0
     for text in some:
-        ids = [tokenizer.eos_token_id, *tokenizer(text)["input_ids"]]
-        for start in range(0, len(ids) - 1, 16):
-            window = torch.tensor([ids[start : start + 17]])
-            nats += model(window, labels=window).loss.item() * (window.shape[1] - 1)
-            tokens += window.shape[1] - 1
+        ids = [*tokenizer(text)["input_ids"], tokenizer.eos_token_id]
+        windows += [ids[start : start + 17] for start in range(0, len(ids) - 1, 16)]
+        last = (len(ids) - 2) // 16 * 16
+        without_end += plain_sums(model, [ids[last:]], 0)[0] - plain_sums(model, [ids[last:-1]], 0)[0]
+    found, (nats, tokens) = (
+        measure(model, tokenizer, [Text(text) for text in some], length=16),
+        plain_sums(model, windows, 0),
+    )
+    size = sum(len(text[len(tokenizer.decode(tokenizer(text)["input_ids"][0])) :].encode()) for text in some)
     assert found.val_loss == pytest.approx(nats / tokens, rel=1e-5)
-    assert found.bits_per_byte == pytest.approx(nats / math.log(2) / sum(len(t.encode()) for t in some), rel=1e-5)
+    assert found.bits_per_byte == pytest.approx((nats - without_end) / math.log(2) / size, rel=1e-5)
+
+
+@pytest.mark.parametrize("single", [f"{BEGIN} $A", f"{BEGIN} <second> $A <|endoftext|>"])
+def test_every_byte_is_predicted_behind_a_begin_of_text(
+    single: str, texts: list[str], tokenizer: PreTrainedTokenizerFast
+) -> None:
+    model, words = untrained_model("llama", vocab_size=VOCABULARY + 2).eval(), with_begin(tokenizer, single)
+    begin = [VOCABULARY, VOCABULARY + 1][: single.count("<") - single.count("<|")]
+    windows, step = [], 17 - len(begin)
+    for text in texts[:3]:
+        ids = tokenizer(text)["input_ids"]
+        windows += [begin + ids[start : start + step] for start in range(0, len(ids), step)]
+    nats, tokens = plain_sums(model, windows, len(begin))
+    found = measure(model, words, [Text(text, whole=False) for text in texts[:3]], length=16)
+    assert found.val_loss == pytest.approx(nats / tokens, rel=1e-5)
+    size = sum(len(text.encode()) for text in texts[:3])
+    assert found.bytes.sum() == size and found.bits_per_byte == pytest.approx(nats / math.log(2) / size, rel=1e-5)
 
 
 def test_loss_by_position_is_the_mean_over_windows_that_reach_it() -> None:
@@ -48,9 +81,9 @@ def test_windows_of_unlike_lengths_do_not_see_their_padding() -> None:
 
 def test_tokens_that_differ_are_compared_in_bits_alone(texts: list[str], tokenizer: PreTrainedTokenizerFast) -> None:
     model = untrained_model("gpt2")
-    own = measure(model, tokenizer, texts[:4], 32)
+    own = measure(model, tokenizer, [Text(text) for text in texts[:4]], 32)
     assert against(own, own, 0.01, 0.95).nats_per_token is not None
-    other = measure(model, tokenizer, [text.upper() for text in texts[:4]], 32)
+    other = measure(model, tokenizer, [Text(text.upper()) for text in texts[:4]], 32)
     assert against(own, other, 0.01, 0.95).nats_per_token is None
 
 

@@ -9,7 +9,7 @@ from tiny import untrained_model
 from inheritune.config.sections import Data
 from inheritune.data.tokens import Tokens
 from inheritune.errors import DataError
-from inheritune.evaluation import losses
+from inheritune.evaluation import token_losses
 from inheritune.evaluation.losses import Validation, document_losses, mean_loss, validation
 
 LENGTH = 16
@@ -60,7 +60,7 @@ def test_padding_is_never_seen_nor_counted(tokens: Tokens) -> None:
 def test_size_of_a_batch_changes_nothing(tokens: Tokens, monkeypatch: pytest.MonkeyPatch) -> None:
     model, documents = untrained_model("gpt2"), validation(tokens, by_data())
     whole = document_losses(model, documents)
-    monkeypatch.setattr(losses, "_LOGITS_AT_ONCE", 1)
+    monkeypatch.setattr(token_losses, "_LOGITS_AT_ONCE", 1)
     assert document_losses(model, documents) == pytest.approx(whole, abs=1e-6)
 
 

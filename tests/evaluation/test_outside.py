@@ -15,7 +15,7 @@ import inheritune
 from inheritune.config.sections import Match
 from inheritune.data.tokens import Tokens
 from inheritune.errors import DataError
-from inheritune.evaluation.outside import compare_outside, windows
+from inheritune.evaluation.outside import compare_outside, openings
 from inheritune.evidence.gap import gap
 
 LENGTHS = (200, 90, 40, 2, 1)
@@ -34,7 +34,7 @@ def losses_by_hand(model: nn.Module, row: np.ndarray) -> np.ndarray:
 
 def test_losses_and_gaps_by_position() -> None:
     target, reference = (untrained_model("llama", seed, max_position_embeddings=256).eval() for seed in (1, 2))
-    rows = windows(text_of(LENGTHS), "x", context=150, most=10_000)
+    rows = openings(text_of(LENGTHS), "x", context=150, most=10_000)
     assert [len(row) for row in rows] == [151, 90, 40, 2]
     (found,) = compare_outside(target, reference, {"x": rows}, Match(margin=0.5))["texts"]
     ours, theirs = ([losses_by_hand(model, row) for row in rows] for model in (target, reference))
@@ -50,15 +50,15 @@ def test_losses_and_gaps_by_position() -> None:
 
 def test_a_model_against_itself_has_no_gap() -> None:
     model = untrained_model("gpt2")
-    (found,) = compare_outside(model, model, {"x": windows(text_of((60, 60)), "x", 50, 500)}, Match())["texts"]
+    (found,) = compare_outside(model, model, {"x": openings(text_of((60, 60)), "x", 50, 500)}, Match())["texts"]
     assert found["gap"] == {"mean": 0.0, "low": 0.0, "high": 0.0, "verdict": "matched"}
 
 
 def test_no_more_is_read_than_was_allowed() -> None:
-    rows = windows(text_of((50, 50, 50)), "x", context=40, most=60)
+    rows = openings(text_of((50, 50, 50)), "x", context=40, most=60)
     assert [len(row) - 1 for row in rows] == [40, 20]
     with pytest.raises(DataError, match=r"data.outside has 1 document.*'x'"):
-        windows(text_of((50, 1)), "x", 40, 60)
+        openings(text_of((50, 1)), "x", 40, 60)
 
 
 def test_a_run_tells_them_beside_the_verdict(

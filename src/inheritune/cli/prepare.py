@@ -27,6 +27,7 @@ def command(
     from inheritune.data.ids import Coding
     from inheritune.data.tokens import prepare_folder
     from inheritune.errors import InputError
+    from inheritune.models.begin import begin_of
     from inheritune.models.reference import load_tokenizer
     from inheritune.progress import Progress
 
@@ -37,7 +38,7 @@ def command(
     words = load_tokenizer(tokenizer)
     progress = Progress(quiet, to_stderr=as_json)
     progress.stage(f"Preparing {source}")
-    coding = Coding.of(words.backend_tokenizer, words.eos_token_id)
+    coding = Coding.of(words.backend_tokenizer, words.eos_token_id, begin_of(words))
     job = Job([wanted], [], field, valid_share, coding, "another --valid-share (0 holds none back)")
     try:
         manifest = prepare_folder(job, dest, progress.now)

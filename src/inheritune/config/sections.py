@@ -102,6 +102,11 @@ class Data(Section):
         1024, ge=2, description="Tokens read of each validation document, from its start."
     )
     sequence_length: int = Field(1024, ge=2, description="Tokens in one training sequence.")
+    begin: str = Field(
+        "auto",
+        min_length=1,
+        description="What stands in front of every sequence: `auto`, as the model's tokenizer begins a text; `none`; or a token.",
+    )
 
 
 class Training(Section):

@@ -3,6 +3,9 @@
 The row of tokens is cut into sequences without gaps, documents running on across cuts (as in the paper, no mask between
 documents). Each pass over them is a fresh permutation, starting at a fresh offset. Where the row has several parts, each
 place in the order of sequences draws its part by weight, and each part goes through passes of its own.
+
+A begin of text stands in front of each sequence, in place of the token that would only be read: a begin of one token, as
+nearly all are, leaves the tokens asked for what they are. Each further one takes the place of one more.
 """
 
 from functools import lru_cache
@@ -11,18 +14,20 @@ import numpy as np
 
 from inheritune.data.store import Part, Tokens
 from inheritune.errors import DataError
+from inheritune.models.begin import Begin
 
 _PLACES = 1 << 16
 
 
 class Batches:
-    """Batch i as ids of shape (sequences, sequence_length + 1): inputs are [:, :-1] and labels [:, 1:]."""
+    """Batch i as ids of shape (sequences, sequence_length + 1): inputs are [:, :-1] and labels [:, 1 + begin.unasked:]."""
 
-    def __init__(self, tokens: Tokens, seed: int, sequences: int, sequence_length: int):
-        self.seed, self.sequences, self.length = seed, sequences, sequence_length
+    def __init__(self, tokens: Tokens, seed: int, sequences: int, sequence_length: int, begin: Begin | None = None):
+        self.seed, self.sequences, self.length, self.begin = seed, sequences, sequence_length, begin or Begin()
         parts = tokens.parts or (Part("the training text", 0, len(tokens), 1.0),)
         self._parts = [
-            _Passes(tokens, part, (seed, number << 32), sequence_length) for number, part in enumerate(parts)
+            _Passes(tokens, part, (seed, number << 32), sequence_length, self.begin)
+            for number, part in enumerate(parts)
         ]
         self._bounds = np.cumsum([part.weight for part in parts]) / sum(part.weight for part in parts)
         self._before = [np.zeros(len(parts), dtype=np.int64)]
@@ -66,12 +71,12 @@ class Batches:
 class _Passes:
     """One part's sequences, pass after pass."""
 
-    def __init__(self, tokens: Tokens, part: Part, key: tuple[int, int], length: int):
-        self.ids, self.key, self.length = tokens.ids[part.first : part.last], key, length
-        self.count = (len(self.ids) - 1) // length - 1
+    def __init__(self, tokens: Tokens, part: Part, key: tuple[int, int], length: int, begin: Begin):
+        self.tokens, self.part, self.key, self.length, self.begin = tokens, part, key, length, begin
+        self.count = (part.last - part.first - 1) // length - 1
         if self.count < 1:
             raise DataError(
-                f"{part.name} has {len(self.ids)} tokens, less than two sequences of {length}:"
+                f"{part.name} has {part.last - part.first} tokens, less than two sequences of {length}:"
                 " give more text or a smaller data.sequence_length"
             )
         self._pass = lru_cache(maxsize=2)(self._draw)
@@ -79,8 +84,9 @@ class _Passes:
     def __getitem__(self, place: int) -> np.ndarray:
         number, row = divmod(place, self.count)
         offset, order = self._pass(number)
-        start = offset + int(order[row]) * self.length
-        return np.asarray(self.ids[start : start + self.length + 1], dtype=np.int64)
+        start = self.part.first + offset + int(order[row]) * self.length + bool(self.begin)
+        found = self.begin.opening(self.tokens.read(start, start + self.length + 1))
+        return np.asarray(found[: self.length + 1], dtype=np.int64)
 
     def _draw(self, number: int) -> tuple[int, np.ndarray]:
         random = np.random.Generator(np.random.Philox(key=[self.key[0], self.key[1] + number]))

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from inheritune.config.sections import Source, told
 from inheritune.data import corpora, store, tables
 from inheritune.data.ids import Coding, encoded
@@ -45,6 +47,7 @@ class Job:
         return {
             "tokenizer": store.tokenizer_fingerprint(self.coding.tokenizer),
             "end": self.coding.end,
+            **_begin(self.coding),
             "field": self.field,
             "valid_share": self.share,
             "train": [self._source(source) for source in self.train],
@@ -92,13 +95,14 @@ def _held(folder: Path) -> Iterator[None]:
 
 def _fill(job: Job, writer: Writer, tell: Tell) -> None:
     state, sources = writer.state, [*job.valid, *job.train]
+    opening = np.asarray(job.coding.begin.ids, job.coding.dtype).tobytes()
     seen = {_digest(row.tobytes()) for row in writer.documents()}
     saved = before = _tokens(writer)
     began = last = time.monotonic()
     for number in range(state.source, len(sources)):
         for name, ids in encoded(sources[number], job.field, job.coding, state.read):
             state.read += 1
-            row = ids.astype(job.coding.dtype, copy=False).tobytes()
+            row = opening + ids.astype(job.coding.dtype, copy=False).tobytes()
             if (digest := _digest(row)) in seen:
                 state.repeats += 1
                 continue
@@ -155,12 +159,18 @@ def origin_of(job: Job) -> dict[str, Any]:
     return {
         "tokenizer": store.tokenizer_fingerprint(job.coding.tokenizer),
         "end": job.coding.end,
+        **_begin(job.coding),
         "valid_share": job.share,
         "sources": [
             {**_told(source, job.field), "side": side}
             for source, side in zip([*job.valid, *job.train], sides, strict=True)
         ],
     }
+
+
+def _begin(coding: Coding) -> dict[str, list[int]]:
+    """Named only where there is one, so that text prepared before it was named stays as it is."""
+    return {"begin": list(coding.begin.ids)} if coding.begin else {}
 
 
 def _told(source: Source, field: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from inheritune.data import corpora, store
 from inheritune.data.documents import Document
 from inheritune.data.files import IDS, File, readable
 from inheritune.errors import DataError
+from inheritune.models.begin import Begin
 
 # A batch is tokenised at once while the next is read: so much text, or so many documents.
 _BATCH_CHARACTERS, _BATCH_DOCUMENTS = 2 << 20, 4096
@@ -28,18 +29,19 @@ Named = tuple[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Coding:
-    """How text becomes ids: a tokenizer without its own cutting and padding, the id that ends a document, the width."""
+    """How text becomes ids: a tokenizer without its own cutting and padding, the id that ends a document, what opens one."""
 
     tokenizer: Tokenizer
     end: int
+    begin: Begin
 
     @classmethod
-    def of(cls, tokenizer: Tokenizer, end: int) -> "Coding":
+    def of(cls, tokenizer: Tokenizer, end: int, begin: Begin | None = None) -> "Coding":
         """A coding of its own, whatever truncation and padding were saved with `tokenizer`."""
         own = Tokenizer.from_str(tokenizer.to_str())
         own.no_truncation()
         own.no_padding()
-        return cls(own, end)
+        return cls(own, end, begin or Begin())
 
     @property
     def vocabulary(self) -> int:
@@ -53,11 +55,11 @@ class Coding:
 
 
 def encoded(source: Source, field: str, coding: Coding, skip: int = 0) -> Iterator[Named]:
-    """A source's documents as names and ids, each closed by `end`, from document `skip` on."""
+    """A source's documents as names and ids, each closed by `end` and without a begin of text, from document `skip` on."""
     if corpora.is_prepared(source):
         yield from islice(_prepared(source, coding), skip, None)
     elif all_ids := _bins(source):
-        yield from islice((named for file in all_ids for named in read_bin(file, coding.end)), skip, None)
+        yield from islice((named for file in all_ids for named in read_bin(file, coding.end, coding.begin)), skip, None)
     else:
         yield from _tokenised(islice(corpora.documents(source, field), skip, None), coding)
 
@@ -77,7 +79,7 @@ def _prepared(source: Source, coding: Coding) -> Iterator[Named]:
     for side in store.SIDES:
         tokens = store.read(folder, side)
         for number in range(len(tokens.starts)):
-            yield f"{folder.name}/{side}#{number}", tokens.document(number)
+            yield f"{folder.name}/{side}#{number}", _bare(tokens.document(number), coding.end, coding.begin)
 
 
 def require_same_tokenizer(folder: Path, manifest: dict, coding: Coding) -> None:
@@ -88,17 +90,35 @@ def require_same_tokenizer(folder: Path, manifest: dict, coding: Coding) -> None
         )
 
 
-def read_bin(file: File, end: int) -> Iterator[Named]:
-    """The documents of a nanoGPT `.bin` (two bytes an id, each document closed or opened by `end`), with or without header."""
+def read_bin(file: File, end: int, begin: Begin | None = None) -> Iterator[Named]:
+    """The documents of a nanoGPT `.bin`, with or without header: two bytes an id, each closed or opened by `end`, or opened by `begin`."""
+    begin = begin or Begin()
     with readable(file.path):
         ids = _mapped(file.path)
     number = first = 0
     for at in range(0, len(ids), _AT_ONCE):
-        for cut in np.flatnonzero(ids[at : at + _AT_ONCE] == end) + at + 1:
-            yield f"{file.name}#{number}", ids[first:cut]
-            number, first = number + 1, int(cut)
+        for cut in _cuts(ids[at : at + _AT_ONCE], end, begin) + at:
+            if cut > first:
+                yield f"{file.name}#{number}", _bare(ids[first:cut], end, begin)
+                number, first = number + 1, int(cut)
     if first < len(ids):
-        yield f"{file.name}#{number}", ids[first:]
+        yield f"{file.name}#{number}", _bare(ids[first:], end, begin)
+
+
+def _cuts(ids: np.ndarray, end: int, begin: Begin) -> np.ndarray:
+    """Where documents part: after each `end`, before each `begin`."""
+    after = np.flatnonzero(ids == end) + 1
+    if not begin.ids or begin.ids[0] == end:
+        return after
+    return np.union1d(after, np.flatnonzero(ids == begin.ids[0]))
+
+
+def _bare(ids: np.ndarray, end: int, begin: Begin) -> np.ndarray:
+    """A document without the begin that it may open with, and closed, where only the next one's begin ended it."""
+    if not begin.ids:
+        return ids
+    text = begin.without(ids[:-1] if ids[-1] == end else ids)
+    return np.append(text, np.asarray(end, ids.dtype))
 
 
 def _mapped(path: Path) -> np.ndarray:
@@ -154,7 +174,7 @@ def _encode(batch: list[Document], coding: Coding) -> list[Named]:
 
 def _closed(ids: list[int], coding: Coding) -> np.ndarray:
     ids.append(coding.end)
-    return np.fromiter(ids, dtype=coding.dtype, count=len(ids))
+    return _bare(np.fromiter(ids, dtype=coding.dtype, count=len(ids)), coding.end, coding.begin)
 
 
 def _surrogate(batch: list[Document]) -> str:

@@ -1,12 +1,13 @@
 """Tokens on disk: a folder of two sides, `train` and `valid`, that grows by whole documents and goes on after a kill.
 
-`SIDE.bin` holds the ids in one row (little-endian, 2 or 4 bytes, as nanoGPT writes them), `SIDE.starts` where each document
-begins (8 bytes each). `journal.jsonl` says after each chunk how much of both is whole; `manifest.json` replaces it at the end.
+`SIDE.bin` holds the ids in one row (little-endian, 2 or 4 bytes, as nanoGPT writes them): each document between the tokenizer's
+begin of text, where it puts one, and its end. `SIDE.starts` says where each starts (8 bytes each). `journal.jsonl` says after each chunk how much of both is whole; `manifest.json` replaces it at the end.
 """
 
 import hashlib
 import json
 import os
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,9 +37,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Tokens:
-    """Token ids in one row (`ids`, memory-mapped), where each document starts and, if not at the next start, ends.
+    """Documents in one row of ids (memory-mapped), where each starts in it and, if not at the next start, ends.
 
-    `digest` is of the ids and the starts as they are stored.
+    Each document in `ids` opens with `begin` ids that are no part of it (the tokenizer's begin of text): they are neither
+    counted nor read, and whoever makes sequences of the text puts in front what the model wants there. `digest` is of the ids and the
+    starts as they are stored.
     """
 
     ids: np.ndarray
@@ -46,16 +49,33 @@ class Tokens:
     parts: tuple[Part, ...] = ()
     ends: np.ndarray | None = None
     digest: str = ""
+    begin: int = 0
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.ids) - self.begin * len(self.starts)
 
     def document(self, index: int) -> np.ndarray:
         """The tokens of one document."""
+        start = self.starts[index] + self.begin
         if self.ends is not None:
-            return self.ids[self.starts[index] : self.ends[index]]
+            return self.ids[start : self.ends[index]]
         end = self.starts[index + 1] if index + 1 < len(self.starts) else len(self.ids)
-        return self.ids[self.starts[index] : end]
+        return self.ids[start:end]
+
+    def read(self, first: int, last: int) -> np.ndarray:
+        """Tokens `first` to `last` of the documents one after another; fewer where the row ends before."""
+        last = min(last, len(self))
+        if not self.begin or first >= last:
+            return self.ids[first:last]
+        low, high = self._document_at(first), self._document_at(last - 1)
+        start = first + self.begin * (low + 1)
+        found = self.ids[start : last + self.begin * (high + 1)]
+        opened = np.asarray(self.starts[low + 1 : high + 1]) - start
+        return np.delete(found, (opened[:, None] + np.arange(self.begin)).ravel())
+
+    def _document_at(self, token: int) -> int:
+        numbers = range(len(self.starts))
+        return bisect_right(numbers, token, key=lambda number: self.starts[number] - self.begin * number) - 1
 
 
 def read(folder: Path, side: str) -> Tokens:
@@ -64,7 +84,8 @@ def read(folder: Path, side: str) -> Tokens:
     told, width = manifest["sides"][side], manifest["bytes"]
     ids = _mapped(folder / f"{side}.bin", f"<u{width}", told["tokens"])
     starts = _mapped(folder / f"{side}.starts", "<i8", told["documents"])
-    return Tokens(ids, starts, digest=f"{told['sha256']} {told['starts_sha256']}")
+    begin = len(manifest.get("begin", []))
+    return Tokens(ids, starts, digest=f"{told['sha256']} {told['starts_sha256']}", begin=begin)
 
 
 def _mapped(path: Path, dtype: str, count: int) -> np.ndarray:

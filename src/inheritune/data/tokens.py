@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from inheritune.config.sections import Data, Source, told
 from inheritune.data import corpora, store
@@ -21,15 +20,11 @@ from inheritune.errors import DataError, OutputError
 __all__ = ["Tokens", "cache_folder", "on_validation_side", "outside", "prepare", "prepare_folder"]
 
 
-def prepare(
-    data: Data, tokenizer: Tokenizer, end: int, vocabulary: int, tell: Tell = lambda _: None
-) -> tuple[Tokens, Tokens]:
+def prepare(data: Data, coding: Coding, vocabulary: int, tell: Tell = lambda _: None) -> tuple[Tokens, Tokens]:
     """Training and validation tokens of a recipe; `tell` hears how it goes.
 
-    `end` is the id that closes each document; ids must lie below `vocabulary`. Raises DataError for unusable text,
-    OutputError for a cache that cannot be written.
+    Ids must lie below `vocabulary`. Raises DataError for unusable text, OutputError for a cache that cannot be written.
     """
-    coding = Coding.of(tokenizer, end)
     if data.valid is not None:
         _refuse_same(data.train, data.valid)
     folder = _as_prepared(data, coding) or _cached(
@@ -42,12 +37,10 @@ def prepare(
     return _in_parts(train, data.train, own), _mixed(valid, data.train if data.valid is None else data.valid, own)
 
 
-def outside(
-    data: Data, name: str, tokenizer: Tokenizer, end: int, vocabulary: int, tell: Tell = lambda _: None
-) -> Tokens:
+def outside(data: Data, name: str, coding: Coding, vocabulary: int, tell: Tell = lambda _: None) -> Tokens:
     """The documents of one of the recipe's outside texts."""
     sources = data.outside[name]
-    folder = _cached(Job([], sources, data.field, 0.0, Coding.of(tokenizer, end)), tell)
+    folder = _cached(Job([], sources, data.field, 0.0, coding), tell)
     found = store.read(folder, "valid")
     _check_range(found, vocabulary, told(sources))
     return _mixed(found, sources, store.read_manifest(folder)["sources"])
@@ -82,7 +75,7 @@ def _refuse_place(job: Job, dest: Path) -> None:
         raise OutputError(f"{str(dest)!r} is not empty and holds no prepared text: name another folder")
     else:
         return
-    if differing := [key for key in wanted if wanted[key] != found.get(key)]:
+    if differing := [key for key in (*wanted, "begin") if wanted.get(key) != found.get(key)]:
         raise OutputError(f"{str(dest)!r} holds another preparation (its {differing[0]} differs): name another folder")
 
 
@@ -134,7 +127,8 @@ def _in_parts(train: Tokens, sources: list[Source], own: list[dict[str, Any]]) -
                 f"every document of {entry['source']!r} stands in another source or in data.valid too: leave it out of"
                 " data.train, or give other text"
             )
-    ends = [entry["sizes"]["train"][0] for entry in own if entry["side"] == "train"]
+    sides = [entry["sizes"]["train"] for entry in own if entry["side"] == "train"]
+    ends = [tokens - train.begin * documents for tokens, documents in sides]
     parts = (
         Part(repr(source.source), first, last, source.weight)
         for source, first, last in zip(sources, [0, *ends], ends, strict=False)

@@ -1,11 +1,13 @@
 """Text to the sequences that a diagnosis reads. N sequences of T tokens."""
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from inheritune.data.corpora import documents
 from inheritune.errors import DataError
+from inheritune.models.begin import begin_of
 
 # Text read, in characters, for every token asked for: enough to choose sequences from, little enough to tokenise quickly.
 CHARACTERS_A_TOKEN = 40
@@ -14,22 +16,25 @@ CHARACTERS_A_TOKEN = 40
 def windows(source: str, tokenizer: PreTrainedTokenizerBase, length: int, count: int, field: str = "text") -> Tensor:
     """`count` sequences of `length` tokens that do not overlap, evenly spread over the first part of a text: (N, T).
 
-    Documents follow one another with the end token between. Raises DataError if the text is too short for one sequence.
+    Documents follow one another with the end token between, and the tokenizer's begin of text opens each sequence. Raises DataError if the text is too short for one sequence.
     """
     if length < 2 or count < 1:
         raise DataError(f"{count} sequences of {length} tokens were asked for: at least 1 of at least 2 are needed.")
-    ids: list[int] = []
+    begin, ids = begin_of(tokenizer), list[int]()
+    own = length - len(begin)
     left = CHARACTERS_A_TOKEN * length * count
     for document in documents(source, field):
         if left <= 0:
             break
-        ids += tokenizer(document.text[:left], add_special_tokens=False, verbose=False)["input_ids"]
+        found = tokenizer(document.text[:left], add_special_tokens=False, verbose=False)["input_ids"]
+        ids += begin.without(found)
         ids += [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
         left -= len(document.text)
-    if len(ids) < length:
+    if own < 1 or len(ids) < own:
         raise DataError(
             f"{source!r} holds {len(ids)} tokens: a sequence of {length} needs more text or a smaller --length."
         )
-    all_WT = torch.tensor(ids[: len(ids) // length * length]).view(-1, length)
+    rows = np.asarray(ids[: len(ids) // own * own]).reshape(-1, own)
+    all_WT = torch.from_numpy(np.stack([begin.before(row) for row in rows]))
     chosen = torch.linspace(0, len(all_WT) - 1, min(count, len(all_WT))).round().long()
     return all_WT[chosen]

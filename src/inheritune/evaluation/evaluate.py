@@ -12,7 +12,7 @@ from inheritune.decoder.costs import parameter_count
 from inheritune.errors import DataError, InputError
 from inheritune.evaluation import tasks
 from inheritune.evaluation.generation import generate
-from inheritune.evaluation.measure import OnText, against, measure
+from inheritune.evaluation.measure import OnText, Text, against, measure
 from inheritune.models.find import locate
 from inheritune.models.reference import BUNDLED, Reference, load_reference, with_size
 from inheritune.progress import Progress
@@ -78,18 +78,19 @@ def _refuse(asked: Wanted) -> None:
         tasks.library()  # told before the losses are measured
 
 
-def _texts(asked: Wanted) -> list[str]:
+def _texts(asked: Wanted) -> list[Text]:
     texts = [
-        each.text[: asked.characters] for each in itertools.islice(documents(asked.data, asked.field), asked.documents)
+        Text(each.text[: asked.characters], whole=len(each.text) <= asked.characters)
+        for each in itertools.islice(documents(asked.data, asked.field), asked.documents)
     ]
     if len(texts) < 2:
         raise DataError(f"{asked.data!r} holds {len(texts)} document, and an interval needs 2 or more")
     return texts
 
 
-def _about(asked: Wanted, texts: list[str]) -> dict[str, Any]:
+def _about(asked: Wanted, texts: list[Text]) -> dict[str, Any]:
     return {
-        "source": asked.data, "documents": len(texts), "bytes": sum(len(text.encode()) for text in texts),
+        "source": asked.data, "documents": len(texts), "bytes": sum(len(text.text.encode()) for text in texts),
         "window_tokens": asked.length, "margin": asked.margin, "confidence": asked.confidence,
     }  # fmt: skip
 
@@ -108,7 +109,7 @@ def _shape(loaded: Reference) -> dict[str, Any]:
     return {"model": loaded.name, "depth": anatomy(loaded.model).depth, "parameters": parameter_count(loaded.model)}
 
 
-def _measure(loaded: Reference, texts: list[str], asked: Wanted, progress: Progress) -> OnText:
+def _measure(loaded: Reference, texts: list[Text], asked: Wanted, progress: Progress) -> OnText:
     progress.stage(f"{loaded.name}: loss on {len(texts)} documents")
     return measure(loaded.model, loaded.tokenizer, texts, asked.length)
 

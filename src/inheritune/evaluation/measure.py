@@ -1,7 +1,8 @@
 """A model on a text: nats per token, perplexity, bits per byte, loss by position; and paired against another model.
 
-Every byte of a document is predicted: its tokens follow the tokenizer's begin (or end) of text, in windows that each
-start with the last token of the window before. So bits per byte compare models of different tokenizers.
+A document is read and predicted as in a run: behind what the model's tokenizer puts in front of a text, in windows, to its end of text.
+Bits per byte leave the end of text out. Without a begin of text the first token is only read, and its bytes are not counted. So bits
+per byte compare models of different tokenizers.
 """
 
 import math
@@ -11,18 +12,30 @@ from dataclasses import dataclass
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from inheritune.evaluation.by_position import Place, by_position, token_losses
+from inheritune.evaluation.by_position import Place, by_position
+from inheritune.evaluation.token_losses import token_losses
+from inheritune.evaluation.windows import windows
 from inheritune.evidence.gap import Gap, gap
+from inheritune.models.begin import Begin, begin_of
 
 _BITS = 1 / math.log(2)
 
 
 @dataclass(frozen=True)
+class Text:
+    """A document's text; `whole` where it is all of the document, so that an end of text follows."""
+
+    text: str
+    whole: bool = True
+
+
+@dataclass(frozen=True)
 class OnText:
-    """One model on a text: each document's nats, tokens and bytes, and the loss by position."""
+    """One model on a text: each document's nats and tokens, the nats and bytes of its text alone, and the loss by position."""
 
     nats: np.ndarray
     tokens: np.ndarray
+    text_nats: np.ndarray
     bytes: np.ndarray
     by_position: list[Place]
 
@@ -34,7 +47,7 @@ class OnText:
     @property
     def bits_per_byte(self) -> float:
         """Bits per byte of UTF-8."""
-        return float(self.nats.sum() / self.bytes.sum()) * _BITS
+        return float(self.text_nats.sum() / self.bytes.sum()) * _BITS
 
 
 @dataclass(frozen=True)
@@ -45,41 +58,37 @@ class Against:
     bits_per_byte: Gap
 
 
-def measure(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], length: int) -> OnText:
+def measure(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, texts: Sequence[Text], length: int) -> OnText:
     """The model's losses on `texts`, read in windows of `length` tokens."""
-    windows, owner = _windows(tokenizer, texts, length)
-    losses = token_losses(model, windows)
-    nats = np.bincount(owner, weights=[row.sum() for row in losses])
-    tokens = np.bincount(owner, weights=[len(row) for row in losses])
-    sizes = np.asarray([len(text.encode()) for text in texts], float)
-    return OnText(nats, tokens, sizes, by_position(losses))
+    begin = begin_of(tokenizer)
+    coded = [_coded(tokenizer, begin, text) for text in texts]
+    pieces = [windows(ids, begin, length) for ids, _ in coded]
+    found = iter(token_losses(model, [row for rows in pieces for row in rows], unasked=begin.unasked))
+    losses = [[next(found) for _ in rows] for rows in pieces]
+    nats = np.asarray([sum(row.sum() for row in rows) for rows in losses], float)
+    ends = np.asarray([rows[-1][-1] if text.whole and rows else 0.0 for text, rows in zip(texts, losses, strict=True)])
+    tokens = np.asarray([sum(map(len, rows)) for rows in losses], float)
+    sizes = np.asarray([size for _, size in coded], float)
+    return OnText(nats, tokens, nats - ends, sizes, by_position([row for rows in losses for row in rows]))
 
 
 def against(model: OnText, reference: OnText, margin: float, confidence: float) -> Against:
     """Both gaps, with documents as the units. The margin is in nats per token; in bits it is that of a reference's token."""
     share = float(reference.tokens.sum() / reference.bytes.sum()) * _BITS
-    bits = gap(
-        model.nats / model.bytes * _BITS, reference.nats / reference.bytes * _BITS,
-        tokens=model.bytes, margin=margin * share, confidence=confidence,
-    )  # fmt: skip
+    there = (model.bytes > 0) & (reference.bytes > 0)
+    ours, theirs = ((one.text_nats[there] / one.bytes[there] * _BITS) for one in (model, reference))
+    bits = gap(ours, theirs, tokens=model.bytes[there], margin=margin * share, confidence=confidence)
     if not np.array_equal(model.tokens, reference.tokens):
         return Against(None, bits)
-    nats = gap(
-        model.nats / model.tokens, reference.nats / reference.tokens,
-        tokens=model.tokens, margin=margin, confidence=confidence,
-    )  # fmt: skip
-    return Against(nats, bits)
+    asked = model.tokens > 0
+    ours, theirs = (one.nats[asked] / one.tokens[asked] for one in (model, reference))
+    return Against(gap(ours, theirs, tokens=model.tokens[asked], margin=margin, confidence=confidence), bits)
 
 
-def _windows(
-    tokenizer: PreTrainedTokenizerFast, texts: Sequence[str], length: int
-) -> tuple[list[np.ndarray], list[int]]:
-    begin = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
-    windows: list[np.ndarray] = []
-    owner: list[int] = []
-    for document, text in enumerate(texts):
-        ids = np.asarray([begin, *tokenizer.encode(text, add_special_tokens=False)])
-        pieces = [ids[start : start + length + 1] for start in range(0, len(ids) - 1, length)]
-        windows += pieces
-        owner += [document] * len(pieces)
-    return windows, owner
+def _coded(tokenizer: PreTrainedTokenizerFast, begin: Begin, text: Text) -> tuple[np.ndarray, int]:
+    """A document's ids, and how many bytes of it are predicted."""
+    found = tokenizer(text.text, add_special_tokens=False, return_offsets_mapping=True, verbose=False)
+    ids = np.asarray(found["input_ids"] + [tokenizer.eos_token_id] * text.whole, dtype=np.int64)
+    read = len(begin) * begin.stands_before(ids) if begin.ids else 1
+    before = found["offset_mapping"][:read]
+    return ids, len(text.text[before[-1][1] if before else 0 :].encode())

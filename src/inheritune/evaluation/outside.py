@@ -12,24 +12,27 @@ from inheritune.config.sections import Match
 from inheritune.data.tokens import Tokens
 from inheritune.decoder.costs import forward_flops_per_token
 from inheritune.errors import DataError
-from inheritune.evaluation.by_position import bands, token_losses
+from inheritune.evaluation.by_position import bands
+from inheritune.evaluation.token_losses import token_losses
 from inheritune.evidence.gap import gap
+from inheritune.models.begin import Begin
 
 _FIRST_BAND = 64  # positions; the others double
 
 
-def windows(tokens: Tokens, name: str, context: int, most: int) -> list[np.ndarray]:
-    """The starts of an outside text's documents, each up to `context` tokens to predict, `most` tokens in all.
+def openings(tokens: Tokens, name: str, context: int, most: int, begin: Begin | None = None) -> list[np.ndarray]:
+    """The starts of an outside text's documents behind `begin`, each up to `context` positions, `most` tokens to predict in all.
 
     Raises DataError where fewer than two documents have tokens to predict.
     """
-    found: list[np.ndarray] = []
+    begin, found = begin or Begin(), list[np.ndarray]()
     for index in range(len(tokens.starts)):
-        window = np.asarray(tokens.document(index)[: min(context, most) + 1], dtype=np.int64)
-        if len(window) < 2:
+        document = np.asarray(tokens.document(index), dtype=np.int64)
+        if len(document) < 2:
             continue
+        window = begin.opening(document)[: min(context, most + begin.unasked) + 1]
         found.append(window)
-        most -= len(window) - 1
+        most -= len(window) - 1 - begin.unasked
         if most < 1:
             break
     if len(found) < 2:
@@ -41,12 +44,20 @@ def windows(tokens: Tokens, name: str, context: int, most: int) -> list[np.ndarr
 
 
 def compare_outside(
-    target: PreTrainedModel, reference: PreTrainedModel, texts: dict[str, list[np.ndarray]], match: Match
+    target: PreTrainedModel,
+    reference: PreTrainedModel,
+    texts: dict[str, list[np.ndarray]],
+    match: Match,
+    precision: str = "fp32",
+    unasked: int = 0,
 ) -> dict[str, Any]:
-    """Each text's losses, gap and gap by position, as plain data, with the cost of measuring them."""
+    """Each text's losses, gap and gap by position, as plain data, with the cost of measuring them.
+
+    `unasked`: how many of a row's tokens after the first are not asked for (`Begin.unasked`).
+    """
     began, found, flops = time.perf_counter(), [], 0.0
     for name, rows in texts.items():
-        ours, theirs = token_losses(target, rows), token_losses(reference, rows)
+        ours, theirs = (token_losses(model, rows, precision, unasked) for model in (target, reference))
         length = max(map(len, ours))
         predicted = sum(map(len, ours))
         flops += predicted * sum(forward_flops_per_token(model, length) for model in (target, reference))

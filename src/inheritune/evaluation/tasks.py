@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from inheritune.errors import InputError
 from inheritune.evidence.gap import gap
+from inheritune.models.begin import begin_of
 
 _ALMOST = 1e-9
 
@@ -92,7 +93,9 @@ def _evaluate(
     files: Path | None,
     limit: int | None,
 ) -> dict[str, Any]:
-    wrapped = harness.models.huggingface.HFLM(pretrained=model, tokenizer=tokenizer, batch_size=1)
+    wrapped = harness.models.huggingface.HFLM(
+        pretrained=model, tokenizer=tokenizer, batch_size=1, add_bos_token=bool(begin_of(tokenizer).ids)
+    )
     return harness.simple_evaluate(model=wrapped, tasks=tasks, task_manager=_manager(files), limit=limit)
 
 

@@ -9,12 +9,14 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from inheritune.decoder.anatomy import refuse_unsupported
 from inheritune.decoder.outputs import PLAIN, set_flags
 from inheritune.errors import InputError, ModelError, plain
+from inheritune.models.begin import begin_of
 from inheritune.models.distrust import require_memory
 from inheritune.models.folder import pieces_of, require_own_files
 from inheritune.models.hollow import open_checkpoint
@@ -134,14 +136,20 @@ def _require_template_names(tokenizer: PreTrainedTokenizerBase, path: Path) -> N
 
 
 def tokens_of(text: Path, tokenizer: PreTrainedTokenizerBase, length: int, most: int) -> torch.Tensor:
-    """The first `most` sequences of `length` tokens of a text, (B, T); raises InputError if it is too short."""
+    """The first `most` sequences of `length` tokens of a text, (B, T), each with the tokenizer's begin of text in it.
+
+    Raises InputError if it is too short.
+    """
     try:
         content = text.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{text} cannot be read as UTF-8 text: {error}.") from error
     # Eight bytes a token are more than any tokenizer needs.
-    ids = tokenizer(content[: 8 * length * most], add_special_tokens=False, verbose=False)["input_ids"]
-    count = min(most, len(ids) // length)
+    begin = begin_of(tokenizer)
+    found = tokenizer(content[: 8 * length * most], add_special_tokens=False, verbose=False)["input_ids"]
+    ids = begin.without(np.asarray(found))
+    own = length - len(begin)
+    count = min(most, len(ids) // own)
     if count < 1:
-        raise InputError(f"{text} has {len(ids)} tokens; at least {length} are needed.")
-    return torch.tensor(ids[: count * length]).view(count, length)
+        raise InputError(f"{text} has {len(ids)} tokens; at least {own} are needed.")
+    return torch.from_numpy(np.stack([begin.before(row) for row in ids[: count * own].reshape(count, own)]))

@@ -3,7 +3,7 @@
 import copy
 import math
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,18 +17,25 @@ from inheritune.config.recipes import RunRecipe
 from inheritune.data import tokens
 from inheritune.data.batches import Batches
 from inheritune.data.building import Tell
+from inheritune.data.ids import Coding
 from inheritune.decoder.anatomy import text_config
+from inheritune.decoder.costs import forward_flops_per_token, parameter_count
 from inheritune.errors import RecipeError, TrainingError
+from inheritune.evaluation.beginnings import compare_beginnings
 from inheritune.evaluation.losses import Validation, document_losses, mean_loss, validation
-from inheritune.evaluation.outside import compare_outside, windows
+from inheritune.evaluation.outside import compare_outside, openings
+from inheritune.evaluation.sanity import explained_nats_per_byte
+from inheritune.evaluation.token_losses import IGNORED
 from inheritune.evidence.gap import Gap, gap
+from inheritune.evidence.ledger import Spent
+from inheritune.models.begin import AUTO, Begin, begin_of, told
 from inheritune.models.reference import Reference, embedding_rows
-from inheritune.runs.folder import once
+from inheritune.runs.folder import once, timed
 from inheritune.runs.made_of import bind, made_of
 from inheritune.runtime import gauge, processes
-from inheritune.runtime.device import device
 
 _FEW_DOCUMENTS, _FEW_SOURCES = 30, 10
+_ROWS_ASKED, _LENGTH_ASKED = 16, 128  # what the reference is asked on before anything is spent
 
 
 @dataclass(frozen=True)
@@ -58,19 +65,16 @@ class Bench:
                     f"{key} is {wanted} and the reference has {positions} positions: make it at most that"
                 )
         tokenizer = reference.tokenizer
+        self.begin = begin_of(tokenizer, recipe.data.begin)
+        self.coding = Coding.of(tokenizer.backend_tokenizer, tokenizer.eos_token_id, self.begin)
         self.train_tokens, valid_tokens = processes.main_first(
-            lambda: tokens.prepare(
-                recipe.data,
-                tokenizer.backend_tokenizer,
-                tokenizer.eos_token_id,
-                embedding_rows(self.model),
-                tell,
-            )
+            lambda: tokens.prepare(recipe.data, self.coding, embedding_rows(self.model), tell)
         )
-        self.documents: Validation = validation(valid_tokens, recipe.data)
+        self.documents: Validation = validation(valid_tokens, recipe.data, self.begin)
         outside = self._outside_texts(tell)
         self.outside = {
-            name: windows(text, name, positions or length, recipe.data.outside_tokens) for name, text in outside.items()
+            name: openings(text, name, positions or length, recipe.data.outside_tokens, self.begin)
+            for name, text in outside.items()
         }
         self.batches = self._batches()
         texts = {"data.train": self.train_tokens, "data.valid": valid_tokens}
@@ -78,6 +82,7 @@ class Bench:
         self.made_of = made_of(texts, tokenizer.backend_tokenizer, reference.place)
         self.unchecked: list[str] = []
         processes.on_main(lambda: self.unchecked.extend(bind(folder, self.made_of)))
+        self.beginnings = self._ask_beginnings()
 
     def under(self, recipe: RunRecipe) -> "Bench":
         """The same text, documents and reference for a recipe of another seed, rate or objective."""
@@ -88,15 +93,38 @@ class Bench:
 
     def _batches(self) -> Batches:
         recipe, length = self.recipe, self.recipe.data.sequence_length
-        return Batches(self.train_tokens, recipe.seed, recipe.training.batch_tokens // length, length)
+        return Batches(self.train_tokens, recipe.seed, recipe.training.batch_tokens // length, length, self.begin)
 
     def _outside_texts(self, tell: Tell) -> dict[str, tokens.Tokens]:
-        data, words = self.recipe.data, self.reference.tokenizer
-        vocabulary = embedding_rows(self.model)
-        return {
-            name: tokens.outside(data, name, words.backend_tokenizer, words.eos_token_id, vocabulary, tell)
-            for name in data.outside
-        }
+        data, vocabulary = self.recipe.data, embedding_rows(self.model)
+        return {name: tokens.outside(data, name, self.coding, vocabulary, tell) for name in data.outside}
+
+    def _ask_beginnings(self) -> dict[str, Any]:
+        """The reference's loss behind the begin of text in use, without one, and behind other tokens; `begin.json`.
+
+        Raises RecipeError where another is better and the recipe does not name the one in use.
+        """
+
+        def measure() -> dict[str, Any]:
+            tokenizer, model = self.reference.tokenizer, self.model
+            others = [
+                Begin((token,)) for token in (tokenizer.eos_token_id, tokenizer.bos_token_id) if token is not None
+            ]
+            begins = list(dict.fromkeys([self.begin, Begin(), *others]))
+            length = min(_LENGTH_ASKED, self.recipe.data.sequence_length) - max(map(len, begins))
+            found, seconds = timed(
+                lambda: compare_beginnings(
+                    model, self._spread(_ROWS_ASKED, length), begins, self.recipe.training.precision
+                )
+            )
+            losses = {told(begin, tokenizer): loss for begin, loss in zip(begins, found.losses, strict=True)}
+            worse = None if found.better is None else _told_beginnings(losses, found.better)
+            if worse and self.recipe.data.begin == AUTO:
+                raise RecipeError(worse)
+            flops = float(found.tokens) * forward_flops_per_token(model, length)
+            return {"losses": losses, "worse": worse, **asdict(Spent(found.tokens, flops, seconds))}
+
+        return once(self.folder / "begin.json", measure)
 
     @property
     def model(self) -> PreTrainedModel:
@@ -104,13 +132,14 @@ class Bench:
         return self.reference.model
 
     def sequences(self, count: int, length: int) -> Tensor:
-        """Training text for measuring, of shape (count, length): evenly spread, the same each time."""
-        ids = self.train_tokens.ids
-        count = min(count, len(ids) // length)
-        starts = np.linspace(0, len(ids) - length, count, dtype=np.int64)
-        return torch.from_numpy(np.stack([ids[start : start + length] for start in starts]).astype(np.int64)).to(
-            device()
-        )
+        """Training text for measuring, of shape (count, length), the begin of text in it: evenly spread, the same each time."""
+        rows = [self.begin.opening(row)[:length] for row in self._spread(count, length)]
+        return torch.from_numpy(np.stack(rows).astype(np.int64)).to(self.model.device)
+
+    def _spread(self, count: int, length: int) -> list[np.ndarray]:
+        text = self.train_tokens
+        starts = np.linspace(0, len(text) - length, min(count, len(text) // length), dtype=np.int64)
+        return [text.read(start, start + length) for start in starts]
 
     @cached_property
     def reference_measured(self) -> dict[str, Any]:
@@ -141,11 +170,20 @@ class Bench:
     def cautions(self) -> list[str]:
         """What a reader of the verdict must know: a folder of unknown content, a reference that knows nothing, few documents."""
         found = list(self.unchecked)
+        if worse := self.beginnings["worse"]:
+            found.append(worse)
         chance, documents = math.log(embedding_rows(self.model)), len(self.documents.weights)
+        nats, most = self._nats_per_byte, explained_nats_per_byte(parameter_count(self.model))
         if self.reference_loss > 0.9 * chance:
             found.append(
                 f"the reference's loss, {self.reference_loss:.2f}, is near that of guessing, {chance:.2f}: untrained, or the"
                 " wrong tokenizer? Matching it means little"
+            )
+        elif nats > most:
+            found.append(
+                f"the reference's loss, {self.reference_loss:.2f} nats per token or {nats:.2f} per byte, is above what its size"
+                f" explains on natural text, {most:.2f} per byte: another tokenizer, another begin of text (data.begin), damaged weights, or"
+                " a kind of text that it does not know? Matching it may mean little"
             )
         if documents < _FEW_DOCUMENTS:
             found.append(
@@ -159,6 +197,12 @@ class Bench:
         if count == 1:
             return ["all validation documents come from one book or file, so the interval speaks of that one alone"]
         return [f"the interval rests on {count} books or files only: give more of them in data.valid"]
+
+    @cached_property
+    def _nats_per_byte(self) -> float:
+        rows = [row[row != IGNORED] for row in self.documents.labels]
+        text = self.reference.tokenizer.batch_decode(rows, skip_special_tokens=True)
+        return self.reference_loss * self.documents.tokens / max(1, sum(len(part.encode()) for part in text))
 
     def compare(self, model: PreTrainedModel, confidence: float | None = None) -> Measured:
         """A model against the reference on the same documents, paired, at the recipe's confidence or another."""
@@ -184,4 +228,14 @@ class Bench:
 
     def compare_outside(self, model: PreTrainedModel) -> dict[str, Any]:
         """A model against the reference on the outside texts."""
-        return compare_outside(model, self.model, self.outside, self.recipe.match)
+        precision = self.recipe.training.precision
+        return compare_outside(model, self.model, self.outside, self.recipe.match, precision, self.begin.unasked)
+
+
+def _told_beginnings(losses: dict[str, float], better: int) -> str:
+    (used, loss), *others = losses.items()
+    best, least = others[better - 1]
+    return (
+        f"the reference has {loss:.2f} nats per token on this text with data.begin {used!r} in front, and {least:.2f} with {best!r}: set"
+        f" data.begin to {best!r}, or to {used!r} to go on as it is"
+    )

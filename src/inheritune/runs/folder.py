@@ -16,6 +16,7 @@ from inheritune.disk.files import left_of, refusal, write_text
 from inheritune.disk.folders import sweep
 from inheritune.disk.locks import LOCK, Held, hold
 from inheritune.errors import InputError, OutputError, RecipeError
+from inheritune.records.made_of import NAME as MADE_OF
 from inheritune.runtime import processes
 
 CONFIG = "config.yaml"
@@ -51,12 +52,13 @@ def refuse_another(path: Path, recipe: BaseModel) -> None:
 
 @contextmanager
 def left_if_used(path: Path) -> Iterator[None]:
-    """Where the input turns out to be of no use, a folder that holds nothing but its recipe goes."""
+    """Where the input turns out to be of no use, a folder that holds nothing but its recipe and what it is bound to goes."""
     try:
         yield
     except InputError:
-        if path.resolve() in _held and {entry.name for entry in path.iterdir()} <= {LOCK, CONFIG}:
-            (path / CONFIG).unlink(missing_ok=True)
+        if path.resolve() in _held and {entry.name for entry in path.iterdir()} <= {LOCK, CONFIG, MADE_OF}:
+            for name in (CONFIG, MADE_OF):
+                (path / name).unlink(missing_ok=True)
             close_folder(path)
         raise
 

@@ -159,6 +159,7 @@ def _entries(
     yield "choice", _spent(once(lab.folder / "choice.json", dict))
     if (untrained := lab.folder / "untrained.json").exists():
         yield "probes", _spent(once(untrained, dict))
+    yield "validation", _spent(lab.bench.beginnings)
     yield "validation", _spent(lab.bench.reference_measured)
     for number in range(1, rounds + 1):
         yield "heal", _spent(lab.started(number))

@@ -15,12 +15,14 @@ from inheritune.config.recipes import TrainRecipe
 from inheritune.config.sections import told
 from inheritune.data import corpora, tokens
 from inheritune.data.batches import Batches
+from inheritune.data.ids import Coding
 from inheritune.data.vocabulary import train_tokenizer
 from inheritune.decoder.costs import parameter_count
 from inheritune.disk.files import write_text, writing
 from inheritune.disk.folders import whole_folder
 from inheritune.errors import RecipeError
 from inheritune.evaluation.losses import document_losses, mean_loss, validation
+from inheritune.models.begin import begin_of
 from inheritune.models.export import write_model
 from inheritune.models.load import DTYPES
 from inheritune.models.reference import load_tokenizer
@@ -79,12 +81,15 @@ class _Pretraining:
         keep_freed_memory()
         make_repeatable(self.recipe.seed)
         model = self._model()
-        backend, end, vocabulary = tokenizer.backend_tokenizer, tokenizer.eos_token_id, model.config.vocab_size
+        self.begin = begin_of(tokenizer, self.recipe.data.begin)
+        coding = Coding.of(tokenizer.backend_tokenizer, tokenizer.eos_token_id, self.begin)
         train_tokens, valid_tokens = processes.main_first(
-            lambda: tokens.prepare(self.recipe.data, backend, end, vocabulary, self.progress.now)
+            lambda: tokens.prepare(self.recipe.data, coding, model.config.vocab_size, self.progress.now)
         )
-        self.documents = validation(valid_tokens, self.recipe.data)
-        processes.on_main(lambda: self._bind({"data.train": train_tokens, "data.valid": valid_tokens}, backend))
+        self.documents = validation(valid_tokens, self.recipe.data, self.begin)
+        processes.on_main(
+            lambda: self._bind({"data.train": train_tokens, "data.valid": valid_tokens}, tokenizer.backend_tokenizer)
+        )
         self.progress.note(f"{len(train_tokens):,} training tokens, {self.documents.tokens:,} for validation")
         self.progress.stage(f"Training {parameter_count(model):,} parameters on {self.recipe.training.tokens:,} tokens")
         position = train_round(model, self._round(train_tokens))
@@ -123,7 +128,7 @@ class _Pretraining:
 
     def _round(self, train_tokens: tokens.Tokens) -> Round:
         training, length = self.recipe.training, self.recipe.data.sequence_length
-        batches = Batches(train_tokens, self.recipe.seed, training.batch_tokens // length, length)
+        batches = Batches(train_tokens, self.recipe.seed, training.batch_tokens // length, length, self.begin)
         checkpoints = self.folder / "checkpoints"
         return Round(
             training, batches, 0, checkpoints, self._observe, self._evaluate, self._resume, self.progress.note,

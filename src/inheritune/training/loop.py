@@ -101,7 +101,7 @@ class _Training:
         if self.sharded:
             sharded.shard(model, anatomy(model).blocks)
         self.optimizer, self.position = Optimizer(model, self.training), Position()
-        self.objective = Objective(model, self.training, round_.wanted, round_.teacher)
+        self.objective = Objective(model, self.training, round_.wanted, round_.teacher, round_.batches.begin.unasked)
         length = round_.batches.length
         self.flops = step_flops(model, self.training, length, self.objective.teacher)
         self.divergence = guards.Divergence(round_.reference_loss)
@@ -141,7 +141,7 @@ class _Training:
         batch = torch.from_numpy(self.round.batches[index])
         tokens = batch[:, 1:].numel()
         torch.manual_seed(_seed(batch))
-        parts = self._gradient(batch, tokens)
+        parts = self._gradient(batch)
         norm = float(sharded.whole(nn.utils.clip_grad_norm_(self.model.parameters(), self.training.clip)))
         rate = learning_rate(self.training, self.position.step)
         if finite := math.isfinite(parts["loss"]) and math.isfinite(norm):
@@ -151,9 +151,10 @@ class _Training:
         row = {**parts, "lr": rate, "grad_norm": norm, **self._spent(tokens, flops, seconds)}
         self._tell(row, finite, index)
 
-    def _gradient(self, batch: torch.Tensor, tokens: int) -> dict[str, float]:
+    def _gradient(self, batch: torch.Tensor) -> dict[str, float]:
         """The batch's loss in parts, and its gradient, summed over the processes."""
-        parts = self.objective.backward(processes.share(batch).to(device()), tokens)
+        labels = batch[:, 1 + self.round.batches.begin.unasked :].numel()
+        parts = self.objective.backward(processes.share(batch).to(device()), labels)
         sums = processes.summed(list(parts.values()))
         if not self.sharded:
             processes.sum_gradients([p.grad for p in self.model.parameters() if p.grad is not None])

@@ -24,7 +24,8 @@ from inheritune.training.loss import differentiate
 class Objective:
     """The loss of one model's training; made once a round.
 
-    `teacher` is needed where `wanted` has a term that it gives, is run in evaluation mode and never trained.
+    `teacher` is needed where `wanted` has a term that it gives, is run in evaluation mode and never trained. The first `unasked`
+    labels of a sequence are in no loss: they are the begin of text's own.
     Raises RecipeError where teacher and model cannot be compared.
     """
 
@@ -34,8 +35,9 @@ class Objective:
         training: config.Training,
         wanted: config.Objective | None = None,
         teacher: PreTrainedModel | None = None,
+        unasked: int = 0,
     ):
-        self.model, self.training, self.wanted = model, training, wanted or config.Objective()
+        self.model, self.training, self.wanted, self.unasked = model, training, wanted or config.Objective(), unasked
         self.teacher = teacher if self.wanted.taught else None
         if self.wanted.taught and teacher is None:
             raise RecipeError("objective.logits and objective.hidden need a teacher, and this training has none")
@@ -65,11 +67,11 @@ class Objective:
         return sum(weights[name] * value for name, value in parts.items())
 
     def _micro_batch(self, sequences_BT: Tensor, weight_VD: Tensor, scale: float) -> dict[str, Any]:
-        ids, labels = sequences_BT[:, :-1], sequences_BT[:, 1:].flatten()
+        ids, labels = sequences_BT[:, :-1], sequences_BT[:, 1 + self.unasked :].flatten()
         taught, aims = self._teach(ids)
         watched = _outputs(self.model, [own for own, _ in self.pairs])
         with autocast(self.training.precision), in_strips(self.model, self.training.precision), watched as outputs:
-            states = self.head.states(ids)
+            states = self._asked(self.head.states(ids), len(ids))
         sums, gradient = self._through_head(states.detach(), labels, taught, weight_VD, scale)
         if not self.pairs:
             torch.autograd.backward(states, gradient)
@@ -78,6 +80,10 @@ class Objective:
         hidden = torch.stack(distances).mean()
         torch.autograd.backward([states, hidden], [gradient, torch.full_like(hidden, self.wanted.hidden * scale)])
         return {**sums, "hidden": hidden.detach()}
+
+    def _asked(self, states_ND: Tensor, sequences: int) -> Tensor:
+        """The rows whose labels are asked for."""
+        return states_ND.unflatten(0, (sequences, -1))[:, self.unasked :].flatten(0, 1) if self.unasked else states_ND
 
     def _through_head(
         self, states: Tensor, labels: Tensor, taught: Tensor | None, weight_VD: Tensor, scale: float
@@ -100,7 +106,7 @@ class Objective:
         watched = _outputs(self.teacher, [other for _, other in self.pairs])
         precision = self.training.precision
         with evaluating(self.teacher), autocast(precision), in_strips(self.teacher, precision), watched as outputs:
-            states = self.teacher_head.states(ids_BT)
+            states = self._asked(self.teacher_head.states(ids_BT), len(ids_BT))
         return (states if self.wanted.logits else None), outputs
 
 

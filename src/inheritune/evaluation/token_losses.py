@@ -1,0 +1,80 @@
+"""Nats per token of rows of ids, the one way to them: whatever measures a loss on text asks here.
+
+N rows, T positions, V entries of the vocabulary. Padding stands at the right, where causal attention never lets it be seen.
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from inheritune.decoder.stack import evaluating
+from inheritune.runtime.device import autocast
+
+IGNORED = -100  # a label that no loss asks for
+_LOGITS_AT_ONCE = 1 << 24
+
+
+def token_losses(
+    model: PreTrainedModel, rows: Sequence[np.ndarray], precision: str = "fp32", unasked: int = 0
+) -> list[np.ndarray]:
+    """Loss of each token of each row but the first, which is only read, and the `unasked` after it; float64."""
+    losses: list[np.ndarray] = [np.empty(0)] * len(rows)
+    for batch in _alike(rows, _at_once(model)):
+        found_NT = label_losses(model, *padded([rows[index] for index in batch], unasked), precision)
+        for index, row in zip(batch, found_NT, strict=True):
+            losses[index] = row[unasked : len(rows[index]) - 1]
+    return losses
+
+
+def padded(rows: Sequence[np.ndarray], unasked: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Rows as ids and labels of shape (N, T), T one less than the longest; what is padding or unasked has an ignored label."""
+    longest = max(map(len, rows)) - 1
+    ids = np.zeros((len(rows), longest), dtype=np.int64)
+    labels = np.full((len(rows), longest), IGNORED, dtype=np.int64)
+    for place, row in enumerate(rows):
+        ids[place, : len(row) - 1] = row[:-1]
+        labels[place, unasked : len(row) - 1] = row[1 + unasked :]
+    return ids, labels
+
+
+def label_losses(
+    model: PreTrainedModel, ids_NT: np.ndarray, labels_NT: np.ndarray, precision: str = "fp32"
+) -> np.ndarray:
+    """Loss at each label, (N, T) in float64, 0 where it is ignored; as many rows at once as bounded logits allow."""
+    size = max(1, _at_once(model) // ids_NT.shape[1])
+    with evaluating(model):
+        parts = [
+            _losses(model, ids_NT[first : first + size], labels_NT[first : first + size], precision)
+            for first in range(0, len(ids_NT), size)
+        ]
+    return np.concatenate(parts)
+
+
+def _at_once(model: PreTrainedModel) -> int:
+    """Tokens whose logits may stand in memory together."""
+    return max(1, _LOGITS_AT_ONCE // model.config.get_text_config().vocab_size)
+
+
+def _alike(rows: Sequence[np.ndarray], most: int) -> Iterator[list[int]]:
+    """Rows of like length together, so that little is padding."""
+    batch: list[int] = []
+    for index in sorted(range(len(rows)), key=lambda index: len(rows[index])):
+        if batch and (len(batch) + 1) * (len(rows[index]) - 1) > most:
+            yield batch
+            batch = []
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+def _losses(model: PreTrainedModel, ids_BT: np.ndarray, labels_BT: np.ndarray, precision: str) -> np.ndarray:
+    labels = torch.from_numpy(labels_BT).to(model.device)
+    with autocast(precision):
+        logits: Tensor = model(input_ids=torch.from_numpy(ids_BT).to(model.device), use_cache=False).logits
+    losses = nn.functional.cross_entropy(
+        logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none"
+    )
+    return losses.view(labels.shape).double().cpu().numpy()
