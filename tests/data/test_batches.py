@@ -6,6 +6,7 @@ from inheritune.data.batches import Batches
 from inheritune.data.store import Part
 from inheritune.data.tokens import Tokens
 from inheritune.errors import DataError
+from inheritune.models.begin import Begin
 
 LENGTH, SEQUENCES = 8, 3
 
@@ -102,3 +103,35 @@ def test_one_part_is_drawn_as_if_there_were_no_parts() -> None:
 def test_a_part_that_is_too_short_is_named() -> None:
     with pytest.raises(DataError, match="b has 16 tokens"):
         Batches(mixed(500, 16, (1, 1)), 0, SEQUENCES, LENGTH)
+
+
+@pytest.mark.parametrize("ids", [(9_001,), (9_001, 9_002), (9_001, 9_002, 9_003)])
+def test_a_begin_of_text_opens_every_sequence_and_no_token_is_asked_for_twice(ids: tuple[int, ...]) -> None:
+    begin = Begin(ids)
+    plain, opened = (Batches(counting(500), 1, SEQUENCES, LENGTH, begin) for begin in (Begin(), begin))
+    for index in range(60):
+        without, found = plain[index], opened[index]
+        assert found.shape == without.shape and np.all(found[:, : len(ids)] == ids)
+        labels = found[:, 1 + begin.unasked :]
+        assert np.array_equal(labels, without[:, 1 : 1 + labels.shape[1]]), "the same tokens, in the same order"
+
+
+def on_disk(documents: list[list[int]], begin: tuple[int, ...]) -> Tokens:
+    """Documents as `prepare` writes them, each behind a begin."""
+    rows = [[*begin, *document] for document in documents]
+    starts = np.cumsum([0, *map(len, rows[:-1])])
+    return Tokens(np.concatenate(rows), starts, begin=len(begin))
+
+
+@pytest.mark.parametrize("begin", [(), (9_001,), (9_001, 9_002)])
+def test_the_begins_on_disk_are_no_part_of_the_row(begin: tuple[int, ...]) -> None:
+    sizes = [3, 1, 1, 7, 40, 2, 5]
+    plain = np.arange(sum(sizes))
+    documents = [part.tolist() for part in np.split(plain, np.cumsum(sizes)[:-1])]
+    tokens = on_disk(documents, begin)
+    assert len(tokens) == len(plain) and [tokens.document(n).tolist() for n in range(len(sizes))] == documents
+    for first in range(len(plain) + 1):
+        for last in range(first, len(plain) + 3):
+            assert np.array_equal(tokens.read(first, last), plain[first:last]), (first, last)
+    for index in range(20):
+        assert np.array_equal(Batches(tokens, 1, 2, 6)[index], Batches(on_disk(documents, ()), 1, 2, 6)[index])

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from shell import command, refused
-from tiny import VOCABULARY
+from tiny import BEGIN, VOCABULARY, with_begin
 from transformers import PreTrainedTokenizerFast
 
 from inheritune.config.sections import Data, Source
@@ -24,6 +24,7 @@ from inheritune.data.building import Job, build
 from inheritune.data.ids import Coding
 from inheritune.data.tokens import prepare, prepare_folder
 from inheritune.errors import DataError, OutputError
+from inheritune.models.begin import begin_of
 
 
 def job(tokenizer: PreTrainedTokenizerFast, *sources: Path, share: float = 0.2) -> Job:
@@ -221,3 +222,48 @@ def test_several_sources_keep_no_document_twice_and_tell_their_parts(
     first = [tuple(valid.document(n).tolist()[:-1]) in of_a for n in range(12)]
     assert 2 <= sum(first) <= 4, "a quarter of any first part of the validation documents comes from a"
     assert len({int(start) for start in valid.starts}) == len(valid.starts) and np.all(valid.ends > valid.starts)
+
+
+def test_documents_stand_between_begin_and_end_once(
+    tokenizer: PreTrainedTokenizerFast, texts: list[str], tmp_path: Path
+) -> None:
+    words = with_begin(tokenizer, f"{BEGIN} $A <|endoftext|>")
+    words.save_pretrained(tmp_path / "words")
+    some = [f"{BEGIN}{texts[0]}", *texts[1:40]]
+    (tmp_path / "some.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in some))
+    own, wanted = [VOCABULARY], sorted([*tokenizer(text)["input_ids"], 0] for text in texts[:40])
+    np.concatenate([own + row for row in wanted]).astype("<u2").tofile(tmp_path / "closed.bin")
+    np.concatenate([own + row[:-1] for row in wanted]).astype("<u2").tofile(tmp_path / "opened.bin")
+    for name in ("some.jsonl", "closed.bin", "opened.bin"):
+        out = tmp_path / name.replace(".", "-")
+        ended = command(
+            "prepare",
+            str(tmp_path / name),
+            str(out),
+            "--tokenizer",
+            str(tmp_path / "words"),
+            "--valid-share",
+            "0.2",
+            "--json",
+        )
+        assert ended.code == 0, ended.err
+        assert json.loads(ended.out)["begin"] == own
+        row, starts = np.fromfile(out / "train.bin", "<u2"), np.fromfile(out / "train.starts", "<i8")
+        assert set(row[starts].tolist()) == {VOCABULARY} and (row == VOCABULARY).sum() == len(starts)
+        assert sorted(rows(out, "train") + rows(out, "valid")) == wanted
+
+
+def test_a_prepared_folder_serves_any_begin_of_text(
+    tokenizer: PreTrainedTokenizerFast, corpus: Path, tmp_path: Path
+) -> None:
+    words, source = with_begin(tokenizer), [Source(source=str(corpus / "words.jsonl"))]
+    coding = Coding.of(words.backend_tokenizer, words.eos_token_id, begin_of(words))
+    build(Job(source, [], "text", 0.2, coding), tmp_path / "out", print)
+    bare = Coding.of(words.backend_tokenizer, words.eos_token_id)
+    build(Job(source, [], "text", 0.2, bare), tmp_path / "bare", print)
+    for own in (coding, bare):
+        found = prepare(Data(train=str(tmp_path / "out")), own, VOCABULARY + 2)
+        for side, name in zip(found, store.SIDES, strict=True):
+            assert [side.document(n).tolist() for n in range(len(side.starts))] == rows(tmp_path / "bare", name)
+    with pytest.raises(OutputError, match="its begin differs"):
+        prepare_folder(Job(source, [], "text", 0.2, bare), tmp_path / "out", print)
