@@ -211,6 +211,7 @@ def test_the_ledger_is_the_sum_of_what_the_stages_wrote_down(done: Run) -> None:
         "heal": [read(folder / "start.json") for folder in rounds],
         "training": [read(folder / "round.json") for folder in rounds],
         "validation": [
+            read(place / "begin.json"),
             read(place / "reference.json"),
             *(row["cost"] for kind in ("validation", "growth") for row in rows_of(place, kind)),
         ],
@@ -229,8 +230,10 @@ def test_the_ledger_is_the_sum_of_what_the_stages_wrote_down(done: Run) -> None:
         assert ledger["total"][unit] == pytest.approx(sum(phase[unit] for phase in ledger["phases"].values()))
     read_at_once = int(done.weights.sum())
     assert ledger["phases"]["training"]["tokens"] == 2 * STEPS * 256
-    assert ledger["phases"]["validation"]["tokens"] == (1 + 4 + 1) * read_at_once, (
-        "the reference, four looks, the growth"
+    asked = read(place / "begin.json")["tokens"]
+    assert asked == 16 * (31 + 32), "16 rows of a sequence's length, without a begin of text and behind the end of text"
+    assert ledger["phases"]["validation"]["tokens"] == asked + (1 + 4 + 1) * read_at_once, (
+        "the begin of text, the reference, four looks, the growth"
     )
     assert ledger["phases"]["controls"]["tokens"] == 2 * (12 * 256 + 4 * read_at_once) + sum(
         row["tokens"] for row in watched[len(rows_of(place, "watch")) :]
