@@ -108,6 +108,6 @@ def test_names_from_outside_are_text_in_a_figure() -> None:
 def test_what_is_drawn_of_training_is_like_the_references_loss() -> None:
     """Half text, half a teacher's logits: 1.7 in all beside the reference's 3.9 would be no loss of the text."""
     curve = Curve(1, 4)
-    _add(curve, {"loss": 1.72, "cross_entropy": 3.4, "distillation": 0.04}, 100.0)
+    _add(curve, {"loss": 1.72, "cross_entropy": 3.4, "logits": 0.04}, 100.0)
     _add(curve, {"loss": 3.9}, 200.0)
     assert curve.training == [(100.0, 3.4), (200.0, 3.9)]

@@ -17,7 +17,7 @@ def test_a_run_with_a_teacher_tells_its_terms_and_counts_its_passes(tree: dict[s
         lines = (tmp_path / name / "metrics.jsonl").read_text().splitlines()
         rows[name] = [row for row in map(json.loads, lines) if row["kind"] == "step"]
     for row in rows["taught"]:
-        terms = 0.5 * row["cross_entropy"] + 0.5 * row["distillation"] + 0.1 * row["hidden"]
-        assert abs(row["loss"] - terms) < 1e-6 and row["distillation"] > 0 and row["hidden"] > 0
-    assert "distillation" not in rows["plain"][0]
+        terms = 0.5 * row["cross_entropy"] + 0.5 * row["logits"] + 0.1 * row["hidden"]
+        assert abs(row["loss"] - terms) < 1e-6 and row["logits"] > 0 and row["hidden"] > 0
+    assert "logits" not in rows["plain"][0]
     assert 1.3 * rows["plain"][0]["flops"] < rows["taught"][0]["flops"] < 2 * rows["plain"][0]["flops"]

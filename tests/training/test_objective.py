@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from inheritune.config.sections import Objective as Wanted
 from inheritune.errors import RecipeError
-from inheritune.training import head
+from inheritune.training import head, kernels
 from inheritune.training.objective import Objective
 
 BATCH_BT = torch.from_numpy(batches()[0])
@@ -39,7 +39,7 @@ def assert_same(found: dict[str, Tensor], wanted: dict[str, Tensor], rtol: float
 def test_micro_batches_sum_to_the_gradient_of_the_whole(micro: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the head's rows and tiles too: two of 320 logits at once, and 100 of the matrix's rows."""
     monkeypatch.setattr(head, "_CHUNK", 3 * 320)
-    monkeypatch.setattr(head, "_TILE", 100)
+    monkeypatch.setattr(kernels, "_TILE", 100)
     model = untrained_model("gpt2")
     whole = cross_entropy(model(BATCH_BT[:, :-1]).logits.flatten(0, 1), BATCH_BT[:, 1:].flatten())
     wanted = by_autograd(model, whole)
@@ -113,15 +113,15 @@ def test_all_terms_together_by_autograd(direction: str, hidden_loss: str) -> Non
             distances.append((one - two).square().mean() / two.square().mean())
     parts = {
         "cross_entropy": cross_entropy(ours.flatten(0, 1), labels),
-        "distillation": taught(ours, theirs, 2.0, direction),
+        "logits": taught(ours, theirs, 2.0, direction),
         "hidden": torch.stack(distances).mean(),
     }
-    loss = 0.6 * parts["cross_entropy"] + 0.4 * parts["distillation"] + 0.3 * parts["hidden"]
+    loss = 0.6 * parts["cross_entropy"] + 0.4 * parts["logits"] + 0.3 * parts["hidden"]
     expected = by_autograd(model, loss)
     objective = Objective(model, training(micro_batch_size=8), wanted, teacher)
     found = objective.backward(BATCH_BT, TOKENS)
     assert found == {name: pytest.approx(value.item(), rel=1e-5) for name, value in {"loss": loss, **parts}.items()}
-    assert parts["distillation"] > 0.01 and parts["hidden"] > 0.01
+    assert parts["logits"] > 0.01 and parts["hidden"] > 0.01
     assert_same(gradients(model), expected)
     assert all(parameter.grad is None for parameter in teacher.parameters())
 
@@ -137,7 +137,7 @@ def test_the_teachers_term_alone_moves_a_student_to_it(term: dict[str, Any], tmp
         tmp_path, student, observe=rows.append, peak_lr=1e-2, tokens=30 * BATCH * LENGTH,
         wanted=Wanted(cross_entropy=0.0, **term), teacher=teacher,
     )  # fmt: skip
-    name = "hidden" if "hidden" in term else "distillation"
+    name = "hidden" if "hidden" in term else "logits"
     assert rows[0][name] > 0.1 and rows[-1][name] < 0.5 * rows[0][name]
     assert rows[-1]["loss"] == rows[-1][name]
 
@@ -184,3 +184,16 @@ def test_loss_far_beyond_what_fp32_can_exponentiate() -> None:
     found = Objective(model, training()).backward(BATCH_BT, TOKENS)
     reference = nn.functional.cross_entropy(model(BATCH_BT[:, :-1]).logits.flatten(0, 1), BATCH_BT[:, 1:].flatten())
     assert math.isfinite(found["loss"]) and found["loss"] == pytest.approx(reference.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_activations_computed_again_in_bf16_give_the_same_gradient(family: str) -> None:
+    """The backward pass computes the blocks again with the attention of the forward pass."""
+    found = []
+    for again in (False, True):
+        model = untrained_model(family).train()
+        if again:
+            model.activation_checkpointing_enable({"use_reentrant": False})
+        Objective(model, training(precision="bf16", checkpoint_activations=again)).backward(BATCH_BT, TOKENS)
+        found.append(gradients(model))
+    assert_same(*found)

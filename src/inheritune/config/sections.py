@@ -34,6 +34,11 @@ class Objective(Section):
     )
 
     @property
+    def weights(self) -> dict[str, float]:
+        """The weight of each term by its name."""
+        return {"cross_entropy": self.cross_entropy, "logits": self.logits, "hidden": self.hidden}
+
+    @property
     def taught(self) -> bool:
         """Whether a teacher is needed."""
         return bool(self.logits or self.hidden)

@@ -13,9 +13,9 @@ from transformers import PreTrainedModel
 from inheritune.decoder.anatomy import anatomy
 from inheritune.decoder.stack import evaluating
 from inheritune.runtime import sharded
+from inheritune.training.kernels import add_product
 
 _CHUNK = 1 << 25  # logits at once: few enough to be small beside the weights, enough rows for a full-speed product
-_TILE = 1 << 12  # rows of the weight whose gradient is added at once on the CPU: it does not leave the cache in between
 
 
 class Head:
@@ -54,18 +54,8 @@ class Head:
             return gradient_NV
         weight = self.module.get_parameter("weight")
         if weight.requires_grad:
-            _add_product(weight, gradient_NV, states)
+            add_product(weight, gradient_NV, states)
         return gradient_NV @ weight_VD
-
-
-def _add_product(weight_VD: nn.Parameter, gradient_NV: Tensor, states: Tensor) -> None:
-    """Add a product's gradient to its weight's, a tile of the weight at a time."""
-    if fresh := weight_VD.grad is None:
-        weight_VD.grad = torch.empty_like(weight_VD)
-    assert weight_VD.grad is not None
-    tile = _TILE if weight_VD.device.type == "cpu" else len(weight_VD)
-    for own, part in zip(weight_VD.grad.split(tile), gradient_NV.split(tile, dim=1), strict=True):
-        own.copy_(part.T @ states) if fresh else own.add_(part.T @ states)
 
 
 @contextmanager

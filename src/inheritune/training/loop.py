@@ -96,7 +96,7 @@ class _Training:
     def __init__(self, model: PreTrainedModel, round_: Round):
         self.model, self.round, self.training = model, round_, round_.training
         if self.training.checkpoint_activations:
-            model.gradient_checkpointing_enable({"use_reentrant": False})
+            model.activation_checkpointing_enable({"use_reentrant": False})
         self.sharded = round_.parallel == "fsdp" and processes.count() > 1
         if self.sharded:
             sharded.shard(model, anatomy(model).blocks)

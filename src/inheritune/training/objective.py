@@ -16,9 +16,9 @@ from inheritune.decoder.anatomy import anatomy
 from inheritune.decoder.stack import evaluating
 from inheritune.errors import RecipeError
 from inheritune.runtime.device import autocast
-from inheritune.training.attention import in_strips
 from inheritune.training.head import Head
-from inheritune.training.loss import differentiate
+from inheritune.training.kernels import attending, row_losses
+from inheritune.training.terms.hidden import hidden
 
 
 class Objective:
@@ -61,25 +61,27 @@ class Objective:
         return {"loss": self._loss(sums), **(sums if self.wanted.taught else {})}
 
     def _loss(self, parts: dict[str, float]) -> float:
-        weights = {
-            "cross_entropy": self.wanted.cross_entropy, "distillation": self.wanted.logits, "hidden": self.wanted.hidden,
-        }  # fmt: skip
-        return sum(weights[name] * value for name, value in parts.items())
+        return sum(self.wanted.weights[name] * value for name, value in parts.items())
 
     def _micro_batch(self, sequences_BT: Tensor, weight_VD: Tensor, scale: float) -> dict[str, Any]:
+        # The backward pass too: under checkpoint_activations it computes the blocks again.
+        with attending(self.model, self.training.precision):
+            return self._differentiate(sequences_BT, weight_VD, scale)
+
+    def _differentiate(self, sequences_BT: Tensor, weight_VD: Tensor, scale: float) -> dict[str, Any]:
         ids, labels = sequences_BT[:, :-1], sequences_BT[:, 1 + self.unasked :].flatten()
         taught, aims = self._teach(ids)
         watched = _outputs(self.model, [own for own, _ in self.pairs])
-        with autocast(self.training.precision), in_strips(self.model, self.training.precision), watched as outputs:
+        with autocast(self.training.precision), watched as outputs:
             states = self._asked(self.head.states(ids), len(ids))
         sums, gradient = self._through_head(states.detach(), labels, taught, weight_VD, scale)
         if not self.pairs:
             torch.autograd.backward(states, gradient)
             return sums
-        distances = [_distance(outputs[own], aims[other], self.wanted.hidden_loss) for own, other in self.pairs]
-        hidden = torch.stack(distances).mean()
-        torch.autograd.backward([states, hidden], [gradient, torch.full_like(hidden, self.wanted.hidden * scale)])
-        return {**sums, "hidden": hidden.detach()}
+        distances = [hidden(outputs[own], aims[other], self.wanted) for own, other in self.pairs]
+        distance = torch.stack(distances).mean()
+        torch.autograd.backward([states, distance], [gradient, torch.full_like(distance, self.wanted.hidden * scale)])
+        return {**sums, "hidden": distance.detach()}
 
     def _asked(self, states_ND: Tensor, sequences: int) -> Tensor:
         """The rows whose labels are asked for."""
@@ -94,7 +96,7 @@ class Objective:
         for rows in self.head.chunks(states):
             logits = self.head.logits(states[rows], weight_VD)
             theirs = None if taught is None else self.teacher_head.logits(taught[rows], teacher_weight)
-            for name, value in differentiate(logits, labels[rows], theirs, self.wanted, scale).items():
+            for name, value in row_losses(logits, labels[rows], theirs, self.wanted, scale).items():
                 sums[name] = sums.get(name, 0.0) + value
             gradient[rows] = self.head.backward(states[rows], logits, weight_VD)
         return sums, gradient
@@ -105,7 +107,7 @@ class Objective:
             return None, {}
         watched = _outputs(self.teacher, [other for _, other in self.pairs])
         precision = self.training.precision
-        with evaluating(self.teacher), autocast(precision), in_strips(self.teacher, precision), watched as outputs:
+        with evaluating(self.teacher), autocast(precision), attending(self.teacher, precision), watched as outputs:
             states = self._asked(self.teacher_head.states(ids_BT), len(ids_BT))
         return (states if self.wanted.logits else None), outputs
 
@@ -151,11 +153,3 @@ def _outputs(model: PreTrainedModel, blocks: list[int]) -> Iterator[dict[int, Te
     finally:
         for handle in handles:
             handle.remove()
-
-
-def _distance(ours_BTD: Tensor, theirs_BTD: Tensor, kind: str) -> Tensor:
-    """Sum over tokens: 1 - cosine, or the squared error as a share of the teacher's mean square, so that width and scale cancel."""
-    ours, theirs = ours_BTD.float(), theirs_BTD.float()
-    if kind == "cosine":
-        return (1 - nn.functional.cosine_similarity(ours, theirs, dim=-1)).sum()
-    return ((ours - theirs).square().mean(-1) / theirs.square().mean()).sum()

@@ -54,7 +54,7 @@ class Optimizer:
             part = next(
                 part for part in self.parts if any(parameter is p for g in part.param_groups for p in g["params"])
             )
-            part.state[parameter] = {key: value.clone() for key, value in values.items()}
+            part.state[parameter] = {key: value.to(parameter.device, copy=True) for key, value in values.items()}
 
     def _holding(self, parameter: nn.Parameter) -> Iterator[torch.optim.Optimizer]:
         return (part for part in self.parts if parameter in part.state)
