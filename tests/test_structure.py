@@ -158,3 +158,35 @@ def test_every_public_function_says_what_it_is() -> None:
         for node in ast.parse(text).body:
             if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_"):
                 assert ast.get_docstring(node), f"{path}: {node.name}"
+
+
+PICTURE = ROOT.parents[1] / "docs" / "architecture.md"
+
+
+def listing() -> str:
+    """Every file with its docstring's first paragraph, room by room from the top down."""
+    lines = []
+    for name in ("", *ROOMS):
+        found = sorted((ROOT / name).glob("*.py") if not name else (ROOT / name).rglob("*.py"))
+        said = [ast.get_docstring(ast.parse(path.read_text())) or "" for path in found]
+        names = [path.relative_to(ROOT / name).as_posix() for path in found]
+        lines += [f"{name}/"] if name else []
+        lines += [
+            f"  {file:<19} {chr(32).join(text.partition(chr(10) * 2)[0].split())}"
+            for file, text in zip(names, said, strict=True)
+        ]
+    return "\n".join(["```", *lines, "```"])
+
+
+def with_listing(text: str) -> str:
+    before, _, rest = text.partition("<!-- files -->\n")
+    return f"{before}<!-- files -->\n{listing()}\n<!-- end of files -->{rest.partition('<!-- end of files -->')[2]}"
+
+
+def test_the_picture_is_of_what_stands() -> None:
+    text = PICTURE.read_text(encoding="utf-8")
+    assert text == with_listing(text), "make it anew: python tests/test_structure.py"
+
+
+if __name__ == "__main__":
+    PICTURE.write_text(with_listing(PICTURE.read_text(encoding="utf-8")), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The composition root: a recipe becomes a reference, text, a run folder and, through `recipe.py`, a result."""
+"""The composition root: a recipe becomes a reference, text, a run folder and, through `algorithm.py`, a result."""
 
 import sys
 from pathlib import Path
