@@ -50,6 +50,16 @@ def test_the_card_says(said: str) -> None:
     assert said in said_in(card_of())
 
 
+def test_a_begin_of_text_by_hand_is_said() -> None:
+    recipe, result = yaml.safe_load(CONFIG), Result.model_validate(result_data())
+    said = {}
+    for begin in ("auto", "none", "<bos>"):
+        recipe["data"]["begin"] = begin
+        said[begin] = said_in(model_card(result, check(RunRecipe, recipe)))
+    assert "should be read so in use" not in said["auto"] and "Text was read with nothing in front" in said["none"]
+    assert "Text was read behind `<bos>`" in said["<bos>"]
+
+
 def test_controls_and_a_failed_match_are_told_first_hand() -> None:
     card = said_in(card_of(outcome="not_matched", controls=control_data()))
     assert "0.0241 below the target" in card
