@@ -112,7 +112,7 @@ def test_wrong_input_ends_in_one_sentence(
     change: dict[str, object], message: str, model: Path, text: Path, capsys: pytest.CaptureFixture
 ) -> None:
     options = {"--text": text, "--length": 20, "--sequences": 2, "--curve-sequences": 0} | change
-    assert run(model, *(part for pair in options.items() for part in pair)) == 2
+    assert run(model, "--quiet", *(part for pair in options.items() for part in pair)) == 2
     error = capsys.readouterr().err
     assert message in error and error.startswith("inheritune: ") and len(error.strip().splitlines()) == 1
 
