@@ -80,6 +80,10 @@ def test_a_profile_and_its_figures_are_written(
     assert {path.name for path in (tmp_path / "d").iterdir()} == {
         line.rpartition("/")[2] for line in printed.splitlines() if "/d/" in line
     }
+    assert "Lazy heads (mean k* up to 1.5), " in told and "Lazy heads (mean k* up to 1.5), " in " ".join(
+        printed.split()
+    )
+    assert told.index("Lazy heads") < told.index("Losses of cuts")
     assert "Losses of cuts on 4 sequences" in told and re.search(r"\d of \d+, [\d.e+]+ a second, 0:00 left", told)
     again = tmp_path / "again"
     against = ["--against", tmp_path / "d" / "profile.json", "--out", again]

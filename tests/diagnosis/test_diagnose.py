@@ -263,6 +263,21 @@ def test_every_stage_is_told_from_its_start_to_its_end() -> None:
         assert done[0] == 0 and list(done) == sorted(done) and set(totals) == {done[-1]}
 
 
+def test_an_answer_comes_from_a_few_sequences_before_all_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = diagnose(families.reference("llama"), TOKENS_NT, untrained=False)
+    monkeypatch.setattr("inheritune.diagnosis.diagnose.FIRST_LOOK", 2)
+    seen: list[Profile] = []
+    parted = diagnose(families.reference("llama"), TOKENS_NT, untrained=False, seen=seen.append)
+    assert [(one.sequences, one.curves is None) for one in seen] == [(2, True), (5, True), (5, False), (5, False)]
+    first = diagnose(families.reference("llama"), TOKENS_NT[[0, 3]], curve_sequences=0, untrained=False)
+    assert [layer.max_rank for layer in seen[0].layers] == [layer.max_rank for layer in first.layers]
+    assert [[head.rank for head in layer.heads] for layer in parted.layers] == [
+        [head.rank for head in layer.heads] for layer in whole.layers
+    ]
+    assert parted.loss == pytest.approx(whole.loss, abs=1e-6)
+    np.testing.assert_allclose(parted.angular[0], whole.angular[0], atol=1e-6)
+
+
 def test_contrasts_are_there(profile: Profile) -> None:
     assert [(one.name, one.length) for one in profile.contrasts] == [("untrained", 32), ("trained", 16)]
     assert all(rank is not None for one in profile.contrasts for rank in one.max_rank)

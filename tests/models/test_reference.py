@@ -121,6 +121,22 @@ def test_a_run_and_a_cut_from_gguf(
     assert command("inherit", str(gguf_file), str(tmp_path / "cut"), "--blocks", "0-1").code == 0
 
 
+def test_the_header_of_a_gguf_file_is_read_once_for_model_and_tokenizer(
+    gguf_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import gguf
+
+    read, tables = [], []
+    plain, table = gguf.GGUFReader, gguf.get_tensor_name_map
+    monkeypatch.setattr(gguf, "GGUFReader", lambda path, *more: read.append(path) or plain(path, *more))
+    monkeypatch.setattr(gguf, "get_tensor_name_map", lambda *asked: tables.append(asked) or table(*asked))
+    own = gguf.GGUFReader, gguf.get_tensor_name_map
+    load_reference(str(gguf_file))
+    assert len(read) == len(tables) == 1 and (gguf.GGUFReader, gguf.get_tensor_name_map) == own
+    load_reference(str(gguf_file))
+    assert len(read) == 2  # a file that has changed since is read again
+
+
 def test_gguf_without_what_reads_it_names_the_extra(gguf_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load, "find_spec", lambda name: None)
     with pytest.raises(ModelError, match=r"needs the package 'gguf'.*pip install 'inheritune\[gguf\]'"):

@@ -43,11 +43,13 @@ def command(
     from inheritune.diagnosis.text import windows
     from inheritune.disk.files import reserve, writing
     from inheritune.models.find import locate
+    from inheritune.models.gguf import read_once
     from inheritune.models.load import load_model, load_tokenizer
     from inheritune.models.reference import with_size
     from inheritune.progress import Progress, Rates
     from inheritune.records.profile import Profile
     from inheritune.report.profile_folder import write
+    from inheritune.report.profile_table import answer
 
     other = None if against is None else Profile.load(against)
     require([Source(source=text)])
@@ -56,13 +58,24 @@ def command(
             reserve(out)
     place = locate(model, trust=trust_remote_code)
     with closing(Progress(quiet, to_stderr=True)) as progress:
-        with progress.waiting(f"Model: {with_size(model)}"):
+        with progress.waiting(f"Model: {with_size(model)}"), read_once(place):
             words = load_tokenizer(place if tokenizer is None else locate(tokenizer))
             decoder = load_model(place, trust=trust_remote_code)
         tokens_NT = windows(text, words, length, sequences, field)
         second = other_length or natural_length(decoder)
         longer = [windows(text, words, second, 4, field)] if second != length else []
-        tell = Rates(progress)
+        tell, told = Rates(progress), 0
+
+        def seen(profile: Profile) -> None:
+            """What is there is said and saved at once; whoever waits no longer has it."""
+            nonlocal told
+            if profile.sequences > told:
+                told = profile.sequences
+                for line in answer(profile):
+                    progress.note(line)
+            if out is not None:
+                profile.model_copy(update={"model": model}).save(out / "profile.json")
+
         profile = diagnose(
             decoder,
             tokens_NT,
@@ -71,6 +84,7 @@ def command(
             gradients=gradients,
             other_lengths=longer,
             tell=tell,
+            seen=seen,
         ).model_copy(update={"model": model})
         written: list[Path] = []
         if out is not None:

@@ -5,7 +5,8 @@ Shapes: N sequences, H heads, T tokens, L blocks.
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
@@ -16,18 +17,19 @@ from inheritune.decoder.anatomy import text_config
 from inheritune.decoder.stack import Stack
 from inheritune.diagnosis.curves import inheritance_curves
 from inheritune.diagnosis.gradients import Norms, gradient_norms
-from inheritune.diagnosis.layers import contrast, summarise
+from inheritune.diagnosis.layers import contrast, lazy_heads, summarise
 from inheritune.diagnosis.measuring import Measured, by_length, measure
 from inheritune.diagnosis.sequences import Tokens, unpadded
 from inheritune.diagnosis.statistics import mean_and_error
 from inheritune.diagnosis.suggestion import at_chance, suggest
 from inheritune.errors import InputError, ModelError
 from inheritune.models.quiet import quiet
-from inheritune.progress import Tell, silent
+from inheritune.progress import Count, Tell, silent
 from inheritune.records.profile import Contrast, Curves, Cut, Profile
 from inheritune.words import plural
 
 CONTRAST_SEQUENCES = GRADIENT_SEQUENCES = 8
+FIRST_LOOK = 16
 LONGEST_CONTRAST = 1024
 
 
@@ -42,49 +44,91 @@ def diagnose(
     untrained: bool = True,
     other_lengths: Sequence[Tokens] = (),
     tell: Tell = silent,
+    seen: Callable[[Profile], None] = silent,
 ) -> Profile:
     """Measure every layer and head of a decoder on `tokens`, (N, T) ids or a list of sequences (paper, section 2).
 
     Padding named by `attention_mask` is cut off before the model sees it. Losses of cuts are measured on the first
     `curve_sequences` sequences (0: no cuts, and so no suggestion); `gradients` adds the norms of the gradients of W_Q and
-    W_K on as many sequences; `untrained` adds the same attention measures for
-    freshly initialised weights, `other_lengths` for tokens of other lengths. `tell` is called with each stage's name and how
-    many of how many of its parts are done.
-    Raises InputError for tokens that are no ids of this model, too long or too few, ModelError for weights that give NaN.
+    W_K on as many sequences; `untrained` adds the same attention measures for freshly initialised weights, `other_lengths`
+    for tokens of other lengths. `tell` is called with each stage's name and how many of how many of its parts are done.
+    `seen` is called with the profile as far as it stands: first with ranks and lazy heads of a few sequences, then after
+    each stage. Raises InputError for tokens that are no ids of this model, too long or too few, ModelError for weights that
+    give NaN.
     """
     if not 0 < threshold < 1:
         raise InputError(f"The threshold is {threshold}: give a share between 0 and 1, such as 0.90.")
-    start = time.perf_counter()
+    found = _Found(model, threshold, time.perf_counter())
     sequences = unpadded(model, tokens, attention_mask)
-    measured = measure(model, sequences, threshold, partial(tell, _stage(sequences)))
-    _refuse_nan(measured)
-    curves, without = _curves(model, sequences, measured.angular_SS, curve_sequences, tell)
-    norms = _gradients(model, sequences[: curve_sequences or GRADIENT_SEQUENCES], tell) if gradients else None
-    layers = summarise(measured, curves, without, norms)
-    loss, loss_se = mean_and_error(measured.losses_N)
-    chance = math.log(text_config(model.config).vocab_size)
-    trained_length = getattr(text_config(model.config), "max_position_embeddings", None)
-    return Profile(
-        model=model.config.name_or_path or model.config.model_type,
-        depth=len(layers),
-        sequences=len(sequences),
-        tokens=sum(map(len, sequences)),
-        shortest=min(map(len, sequences)),
-        longest=max(map(len, sequences)),
-        trained_length=trained_length,
-        threshold=threshold,
-        loss=loss,
-        loss_se=loss_se,
-        chance_loss=chance,
-        at_chance=at_chance(loss, chance),
-        layers=layers,
-        angular=_runs(measured.angular_SS),
-        curves=curves,
-        contrasts=_contrasts(model, sequences, threshold, untrained, other_lengths, tell),
-        suggestion=suggest(layers, curves, loss, chance),
-        caveats=caveats(threshold, max(map(len, sequences)), trained_length),
-        seconds=time.perf_counter() - start,
-    )
+    for found.sequences, found.measured in _looks(model, sequences, threshold, partial(tell, _stage(sequences))):
+        _refuse_nan(found.measured)
+        seen(found.profile())
+    found.curves, found.without = _curves(model, sequences, found.measured.angular_SS, curve_sequences, tell)
+    if gradients:
+        found.norms = _gradients(model, sequences[: curve_sequences or GRADIENT_SEQUENCES], tell)
+    seen(found.profile())
+    found.contrasts = _contrasts(model, sequences, threshold, untrained, other_lengths, tell)
+    seen(profile := found.profile())
+    return profile
+
+
+@dataclass
+class _Found:
+    """What is measured so far, and the profile that it makes."""
+
+    model: PreTrainedModel
+    threshold: float
+    began: float
+    sequences: list[Tensor] = field(default_factory=list)
+    measured: Measured = field(init=False)
+    curves: Curves | None = None
+    without: list[Cut] = field(default_factory=list)
+    norms: list[Norms | None] | None = None
+    contrasts: list[Contrast] = field(default_factory=list)
+
+    def profile(self) -> Profile:
+        """The profile of what is there."""
+        lengths = [len(sequence) for sequence in self.sequences]
+        layers = summarise(self.measured, self.curves, self.without, self.norms)
+        loss, loss_se = mean_and_error(self.measured.losses_N)
+        config = text_config(self.model.config)
+        chance = math.log(config.vocab_size)
+        trained_length = getattr(config, "max_position_embeddings", None)
+        return Profile(
+            model=self.model.config.name_or_path or self.model.config.model_type,
+            depth=len(layers),
+            sequences=len(lengths),
+            tokens=sum(lengths),
+            shortest=min(lengths),
+            longest=max(lengths),
+            trained_length=trained_length,
+            threshold=self.threshold,
+            loss=loss,
+            loss_se=loss_se,
+            chance_loss=chance,
+            at_chance=at_chance(loss, chance),
+            layers=layers,
+            lazy_heads=lazy_heads(layers),
+            angular=_runs(self.measured.angular_SS),
+            curves=self.curves,
+            contrasts=self.contrasts,
+            suggestion=suggest(layers, self.curves, loss, chance),
+            caveats=caveats(self.threshold, max(lengths), trained_length),
+            seconds=time.perf_counter() - self.began,
+        )
+
+
+def _looks(
+    model: PreTrainedModel, sequences: list[Tensor], threshold: float, count: Count
+) -> Iterator[tuple[list[Tensor], Measured]]:
+    """The sequences read and what they say: first of a few, spread over all, so that there is an answer soon; then of all."""
+    every = -(-len(sequences) // FIRST_LOOK)
+    first, rest = sequences[::every], [row for place, row in enumerate(sequences) if place % every]
+    measured = measure(model, first, threshold, lambda done, _: count(done, len(sequences)))
+    yield first, measured
+    if rest:
+        more = measure(model, rest, threshold, lambda done, _: count(len(first) + done, len(sequences)))
+        yield sequences, measured + more
 
 
 def natural_length(model: PreTrainedModel) -> int:

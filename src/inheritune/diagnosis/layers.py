@@ -88,5 +88,11 @@ def contrast(name: str, sequences: list[Tensor], measured: Measured) -> Contrast
     )
 
 
+def lazy_heads(layers: list[Layer]) -> dict[int, list[int]]:
+    """The heads whose mean k* is at most `LAZY_RANK`, by layer; layers without one are left out."""
+    found = {layer.index: [i for i, head in enumerate(layer.heads) if head.rank <= LAZY_RANK] for layer in layers}
+    return {layer: heads for layer, heads in found.items() if heads}
+
+
 def _share(flags: list[bool]) -> float:
     return torch.tensor(flags, dtype=torch.float64).mean().item()

@@ -38,6 +38,19 @@ class Measured:
     angular_SS: Tensor
     losses_N: Tensor
 
+    def __add__(self, more: "Measured") -> "Measured":
+        """The measures of these sequences and of `more`."""
+        one, two = len(self.losses_N), len(more.losses_N)
+        return Measured(
+            [
+                {name: torch.cat([had[name], new[name]]) for name in had}
+                for had, new in zip(self.heads, more.heads, strict=True)
+            ],
+            torch.cat([self.influence_NL, more.influence_NL]),
+            (one * self.angular_SS + two * more.angular_SS) / (one + two),
+            torch.cat([self.losses_N, more.losses_N]),
+        )
+
 
 @dataclass
 class _Collector:

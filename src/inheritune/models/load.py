@@ -3,7 +3,8 @@
 import copy
 import re
 from collections import Counter
-from contextlib import AbstractContextManager, nullcontext, redirect_stderr
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
@@ -19,6 +20,7 @@ from inheritune.errors import InputError, ModelError, plain
 from inheritune.models.begin import begin_of
 from inheritune.models.distrust import require_memory
 from inheritune.models.folder import pieces_of, require_own_files
+from inheritune.models.gguf import read_once
 from inheritune.models.hollow import open_checkpoint
 from inheritune.models.quiet import quiet
 from inheritune.models.shards import WIDTHS
@@ -83,9 +85,14 @@ def load_model(path: Path, dtype: torch.dtype | None = None, trust: bool = False
     return model.eval()
 
 
-def _hushed(path: Path) -> AbstractContextManager[Any]:
-    """Reading GGUF draws progress bars that no setting takes away."""
-    return redirect_stderr(StringIO()) if path.suffix == ".gguf" else nullcontext()
+@contextmanager
+def _hushed(path: Path) -> Iterator[None]:
+    """Reading GGUF draws progress bars that no setting takes away, and reads the same things over and over."""
+    if path.suffix != ".gguf":
+        yield
+        return
+    with redirect_stderr(StringIO()), read_once(path):
+        yield
 
 
 def _require_gguf(path: Path) -> None:

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTok
 from inheritune.errors import ModelError
 from inheritune.models.find import BUNDLED, locate
 from inheritune.models.folder import read_json
+from inheritune.models.gguf import read_once
 from inheritune.models.load import kept_dtype, load_model
 from inheritune.models.load import load_tokenizer as read_tokenizer
 from inheritune.runtime.device import device
@@ -39,8 +40,8 @@ def load_reference(source: str, revision: str | None = None, trust: bool = False
     `trust`: code that the model brings may run; its tokenizer's does not.
     """
     place = locate(source, revision, trust=trust)
-    model = load_model(place, torch.float32, trust)
-    tokenizer = _usable(read_tokenizer(place), source)
+    with read_once(place):
+        model, tokenizer = load_model(place, torch.float32, trust), _usable(read_tokenizer(place), source)
     _refuse_larger(tokenizer, model, source)
     model.to(device())  # type: ignore[arg-type]
     return Reference(source, model, tokenizer, _trained_tokens(place), place, kept_dtype(place))

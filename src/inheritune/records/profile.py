@@ -120,7 +120,7 @@ class Suggestion(Entry):
 class Profile(Entry):
     """What every layer and head of a decoder does on one corpus.
 
-    `chance_loss` is ln V, a uniform guess's; `at_chance` says that `loss` is at least 0.9 of it, and so no cut's loss tells.
+    `lazy_heads` names the heads whose mean k* is at most 1.5, by layer. `chance_loss` is ln V, a uniform guess's; `at_chance` says that `loss` is at least 0.9 of it, and so no cut's loss tells.
     """
 
     model: str
@@ -136,6 +136,7 @@ class Profile(Entry):
     chance_loss: float | None = None
     at_chance: bool = False
     layers: list[Layer]
+    lazy_heads: dict[Count, list[Count]] = Field(default_factory=dict)
     angular: list[list[float]]
     curves: Curves | None
     contrasts: list[Contrast]

@@ -6,7 +6,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from inheritune.records.profile import Layer, Profile
-from inheritune.words import plural
+from inheritune.words import plural, ranges
 
 COLUMNS = ("mass", "lazy", "sink", "nats", "out", "infl", "exit", "w/o")
 LEGEND = (
@@ -16,9 +16,29 @@ LEGEND = (
 )
 
 
+def answer(profile: Profile) -> Iterator[str]:
+    """What a model is diagnosed for, in a few lines: ranks, masses, lazy layers, and lazy heads by name."""
+    yield f"On {_measured(profile)}, loss {profile.loss:.3f}:"
+    yield f"MaxRank by layer: {' '.join(_number(layer.max_rank, 1) for layer in profile.layers)}"
+    yield f"mass by layer: {' '.join(_number(layer.mass, 1) for layer in profile.layers)}"
+    yield lazy(profile)
+
+
+def lazy(profile: Profile) -> str:
+    """The lazy layers, and the lazy heads by name, in a sentence each."""
+    layers = f"layers {ranges(profile.lazy_layers)}" if profile.lazy_layers else "no layer"
+    count, of = sum(map(len, profile.lazy_heads.values())), sum(len(layer.heads) for layer in profile.layers)
+    named = [
+        f"layer {layer}: head{'s' * (len(heads) > 1)} {ranges(heads)}" for layer, heads in profile.lazy_heads.items()
+    ]
+    names = f": {'; '.join(named)}" if named else ""
+    return f"Lazy in the strict sense: {layers}. Lazy heads (mean k* up to 1.5), {count} of {of}{names}."
+
+
 def lines(profile: Profile) -> Iterator[Table | str]:
     """What a terminal shows of a profile, from top to bottom, for rich to print."""
     yield _table(profile)
+    yield lazy(profile)
     suggested = profile.curves and not profile.at_chance
     depth = f"Suggested depth {profile.suggestion.depth} of {profile.depth}" if suggested else "No depth is suggested"
     yield f"{depth}: {profile.suggestion.reason}"
@@ -29,8 +49,7 @@ def lines(profile: Profile) -> Iterator[Table | str]:
 
 def _table(profile: Profile) -> Table:
     chance = f", at chance (a guess's is {profile.chance_loss:.3f})" if profile.at_chance else ""
-    measured = f"{plural(profile.sequences, 'sequence')} of {profile.longest} tokens"
-    title = f"{profile.model}: {measured}, loss {profile.loss:.3f}{chance}"
+    title = f"{profile.model}: {_measured(profile)}, loss {profile.loss:.3f}{chance}"
     curves = profile.curves
     on = f", on {plural(curves.sequences, 'sequence')}; whole: the whole model's on the same." if curves else "."
     table = Table(title=title, caption=LEGEND + on, box=SIMPLE_HEAD, show_edge=False, padding=0)
@@ -43,6 +62,10 @@ def _table(profile: Profile) -> Table:
         whole = [_number(curves.whole_loss, 2), _number(curves.whole_loss, 3)]
         table.add_row("whole", *[""] * (len(table.columns) - 3), *whole)
     return table
+
+
+def _measured(profile: Profile) -> str:
+    return f"{plural(profile.sequences, 'sequence')} of {profile.longest} tokens"
 
 
 def _row(layer: Layer, beside: list[float | None]) -> list[str]:

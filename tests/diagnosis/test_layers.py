@@ -1,0 +1,61 @@
+"""Layers and heads from ranks that are written down by hand."""
+
+import pytest
+import torch
+
+from inheritune.diagnosis.layers import lazy_heads, summarise
+from inheritune.diagnosis.measuring import Measured
+from inheritune.records.profile import Layer
+
+# By layer and head, k* on four sequences.
+RANKS = [
+    [[1, 1, 1, 1], [1, 1, 1, 2]],  # all but one map have rank 1: not lazy, but both heads have a mean of at most 1.5
+    [[1, 1, 1, 1], [1, 2, 1, 2]],  # a mean of exactly 1.5 is lazy in the useful sense
+    [[1, 1, 1, 1], [1, 1, 1, 1]],
+    [[1, 1, 1, 1], [4, 4, 4, 4]],
+    [[2, 2, 2, 2], [4, 4, 4, 4]],
+]
+OTHERS = ("mass", "first_key", "heaviest_key", "previous", "entropy")
+
+
+def measured(ranks: list[list[list[int]]]) -> Measured:
+    """Measures with these ranks and nothing else that matters."""
+    count = len(ranks[0][0]) if ranks else 4
+    heads = [
+        {"rank": torch.tensor(layer).T.double(), **{name: torch.ones(count, len(layer)).double() for name in OTHERS}}
+        for layer in ranks
+    ]
+    depth = len(ranks)
+    return Measured(heads, torch.zeros(count, depth), torch.zeros(depth + 1, depth + 1), torch.ones(count))
+
+
+@pytest.fixture
+def layers() -> list[Layer]:
+    return summarise(measured(RANKS), None, [])
+
+
+def test_only_rank_1_in_every_head_of_every_sequence_is_lazy_in_the_strict_sense(layers: list[Layer]) -> None:
+    assert [layer.lazy for layer in layers] == [False, False, True, False, False]
+    assert [layer.max_rank for layer in layers] == [1.25, 1.5, 1.0, 4.0, 4.0]
+
+
+def test_lazy_sequences_have_rank_1_in_all_heads_at_once(layers: list[Layer]) -> None:
+    assert [layer.lazy_sequences for layer in layers] == [0.75, 0.5, 1.0, 0.0, 0.0]
+
+
+def test_the_lazy_share_counts_heads_of_a_mean_rank_up_to_one_and_a_half(layers: list[Layer]) -> None:
+    assert [layer.lazy_share for layer in layers] == [1.0, 1.0, 1.0, 0.5, 0.0]
+
+
+def test_lazy_heads_are_named_by_layer(layers: list[Layer]) -> None:
+    assert lazy_heads(layers) == {0: [0, 1], 1: [0, 1], 2: [0, 1], 3: [0]}
+    assert lazy_heads(summarise(measured([[[2, 2, 2, 1], [3, 3, 3, 3]]]), None, [])) == {}
+
+
+def test_two_parts_of_the_sequences_are_measured_as_one() -> None:
+    first, rest = ([[row[start:end] for row in layer] for layer in RANKS] for start, end in ((0, 1), (1, 4)))
+    both = measured(first) + measured(rest)
+    assert summarise(both, None, []) == summarise(measured(RANKS), None, [])
+    one, three = measured(first), measured(rest)
+    one.angular_SS, three.angular_SS = torch.full((6, 6), 4.0), torch.full((6, 6), 8.0)
+    assert torch.equal((one + three).angular_SS, torch.full((6, 6), 7.0))
