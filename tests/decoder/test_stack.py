@@ -41,6 +41,16 @@ def test_some_blocks_give_what_a_model_of_those_blocks_gives(family: str) -> Non
     assert stack.loss(hidden) == pytest.approx(losses.mean().item(), abs=1e-5)
 
 
+@pytest.mark.parametrize("family", CHOSEN)
+def test_losses_at_some_places_are_those_of_the_whole_logits(family: str) -> None:
+    stack = Stack(families.reference(family), TOKENS_BT)
+    hidden = stack.run(stack.hidden0, [0, 1])
+    expected_BT = nn.functional.cross_entropy(stack.logits(hidden)[:, :-1].mT, TOKENS_BT[:, 1:], reduction="none")
+    places_BN, before = torch.tensor([[0, 7, 38], [3, 2, 1], [38, 37, 0]]), stack.head_passes
+    torch.testing.assert_close(stack.losses_at(hidden, places_BN).float(), expected_BT.gather(1, places_BN))
+    assert stack.head_passes - before == pytest.approx(3 / 39)
+
+
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     model = families.reference("qwen2")
     whole = Stack(model, TOKENS_BT)

@@ -31,7 +31,7 @@ def measured(ranks: list[list[list[int]]]) -> Measured:
 
 @pytest.fixture
 def layers() -> list[Layer]:
-    return summarise(measured(RANKS), None, [])
+    return summarise(measured(RANKS))
 
 
 def test_only_rank_1_in_every_head_of_every_sequence_is_lazy_in_the_strict_sense(layers: list[Layer]) -> None:
@@ -49,13 +49,13 @@ def test_the_lazy_share_counts_heads_of_a_mean_rank_up_to_one_and_a_half(layers:
 
 def test_lazy_heads_are_named_by_layer(layers: list[Layer]) -> None:
     assert lazy_heads(layers) == {0: [0, 1], 1: [0, 1], 2: [0, 1], 3: [0]}
-    assert lazy_heads(summarise(measured([[[2, 2, 2, 1], [3, 3, 3, 3]]]), None, [])) == {}
+    assert lazy_heads(summarise(measured([[[2, 2, 2, 1], [3, 3, 3, 3]]]))) == {}
 
 
 def test_two_parts_of_the_sequences_are_measured_as_one() -> None:
     first, rest = ([[row[start:end] for row in layer] for layer in RANKS] for start, end in ((0, 1), (1, 4)))
     both = measured(first) + measured(rest)
-    assert summarise(both, None, []) == summarise(measured(RANKS), None, [])
+    assert summarise(both) == summarise(measured(RANKS))
     one, three = measured(first), measured(rest)
     one.angular_SS, three.angular_SS = torch.full((6, 6), 4.0), torch.full((6, 6), 8.0)
     assert torch.equal((one + three).angular_SS, torch.full((6, 6), 7.0))

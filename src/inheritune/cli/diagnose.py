@@ -17,6 +17,7 @@ def command(
     length: Annotated[int, typer.Option(min=2, help="Tokens in a sequence (the paper: 100).")] = 100,
     sequences: Annotated[int, typer.Option(min=1, help="Sequences measured (the paper: 100).")] = 100,
     curve_sequences: Annotated[int, typer.Option(min=0, help="Of these, for losses of cuts; 0: none.")] = 12,
+    minutes: Annotated[float, typer.Option(min=0, help="Minutes for losses of cuts.")] = 3.0,
     other_length: Annotated[
         int,
         typer.Option(
@@ -81,6 +82,8 @@ def command(
             tokens_NT,
             threshold=threshold,
             curve_sequences=curve_sequences,
+            minutes=minutes,
+            kept=None if out is None else out / "cuts.jsonl",
             gradients=gradients,
             other_lengths=longer,
             tell=tell,
@@ -90,6 +93,7 @@ def command(
         if out is not None:
             with writing(out):
                 written = write(profile, decoder, tokens_NT, out, other, tell)
+                (out / "cuts.jsonl").unlink(missing_ok=True)
     if as_json:
         typer.echo(profile.model_dump_json())
         return

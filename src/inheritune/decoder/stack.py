@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 
-from inheritune.decoder.anatomy import anatomy
+from inheritune.decoder.anatomy import anatomy, text_config
 from inheritune.decoder.costs import forward_flops_per_token
 
 # Enough rows for full-speed matrix products, few enough for a chunk's logits to stay small.
 CHUNK_TOKENS = 2048
+CHUNK_LOGITS = 1 << 27
 
 
 @contextmanager
@@ -37,8 +38,9 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 class Stack:
     """The blocks of a decoder on fixed tokens, each callable with the masks and positions that it receives in the model.
 
-    `tokens_BT` are unpadded token ids. `hidden0` (B, T, D) is what enters block 0. `block_passes` counts whole-batch
-    passes through one block, `head_passes` those through final norm and head; the capturing forward is in both.
+    `tokens_BT` are unpadded token ids. `hidden0` (B, T, D) is what enters block 0, `whole_token_losses` (B, T-1) what the
+    unchanged model has on each token. `block_passes` counts whole-batch passes through one block, `head_passes` those
+    through final norm and head, a part of the places as that part; the capturing forward is in both.
     """
 
     def __init__(self, model: PreTrainedModel, tokens_BT: Tensor) -> None:
@@ -46,19 +48,19 @@ class Stack:
         self.blocks = anatomy(model).blocks
         self.depth = len(self.blocks)
         device = next(model.parameters()).device
-        chunk = max(1, CHUNK_TOKENS // tokens_BT.shape[1])
-        self.tokens = tokens_BT.long().to(device).split(chunk)
+        rows = min(CHUNK_TOKENS, CHUNK_LOGITS // text_config(model.config).vocab_size)
+        self.tokens = tokens_BT.long().to(device).split(max(1, rows // tokens_BT.shape[1]))
         self._calls: list[list[_Call]] = []
         with evaluating(model):
             whole = [self._capture(part) for part in self.tokens]
         self.hidden0 = torch.cat([hidden for hidden, _ in whole])
-        self._whole_losses = torch.cat([losses for _, losses in whole])
-        self.block_passes, self.head_passes = self.depth, 1
+        self.whole_token_losses = torch.cat([losses for _, losses in whole])
+        self.block_passes, self.head_passes = self.depth, 1.0
 
     @property
     def whole_losses(self) -> Tensor:
         """Loss of the unchanged model, (B,), mean nats per token of each sequence."""
-        return self._whole_losses
+        return self.whole_token_losses.mean(1)
 
     @property
     def flops(self) -> float:
@@ -93,6 +95,18 @@ class Stack:
             parts = enumerate(self._parts(hidden))
             return torch.cat([token_losses(self._logits(i, part), self.tokens[i]).mean(1) for i, part in parts])
 
+    def losses_at(self, hidden: Tensor, places_BN: Tensor) -> Tensor:
+        """Loss of the token after each of these places, (B, N) in float64: the head's product is taken there alone."""
+        self.head_passes += places_BN.shape[1] / self.whole_token_losses.shape[1]
+        found = []
+        with evaluating(self.model):
+            for i, (part, places) in enumerate(zip(self._parts(hidden), self._parts(places_BN), strict=True)):
+                rows = torch.arange(len(part), device=part.device)[:, None]
+                logits = self._logits(i, part[rows, places]).flatten(0, 1).float()
+                following = self.tokens[i].gather(1, places + 1)
+                found.append(F.cross_entropy(logits, following.flatten(), reduction="none").view_as(places).double())
+        return torch.cat(found)
+
     def loss(self, hidden: Tensor) -> float:
         """Mean of `losses`, nats per token."""
         return self.losses(hidden).mean().item()
@@ -114,11 +128,12 @@ class Stack:
             for remove in hooks:
                 remove()
         self._calls.append(calls)
-        return calls[0].take_hidden(), token_losses(logits_BTV, tokens_BT).mean(1)
+        return calls[0].take_hidden(), token_losses(logits_BTV, tokens_BT)
 
     def _logits(self, chunk: int, hidden: Tensor) -> Tensor:
+        like = self.tokens[chunk][:, : hidden.shape[1]]  # some models give their output the shape of their input
         with self._passing_through(chunk, hidden):
-            return self.model(self.tokens[chunk], use_cache=False).logits
+            return self.model(like, use_cache=False).logits
 
     @contextmanager
     def _passing_through(self, chunk: int, hidden: Tensor) -> Iterator[None]:

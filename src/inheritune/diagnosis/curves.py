@@ -3,16 +3,24 @@
 Shapes: B sequences, T tokens, D hidden size, S = L + 1 hidden states of a model of L blocks.
 """
 
+import time
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from inheritune.decoder.stack import Stack
-from inheritune.diagnosis.statistics import standard_error
+from inheritune.diagnosis.cuts import Loss, Places, ascending, least
+from inheritune.diagnosis.suggestion import LARGEST_RISE, fits
+from inheritune.disk.kept import Kept
 from inheritune.progress import Count, silent
 from inheritune.records.profile import Curves, Cut
 
 SHORTLIST = 3
+# What hidden states of cuts may take that are read at more places later.
+HELD_BYTES = 1 << 29
 
 
 @dataclass
@@ -20,66 +28,134 @@ class _Bench:
     """Cuts of one stack, each measured once; hidden states before every block are kept, so a shared prefix is free."""
 
     stack: Stack
+    kept: Kept
     count: Count
     wanted: int
+    until: float
     asked: int = 0
     states: list[Tensor] = field(default_factory=list)
-    cuts: dict[tuple[int, ...], Cut] = field(default_factory=dict)
+    losses: dict[tuple[int, ...], Loss] = field(default_factory=dict)
+    held: dict[tuple[int, ...], Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.places = Places(self.stack)
+        self.room = HELD_BYTES // self.stack.hidden0.nbytes if self.places.sampled else 0
         self.states.append(self.stack.hidden0)
         for index in range(self.stack.depth):
             self.states.append(self.stack.run(self.states[-1], [index]))
+        for result in self.kept.results:
+            values_BN = torch.tensor(result["values"], dtype=torch.float64).to(self.stack.whole_token_losses)
+            self.losses[tuple(result["blocks"])] = self._loss(result["blocks"], values_BN)
+            self.stack.block_passes += result["block_passes"]
+            self.stack.head_passes += result["head_passes"]
 
-    def measure(self, blocks: list[int]) -> Cut:
+    def measure(self, blocks: list[int]) -> Loss:
         key = tuple(blocks)
-        if key not in self.cuts:
-            shared = next((i for i, block in enumerate(blocks) if block != i), len(blocks))
-            hidden = self.stack.run(self.states[shared], blocks[shared:])
-            self.cuts[key] = self._cut(blocks, self.stack.losses(hidden))
+        if key not in self.losses:
+            before = self.stack.block_passes, self.stack.head_passes
+            self.losses[key] = self._loss(blocks)
+            spent = self.stack.block_passes - before[0], self.stack.head_passes - before[1]
+            values = self.losses[key].values_BN.tolist()
+            self.kept.add({"blocks": blocks, "values": values, "block_passes": spent[0], "head_passes": spent[1]})
         self.asked += 1
         self.count(self.asked, self.wanted)
-        return self.cuts[key]
+        return self.losses[key]
 
-    def _cut(self, blocks: list[int], losses_B: Tensor) -> Cut:
-        rise_B = losses_B - self.stack.whole_losses
-        removed = self.stack.depth - len(blocks)
-        return Cut(
-            removed=removed,
-            blocks=blocks,
-            loss=losses_B.mean().item(),
-            rise=rise_B.mean().item(),
-            rise_se=standard_error(rise_B).item(),
-        )
+    def late(self) -> bool:
+        """Whether the time that cuts may take is over."""
+        return time.monotonic() > self.until
+
+    def _loss(self, blocks: list[int], values_BN: Tensor | None = None) -> Loss:
+        hidden = partial(self._hidden, blocks)
+        if values_BN is None:
+            return Loss.of(self.stack, self.places, blocks, hidden)
+        return Loss(self.stack, self.places, blocks, hidden, values_BN)
+
+    def _hidden(self, blocks: list[int]) -> Tensor:
+        """The hidden state after these blocks, held where it may be asked for again and there is room."""
+        if (key := tuple(blocks)) in self.held:
+            return self.held[key]
+        shared = next((i for i, block in enumerate(blocks) if block != i), len(blocks))
+        hidden = self.stack.run(self.states[shared], blocks[shared:])
+        if len(self.held) < self.room:
+            self.held[key] = hidden
+        return hidden
 
 
-def inheritance_curves(stack: Stack, angular_SS: Tensor, count: Count = silent) -> tuple[Curves, list[Cut]]:
+def inheritance_curves(
+    stack: Stack,
+    angular_SS: Tensor,
+    count: Count = silent,
+    minutes: float | None = None,
+    place: Path | None = None,
+) -> tuple[Curves, dict[int, Cut]]:
     """Measure the first n blocks, the best run removed and scattered removals for every depth; and every block left out.
 
-    For each number removed, `angular_SS` shortlists three runs, which are then run. Scattered removals follow the order
-    of the leave-one-out losses. All together cost less than 4 L passes through the stack of L blocks. `count` counts cuts.
+    For each number removed, from one on, `angular_SS` shortlists three runs, which are then run. Scattered removals follow
+    the order of the leave-one-out losses. All together cost less than 4 L passes through the stack of L blocks. After
+    `minutes` no further cut is begun. What is measured is kept at `place`, so that it is not measured again after a stop.
+    `count` counts cuts.
     """
     depth = stack.depth
     everything = list(range(depth))
     shortlists = [_shortlist(depth, angular_SS, removed) for removed in range(1, depth)]
     count(0, wanted := 2 * (depth - 1) + (depth if depth > 1 else 0) + sum(map(len, shortlists)))
-    bench = _Bench(stack, count, wanted)
-    first = [bench.measure(everything[: depth - removed]) for removed in range(1, depth)]
-    without = [bench.measure(everything[:i] + everything[i + 1 :]) for i in everything] if depth > 1 else []
-    run = [min(map(bench.measure, shortlist), key=lambda cut: cut.loss) for shortlist in shortlists]
-    order = sorted(range(len(without)), key=lambda i: without[i].loss)
-    scattered = [bench.measure(sorted(order[removed:])) for removed in range(1, depth)]
-    whole = stack.whole_losses.mean().item()
+    kept = Kept(place, {"whole": stack.whole_losses.tolist(), "depth": depth})
+    bench = _Bench(stack, kept, count, wanted, time.monotonic() + (float("inf") if minutes is None else 60 * minutes))
+    first, run, scattered, without = list[Loss](), list[Loss](), list[Loss](), dict[int, Loss]()
+    for removed, shortlist in enumerate(shortlists, 1):
+        if bench.late():
+            break
+        first.append(bench.measure(everything[: depth - removed]))
+        if removed == 1:
+            without = _without(bench, shortlist)
+            order = [_missing(loss) for loss in ascending([without[block] for block in sorted(without)])]
+        if len(without) < depth:
+            run = scattered = [least(list(without.values()))]
+            break
+        run.append(least([bench.measure(blocks) for blocks in shortlist]))
+        scattered.append(bench.measure(sorted(order[removed:])))
+    _settle([*first, *run, *scattered], bench)
     curves = Curves(
-        whole_loss=whole,
-        first=first,
-        run=run,
-        scattered=scattered,
+        whole_loss=stack.whole_losses.mean().item(),
+        first=[loss.cut() for loss in first],
+        run=[loss.cut() for loss in run],
+        scattered=[loss.cut() for loss in scattered],
         sequences=len(stack.whole_losses),
+        places=bench.places.first if bench.places.sampled else None,
+        left_out=wanted - bench.asked,
         block_passes=stack.block_passes,
-        head_passes=stack.head_passes,
+        head_passes=round(stack.head_passes),
     )
-    return curves, without
+    return curves, {block: loss.cut() for block, loss in sorted(without.items())}
+
+
+def _without(bench: _Bench, singles: list[list[int]]) -> dict[int, Loss]:
+    """Each block left out alone, in the order of `singles`, at least one and as many as the time allows."""
+    found: dict[int, Loss] = {}
+    for blocks in singles:
+        if found and bench.late():
+            break
+        loss = bench.measure(blocks)
+        found[_missing(loss)] = loss
+    return found
+
+
+def _missing(loss: Loss) -> int:
+    """The one block that is left out."""
+    return next(block for block in range(loss.stack.depth) if block not in loss.blocks)
+
+
+def _settle(losses: list[Loss], bench: _Bench) -> None:
+    """Read in full what decides the suggestion: from the fewest blocks on, whatever may start near enough, until one does."""
+    for size in sorted({len(loss.blocks) for loss in losses}):
+        near = [loss for loss in losses if len(loss.blocks) == size and not loss.surely_rises(LARGEST_RISE)]
+        for loss in near:
+            if bench.late():
+                return
+            loss.read(bench.places.all)
+        if any(fits(loss.cut()) for loss in near):
+            return
 
 
 def _shortlist(depth: int, angular_SS: Tensor, removed: int) -> list[list[int]]:

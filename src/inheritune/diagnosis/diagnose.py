@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -40,6 +41,8 @@ def diagnose(
     threshold: float = 0.90,
     attention_mask: Tokens | None = None,
     curve_sequences: int = 12,
+    minutes: float | None = None,
+    kept: Path | None = None,
     gradients: bool = False,
     untrained: bool = True,
     other_lengths: Sequence[Tokens] = (),
@@ -49,7 +52,8 @@ def diagnose(
     """Measure every layer and head of a decoder on `tokens`, (N, T) ids or a list of sequences (paper, section 2).
 
     Padding named by `attention_mask` is cut off before the model sees it. Losses of cuts are measured on the first
-    `curve_sequences` sequences (0: no cuts, and so no suggestion); `gradients` adds the norms of the gradients of W_Q and
+    `curve_sequences` sequences (0: no cuts, and so no suggestion), for `minutes` at most; they are kept in the file `kept`,
+    so that after a stop they are not measured again. `gradients` adds the norms of the gradients of W_Q and
     W_K on as many sequences; `untrained` adds the same attention measures for freshly initialised weights, `other_lengths`
     for tokens of other lengths. `tell` is called with each stage's name and how many of how many of its parts are done.
     `seen` is called with the profile as far as it stands: first with ranks and lazy heads of a few sequences, then after
@@ -63,7 +67,10 @@ def diagnose(
     for found.sequences, found.measured in _looks(model, sequences, threshold, partial(tell, _stage(sequences))):
         _refuse_nan(found.measured)
         seen(found.profile())
-    found.curves, found.without = _curves(model, sequences, found.measured.angular_SS, curve_sequences, tell)
+    if curve_sequences:
+        found.curves, found.without = _curves(
+            model, sequences, found.measured.angular_SS, curve_sequences, tell, minutes, kept
+        )
     if gradients:
         found.norms = _gradients(model, sequences[: curve_sequences or GRADIENT_SEQUENCES], tell)
     seen(found.profile())
@@ -82,7 +89,7 @@ class _Found:
     sequences: list[Tensor] = field(default_factory=list)
     measured: Measured = field(init=False)
     curves: Curves | None = None
-    without: list[Cut] = field(default_factory=list)
+    without: dict[int, Cut] = field(default_factory=dict)
     norms: list[Norms | None] | None = None
     contrasts: list[Contrast] = field(default_factory=list)
 
@@ -147,13 +154,17 @@ def _refuse_nan(measured: Measured) -> None:
 
 
 def _curves(
-    model: PreTrainedModel, sequences: list[Tensor], angular_SS: Tensor, count: int, tell: Tell
-) -> tuple[Curves | None, list[Cut]]:
-    if count == 0:
-        return None, []
+    model: PreTrainedModel,
+    sequences: list[Tensor],
+    angular_SS: Tensor,
+    count: int,
+    tell: Tell,
+    minutes: float | None,
+    kept: Path | None,
+) -> tuple[Curves, dict[int, Cut]]:
     alike = max(by_length(sequences).values(), key=len)[:count]
     stage = f"Losses of cuts on {plural(len(alike), 'sequence')}"
-    return inheritance_curves(Stack(model, torch.stack(alike)), angular_SS, partial(tell, stage))
+    return inheritance_curves(Stack(model, torch.stack(alike)), angular_SS, partial(tell, stage), minutes, kept)
 
 
 def _gradients(model: PreTrainedModel, sequences: list[Tensor], tell: Tell) -> list[Norms | None]:

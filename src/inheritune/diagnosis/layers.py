@@ -3,6 +3,8 @@
 Shapes: N sequences, H heads, L blocks.
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -16,24 +18,28 @@ LAZY_RANK = 1.5
 
 
 def summarise(
-    measured: Measured, curves: Curves | None, without: list[Cut], gradients: list[Norms | None] | None = None
+    measured: Measured,
+    curves: Curves | None = None,
+    without: Mapping[int, Cut] | None = None,
+    gradients: list[Norms | None] | None = None,
 ) -> list[Layer]:
-    """One `Layer` for each block."""
-    depth = len(measured.heads)
-    exits = [*(cut.loss for cut in reversed(curves.first)), curves.whole_loss] if curves else [None] * depth
+    """One `Layer` for each block; `without` holds the cuts that lack one block, by that block."""
+    depth, without = len(measured.heads), without or {}
+    exits = {len(cut.blocks) - 1: cut.loss for cut in curves.first} | {depth - 1: curves.whole_loss} if curves else {}
     layers = []
     for index, heads in enumerate(measured.heads):
         influence, influence_se = mean_and_error(measured.influence_NL[:, index])
         norms = gradients[index] if gradients else None
+        alone = without.get(index)
         attention = _attention(heads, norms) if heads else {"kind": OTHER, "heads": []}
         layers.append(
             Layer(
                 index=index,
                 influence=influence,
                 influence_se=influence_se,
-                exit_loss=exits[index],
-                without_loss=without[index].loss if without else None,
-                without_rise_se=without[index].rise_se if without else None,
+                exit_loss=exits.get(index),
+                without_loss=alone.loss if alone else None,
+                without_rise_se=alone.rise_se if alone else None,
                 **attention,
             )
         )
@@ -77,7 +83,7 @@ def _heads(measures: dict[str, Tensor], norms: Norms | None) -> list[Head]:
 
 def contrast(name: str, sequences: list[Tensor], measured: Measured) -> Contrast:
     """The layers' attention measures of other weights or another length."""
-    layers = summarise(measured, None, [])
+    layers = summarise(measured)
     return Contrast(
         name=name,
         length=max(map(len, sequences)),

@@ -16,6 +16,11 @@ def at_chance(loss: float, chance: float) -> bool:
     return loss >= CHANCE * chance
 
 
+def fits(cut: Cut) -> bool:
+    """Whether a cut starts near enough to the whole model to be suggested, its standard error included."""
+    return cut.rise + cut.rise_se <= LARGEST_RISE
+
+
 def suggest(layers: list[Layer], curves: Curves | None, loss: float, chance: float) -> Suggestion:
     """The smallest depth whose best measured cut starts at most `LARGEST_RISE` nats above the whole model.
 
@@ -29,13 +34,16 @@ def suggest(layers: list[Layer], curves: Curves | None, loss: float, chance: flo
             reason=_guesses(loss, chance, layers),
             rests_on="the model's loss alone",
         )
-    if curves is None:
+    if curves is None or (curves.left_out and not curves.first):
         return Suggestion(
             depth=depth, blocks=list(range(depth)), reason=_unmeasured(layers), rests_on="attention maps only"
         )
     cuts = [*curves.first, *curves.run, *curves.scattered]
-    fitting = [cut for cut in cuts if cut.rise + cut.rise_se <= LARGEST_RISE]
-    rests_on = f"losses of {plural(len(cuts), 'cut')} on {plural(curves.sequences, 'sequence')}, none of them trained"
+    fitting = [cut for cut in cuts if fits(cut)]
+    late = f"; {plural(curves.left_out, 'other')} had no time" if curves.left_out else ""
+    rests_on = (
+        f"losses of {plural(len(cuts), 'cut')} on {plural(curves.sequences, 'sequence')}, none of them trained{late}"
+    )
     if not fitting:
         blocks = list(range(depth))
         return Suggestion(depth=depth, blocks=blocks, reason=_no_room(cuts, curves, layers), rests_on=rests_on)

@@ -37,7 +37,7 @@ def watch(
     def look(step: int) -> Glance | None:
         if step % every:
             return None
-        layers = summarise(measure(model, sequences, threshold), None, [])
+        layers = summarise(measure(model, sequences, threshold))
         glance = Glance(
             step=step,
             max_rank=[layer.max_rank for layer in layers],

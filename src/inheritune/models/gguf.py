@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 _open = False
 
@@ -19,8 +21,7 @@ def read_once(place: Path) -> Iterator[None]:
     if _open or place.suffix != ".gguf" or find_spec("gguf") is None:
         yield
         return
-    import gguf
-
+    gguf: Any = import_module("gguf")
     kept = gguf.GGUFReader, gguf.get_tensor_name_map
     _open, gguf.GGUFReader, gguf.get_tensor_name_map = True, cache(gguf.GGUFReader), cache(gguf.get_tensor_name_map)
     try:

@@ -86,13 +86,19 @@ class Cut(Entry):
 
 
 class Curves(Entry):
-    """The inheritance curve: what is left of the model when blocks go. Index `removed` - 1 in each list."""
+    """The inheritance curve: what is left of the model when blocks go. Index `removed` - 1 in each list.
+
+    Lists end early where the time was over: `left_out` more were wanted. Of a large vocabulary each cut is first read at `places`
+    of each sequence, and at more where that leaves open which is lower.
+    """
 
     whole_loss: float
     first: list[Cut]
     run: list[Cut]
     scattered: list[Cut]
     sequences: Count
+    places: Count | None = None
+    left_out: Count = 0
     block_passes: Count
     head_passes: Count
 

@@ -101,9 +101,12 @@ def influence(profile: Profile, width: float = WIDE) -> Figure:
     _plain(turning.yaxis)
     if profile["curves"]:
         whole = profile["curves"]["whole_loss"]
-        rises = [layer["without_loss"] - whole for layer in layers]
-        errors = [layer["without_rise_se"] for layer in layers]
-        without.errorbar(range(len(layers)), rises, errors, fmt="o", ms=4, color=TARGET, ecolor=MUTED, capsize=2)
+        measured = [layer for layer in layers if layer["without_loss"] is not None]
+        rises = [layer["without_loss"] - whole for layer in measured]
+        errors = [layer["without_rise_se"] for layer in measured]
+        without.errorbar(
+            [layer["index"] for layer in measured], rises, errors, fmt="o", ms=4, color=TARGET, ecolor=MUTED, capsize=2
+        )
         without.axhline(0, color=INK, lw=0.8)
         if max(rises) > 1:
             without.set_yscale("symlog", linthresh=0.1)

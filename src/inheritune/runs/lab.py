@@ -66,14 +66,17 @@ class FolderLab:
         self.progress.stage(f"Diagnosis of {self.bench.reference.name}, {self.depth} blocks")
 
         def measure() -> dict[str, Any]:
-            wanted = self.recipe.diagnosis
+            wanted, kept = self.recipe.diagnosis, self.folder / "cuts.jsonl"
             profile = diagnose(
                 self.bench.model,
                 self.bench.sequences(wanted.sequences, wanted.length),
                 threshold=wanted.threshold,
+                minutes=wanted.minutes,
+                kept=kept,
                 tell=Rates(self.progress),
             )
             profile.save(place)
+            kept.unlink(missing_ok=True)
             return asdict(self._diagnosis_cost(profile))
 
         once(self.folder / "diagnosis.json", measure)

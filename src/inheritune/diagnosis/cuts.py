@@ -1,0 +1,155 @@
+"""Losses of cuts, each read on as many places as a comparison needs.
+
+Of a large vocabulary the head's product is the dearest part of a cut. It is taken on an eighth of the places first, chosen
+at random, the same for all cuts. One cut is called worse than another where the mean of their paired differences is more than
+`SURE` standard errors from zero; what lies nearer is read on twice as many places, in the end on all. So an order is that of all
+places, but for a chance of 1 in 100,000 a pair. Of a small vocabulary all places are read at once.
+
+Shapes: B sequences, T tokens, P = T - 1 places with a token after them, N of them read.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import torch
+from torch import Tensor
+
+from inheritune.decoder.anatomy import text_config
+from inheritune.decoder.stack import Stack
+from inheritune.diagnosis.statistics import standard_error
+from inheritune.records.profile import Cut
+
+LARGE_VOCABULARY = 1 << 14
+FIRST_SHARE = 8
+SURE = 4.4
+
+
+class Places:
+    """The places of a stack's sequences, in the order in which they are read: `first` of each, then twice as many, then all."""
+
+    def __init__(self, stack: Stack):
+        losses_BP = stack.whole_token_losses
+        self.sampled = text_config(stack.model.config).vocab_size >= LARGE_VOCABULARY
+        self.all = losses_BP.shape[1]
+        self.first = -(-self.all // FIRST_SHARE) if self.sampled else self.all
+        generator = torch.Generator().manual_seed(0)
+        self.order_BP = torch.rand(losses_BP.shape, generator=generator).argsort(1).to(losses_BP.device)
+
+
+@dataclass
+class Loss:
+    """The loss of one list of blocks as far as it is read: `values_BN`, or one mean a sequence where no places are sampled.
+
+    `hidden` makes the hidden state (B, T, D) after the blocks.
+    """
+
+    stack: Stack
+    places: Places
+    blocks: list[int]
+    hidden: Callable[[], Tensor]
+    values_BN: Tensor
+
+    @classmethod
+    def of(cls, stack: Stack, places: Places, blocks: list[int], hidden: Callable[[], Tensor]) -> "Loss":
+        """Read on the first places."""
+        unread = stack.whole_token_losses[:, :0]
+        loss = cls(stack, places, blocks, hidden, unread)
+        loss.read(places.first)
+        return loss
+
+    @property
+    def exact(self) -> bool:
+        """Whether every place is read."""
+        return not self.places.sampled or self.values_BN.shape[1] == self.places.all
+
+    @property
+    def whole_BN(self) -> Tensor:
+        """What the whole model has on the same places."""
+        if not self.places.sampled:
+            return self.stack.whole_losses[:, None]
+        return self.stack.whole_token_losses.gather(1, self.places.order_BP[:, : self.values_BN.shape[1]])
+
+    @property
+    def rises_B(self) -> Tensor:
+        """How much more than the whole model has, by sequence."""
+        return (self.values_BN - self.whole_BN).mean(1)
+
+    @property
+    def mean(self) -> float:
+        """Mean over the sequences, in nats per token: the whole model's, and how much more this has where it is read."""
+        if not self.places.sampled:
+            return self.values_BN[:, 0].mean().item()
+        return (self.stack.whole_losses + self.rises_B).mean().item()
+
+    def read(self, count: int) -> None:
+        """Read up to `count` places of each sequence."""
+        had = self.values_BN.shape[1]
+        if not self.places.sampled:
+            self.values_BN = self.stack.losses(self.hidden())[:, None] if had == 0 else self.values_BN
+        elif had < count:
+            more_BN = self.stack.losses_at(self.hidden(), self.places.order_BP[:, had:count])
+            self.values_BN = torch.cat([self.values_BN, more_BN], 1)
+
+    def read_more(self) -> None:
+        """Read twice as many places."""
+        if not self.exact:
+            self.read(min(2 * self.values_BN.shape[1], self.places.all))
+
+    def surely_above(self, other_BN: Tensor) -> bool:
+        """Whether all places would show a higher loss than `other_BN`, another cut's values on the same places or more."""
+        read = min(self.values_BN.shape[1], other_BN.shape[1])
+        return self._least(self.values_BN[:, :read] - other_BN[:, :read]) > 0
+
+    def surely_rises(self, bound: float) -> bool:
+        """Whether all places would show a rise of more than `bound`."""
+        return self._least(self.values_BN - self.whole_BN) > bound
+
+    def _least(self, differences_BN: Tensor) -> float:
+        """What the mean over all places is at least."""
+        mean, read = differences_BN.mean().item(), differences_BN.shape[1]
+        if not self.places.sampled or read == self.places.all:
+            return mean
+        variance_B = differences_BN.var(1) / read * (1 - read / self.places.all)
+        return mean - SURE * variance_B.sum().sqrt().item() / len(variance_B)
+
+    def cut(self) -> Cut:
+        """The loss as a profile holds it."""
+        rises_B = self.rises_B
+        return Cut(
+            removed=self.stack.depth - len(self.blocks),
+            blocks=self.blocks,
+            loss=self.mean,
+            rise=rises_B.mean().item(),
+            rise_se=standard_error(rises_B).item(),
+        )
+
+
+def least(losses: Sequence[Loss]) -> Loss:
+    """The lowest of these; the first of equals."""
+    left = list(losses)
+    while True:
+        best = min(left, key=lambda loss: loss.mean)
+        left = [loss for loss in left if loss is best or not loss.surely_above(best.values_BN)]
+        if len(left) == 1 or all(loss.exact for loss in left):
+            return min(left, key=lambda loss: loss.mean)
+        for loss in left:
+            loss.read_more()
+
+
+def ascending(losses: Sequence[Loss]) -> list[Loss]:
+    """These from the lowest to the highest; of equals the first first."""
+    while True:
+        order = sorted(losses, key=lambda loss: loss.mean)
+        near = [
+            loss
+            for low, high in pairwise(order)
+            if not high.surely_above(low.values_BN)
+            for loss in (low, high)
+            if not loss.exact
+        ]
+        if not near:
+            return order
+        read = min(loss.values_BN.shape[1] for loss in near)
+        for loss in {id(loss): loss for loss in near if loss.values_BN.shape[1] == read}.values():
+            loss.read_more()

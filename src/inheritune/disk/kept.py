@@ -1,0 +1,42 @@
+"""What a stop must not lose of a long measurement: a line of JSON for each result, read back by whoever asks the same question."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+Result = dict[str, Any]
+
+
+class Kept:
+    """The results of one question so far, in a file or, without a `place`, in memory alone.
+
+    Results of another question, and whatever a kill or a hand has damaged, are dropped. Raises OSError where the file cannot
+    be written.
+    """
+
+    def __init__(self, place: Path | None, question: Result):
+        self.place, self.results = place, list[Result]()
+        if place is None:
+            return
+        lines = _whole_lines(place)
+        asked = json.loads(json.dumps(question))
+        self.results = lines[1:] if lines[:1] == [asked] else []
+        place.write_text("".join(json.dumps(line) + "\n" for line in (asked, *self.results)), encoding="utf-8")
+
+    def add(self, result: Result) -> None:
+        """One more result, on the disk before this returns."""
+        self.results.append(result)
+        if self.place is not None:
+            with self.place.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(result) + "\n")
+
+
+def _whole_lines(place: Path) -> list[Result]:
+    """The lines up to the first that is no JSON object."""
+    found: list[Result] = []
+    try:
+        for line in place.read_text(encoding="utf-8").splitlines():
+            found.append(dict(json.loads(line)))
+    except (OSError, ValueError, TypeError):
+        pass
+    return found

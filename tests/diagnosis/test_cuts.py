@@ -1,0 +1,190 @@
+"""Losses of cuts read on some places first: orders are those of all places, and what a stop leaves is not measured again."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import families
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from inheritune import Profile, diagnose
+from inheritune.decoder.stack import Stack
+from inheritune.diagnosis import cuts
+from inheritune.diagnosis.curves import inheritance_curves
+from inheritune.diagnosis.cuts import Loss, Places, ascending, least
+from inheritune.diagnosis.suggestion import suggest
+from inheritune.disk.kept import Kept
+from inheritune.records.profile import Curves
+
+TOKENS_BT = torch.randint(3, 96, (3, 41), generator=torch.Generator().manual_seed(0))
+ANGULAR_SS = torch.rand(7, 7, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.fixture
+def sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if 96 tokens were a large vocabulary."""
+    monkeypatch.setattr(cuts, "LARGE_VOCABULARY", 96)
+
+
+@pytest.fixture(scope="module")
+def model(gpt2: Path) -> PreTrainedModel:
+    """A trained model of 5 blocks, which differ in what they are worth."""
+    return AutoModelForCausalLM.from_pretrained(gpt2).eval()
+
+
+@pytest.fixture(scope="module")
+def stack(model: PreTrainedModel, corpus: Path) -> Callable[[], Stack]:
+    """Makes a fresh stack on text that the model knows."""
+    ids = np.fromfile(corpus / "words.bin", "<u2")[: 24 * 32].astype(np.int64)
+    return lambda: Stack(model, torch.from_numpy(ids).view(24, 32))
+
+
+def made_up(values: dict[str, Tensor], vocabulary: int = 1 << 20) -> dict[str, Loss]:
+    """Losses (B, P) by name that are there to be read; the whole model's are zero."""
+    shape = next(iter(values.values())).shape
+    stack: Any = SimpleNamespace(whole_token_losses=torch.zeros(shape, dtype=torch.float64), depth=9)
+    stack.whole_losses = stack.whole_token_losses.mean(1)
+    config = SimpleNamespace(vocab_size=vocabulary)
+    config.get_text_config = lambda decoder: config
+    stack.model = SimpleNamespace(config=config)
+    stack.losses_at = lambda hidden, places_BN: hidden.gather(1, places_BN)
+    places = Places(stack)
+    return {
+        name: Loss.of(stack, places, [], lambda all_BP=all_BP: all_BP.double())  # type: ignore[misc]
+        for name, all_BP in values.items()
+    }
+
+
+def noise(seed: int, scale: float = 1.0) -> Tensor:
+    return scale * torch.randn(8, 160, generator=torch.Generator().manual_seed(seed)).double()
+
+
+def test_what_is_far_apart_is_ordered_on_the_first_places() -> None:
+    shared = noise(4, 5.0)
+    found = made_up({name: shared + offset for name, offset in (("b", 0.2), ("a", 0.1), ("c", 0.3))})
+    assert [found["a"], found["b"], found["c"]] == ascending(list(found.values())) and least(
+        [*found.values()]
+    ) is found["a"]
+    assert all(loss.values_BN.shape == (8, 20) for loss in found.values())
+
+
+def test_what_is_near_is_read_on_as_many_places_as_it_takes() -> None:
+    """Of "a" and "b" the means over all places differ by 0.001, and the noise of each is a thousand times that."""
+    a, b = noise(1), noise(2)
+    b += a.mean() - b.mean() + 0.001
+    found = made_up({"far": a + 3, "b": b, "a": a})
+    assert ascending(list(found.values())) == [found["a"], found["b"], found["far"]]
+    assert (found["a"].exact, found["b"].exact, found["far"].exact) == (True, True, False)
+    again = made_up({"far": a + 3, "b": b, "a": a})
+    assert least(list(again.values())) is again["a"]
+
+
+def test_an_order_is_hardly_ever_taken_for_sure_when_it_is_not() -> None:
+    """Of 3,000 pairs whose difference has mean zero over all places, none is called."""
+    called = 0
+    for seed in range(1, 3001):  # 0 is the seed by which places are drawn
+        difference = noise(seed)
+        found = made_up({"a": difference - difference.mean(), "b": torch.zeros(8, 160)})
+        called += found["a"].surely_above(found["b"].values_BN) or found["b"].surely_above(found["a"].values_BN)
+    assert called == 0
+
+
+def test_equal_cuts_keep_their_order_and_all_is_read() -> None:
+    found = made_up({"a": noise(3), "b": noise(3)})
+    assert least([found["b"], found["a"]]) is found["b"] and found["a"].exact
+
+
+def curves_of(stack: Stack, **more: Any) -> Curves:
+    return inheritance_curves(stack, ANGULAR_SS, **more)[0]
+
+
+def test_a_large_vocabulary_changes_no_order_and_costs_fewer_products(
+    stack: Callable[[], Stack], sampled: None
+) -> None:
+    found = curves_of(stack())
+    cuts.LARGE_VOCABULARY = 1 << 14
+    whole = curves_of(stack())
+    assert whole.places is None and found.places == 4
+    for name in ("first", "run", "scattered"):
+        assert [cut.blocks for cut in getattr(found, name)] == [cut.blocks for cut in getattr(whole, name)]
+        for one, other in zip(getattr(found, name), getattr(whole, name), strict=True):
+            assert one.loss == pytest.approx(other.loss, abs=6 * max(one.rise_se, 1e-6))
+    assert found.head_passes < whole.head_passes
+
+
+def test_the_suggestion_rests_on_cuts_that_are_read_in_full(sampled: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    untrained = families.reference("llama")  # every cut is near
+    found = curves_of(Stack(untrained, TOKENS_BT))
+    cuts.LARGE_VOCABULARY = 1 << 14
+    whole = curves_of(Stack(untrained, TOKENS_BT))
+    for one, other in ((found.first[-1], whole.first[-1]), (found.run[-1], whole.run[-1])):
+        assert one.rise == pytest.approx(other.rise, abs=1e-9) and one.rise_se == pytest.approx(other.rise_se, abs=1e-9)
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_a_stopped_measurement_goes_on_where_it_was(
+    large: bool, stack: Callable[[], Stack], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cuts, "LARGE_VOCABULARY", 96 if large else 1 << 14)
+    plain, place = curves_of(stack()), tmp_path / "cuts.jsonl"
+
+    def stop(done: int, _: int) -> None:
+        if done == 13:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        curves_of(stack(), place=place, count=stop)
+    with place.open("a") as file:
+        file.write('{"blocks": [0')  # a kill in the middle of a line
+    measured: list[int] = []
+    monkeypatch.setattr(Loss, "of", counting(Loss.of, measured))
+    found = curves_of(stack(), place=place)
+    if large:  # hidden states are not kept: those that are read further are run again
+        assert found.block_passes > plain.block_passes
+        found, plain = (curves.model_copy(update={"block_passes": 0}) for curves in (found, plain))
+    assert found == plain
+    again = len(measured)
+    curves_of(stack())
+    assert (again, len(measured) - again) == (8, 14)  # of 14 cuts, 6 were measured when the thirteenth was asked for
+
+
+def counting(call: Any, calls: list[int]) -> Any:
+    return lambda *given: calls.append(1) or call(*given)
+
+
+def test_results_of_another_question_are_not_taken(tmp_path: Path) -> None:
+    place = tmp_path / "kept.jsonl"
+    kept = Kept(place, {"of": 0.1})
+    kept.add({"x": 1})
+    kept.add({"x": 2})
+    assert Kept(place, {"of": 0.1}).results == [{"x": 1}, {"x": 2}]
+    assert Kept(place, {"of": 0.2}).results == [] and Kept(place, {"of": 0.1}).results == []
+    for damage in (b"", b"[]\n", b"\xff\xfe", b'{"of": 0.1}\n7\n'):
+        place.write_bytes(damage)
+        assert Kept(place, {"of": 0.1}).results == []
+
+
+def test_when_the_time_is_over_what_is_there_is_a_profile() -> None:
+    profile = diagnose(families.reference("llama"), TOKENS_BT, untrained=False, minutes=0)
+    curves = profile.curves
+    assert curves is not None and (len(curves.first), len(curves.run), curves.left_out) == (0, 0, 33)
+    assert "no cut was run" in suggest(profile.layers, curves, 3, 6).reason and str(profile)
+
+
+def test_when_the_time_ends_between_cuts_the_figures_are_drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from inheritune.report.profile_figures import save_figures
+
+    for allowed in (1, 4, 8):
+        clock = iter([0.0] + [1.0] * allowed + [99.0] * 999)
+        monkeypatch.setattr(
+            "inheritune.diagnosis.curves.time", SimpleNamespace(monotonic=lambda clock=clock: next(clock))
+        )
+        profile = diagnose(families.reference("llama"), TOKENS_BT, untrained=False, minutes=1)
+        assert profile.curves is not None and 0 < profile.curves.left_out < 33
+        assert Profile.model_validate_json(profile.model_dump_json()) == profile and str(profile)
+        assert len(save_figures(profile.model_dump(), tmp_path, {})) == 8
