@@ -109,7 +109,7 @@ def test_with_json_nothing_else_is_printed(model: Path, text: Path, capsys: pyte
         ({"--length": 65}, "64 positions"),
         ({"--threshold": 2}, "threshold"),
         ({"--against": "absent.json"}, "absent.json"),
-        ({"--out": "/proc/nothing/here"}, "/proc/nothing/here"),
+        ({"--out": "/proc/nothing/here"}, "/proc/nothing"),
     ],
 )
 def test_wrong_input_ends_in_one_sentence(

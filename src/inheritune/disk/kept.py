@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from inheritune.disk.files import no_link, write_text
+
 Result = dict[str, Any]
 
 
@@ -21,13 +23,13 @@ class Kept:
         lines = _whole_lines(place)
         asked = json.loads(json.dumps(question))
         self.results = lines[1:] if lines[:1] == [asked] else []
-        place.write_text("".join(json.dumps(line) + "\n" for line in (asked, *self.results)), encoding="utf-8")
+        write_text(place, "".join(json.dumps(line) + "\n" for line in (asked, *self.results)))
 
     def add(self, result: Result) -> None:
         """One more result, on the disk before this returns."""
         self.results.append(result)
         if self.place is not None:
-            with self.place.open("a", encoding="utf-8") as file:
+            with open(self.place, "a", encoding="utf-8", opener=no_link) as file:
                 file.write(json.dumps(result) + "\n")
 
 
