@@ -92,9 +92,10 @@ def test_jsonl_field_by_name(tmp_path: Path) -> None:
         ("latin.txt", "caf\xe9".encode("latin-1"), "not UTF-8 text .byte 3."),
         ("nul.txt", b"ab\0cd", "NUL"),
         ("bad.jsonl", b'{"text": "a"}\n{"text": \n', "line 2 of .* is not JSON"),
-        ("list.jsonl", b"[1]\n", "line 1 of .* has no text field 'text'"),
+        ("list.jsonl", b"[1]\n", "line 1 of .* is a list, and so has no text field 'text'"),
         ("other.jsonl", b'{"body": "a"}\n', "no text field 'text': name one of body in data.field"),
-        ("number.jsonl", b'{"text": 3}\n', "line 1 of .* has no text field 'text'"),
+        ("number.jsonl", b'{"text": 3}\n', "line 1 of .* has no text in 'text' but a number"),
+        ("messages.jsonl", b'{"text": [{"role": "user"}]}', "no text in 'text' but a list"),
     ],
 )
 def test_text_that_is_refused(tmp_path: Path, name: str, content: bytes, said: str) -> None:

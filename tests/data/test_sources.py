@@ -3,6 +3,7 @@
 import gzip
 import json
 import lzma
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -147,8 +148,8 @@ def test_files_that_are_refused(tmp_path: Path, name: str, content: bytes, said:
         ({"source": "saved", "split": "test"}, "has no split 'test'"),
         ({"source": "saved", "field": "tex"}, "no column 'tex': name one of body"),
         ({"source": "a.parquet", "field": "tex"}, "no column 'tex': name one of id, body"),
-        ({"source": "a.parquet", "field": "id"}, "row 1 of .* has no text in 'id'"),
-        ({"source": "stream.arrow", "field": "id"}, "row 1 of .* has no text in 'id'"),
+        ({"source": "a.parquet", "field": "id"}, "row 1 of .* has no text in 'id' but a number"),
+        ({"source": "stream.arrow", "field": "id"}, "row 1 of .* has no text in 'id' but a number"),
     ],
 )
 def test_sources_that_are_refused(
@@ -180,3 +181,71 @@ def test_bin_with_the_header_of_llm_c(tmp_path: Path) -> None:
     (tmp_path / "a.bin").write_bytes(header.tobytes() + ids.tobytes())
     with pytest.raises(DataError, match=r"promises 7 tokens, and holds\s+6"):
         bin_of(tmp_path / "a.bin")
+
+
+def table_of(column: pa.Array, path: Path) -> str:
+    """A table of one column, as Parquet or as an Arrow file by its name."""
+    table = pa.table({"text": column})
+    if path.suffix == ".parquet":
+        pq.write_table(table, path)
+        return str(path)
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, table.schema) as writer:
+        writer.write_table(table)
+    return str(path)
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.arrow"])
+def test_rows_of_null_are_left_out_and_others_keep_their_names(tmp_path: Path, name: str) -> None:
+    rows = ["first", None, " ", "last"]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps({"text": row}) + "\n" for row in rows))
+    lines = list(documents(str(tmp_path / "a.jsonl")))
+    assert [(document.name, document.text) for document in lines] == [("a.jsonl#1", "first"), ("a.jsonl#4", "last")]
+    found = list(documents(table_of(pa.array(rows), tmp_path / name)))
+    assert [(document.name, document.text) for document in found] == [(f"{name}#1", "first"), (f"{name}#4", "last")]
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.arrow"])
+def test_text_of_tables_that_is_not_utf8(tmp_path: Path, name: str) -> None:
+    latin = pa.array(["caf\xe9".encode("latin-1")], pa.binary())
+    column = pa.Array.from_buffers(pa.string(), 1, latin.buffers())
+    with pytest.raises(DataError, match=rf"{name}' cannot be read \(.*UTF8"):
+        list(documents(table_of(column, tmp_path / name)))
+
+
+def test_offsets_of_arrow_never_lead_outside(tmp_path: Path) -> None:
+    place = Path(table_of(pa.array(["hello w"] * 3), tmp_path / "a.arrow"))
+    whole, offsets = place.read_bytes(), np.asarray([0, 7, 14, 21], dtype="<i4").tobytes()
+    assert whole.count(offsets) == 1
+    place.write_bytes(whole.replace(offsets, np.asarray([-(2**31) + 1, 10, 20, 2**31 - 1], dtype="<i4").tobytes()))
+    with pytest.raises(DataError, match=r"a\.arrow' cannot be read"):
+        list(documents(str(place)))
+
+
+def test_a_glob_through_links_to_itself_ends(made: Path) -> None:
+    for name in ("one", "two", "three"):
+        (made / "folder" / "sub" / name).symlink_to(made / "folder")
+    found = list(documents(str(made / "folder/**/*.jsonl*"), "body"))
+    assert [document.text for document in found] == TEXTS
+    assert list(documents(str(made / "folder"), "body")) == found
+
+
+def test_links_of_folders_that_lead_out_and_links_to_nothing(made: Path) -> None:
+    (made / "elsewhere").mkdir()
+    (made / "folder" / "out").symlink_to(made / "elsewhere")
+    with pytest.raises(DataError, match="out' is a link that leads out of its folder"):
+        list(documents(str(made / "folder"), "body"))
+    (made / "folder" / "out").unlink()
+    (made / "folder" / "z.jsonl").symlink_to("missing.jsonl")
+    with pytest.raises(DataError, match=r"z\.jsonl' is a link to nothing"):
+        list(documents(str(made / "folder"), "body"))
+
+
+@pytest.mark.parametrize("source", ["a.txt", "folder", "folder/*.txt"])
+def test_pipes_and_devices_are_no_files(tmp_path: Path, source: str) -> None:
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "folder" / "a.txt")
+    (tmp_path / "a.txt").symlink_to("/dev/zero")
+    with pytest.raises(DataError, match=r"a\.txt' is a (pipe, socket or device|link that leads out)"):
+        list(documents(str(tmp_path / source)))
+    with pytest.raises(DataError, match="'/dev/zero' is a pipe, socket or device"):
+        list(documents("/dev/zero"))

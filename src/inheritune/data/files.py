@@ -4,7 +4,9 @@ import glob
 import gzip
 import io
 import lzma
+import os
 import re
+import stat
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,32 +47,57 @@ def files(source: str) -> list[File]:
 
 
 def _of_folder(folder: Path) -> list[File]:
-    inside = sorted(path for path in folder.rglob("*") if path.is_file() and not _is_about(path.relative_to(folder)))
+    inside = sorted(path for path in _below(folder) if not _is_about(path.relative_to(folder)))
     if not inside:
         raise DataError(f"the folder {str(folder)!r} holds no text: give one of {READ}")
     return [_file(path, folder) for path in inside]
 
 
+def _below(folder: Path) -> Iterator[Path]:
+    """The files of a folder and of those in it. A link to a folder is not gone through: what it leads to stands inside."""
+    for top, folders, names in os.walk(folder):
+        for link in (path for name in folders if (path := Path(top) / name).is_symlink()):
+            _refuse_leading_out(link, folder)
+        yield from (Path(top) / name for name in names)
+
+
 def _of_glob(pattern: str) -> list[File]:
-    found = sorted(Path(name) for name in glob.glob(str(Path(pattern).expanduser()), recursive=True))
-    if not (found := [path for path in found if path.is_file()]):
-        raise DataError(f"the pattern {pattern!r} matches no file: check it, and quote it against the shell")
     fixed = Path(pattern).expanduser()
     while glob.has_magic(str(fixed)):
         fixed = fixed.parent
+    found = sorted({path for path in _matches(Path(pattern).expanduser()) if not path.is_dir()})
+    if not found:
+        raise DataError(f"the pattern {pattern!r} matches no file: check it, and quote it against the shell")
     return [_file(path, fixed) for path in found]
+
+
+def _matches(pattern: Path) -> Iterator[Path]:
+    """What a glob finds. `**` goes through no link to a folder, as `glob` would, so that it ends."""
+    if "**" not in pattern.parts:
+        yield from map(Path, glob.glob(str(pattern)))
+        return
+    at = pattern.parts.index("**")
+    for top in glob.glob(str(Path(*pattern.parts[:at]))):
+        for folder, inside, _ in os.walk(top):
+            inside[:] = [name for name in inside if not name.startswith(".")]
+            yield from _matches(Path(glob.escape(folder), *pattern.parts[at + 1 :] or "*"))
 
 
 def _is_about(path: Path) -> bool:
     return any(part.startswith(".") for part in path.parts) or bool(_ABOUT.fullmatch(path.name))
 
 
-def _file(path: Path, root: Path) -> File:
+def _refuse_leading_out(path: Path, root: Path) -> None:
     real, cached = path.resolve(), root.resolve().parents
     if not real.is_relative_to(root.resolve()) and not any(real.is_relative_to(up / "blobs") for up in cached):
         raise DataError(
             f"{str(path)!r} is a link that leads out of its folder, to {str(real)!r}: name that file itself"
         )
+
+
+def _file(path: Path, root: Path) -> File:
+    _refuse_leading_out(path, root)
+    _refuse_special(path)
     packed = path.suffix.lower() in PACKED
     plain = path.with_suffix("") if packed else path
     kind = plain.suffix.lower()
@@ -79,6 +106,14 @@ def _file(path: Path, root: Path) -> File:
     if path.stat().st_size == 0:
         raise DataError(f"{str(path)!r} is empty: give a file with at least one document")
     return File(path, plain.relative_to(root).as_posix(), kind)
+
+
+def _refuse_special(path: Path) -> None:
+    """Raise DataError for what may never end, or never begin: a pipe, a socket, a device; and for a link to nothing."""
+    if not path.exists():
+        raise DataError(f"{str(path)!r} is a link to nothing: mend it or leave it out by a glob")
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise DataError(f"{str(path)!r} is a pipe, socket or device and no file: write what it gives into a file")
 
 
 def lines(file: File) -> Iterator[bytes]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from inheritune.config.sections import Source
-from inheritune.data.documents import Document
+from inheritune.data.documents import Document, told_kind
 from inheritune.data.files import File, readable
 from inheritune.errors import DataError
 from inheritune.models.find import SECONDS, answers
@@ -110,14 +110,18 @@ def _require_column(names: list[str], field: str, source: str) -> None:
 
 def _column(batches: Iterable[Any], field: str) -> Iterator[Any]:
     for batch in batches:
-        yield from (value.as_py() for value in batch[field])
+        column = batch[field]
+        # Offsets of a file may lead anywhere in memory, and its text need not be UTF-8.
+        column.validate(full=True)
+        yield from (value.as_py() for value in column)
 
 
 def _documents(name: str, source: str, field: str, texts: Iterable[Any]) -> Iterator[Document]:
     for number, text in enumerate(texts, 1):
-        if not isinstance(text, str):
+        if text is not None and not isinstance(text, str):
             raise DataError(
-                f"row {number} of {source!r} has no text in {field!r}: name a column of text in data.field (--field)"
+                f"row {number} of {source!r} has no text in {field!r} but {told_kind(text)}: name a column of text in"
+                " data.field (--field)"
             )
-        if text.strip():
+        if text and text.strip():
             yield Document(f"{name}#{number}", text)

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 
-from inheritune.data.documents import Document
+from inheritune.data.documents import Document, told_kind
 from inheritune.data.files import File, lines
 from inheritune.errors import DataError
 
@@ -46,7 +46,7 @@ def _decoded(file: File, offset: int, content: bytes) -> str:
 
 
 def rows(file: File, field: str) -> Iterator[Document]:
-    """A document for each JSON object of a JSONL file: its text `field`."""
+    """A document for each JSON object of a JSONL file: its text `field`. Blank lines and texts, and null, are left out."""
     for number, line in enumerate(lines(file), 1):
         if line.strip() and (text := _text_of(line, f"line {number} of {str(file.path)!r}", field)).strip():
             yield Document(f"{file.name}#{number}", text)
@@ -57,8 +57,11 @@ def _text_of(line: bytes, place: str, field: str) -> str:
         row = json.loads(line)
     except (ValueError, RecursionError):
         raise DataError(f"{place} is not JSON: mend or remove it") from None
-    if not isinstance(row, dict) or not isinstance(row.get(field), str):
-        texts = [key for key, value in row.items() if isinstance(value, str)] if isinstance(row, dict) else []
-        right = f"one of {', '.join(texts)[:200]}" if texts else "the right one"
-        raise DataError(f"{place} has no text field {field!r}: name {right} in data.field (--field)")
-    return row[field]
+    if not isinstance(row, dict):
+        raise DataError(f"{place} is {told_kind(row)}, and so has no text field {field!r}: give an object a line")
+    if isinstance(value := row.get(field), str) or (field in row and value is None):
+        return value or ""
+    found = f"no text in {field!r} but {told_kind(value)}" if field in row else f"no text field {field!r}"
+    texts = [key for key, value in row.items() if isinstance(value, str)]
+    right = f"one of {', '.join(texts)[:200]}" if texts else "the right one"
+    raise DataError(f"{place} has {found}: name {right} in data.field (--field)")
