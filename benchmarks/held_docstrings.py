@@ -12,7 +12,8 @@ from pathlib import Path
 
 from inheritune.config.loading import load_recipe
 from inheritune.config.recipes import RunRecipe
-from inheritune.data.corpora import DOCSTRINGS, documents
+from inheritune.data.corpora import documents
+from inheritune.data.kinds.docstrings import DOCSTRINGS
 from inheritune.data.tokens import on_validation_side
 from inheritune.models.reference import load_reference
 

@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerFast
 from inheritune.config.sections import Data, Source
 from inheritune.data import building, store
 from inheritune.data.building import Job, build
-from inheritune.data.ids import Coding
+from inheritune.data.coding import Coding
 from inheritune.data.tokens import prepare, prepare_folder
 from inheritune.errors import DataError, OutputError
 from inheritune.models.begin import begin_of

@@ -10,7 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from inheritune.config.sections import Data
 from inheritune.data import building, tokens
-from inheritune.data.ids import Coding
+from inheritune.data.coding import Coding
 from inheritune.data.tokens import Tokens, prepare
 from inheritune.errors import DataError, OutputError
 

@@ -16,14 +16,18 @@ import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
 from tries import make_base
 
 from inheritune.config.loading import check, parse_setting, to_yaml
 from inheritune.config.recipes import RunRecipe, TrainRecipe
 from inheritune.config.strict_yaml import read_yaml
+from inheritune.data.coding import Coding
 from inheritune.data.files import files
-from inheritune.data.ids import read_bin
+from inheritune.data.kinds.token_row import TokenRow
 from inheritune.errors import InherituneError
+from inheritune.models.begin import Begin
 from inheritune.models.folder import pieces_of, read_json
 from inheritune.models.reference import load_tokenizer as usable_tokenizer
 from inheritune.models.shards import read_header
@@ -201,8 +205,9 @@ _HEADED = np.asarray([20240520, 1, 40, *[0] * 253], dtype="<i4").tobytes() + np.
 @given(some.sampled_from([b"", _HEADED]), some.binary(max_size=200) | edited(_HEADED))
 def test_rows_of_ids(before: bytes, content: bytes) -> None:
     def read(folder: Path) -> None:
-        for file in files(str(folder / "ids.bin")):
-            assert sum(len(ids) for _, ids in read_bin(file, end=0)) <= len(before + content)
+        coding = Coding(Tokenizer(BPE()), 0, Begin())
+        for file in files(str(folder / "ids.bin"), ".bin"):
+            assert sum(len(found.ids) for found in TokenRow().encoded(file, coding)) <= len(before + content)
 
     written(before + content, "ids.bin", read)
 

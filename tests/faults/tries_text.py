@@ -147,7 +147,7 @@ TEXT = [
     Try("binary rubbish", text("rubbish.txt", bytes(range(256)) * 40), ("rubbish.txt", "UTF-8")),
     Try("NUL characters", text("nul.txt", "ka\0lo\n\n" * 90), ("nul.txt", "NUL")),
     Try("another encoding", text("latin.txt", "caf\xe9 ".encode("latin-1") * 90), ("latin.txt", "UTF-8", "convert")),
-    Try("UTF-16", text("wide.txt", ("kalo\n\n" * 90).encode("utf-16")), ("wide.txt", "UTF-8")),
+    Try("UTF-16 without its mark", text("wide.txt", ("kalo\n\n" * 90).encode("utf-16-le")), ("wide.txt", "UTF-8")),
     Try("a broken .gz", packed(gzip.compress, "words.jsonl.gz", 300), ("words.jsonl.gz", "damaged")),
     Try("a .gz that is none", text("words.jsonl.gz", b"hello"), ("words.jsonl.gz", "damaged")),
     Try("a broken .xz", packed(lzma.compress, "words.jsonl.xz", 300), ("words.jsonl.xz", "damaged")),

@@ -23,8 +23,8 @@ def command(
 
     from inheritune.config.sections import Source
     from inheritune.data.building import Job
+    from inheritune.data.coding import Coding
     from inheritune.data.corpora import require
-    from inheritune.data.ids import Coding
     from inheritune.data.tokens import prepare_folder
     from inheritune.errors import InputError
     from inheritune.models.begin import begin_of

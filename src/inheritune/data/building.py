@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 
 from inheritune.config.sections import Source, told
-from inheritune.data import corpora, store, tables
-from inheritune.data.ids import Coding, encoded
+from inheritune.data import store
+from inheritune.data.coding import Coding
+from inheritune.data.ids import encoded
+from inheritune.data.kinds import kind_of
 from inheritune.data.store import MANIFEST, Writer
 from inheritune.disk.files import digest
 from inheritune.disk.folders import sweep
@@ -55,7 +57,7 @@ class Job:
         }
 
     def _source(self, source: Source) -> list[str | None]:
-        return [corpora.fingerprint(source), source.field, source.name, source.split, source.revision]
+        return [kind_of(source).fingerprint(), source.field, source.name, source.split, source.revision]
 
 
 def build(job: Job, folder: Path, tell: Tell) -> None:
@@ -75,7 +77,7 @@ def build(job: Job, folder: Path, tell: Tell) -> None:
             writer.finish(_manifest(job, writer))
         except DataError:
             # A stream that broke off goes on from here; a file that is wrong has to change first.
-            if not any(source.source.startswith(tables.HUB) for source in (*job.train, *job.valid)):
+            if not any(kind_of(source).streamed for source in (*job.train, *job.valid)):
                 writer.remove()
             raise
         finally:
@@ -100,7 +102,7 @@ def _fill(job: Job, writer: Writer, tell: Tell) -> None:
     saved = before = _tokens(writer)
     began = last = time.monotonic()
     for number in range(state.source, len(sources)):
-        for name, ids in encoded(sources[number], job.field, job.coding, state.read):
+        for name, _, ids in encoded(sources[number], job.field, job.coding, state.read):
             state.read += 1
             row = opening + ids.astype(job.coding.dtype, copy=False).tobytes()
             if (digest := _digest(row)) in seen:
@@ -175,11 +177,5 @@ def _begin(coding: Coding) -> dict[str, list[int]]:
 
 def _told(source: Source, field: str) -> dict[str, Any]:
     named = {"field": field, **source.model_dump(exclude={"weight"}, exclude_none=True)}
-    place = Path(source.source).expanduser()
-    if corpora.is_plain(source) and not corpora.is_prepared(source):
-        listed = corpora.plain_files(source)
-        return {**named, "files": [{"name": file.name, "sha256": digest(file.path)} for file in listed]}
-    if place.is_dir():
-        paths = sorted(path for path in place.rglob("*") if path.is_file())
-        return {**named, "files": [{"name": str(p.relative_to(place)), "sha256": digest(p)} for p in paths]}
-    return named
+    contents = [{"name": name, "sha256": digest(path)} for name, path in kind_of(source).contents()]
+    return {**named, "files": contents} if contents else named

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from tokenizers import Tokenizer
 
+from inheritune.data.coding import Coding
 from inheritune.disk.files import digest, no_link, write_text
 from inheritune.errors import DataError
 
@@ -41,7 +42,8 @@ class Tokens:
 
     Each document in `ids` opens with `begin` ids that are no part of it (the tokenizer's begin of text): they are neither
     counted nor read, and whoever makes sequences of the text puts in front what the model wants there. `digest` is of the ids and the
-    starts as they are stored.
+    starts as they are stored. `books` has the number of the book (a whole text) that each
+    document is a section of; without it each is its own.
     """
 
     ids: np.ndarray
@@ -50,6 +52,7 @@ class Tokens:
     ends: np.ndarray | None = None
     digest: str = ""
     begin: int = 0
+    books: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids) - self.begin * len(self.starts)
@@ -105,6 +108,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise DataError(f"{str(folder)!r} has a manifest of another kind: give a folder of `inheritune prepare`")
     return found
+
+
+def require_same_tokenizer(folder: Path, manifest: dict[str, Any], coding: Coding) -> None:
+    """Raise DataError where prepared tokens were made by another tokenizer."""
+    if manifest["tokenizer"] != tokenizer_fingerprint(coding.tokenizer) or manifest["end"] != coding.end:
+        raise DataError(
+            f"{str(folder)!r} was prepared with another tokenizer than the model's: prepare it again with it"
+        )
 
 
 def tokenizer_fingerprint(tokenizer: Tokenizer) -> str:

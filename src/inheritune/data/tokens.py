@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from inheritune.config.sections import Data, Source, told
-from inheritune.data import corpora, store
+from inheritune.data import store
 from inheritune.data.building import Job, Tell, build, on_validation_side, origin_of
-from inheritune.data.ids import Coding, require_same_tokenizer
+from inheritune.data.coding import Coding
+from inheritune.data.kinds.prepared import Prepared
 from inheritune.data.store import Part, Tokens
 from inheritune.disk.locks import LOCK
 from inheritune.errors import DataError, OutputError
@@ -87,11 +88,11 @@ def cache_folder() -> Path:
 
 def _as_prepared(data: Data, coding: Coding) -> Path | None:
     """The folder of `inheritune prepare` that is the whole of a recipe's text."""
-    if data.valid is not None or len(data.train) > 1 or not corpora.is_prepared(data.train[0]):
+    if data.valid is not None or len(data.train) > 1 or not Prepared.claims(data.train[0]):
         return None
     folder = Path(data.train[0].source).expanduser()
     manifest = store.read_manifest(folder)
-    require_same_tokenizer(folder, manifest, coding)
+    store.require_same_tokenizer(folder, manifest, coding)
     if manifest["sides"]["valid"]["documents"] < 2:
         raise DataError(f"{str(folder)!r} was prepared without validation documents: give data.valid")
     return folder

@@ -17,7 +17,7 @@ from inheritune.config.recipes import RunRecipe
 from inheritune.data import tokens
 from inheritune.data.batches import Batches
 from inheritune.data.building import Tell
-from inheritune.data.ids import Coding
+from inheritune.data.coding import Coding
 from inheritune.decoder.anatomy import text_config
 from inheritune.decoder.costs import forward_flops_per_token, parameter_count
 from inheritune.errors import RecipeError, TrainingError

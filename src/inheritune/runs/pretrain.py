@@ -15,7 +15,7 @@ from inheritune.config.recipes import TrainRecipe
 from inheritune.config.sections import told
 from inheritune.data import corpora, tokens
 from inheritune.data.batches import Batches
-from inheritune.data.ids import Coding
+from inheritune.data.coding import Coding
 from inheritune.data.vocabulary import train_tokenizer
 from inheritune.decoder.costs import parameter_count
 from inheritune.disk.files import write_text, writing

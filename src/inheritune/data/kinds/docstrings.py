@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from inheritune.config.sections import Source
 from inheritune.data.documents import Document
+from inheritune.data.kind import SourceKind
 
 DOCSTRINGS = "bundled:docstrings"
 # Chosen for size and for being there wherever inheritune is: each is the standard library or one of its own dependencies.
@@ -28,15 +30,31 @@ PACKAGES = (
 _LEFT_OUT = ("site-packages", "test", "tests", "testing", "idlelib", "lib2to3")
 
 
-def docstrings() -> Iterator[Document]:
-    """A document for each public file of the named packages; paragraphs seen before are left out."""
-    seen: set[bytes] = set()
-    for package, root in package_roots():
-        for path in sorted(root.rglob("*.py")):
-            inside = path.relative_to(root)
-            text = "" if _private(inside) else _first_seen(_docstrings_of(path), seen)
-            if text:
-                yield Document(f"{package}/{inside.as_posix()}", text)
+class Docstrings(SourceKind):
+    """The docstrings of the named packages: a document for each public file."""
+
+    @classmethod
+    def claims(cls, source: Source) -> bool:
+        """By its name."""
+        return source.source == DOCSTRINGS
+
+    def require(self) -> None:
+        """It is always there."""
+
+    def fingerprint(self) -> str:
+        """Packages, versions, and how many files each has."""
+        roots = [(name, _version(name), sum(1 for _ in root.rglob("*.py"))) for name, root in package_roots()]
+        return json.dumps([sys.version_info[:3], roots])
+
+    def documents(self, field: str) -> Iterator[Document]:
+        """The files in order; paragraphs seen before are left out."""
+        seen: set[bytes] = set()
+        for package, root in package_roots():
+            for path in sorted(root.rglob("*.py")):
+                inside = path.relative_to(root)
+                text = "" if _private(inside) else _first_seen(_docstrings_of(path), seen)
+                if text:
+                    yield Document(f"{package}/{inside.as_posix()}", text)
 
 
 def _private(path: Path) -> bool:
@@ -82,12 +100,6 @@ def _first_seen(texts: list[str], seen: set[bytes]) -> str:
                 seen.add(digest)
                 kept.append(paragraph.rstrip())
     return "\n\n".join(kept).encode("utf-8", "replace").decode()
-
-
-def fingerprint() -> str:
-    """What the docstrings depend on, without reading them: packages, versions, and how many files each has."""
-    roots = [(name, _version(name), sum(1 for _ in root.rglob("*.py"))) for name, root in package_roots()]
-    return json.dumps([sys.version_info[:3], roots])
 
 
 def _version(package: str) -> str:

@@ -1,0 +1,21 @@
+"""The kinds of text sources, one a file. A new one is a file, a line here, a test and a line in docs/data.md.
+
+What is made of files is a file for its suffix, and stands in `plain_files.FILE_KINDS`.
+"""
+
+from inheritune.config.sections import Source
+from inheritune.data.kind import SourceKind
+from inheritune.data.kinds.docstrings import Docstrings
+from inheritune.data.kinds.hub import Hub
+from inheritune.data.kinds.plain_files import PlainFiles
+from inheritune.data.kinds.prepared import Prepared
+from inheritune.data.kinds.saved import Saved
+from inheritune.data.kinds.split_folder import SplitFolder
+
+# The first that claims a source has it.
+SOURCE_KINDS: tuple[type[SourceKind], ...] = (Docstrings, Hub, Saved, Prepared, SplitFolder, PlainFiles)
+
+
+def kind_of(source: Source) -> SourceKind:
+    """A source as one of its kind."""
+    return next(kind for kind in SOURCE_KINDS if kind.claims(source))(source)

@@ -1,0 +1,80 @@
+"""Datasets of the hub, streamed."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from inheritune.config.sections import Source
+from inheritune.data.documents import Document
+from inheritune.data.kind import SourceKind
+from inheritune.data.rows import told_kind
+from inheritune.data.tables import missing, numbered
+from inheritune.errors import DataError
+from inheritune.models.find import SECONDS, answers
+
+_MARK = "hf:"
+
+
+class Hub(SourceKind):
+    """`hf:OWNER/NAME`: a document for each row of one split."""
+
+    streamed = True
+
+    @classmethod
+    def claims(cls, source: Source) -> bool:
+        """By its mark."""
+        return source.source.startswith(_MARK)
+
+    @property
+    def name(self) -> str:
+        """The dataset's id."""
+        return self.source.source.removeprefix(_MARK)
+
+    def require(self) -> None:
+        """Only whether a dataset is named: the hub is not asked."""
+        if not self.name:
+            raise DataError(f"{self.source.source!r} names no dataset: write hf:OWNER/NAME")
+
+    def fingerprint(self) -> str:
+        """What is asked for."""
+        return json.dumps([self.source.source, self.source.name, self.source.split, self.source.revision])
+
+    def documents(self, field: str) -> Iterator[Document]:
+        """The rows as they come; DataError without network, dataset or split."""
+        from datasets import load_dataset
+
+        source = self.source
+        if not answers(source.source):
+            raise DataError(
+                f"{source.source!r} cannot be streamed: the hub does not answer within {SECONDS:.0f} s; check the network, or"
+                " give a folder"
+            )
+        split = source.split or "train"
+        with self._refusals():
+            dataset = load_dataset(self.name, source.name, split=split, revision=source.revision, streaming=True)
+            rows = (self._text(row, field) for row in dataset)
+            yield from numbered(f"{self.name}/{source.name or ''}/{split}", rows)
+
+    def _text(self, row: Any, field: str) -> str | None:
+        if field not in row:
+            raise missing(list(row), field, self.source.source)
+        if (text := row[field]) is not None and not isinstance(text, str):
+            raise DataError(
+                f"{self.source.source!r} has no text in {field!r} but {told_kind(text)}: name a column of text in data.field"
+                " (--field)"
+            )
+        return text
+
+    @contextmanager
+    def _refusals(self) -> Iterator[None]:
+        """What `datasets` and the hub say, in one sentence of ours."""
+        try:
+            yield
+        except DataError:
+            raise
+        except Exception as error:
+            first = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+            raise DataError(
+                f"the dataset {self.source.source!r} cannot be read ({first}): check its id, name, split and the network"
+            ) from None

@@ -1,0 +1,35 @@
+"""Parquet files."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from inheritune.data.documents import Document
+from inheritune.data.files import File
+from inheritune.data.kind import FileKind
+from inheritune.data.tables import ROWS, numbered, require_text, values
+from inheritune.data.unpacking import Unpacked, readable
+
+
+class Parquet(FileKind):
+    """A Parquet file: a document for each row, read a few rows at a time."""
+
+    suffixes = (".parquet",)
+
+    def documents(self, file: File, field: str) -> Iterator[Document]:
+        """The texts of its column `field`."""
+        from pyarrow.parquet import ParquetFile
+
+        with readable(file.path), ParquetFile(file.path) as table:
+            require_text(table.schema_arrow, field, str(file.path))
+            _require_bounded(table.metadata, field, file)
+            columns = (batch[field] for batch in table.iter_batches(batch_size=ROWS, columns=[field]))
+            yield from numbered(file.name, values(columns, Unpacked(file.path)))
+
+
+def _require_bounded(about: Any, field: str, file: File) -> None:
+    """What the file says that its column unpacks to; a page is unpacked as a whole."""
+    unpacked = Unpacked(file.path)
+    for group in map(about.row_group, range(about.num_row_groups)):
+        for column in map(group.column, range(group.num_columns)):
+            if column.path_in_schema == field:
+                unpacked.add(column.total_uncompressed_size)

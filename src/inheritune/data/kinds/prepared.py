@@ -1,0 +1,34 @@
+"""Folders of `inheritune prepare`: tokens as they were prepared."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from inheritune.config.sections import Source
+from inheritune.data import store
+from inheritune.data.coding import Coding
+from inheritune.data.documents import Encoded
+from inheritune.data.files import all_files
+from inheritune.data.kind import SourceKind
+
+
+class Prepared(SourceKind):
+    """A prepared folder: the documents of both its sides."""
+
+    @classmethod
+    def claims(cls, source: Source) -> bool:
+        """A folder with a manifest."""
+        return (Path(source.source).expanduser() / store.MANIFEST).is_file()
+
+    def contents(self) -> list[tuple[str, Path]]:
+        """All files of the folder."""
+        return all_files(self.place)
+
+    def encoded(self, coding: Coding) -> Iterator[Encoded]:
+        """The documents as they are; DataError where another tokenizer made them."""
+        store.require_same_tokenizer(self.place, store.read_manifest(self.place), coding)
+        for side in store.SIDES:
+            tokens = store.read(self.place, side)
+            for number in range(len(tokens.starts)):
+                book = number if tokens.books is None else tokens.books[number]
+                name = f"{self.place.name}/{side}"
+                yield Encoded(f"{name}#{number}", f"{name}/{book}", coding.bare(tokens.document(number)))
