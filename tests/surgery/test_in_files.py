@@ -177,7 +177,7 @@ def test_a_failure_leaves_nothing_and_keeps_what_was_there(folders, tmp_path, mo
     if fault == "disk":
         monkeypatch.setattr("inheritune.surgery.byte_ranges.write_shard", full)
     if fault == "room":
-        monkeypatch.setattr("inheritune.models.folder.ROOM", 1 << 60)
+        monkeypatch.setattr("inheritune.disk.folders.SPARE", 1 << 60)
     if fault == "proof":
         monkeypatch.setattr(commands, "load_model", lambda _folder, **_: inherit(reference("gpt2"), [3]))
     with pytest.raises(Exception, match=r"No space left|free|fails the check"):

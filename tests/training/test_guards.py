@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,10 +26,10 @@ def test_too_little_disk_is_said_before_a_step(tmp_path: Path, monkeypatch: pyte
     model = untrained_model("gpt2")
     weights = sum(p.numel() * 4 for p in model.parameters())
     needed = 3 * 3 * weights + (64 << 20)
-    monkeypatch.setattr(guards.shutil, "disk_usage", lambda place: SimpleNamespace(free=needed - 1))
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=needed - 1))
     with pytest.raises(OutputError, match=r"need 0.07 GB, and the disk has 0.07 GB free.*training.checkpoints_kept"):
         train_round(tmp_path / "new" / "folder", model)
-    monkeypatch.setattr(guards.shutil, "disk_usage", lambda place: SimpleNamespace(free=needed))
+    monkeypatch.setattr(shutil, "disk_usage", lambda place: SimpleNamespace(free=needed))
     guards.require_disk(tmp_path, model, 2)
 
 

@@ -52,7 +52,7 @@ def with_size(source: str) -> str:
     place = Path(source)
     files = place.glob("*.safetensors") if place.is_dir() else [place] if place.is_file() else []
     size = sum(file.stat().st_size for file in files)
-    return f"{source}, {size / 1e6:,.0f} MB" if size else source
+    return f"{source}, {size / 1e6:,.0f} MB" if size >= 1e6 else source
 
 
 def load_tokenizer(source: str, revision: str | None = None) -> PreTrainedTokenizerFast:
