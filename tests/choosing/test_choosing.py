@@ -1,3 +1,4 @@
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,7 +8,7 @@ import torch.nn.functional as F
 from tiny import untrained_model
 from transformers import PreTrainedModel
 
-from inheritune.choosing import CRITERIA
+from inheritune.choosing import CRITERIA, Search
 from inheritune.choosing.choice import Choice
 from inheritune.surgery.in_memory import inherit
 
@@ -63,6 +64,54 @@ def test_greedy_equals_trying_every_cut(family: str) -> None:
     choice = CRITERIA["greedy"](model, tokens_BT, None)  # type: ignore[arg-type]
     assert choice.order == (*wanted, *kept)
     assert choice.tokens == 60 and choice.flops > 0
+
+
+@pytest.fixture(scope="module")
+def model() -> PreTrainedModel:
+    return untrained_model("gpt2", initializer_range=0.2).eval()
+
+
+TOKENS_BT = torch.randint(300, (3, 20), generator=torch.Generator().manual_seed(0))
+
+
+def greedily(model: PreTrainedModel, found: Any = MADE_UP, **how: Any) -> Choice:
+    return CRITERIA["greedy"](model, TOKENS_BT, found, Search(**how))
+
+
+def test_greedy_ends_at_the_shallowest_depth_and_what_is_left_goes_by_influence(model: PreTrainedModel) -> None:
+    whole, told = greedily(model), list[tuple[int, int]]()
+    short = greedily(model, shallowest=3, count=lambda done, total: told.append((done, total)))
+    assert short.order[:2] == whole.order[:2] and short.flops < 0.8 * whole.flops
+    left = sorted(short.order[2:])
+    assert list(short.order[2:]) == sorted(left, key=lambda block: (MADE_UP.layers[block].influence, -block))
+    assert told == [(done, 9) for done in range(10)] and "down to 3 blocks, and the rest by influence" in short.reason
+    assert "the rest" not in whole.reason
+
+
+def test_greedy_ends_when_its_time_is_over(model: PreTrainedModel) -> None:
+    found = greedily(model, minutes=0)
+    assert found.order[0] == greedily(model).order[0] and "at 4 the time was over" in found.reason
+    assert sorted(found.order) == [0, 1, 2, 3, 4]
+
+
+def test_greedy_goes_on_after_a_stop_to_the_same_choice(model: PreTrainedModel, tmp_path: Path) -> None:
+    plain, place = greedily(model), tmp_path / "removals.jsonl"
+
+    def stop(done: int, _: int) -> None:
+        if done == 11:  # of five blocks 5 are tried, of four 4, and of three the second
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        greedily(model, kept=place, count=stop)
+    told: list[int] = []
+    assert greedily(model, kept=place, count=lambda done, _: told.append(done)) == plain
+    assert told == [9, 10, 11, 12, 13, 14]
+
+
+def test_greedy_of_a_large_vocabulary_is_greedy(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = greedily(model)
+    monkeypatch.setattr("inheritune.diagnosis.cuts.LARGE_VOCABULARY", 1)
+    assert greedily(model).order == plain.order
 
 
 def test_blocks_of_a_choice_are_nested_and_in_order() -> None:

@@ -3,11 +3,11 @@
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from inheritune.choosing.choice import Choice
+from inheritune.choosing.choice import WHOLE, Choice, Search
 from inheritune.records.profile import Profile
 
 
-def order(reference: PreTrainedModel, tokens_BT: Tensor, profile: Profile) -> Choice:
+def order(reference: PreTrainedModel, tokens_BT: Tensor, profile: Profile, search: Search = WHOLE) -> Choice:
     """The block of least angular distance goes first, then the run is extended to the side that keeps it least."""
     depth, distances = profile.depth, profile.angular
     first = last = min(range(depth), key=lambda block: distances[0][block])

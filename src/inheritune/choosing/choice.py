@@ -2,6 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from inheritune.progress import Count, silent
+from inheritune.records.profile import Profile
 
 
 @dataclass(frozen=True)
@@ -22,6 +30,31 @@ class Choice:
         """The blocks of a target of this depth."""
         gone = set(self.order[: self.depth - depth])
         return [block for block in range(self.depth) if block not in gone]
+
+
+@dataclass(frozen=True)
+class Search:
+    """How a criterion that measures may go about it.
+
+    It orders blocks down to the depth `shallowest`, for `minutes` at most, keeps what it has found in the file `kept`, so that
+    after a stop it goes on from there, and tells `count` how far it is.
+    """
+
+    shallowest: int = 1
+    minutes: float | None = None
+    kept: Path | None = None
+    count: Count = silent
+
+
+WHOLE = Search()
+
+
+class Criterion(Protocol):
+    """Orders the blocks of `reference`, by its loss on `tokens_BT` or by its profile."""
+
+    def __call__(
+        self, reference: PreTrainedModel, tokens_BT: Tensor, profile: Profile, search: Search = WHOLE
+    ) -> Choice: ...
 
 
 def by_score(scores: Sequence[float]) -> tuple[int, ...]:

@@ -1,32 +1,69 @@
 """Greedy: of all the blocks still there, the one whose absence costs the least loss goes first."""
 
+import time
+from collections.abc import Callable
+from itertools import count
+
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from inheritune.choosing.choice import Choice
+from inheritune.choosing.choice import WHOLE, Choice, Search, by_score
 from inheritune.decoder.stack import Stack
+from inheritune.diagnosis.cuts import Loss, Places, least
+from inheritune.disk.kept import Kept
 from inheritune.records.profile import Profile
 
 
-def order(reference: PreTrainedModel, tokens_BT: Tensor, profile: Profile) -> Choice:
-    """Remove one block after another by the loss on `tokens_BT` without any training."""
-    stack = Stack(reference, tokens_BT)
-    kept, gone = list(range(stack.depth)), []
-    while len(kept) > 1:
-        cheapest = _cheapest(stack, kept)
-        kept.remove(cheapest)
+def order(reference: PreTrainedModel, tokens_BT: Tensor, profile: Profile, search: Search = WHOLE) -> Choice:
+    """Remove one block after another by the loss on `tokens_BT` without any training.
+
+    It ends at the shallowest depth that is searched, or when the time is over. The blocks that are left then go by influence.
+    """
+    stack, began = Stack(reference, tokens_BT), time.monotonic()
+    kept = Kept(search.kept, {"whole": stack.whole_losses.tolist(), "depth": stack.depth})
+    held, gone, spent = list(range(stack.depth)), list[int](), 0.0
+    for step in kept.results:
+        held.remove(step["gone"])
+        gone.append(step["gone"])
+        stack.block_passes, stack.head_passes, spent = step["block_passes"], step["head_passes"], step["seconds"]
+    told = _telling(search, stack.depth, len(held))
+    places, late = Places(stack), False
+    while len(held) > search.shallowest and not late:
+        cheapest = _cheapest(stack, places, held, told)
+        held.remove(cheapest)
         gone.append(cheapest)
-    reason = (
-        f"blocks are left out one by one, each time the one that costs the least loss on {tokens_BT.numel():,} tokens"
-    )
-    return Choice("greedy", reason, stack.depth, (*gone, *kept), tokens_BT.numel(), stack.flops)
+        seconds = spent + time.monotonic() - began
+        passes = {"block_passes": stack.block_passes, "head_passes": stack.head_passes}
+        kept.add({"gone": cheapest, **passes, "seconds": seconds})
+        late = search.minutes is not None and seconds > 60 * search.minutes
+    rest = [held[i] for i in by_score([profile.layers[block].influence for block in held])] if len(held) > 1 else held
+    over = f"; at {len(held)} the time was over" if late and len(held) > search.shallowest else ""
+    down = f", down to {len(held)} blocks{over}, and the rest by influence" if len(held) > 1 else ""
+    reason = f"blocks are left out one by one, each time the one that costs the least loss on {tokens_BT.numel():,} tokens{down}"
+    return Choice("greedy", reason, stack.depth, (*gone, *rest), tokens_BT.numel(), stack.flops)
 
 
-def _cheapest(stack: Stack, kept: list[int]) -> int:
-    """The block whose removal leaves the lowest loss; what stands before it is run once for all candidates."""
-    losses: dict[int, float] = {}
+def _telling(search: Search, depth: int, left: int) -> Callable[[], None]:
+    """Counts the cuts that are tried: of k blocks, k."""
+    tried, wanted = (sum(range(low + 1, depth + 1)) for low in (left, search.shallowest))
+    search.count(tried, wanted)
+    numbers = count(tried + 1)
+    return lambda: search.count(next(numbers), wanted)
+
+
+def _cheapest(stack: Stack, places: Places, held: list[int], told: Callable[[], None]) -> int:
+    """The block whose removal leaves the lowest loss, of equals the deepest; what stands before it is run once for all candidates."""
+    found: list[tuple[Loss, int]] = []
     before = stack.hidden0
-    for place, block in enumerate(kept):
-        losses[block] = stack.loss(stack.run(before, kept[place + 1 :]))
+    for place, block in enumerate(held):
+        after = stack.run(before, held[place + 1 :])
+        found.append((Loss.of(stack, places, held[:place] + held[place + 1 :], _returning(after)), block))
         before = stack.run(before, [block])
-    return min(losses, key=lambda block: (losses[block], -block))
+        told()
+    found.reverse()
+    lowest = least([loss for loss, _ in found])
+    return next(block for loss, block in found if loss is lowest)
+
+
+def _returning(hidden: Tensor) -> Callable[[], Tensor]:
+    return lambda: hidden

@@ -3,11 +3,11 @@
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from inheritune.choosing.choice import Choice, by_score
+from inheritune.choosing.choice import WHOLE, Choice, Search, by_score
 from inheritune.records.profile import Profile
 
 
-def order(reference: PreTrainedModel, tokens_BT: Tensor, profile: Profile) -> Choice:
+def order(reference: PreTrainedModel, tokens_BT: Tensor, profile: Profile, search: Search = WHOLE) -> Choice:
     """The blocks that turn the hidden state least go first."""
     scores = [layer.influence for layer in profile.layers]
     return Choice(

@@ -185,6 +185,7 @@ class Choice(Section):
         "greedy", description="The criterion that orders the blocks."
     )
     sequences: int = Field(12, ge=1, description="Sequences that a measured criterion reads.")
+    minutes: float = Field(20.0, ge=0, description="Minutes that `greedy` may search; the rest goes by influence.")
     blocks: str | None = Field(
         None,
         description="The target's blocks by hand, as `0-11` or `0,1,2,9-14`: overrides `method` for the start.",

@@ -90,6 +90,8 @@ class Loss:
         elif had < count:
             more_BN = self.stack.losses_at(self.hidden(), self.places.order_BP[:, had:count])
             self.values_BN = torch.cat([self.values_BN, more_BN], 1)
+        if self.exact:
+            self.hidden = _not_asked_again  # so that no hidden state is held for nothing
 
     def read_more(self) -> None:
         """Read twice as many places."""
@@ -123,6 +125,10 @@ class Loss:
             rise=rises_B.mean().item(),
             rise_se=standard_error(rises_B).item(),
         )
+
+
+def _not_asked_again() -> Tensor:
+    raise AssertionError("every place of this cut is read")
 
 
 def least(losses: Sequence[Loss]) -> Loss:

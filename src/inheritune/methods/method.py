@@ -7,7 +7,7 @@ from typing import Any, Literal
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from inheritune.choosing import CRITERIA, Choice
+from inheritune.choosing import CRITERIA, Choice, Search
 from inheritune.decoder.anatomy import anatomy
 from inheritune.decoder.costs import forward_flops_per_token
 from inheritune.diagnosis.diagnose import diagnose
@@ -52,7 +52,7 @@ class Given:
     def _choose(self, criterion: str) -> dict[str, Any]:
         profile_BT, choice_BT = self.sequences(*self.diagnosed), self.sequences(_CHOICE, self.length)
         profile = diagnose(self.reference, profile_BT, curve_sequences=0, untrained=False)
-        choice: Choice = CRITERIA[criterion](self.reference, choice_BT, profile)
+        choice: Choice = CRITERIA[criterion](self.reference, choice_BT, profile, Search(self.depth))
         read = profile.tokens * forward_flops_per_token(self.reference, profile_BT.shape[1])
         spent = Spent(profile.tokens + choice.tokens, float(read + choice.flops), profile.seconds)
         return {"blocks": choice.blocks(self.depth), "spent": asdict(spent)}

@@ -3,13 +3,14 @@
 import json
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
-from inheritune.choosing import CRITERIA, Choice
+from inheritune.choosing import CRITERIA, Choice, Search
 from inheritune.config.recipes import RunRecipe
 from inheritune.config.sections import Training
 from inheritune.decoder.anatomy import anatomy
@@ -91,14 +92,18 @@ class FolderLab:
 
         def measure() -> dict[str, Any]:
             tokens_BT = self.bench.sequences(wanted.sequences, self.recipe.data.sequence_length)
-            choice, seconds = timed(lambda: CRITERIA[wanted.method](self.bench.model, tokens_BT, profile))
+            choice, seconds = timed(lambda: CRITERIA[wanted.method](self.bench.model, tokens_BT, profile, search))
             order = self._with_hand(choice.order)
             depths = {
                 n: [b for b in range(self.depth) if b not in order[: self.depth - n]] for n in range(1, self.depth + 1)
             }
             return {**asdict(choice), "order": order, "seconds": seconds, "depths": depths}
 
+        count = partial(Rates(self.progress), f"Choice of blocks: {wanted.method}")
+        search = Search(self._shallowest(), wanted.minutes, self.folder / "removals.jsonl", count)
         found = once(self.folder / "choice.json", measure)
+        if search.kept:
+            search.kept.unlink(missing_ok=True)
         choice = Choice(
             found["method"],
             found["reason"],
@@ -293,6 +298,13 @@ class FolderLab:
                 f"choice.blocks is {self.recipe.choice.blocks!r}: name blocks of 0-{self.depth - 1}, rising, each once"
             )
         return blocks
+
+    def _shallowest(self) -> int:
+        """The least depth that can be asked for; what is named by hand is ordered beside all other blocks."""
+        growth = self.recipe.growth
+        if self.chosen:
+            return 1
+        return growth.start or (self.depth // 2 if growth.literal else 1)
 
     def _with_hand(self, order: tuple[int, ...]) -> list[int]:
         """The criterion's order, with the blocks chosen by hand going last."""
