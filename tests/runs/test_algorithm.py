@@ -4,8 +4,8 @@ from typing import Any
 
 from inheritune.choosing.choice import Choice
 from inheritune.evidence.gap import Gap
+from inheritune.runs.actions import Action, Finished, GoOn, Plan, Seen, Stop
 from inheritune.runs.algorithm import Ask, carry_out
-from inheritune.runs.policy import Action, Finished, GoOn, Plan, Seen, Stop
 
 WORSE, MATCHED = Gap(0.2, 0.1, 0.3, "worse"), Gap(0.0, -0.001, 0.001, "matched")
 CHOICE = Choice("made up", "", 6, (4, 3, 2, 5, 1, 0))

@@ -8,7 +8,8 @@ from tiny import untrained_model
 
 from inheritune.choosing.choice import Choice
 from inheritune.config.sections import Objective, Training
-from inheritune.runs.planning import _untrained
+from inheritune.evidence.left import left_after
+from inheritune.runs.planning import _left, _untrained
 from inheritune.surgery.in_memory import inherit
 
 CHOICE = Choice("made up", "", 5, (3, 1, 2, 4, 0))
@@ -38,3 +39,12 @@ def test_untrained_losses_are_those_of_the_cut_model(tmp_path) -> None:  # type:
         wanted = torch.nn.functional.cross_entropy(logits_BTV[:, :-1].flatten(0, 1), tokens_BT[:, 1:].flatten())
         assert loss == pytest.approx(wanted.item(), abs=1e-5)
     assert _untrained(None, tmp_path, CHOICE, range(2, 6)) == found, "a continued run reads what was measured"  # type: ignore[arg-type]
+
+
+def test_what_is_left_is_told_by_tokens_and_parameters() -> None:
+    given = bench()
+    found = _left(given, {3: 5.5, 4: 5.1, 5: 5.0})
+    parameters = sum(weight.numel() for weight in given.model.parameters())
+    assert found == {
+        3: left_after(0.5, 1024, parameters), 4: left_after(5.1 - 5.0, 1024, parameters), 5: left_after(0.0, 1024, parameters)
+    }  # fmt: skip

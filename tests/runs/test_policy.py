@@ -7,21 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inheritune.evidence.forecast import forecast
 from inheritune.evidence.gap import Gap, Verdict
-from inheritune.runs.policy import (
-    Decay,
-    Finished,
-    GoOn,
-    Grow,
-    History,
-    Inherit,
-    Plan,
-    Seen,
-    Stop,
-    Train,
-    next_action,
-    starting_depth,
-)
+from inheritune.evidence.left import Left
+from inheritune.runs.actions import Decay, Finished, GoOn, Grow, History, Inherit, Plan, Seen, Stop, Train
+from inheritune.runs.policy import Ours, next_action, starting_depth
 
 PLAN = Plan(start=4, add=2, max_depth=7, margin=0.01, round_steps=10, batch_tokens=100, max_rounds=5)
 PLAN = replace(PLAN, step_flops=dict.fromkeys(range(4, 8), 1e8))
@@ -45,13 +35,15 @@ def test_begins_by_inheriting_the_start() -> None:
     assert next_action(History(), PLAN) == Inherit(4, "starting with 4 blocks")
 
 
-def test_starts_at_the_smallest_depth_that_is_expected_to_match() -> None:
-    """Cuts of 8 blocks lose 0.30, 0.12, 0.05 and 0.02 nats: a tenth of 0.05 is the first below the margin."""
-    untrained = {4: 3.30, 5: 3.12, 6: 3.05, 7: 3.02, 8: 3.00}
-    assert starting_depth(untrained, 7, 0.01) == 6
-    assert starting_depth(untrained, 5, 0.01) == 5, "the deepest allowed, where none is expected to match"
-    said = next_action(History(), replace(OURS, start=6, untrained=untrained)).reason
-    assert said.startswith("starting with 6 blocks: the cut loses 0.050 nats untrained, of which 0.005")
+LEFT = {4: Left(0.3, 0.06, 0.02), 5: Left(0.12, 0.02, 0.012), 6: Left(0.05, 0.0105, 0.011), 7: Left(0.02, 0.004, 0.01)}
+
+
+def test_starts_at_the_smallest_depth_that_has_a_fair_chance() -> None:
+    """Chances of a gap below 0.01: 0.6%, 20%, 48% and 73%."""
+    assert starting_depth(LEFT, 8, 0.01) == 6
+    assert starting_depth(LEFT, 5, 0.01) == 5, "the deepest allowed, where none has a fair chance"
+    said = next_action(History(), replace(OURS, start=6, left=LEFT)).reason
+    assert said.startswith("starting with 6 blocks: the cut loses 0.050 nats untrained, of which 0.011 ± 0.011")
 
 
 def test_trains_what_waits() -> None:
@@ -158,12 +150,16 @@ def test_doomed_at_the_deepest_allowed_is_said_early() -> None:
     assert isinstance(action, Stop) and action.outcome == "not_matched" and "deepest" in action.reason
 
 
-def test_grows_at_once_to_the_depth_that_is_forecast_to_match() -> None:
-    """A gap of +0.256 is forecast; each block more takes 0.2 nats untrained, a tenth of that trained: 13 blocks, in steps of 2."""
-    plan = replace(LONG, max_depth=22, untrained={depth: 6.0 - 0.2 * depth for depth in range(4, 23)})
-    assert next_action(within(DOOMED), plan).depth == 18
-    flat = replace(plan, untrained=dict.fromkeys(range(4, 23), 4.0))
-    assert next_action(within(DOOMED), flat).depth == 22
+def test_grows_to_the_depth_that_is_likely_to_match() -> None:
+    """A gap of 0.02 where 0.02 was expected: the others are expected as they were, to 27% and 0.004.
+
+    Below 0.01 with a chance of 46% (6 blocks: 0.0105 ± 0.0049), and of 92% (7 blocks: 0.004 ± 0.0041).
+    """
+    plan = replace(OURS, add=1, max_depth=9, left=LEFT | {8: Left(0.01, 0.002, 0.01)})
+    assert Ours().deeper(5, 0.02, plan) == 7
+    assert Ours().deeper(5, 0.01, plan) == 6, "half of what was expected: 0.00525 ± 0.0042, a chance of 87%"
+    assert Ours().deeper(5, 0.2, plan) == 9, "none is likely, so the deepest"
+    assert Ours().deeper(5, 0.02, replace(plan, left={})) == 6, "nothing was measured"
 
 
 def test_does_not_grow_where_no_round_is_left_for_it() -> None:
@@ -194,6 +190,64 @@ def test_a_round_ends_before_the_seconds_do() -> None:
     action = next_action(within(FINE), replace(LONG, max_seconds=6.5))
     assert isinstance(action, Stop) and action.outcome == "budget_spent"
     assert isinstance(next_action(within(FINE), replace(LONG, max_seconds=7.5)), GoOn)
+
+
+def test_earlier_rounds_seconds_count() -> None:
+    """10 s before, 6 s at the seventh look and a seventh of that to the next: 16.9 s."""
+    standing_ = replace(within(FINE), rounds=(round_(4, "worse"),))
+    assert isinstance(next_action(standing_, replace(LONG, max_seconds=16.8)), Stop)
+    assert isinstance(next_action(standing_, replace(LONG, max_seconds=17)), GoOn)
+
+
+def test_a_round_is_left_by_what_the_interval_could_still_match() -> None:
+    """Between the forecast's lower end and the margin lies half of the gap's own reach: the end could not be told."""
+    seen = within(DOOMED).seen
+    low = forecast(
+        [look.step for look in seen],
+        [look.gap.mean for look in seen],
+        1000,
+        rate=lambda step: 1 - step / 1000,
+        confidence=0.98,
+    ).low
+    assert isinstance(next_action(within(DOOMED, reach=0.004), replace(LONG, margin=low + 0.002)), Grow)
+    assert isinstance(next_action(within(DOOMED, reach=0.001), replace(LONG, margin=low + 0.002)), GoOn)
+
+
+def test_the_rate_falls_by_the_forecasts_upper_end() -> None:
+    seen, reach = within(FINE).seen, 0.004
+    steps, gaps = [look.step for look in seen], [look.gap.mean for look in seen]
+    said = forecast(steps, gaps, 900, rate=lambda step: 1 if step <= 700 else 1 - (step - 700) / 200)
+    plan = replace(OURS, rate=lambda step, end: 1.0, decay_steps=200)
+    between = replace(plan, margin=(said.mean + said.high) / 2 + reach)
+    assert not isinstance(next_action(within(FINE), between), Decay)
+    assert isinstance(next_action(within(FINE), replace(plan, margin=said.high + reach + 1e-6)), Decay)
+
+
+def test_a_whole_round_before_is_what_the_forecast_leans_on() -> None:
+    """Only one on the same schedule, to its end."""
+    whole, cut = within([0.4 - 0.03 * n for n in range(10)]).seen, within([0.4] * 6).seen
+    steps, gaps = [look.step for look in within(DOOMED).seen], [look.gap.mean for look in within(DOOMED).seen]
+    like = [look.step for look in whole], [look.gap.mean for look in whole]
+    rate = {"rate": lambda step: falling(step, 1000), "confidence": 0.98}
+    alone, beside = forecast(steps, gaps, 1000, **rate), forecast(steps, gaps, 1000, reference=like, **rate)
+    assert str(alone) != str(beside)
+    for seen, said in ((whole, beside), (cut, alone)):
+        before = (replace(round_(4, "worse"), seen=seen),)
+        assert f"forecast gap {said} after" in next_action(replace(within(DOOMED), rounds=before), LONG).reason
+
+
+def test_a_limit_leaves_no_round_below_twice_its_warm_up() -> None:
+    """150 steps are left: more than a tenth of a round, and 100 of warm-up once, but not twice."""
+    after = standing(replace(round_(4, "worse"), tokens=850))
+    plan = replace(OURS, max_tokens=1000)
+    assert isinstance(next_action(after, replace(plan, warmup_steps=100)), Stop)
+    assert isinstance(next_action(after, replace(plan, warmup_steps=70)), Grow)
+
+
+def test_what_the_cut_round_cost_counts_against_the_limit() -> None:
+    """700 steps of 1e6 FLOPs are spent: of 7.9e8 less than a tenth of a round is left, of 8.1e8 more."""
+    assert isinstance(next_action(within(DOOMED), replace(LONG, max_flops=7.9e8)), GoOn)
+    assert isinstance(next_action(within(DOOMED), replace(LONG, max_flops=8.1e8)), Grow)
 
 
 def test_a_match_counts_though_a_limit_is_reached() -> None:

@@ -183,8 +183,8 @@ def _drift(one: np.ndarray, two: np.ndarray) -> np.ndarray:
 
 def _likely(power: float, noise_Q: np.ndarray, drift_Q: np.ndarray) -> np.ndarray:
     """Log of the grid's prior, log-normal in each."""
-    pairs = ((power, 0.35, 0.7), (noise_Q, 0.008, 1.2), (drift_Q, 0.005, 1.5))
-    return -sum((np.log(value / middle) / width) ** 2 for value, middle, width in pairs) / 2
+    off = np.log(power / 0.35) / 0.7, np.log(noise_Q / 0.008) / 1.2, np.log(drift_Q / 0.005) / 1.5
+    return -(off[0] ** 2 + off[1] ** 2 + off[2] ** 2) / 2
 
 
 def _moments(mixture: _Mixture) -> tuple[np.ndarray, np.ndarray]:

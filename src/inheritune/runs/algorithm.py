@@ -9,7 +9,8 @@ from typing import Protocol
 
 from inheritune.choosing.choice import Choice
 from inheritune.records.profile import Profile
-from inheritune.runs.policy import Action, Finished, Grow, History, Inherit, Plan, Seen, Stop, Train, next_action
+from inheritune.runs.actions import Action, Finished, Grow, History, Inherit, Plan, Seen, Stop, Train
+from inheritune.runs.policy import next_action
 
 Ask = Callable[[tuple[Seen, ...]], Action]
 

@@ -26,11 +26,11 @@ from inheritune.models.load import DTYPES
 from inheritune.models.quiet import quiet
 from inheritune.progress import Progress, Rates
 from inheritune.records.profile import Profile
+from inheritune.runs.actions import Action, Finished, Grow, Inherit, Plan, Stop
 from inheritune.runs.algorithm import Ask
 from inheritune.runs.bench import Bench
 from inheritune.runs.folder import once, timed
 from inheritune.runs.planning import make_plan, of_steps
-from inheritune.runs.policy import Action, Finished, Grow, Inherit, Plan, Stop
 from inheritune.runs.rounds import Round, blocks_name, latest
 from inheritune.runs.trackers import trackers
 from inheritune.runtime import processes

@@ -29,9 +29,9 @@ from inheritune.records.result import (
     Validation,
     Versions,
 )
+from inheritune.runs.actions import History, Stop
 from inheritune.runs.folder import once
 from inheritune.runs.lab import FolderLab
-from inheritune.runs.policy import History, Stop
 from inheritune.training.metrics import Metrics, Row
 
 _NEXT = "next: more tokens a round (training.tokens), another learning rate (training.peak_lr), or deeper (growth.max_depth)"

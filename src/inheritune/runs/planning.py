@@ -7,11 +7,14 @@ from typing import Any
 from inheritune.choosing import Choice
 from inheritune.config.sections import Training
 from inheritune.decoder.anatomy import anatomy
+from inheritune.decoder.costs import parameter_count
 from inheritune.decoder.stack import Stack
 from inheritune.evidence.ledger import Spent
+from inheritune.evidence.left import Left, left_after
+from inheritune.runs.actions import Plan
 from inheritune.runs.bench import Bench
 from inheritune.runs.folder import once, timed
-from inheritune.runs.policy import Plan, starting_depth
+from inheritune.runs.policy import starting_depth
 from inheritune.training.costs import step_flops
 from inheritune.training.schedule import learning_rate, steps_of
 
@@ -19,14 +22,14 @@ from inheritune.training.schedule import learning_rate, steps_of
 def make_plan(bench: Bench, folder: Path, choice: Choice, chosen: int | None) -> Plan:
     """The recipe's plan; it starts at the depth `chosen` by hand, the recipe's, or the one that its cut says.
 
-    In the paper's loop that is half the reference's, in ours the smallest that is expected to match after a round.
+    In the paper's loop that is half the reference's, in ours the smallest that has a fair chance to match after a round.
     """
     recipe, depth = bench.recipe, anatomy(bench.model).depth
     growth, limits, training = recipe.growth, recipe.limits, recipe.training
     deepest = growth.max_depth or depth - 1
     start = chosen or growth.start or (depth // 2 if growth.literal else None)
-    untrained = {} if growth.literal else _untrained(bench, folder, choice, range(start or 1, depth + 1))
-    start = start or starting_depth(untrained, deepest, recipe.match.margin)
+    left = {} if growth.literal else _left(bench, _untrained(bench, folder, choice, range(start or 1, depth + 1)))
+    start = start or starting_depth(left, deepest, recipe.match.margin)
     length, teacher = recipe.data.sequence_length, bench.model if recipe.objective.taught else None
     depths = range(start, deepest + 1)
     steps, warmup = steps_of(training), training.warmup_tokens // training.batch_tokens
@@ -38,13 +41,19 @@ def make_plan(bench: Bench, folder: Path, choice: Choice, chosen: int | None) ->
         step_flops={
             wanted: step_flops(bench.model, training, length, teacher, choice.blocks(wanted)) for wanted in depths
         },
-        untrained=untrained,
+        left=left,
     )  # fmt: skip
 
 
 def of_steps(training: Training, steps: int) -> Training:
     """The same training over another number of steps."""
     return training.model_copy(update={"tokens": steps * training.batch_tokens})
+
+
+def _left(bench: Bench, untrained: dict[int, float]) -> dict[int, Left]:
+    """The gap that is expected of each depth after a round."""
+    whole, parameters = untrained[max(untrained)], parameter_count(bench.model)
+    return {d: left_after(loss - whole, bench.recipe.training.tokens, parameters) for d, loss in untrained.items()}
 
 
 def _untrained(bench: Bench, folder: Path, choice: Choice, depths: range) -> dict[int, float]:

@@ -1,135 +1,103 @@
-"""What to do next in a run: pure, without torch, so that it is replayed on recorded histories in microseconds."""
+"""What to do next in a run: pure, without torch, so that it is replayed on recorded histories in milliseconds.
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+`next_action` is the same for every run. Where the paper's loop and ours differ, it asks a set of rules.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
 
 from inheritune.evidence.forecast import Forecast, forecast
-from inheritune.evidence.gap import Gap
-
-Outcome = Literal["matched", "not_matched", "budget_spent"]
+from inheritune.evidence.left import Left, after_seen
+from inheritune.runs.actions import Action, Decay, Finished, GoOn, Grow, History, Inherit, Plan, Seen, Stop, Train
 
 # A round is not ended before half of it is seen, and then by an interval that errs in 1 of 100 looks (docs/results/forecast.md).
 _SEEN_AT_LEAST, _SURE = 0.5, 0.98
-# How much of a difference in loss between two untrained cuts is left after a round: from trials (docs/growth.md).
-_LEFT_AFTER_TRAINING = 0.1
 _FEWEST_LOOKS = 2
 _LEAST_SHARE = 0.1  # of a round: what a limit leaves below that is not worth a warm-up
+# To match: for a depth to be started at, where a failure costs half a round, and to be grown to, where one has failed already.
+_FAIR, _LIKELY = 1 / 3, 0.8
 
 
-@dataclass(frozen=True)
-class Seen:
-    """An evaluation within a round: at which of the round's steps, and where the round as it is scheduled ends."""
+class Rules(Protocol):
+    """What a loop decides in its own way."""
 
-    step: int
-    end: int
-    gap: Gap
-    seconds: float
+    def within(self, history: History, plan: Plan) -> Action:
+        """What to do at an evaluation within a round: go on, let the rate fall, grow or stop."""
 
+    def deeper(self, depth: int, gap: float, plan: Plan) -> int:
+        """The depth after a round at `depth` that ends `gap` nats behind the reference."""
 
-@dataclass(frozen=True)
-class Finished:
-    """A round that was trained and compared; one that was cut short ends before the last `end` in `seen`."""
-
-    depth: int
-    gap: Gap
-    tokens: int
-    flops: float
-    seconds: float
-    seen: tuple[Seen, ...] = ()
+    def fewest_steps(self, plan: Plan) -> int:
+        """Steps of the shortest round that is worth beginning."""
 
 
-@dataclass(frozen=True)
-class History:
-    """What has happened: the depth that stands (None before the cut), whether its round is to come, and what it has seen."""
+class Paper:
+    """The paper's loop (Algorithm 1): every round is whole, and depth grows by a fixed number of blocks."""
 
-    standing: int | None = None
-    waiting: bool = False
-    rounds: tuple[Finished, ...] = ()
-    seen: tuple[Seen, ...] = ()
+    def within(self, history: History, plan: Plan) -> Action:
+        """Go on."""
+        return GoOn()
 
+    def deeper(self, depth: int, gap: float, plan: Plan) -> int:
+        """`growth.add` blocks more."""
+        return plan.deeper(depth)[0]
 
-@dataclass(frozen=True)
-class Plan:
-    """The recipe's part that decides: depths, what a round is, and the limits.
-
-    A round has `round_steps` of `batch_tokens` each; where the rate is constant before its decay, `decay_steps` of them
-    (else 0), the decay may begin sooner. `rate(step, end)` is the rate in a round that ends at `end`. By depth: `step_flops`,
-    and `untrained`, the loss of the cut before any training, the whole reference's last. With `literal`, rounds are whole and growth goes by `add`
-    blocks, as in the paper.
-    """
-
-    start: int
-    add: int
-    max_depth: int
-    margin: float
-    round_steps: int
-    batch_tokens: int
-    max_rounds: int
-    max_tokens: int | None = None
-    max_flops: float | None = None
-    max_seconds: float | None = None
-    literal: bool = True
-    warmup_steps: int = 0
-    decay_steps: int = 0
-    rate: Callable[[int, int], float] = lambda step, end: 1.0
-    step_flops: Mapping[int, float] = field(default_factory=dict)
-    untrained: Mapping[int, float] = field(default_factory=dict)
-
-    @property
-    def looks(self) -> int:
-        """The most rounds that depths between `start` and `max_depth` allow, each a look that may call a match."""
-        return 1 + -(-max(0, self.max_depth - self.start) // self.add)
+    def fewest_steps(self, plan: Plan) -> int:
+        """A whole round."""
+        return plan.round_steps
 
 
-@dataclass(frozen=True)
-class Inherit:
-    """Cut the first target."""
+class Ours:
+    """Our loop: rounds end where their end is forecast, and depth grows to where a match is likely."""
 
-    depth: int
-    reason: str
+    def within(self, history: History, plan: Plan) -> Action:
+        """Let the rate fall once that is forecast to match; once half is seen, leave a round that is forecast to fail."""
+        depth, last = _standing(history, plan), history.seen[-1]
+        falls = plan.decay_steps and last.step >= last.end - plan.decay_steps
+        if falls or len(history.seen) < _FEWEST_LOOKS:
+            return GoOn()
+        wanted = plan.margin - (last.gap.high - last.gap.mean)
+        if plan.decay_steps and (now := _if_decayed(history, plan)).high < wanted:
+            return Decay(plan.decay_steps, f"{depth} blocks: forecast gap {now} if the rate falls now, so it falls")
+        if last.step < _SEEN_AT_LEAST * last.end:
+            return GoOn()
+        after = _at_end(history, plan)
+        said = f"{depth} blocks: forecast gap {after} after the round"
+        return GoOn(said) if after.low <= wanted else self._leave(history, plan, after.mean, said)
 
+    def _leave(self, history: History, plan: Plan, gap: float, said: str) -> Action:
+        """A round that is forecast to end at `gap`, above what could match, is left: for a deeper target, if there can be one."""
+        depth = _standing(history, plan)
+        if depth >= plan.max_depth:
+            return Stop("not_matched", f"{said}, and this is the deepest target allowed")
+        deeper = self.deeper(depth, gap, plan)
+        if spent := _limit(_cut(history, plan), plan, deeper):
+            return GoOn(f"{said}; {spent}, so this round is finished")
+        return Grow(deeper, f"{said}, so growing to {deeper} now")
 
-@dataclass(frozen=True)
-class Train:
-    """Train the target that stands for a round of `steps`, and compare it."""
+    def deeper(self, depth: int, gap: float, plan: Plan) -> int:
+        """The smallest depth that is likely to match, given what this one came to, else the deepest."""
+        depths = plan.deeper(depth)
+        if depth not in plan.left:
+            return depths[0]
+        expected = {d: after_seen(plan.left[d], plan.left[depth], gap) for d in depths if d in plan.left}
+        likely = (d for d, left in expected.items() if left.chance_below(plan.margin) >= _LIKELY)
+        return next(likely, plan.max_depth)
 
-    steps: int
-    reason: str
-
-
-@dataclass(frozen=True)
-class GoOn:
-    """Within a round: train on; without a reason where nothing was weighed."""
-
-    reason: str
-
-
-@dataclass(frozen=True)
-class Decay:
-    """Within a round: let the learning rate fall to its end now, over `steps`."""
-
-    steps: int
-    reason: str
-
-
-@dataclass(frozen=True)
-class Grow:
-    """Make the target deeper by the next blocks of the choice; within a round: end it first."""
-
-    depth: int
-    reason: str
-
-
-@dataclass(frozen=True)
-class Stop:
-    """End the run; within a round: end that first."""
-
-    outcome: Outcome
-    reason: str
+    def fewest_steps(self, plan: Plan) -> int:
+        """A tenth of a round, and at least twice its warm-up."""
+        return max(int(_LEAST_SHARE * plan.round_steps), 2 * plan.warmup_steps, 1)
 
 
-Action = Inherit | Train | GoOn | Decay | Grow | Stop
+def starting_depth(left: Mapping[int, Left], deepest: int, margin: float) -> int:
+    """The smallest depth whose cut has a fair chance to lie within the margin after a round, else the deepest allowed."""
+    fair = (d for d in sorted(left) if d < deepest and left[d].chance_below(margin) >= _FAIR)
+    return next(fair, deepest)
+
+
+def rules(plan: Plan) -> Rules:
+    """The rules that a plan is carried out by."""
+    return Paper() if plan.literal else Ours()
 
 
 def next_action(history: History, plan: Plan) -> Action:
@@ -148,41 +116,14 @@ def next_action(history: History, plan: Plan) -> Action:
     return _after(history, plan, last)
 
 
-def starting_depth(untrained: Mapping[int, float], deepest: int, margin: float) -> int:
-    """The smallest depth whose cut is expected to lie within the margin after a round, else the deepest allowed."""
-    return next(
-        (d for d in sorted(untrained) if d < deepest and _LEFT_AFTER_TRAINING * _lost(untrained, d) < margin), deepest
-    )
-
-
-def _lost(untrained: Mapping[int, float], depth: int) -> float:
-    """What a cut loses before any training."""
-    return untrained[depth] - untrained[max(untrained)]
-
-
 def _starting(plan: Plan) -> str:
     said = f"starting with {plan.start} blocks"
-    if plan.start not in plan.untrained:
-        return said
-    lost = _lost(plan.untrained, plan.start)
-    left = _LEFT_AFTER_TRAINING * lost
-    return f"{said}: the cut loses {lost:.3f} nats untrained, of which {left:.3f} is expected to be left after a round"
-
-
-def _after(history: History, plan: Plan, last: Finished) -> Action:
-    """After a round that did not match."""
-    said = f"{_said(last)} is not below the margin {plan.margin:g}"
-    if last.depth >= plan.max_depth:
-        return Stop("not_matched", f"{said}, and this is the deepest target allowed")
-    depth = _deeper(last.depth, last.gap.mean, plan)
-    if spent := _limit(history, plan, depth):
-        return Stop("budget_spent", f"{said}, and {spent}")
-    return Grow(depth, f"{said}, so growing to {depth}")
+    return f"{said}: {plan.left[plan.start]}" if plan.start in plan.left else said
 
 
 def _round(history: History, plan: Plan) -> Action:
     """Before a round: as long as the limits allow, and none at all where only a comparison is left."""
-    depth = history.standing or plan.start
+    depth = _standing(history, plan)
     steps, limit = _room(history, plan, depth)
     if spent := _limit(history, plan, depth):
         if history.rounds:
@@ -193,44 +134,54 @@ def _round(history: History, plan: Plan) -> Action:
 
 
 def _within(history: History, plan: Plan) -> Action:
-    """At an evaluation within a round."""
-    depth, last = history.standing or plan.start, history.seen[-1]
-    spent = sum(done.seconds for done in history.rounds) + last.seconds * (1 + 1 / len(history.seen))
+    """At an evaluation within a round: the clock's limit is the same for every loop."""
+    last = history.seen[-1]
+    spent = history.seconds + last.seconds * (1 + 1 / len(history.seen))
     if plan.max_seconds is not None and spent > plan.max_seconds:
+        depth = _standing(history, plan)
         return Stop("budget_spent", f"{depth} blocks: the limit of {plan.max_seconds:g} seconds ends the round here")
-    falling = plan.decay_steps and last.step >= last.end - plan.decay_steps
-    if plan.literal or falling or len(history.seen) < _FEWEST_LOOKS:
-        return GoOn("")
-    wanted = plan.margin - (last.gap.high - last.gap.mean)
-    if plan.decay_steps and (now := _if_decayed(history, plan)).high < wanted:
-        return Decay(plan.decay_steps, f"{depth} blocks: forecast gap {now} if the rate falls now, so it falls")
-    if last.step < _SEEN_AT_LEAST * last.end:
-        return GoOn("")
-    after = _at_end(history, plan)
-    said = f"{depth} blocks: forecast gap {after} after the round"
-    if after.low <= wanted:
-        return GoOn(said)
-    if depth >= plan.max_depth:
+    return rules(plan).within(history, plan)
+
+
+def _after(history: History, plan: Plan, last: Finished) -> Action:
+    """After a round that did not match."""
+    said = f"{_said(last)} is not below the margin {plan.margin:g}"
+    if last.depth >= plan.max_depth:
         return Stop("not_matched", f"{said}, and this is the deepest target allowed")
-    deeper = _deeper(depth, after.mean, plan)
-    if spent_ := _limit(_cut(history, plan), plan, deeper):
-        return GoOn(f"{said}; {spent_}, so this round is finished")
-    return Grow(deeper, f"{said}, so growing to {deeper} now")
+    depth = rules(plan).deeper(last.depth, last.gap.mean, plan)
+    if spent := _limit(history, plan, depth):
+        return Stop("budget_spent", f"{said}, and {spent}")
+    return Grow(depth, f"{said}, so growing to {depth}")
+
+
+def _standing(history: History, plan: Plan) -> int:
+    return history.standing or plan.start
+
+
+def _said(last: Finished) -> str:
+    return f"{last.depth} blocks: gap {last.gap.mean:+.3f} [{last.gap.low:+.3f}, {last.gap.high:+.3f}]"
 
 
 def _cut(history: History, plan: Plan) -> History:
     """The history if the standing round were ended here."""
-    depth, last = history.standing or plan.start, history.seen[-1]
+    depth, last = _standing(history, plan), history.seen[-1]
     tokens, flops = last.step * plan.batch_tokens, last.step * plan.step_flops.get(depth, 0.0)
     done = Finished(depth, last.gap, tokens, flops, last.seconds, history.seen)
     return History(depth, False, (*history.rounds, done))
 
 
 def _at_end(history: History, plan: Plan) -> Forecast:
-    """The gap at the end of the standing round."""
+    """The gap at the end of the standing round, beside the last round that was whole on the same schedule."""
     end = history.seen[-1].end
     whole = (done.seen for done in reversed(history.rounds) if done.seen and done.seen[-1].step == end)
-    return _forecast(history.seen, end, lambda step: plan.rate(step, end), next(whole, None), _SURE)
+    like = next(whole, None)
+    return forecast(
+        *_curve(history.seen),
+        end,
+        reference=_curve(like) if like else None,
+        rate=lambda step: plan.rate(step, end),
+        confidence=_SURE,
+    )
 
 
 def _if_decayed(history: History, plan: Plan) -> Forecast:
@@ -241,38 +192,11 @@ def _if_decayed(history: History, plan: Plan) -> Forecast:
     def rate(step: int) -> float:
         return plan.rate(step, last.end) if step <= last.step else peak * (1 - (step - last.step) / steps)
 
-    return _forecast(history.seen, last.step + steps, rate)
-
-
-def _forecast(
-    seen: tuple[Seen, ...],
-    end: int,
-    rate: Callable[[int], float],
-    like: tuple[Seen, ...] | None = None,
-    confidence: float = 0.8,
-) -> Forecast:
-    curve, other = _curve(seen), _curve(like) if like else None
-    return forecast(*curve, end, reference=other, rate=rate, confidence=confidence)
+    return forecast(*_curve(history.seen), last.step + steps, rate=rate)
 
 
 def _curve(seen: tuple[Seen, ...]) -> tuple[list[int], list[float]]:
     return [look.step for look in seen], [look.gap.mean for look in seen]
-
-
-def _deeper(depth: int, gap: float, plan: Plan) -> int:
-    """The smallest depth whose gap after a round is expected in the lower half of the margin, else the deepest."""
-    depths = [*range(depth + plan.add, plan.max_depth, plan.add), plan.max_depth]
-    if plan.literal or depth not in plan.untrained:
-        return depths[0]
-    for wanted in depths:
-        gained = plan.untrained[depth] - plan.untrained.get(wanted, plan.untrained[depth])
-        if gap - _LEFT_AFTER_TRAINING * gained < plan.margin / 2:
-            return wanted
-    return plan.max_depth
-
-
-def _said(last: Finished) -> str:
-    return f"{last.depth} blocks: gap {last.gap.mean:+.3f} [{last.gap.low:+.3f}, {last.gap.high:+.3f}]"
 
 
 def _room(history: History, plan: Plan, depth: int) -> tuple[int, str]:
@@ -291,8 +215,7 @@ def _limit(history: History, plan: Plan, depth: int) -> str | None:
     """The limit that leaves no round worth training at `depth`."""
     if len(history.rounds) >= plan.max_rounds:
         return f"the limit of {plan.max_rounds} rounds is reached"
-    if plan.max_seconds is not None and sum(done.seconds for done in history.rounds) >= plan.max_seconds:
+    if plan.max_seconds is not None and history.seconds >= plan.max_seconds:
         return f"the limit of {plan.max_seconds:g} seconds is reached"
     steps, limit = _room(history, plan, depth)
-    least = max(int(_LEAST_SHARE * plan.round_steps), 2 * plan.warmup_steps, 1)
-    return f"{limit} leaves no round" if steps < (plan.round_steps if plan.literal else least) else None
+    return f"{limit} leaves no round" if steps < rules(plan).fewest_steps(plan) else None

@@ -16,10 +16,10 @@ from inheritune.diagnosis.watch import watch
 from inheritune.disk.files import whole_file
 from inheritune.evidence.gap import Gap
 from inheritune.progress import Progress, clock
+from inheritune.runs.actions import Decay, GoOn, Seen
 from inheritune.runs.algorithm import Ask
 from inheritune.runs.bench import Bench, Measured
 from inheritune.runs.folder import once, timed
-from inheritune.runs.policy import Decay, GoOn, Seen
 from inheritune.runtime import processes
 from inheritune.training import checkpoint
 from inheritune.training.checkpoint import Position

@@ -1,0 +1,45 @@
+"""What is left of a cut's loss after a round of training, and how sure that is: a law of recorded rounds.
+
+Of a cut that loses `lost` nats untrained a round leaves `_PART * lost ** _BEND`, and less the more tokens it has for each
+parameter: half at `_HALF` tokens a parameter. So a few thousand tokens take
+a cut of 1 nat back to a third, and a match takes about as many tokens as the model has parameters, or several times more. The constants are fitted by `benchmarks/left.py`
+to 21 rounds on six references; docs/results/left.md has its errors on references that it has not seen.
+"""
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+
+_PART, _BEND, _HALF, _STEEPNESS = 0.345, 0.753, 0.376, 1.32
+# One deviation between references: in proportion, and in nats. Between rounds of one reference there is less of the second.
+_SPREAD, _APART, _WITHIN = 0.27, 0.01, 0.004
+
+
+@dataclass(frozen=True)
+class Left:
+    """The gap in nats per token that is expected after a round, for a cut that loses `lost` untrained."""
+
+    lost: float
+    mean: float
+    deviation: float
+
+    def chance_below(self, margin: float) -> float:
+        """The probability that the gap is below `margin`."""
+        return NormalDist(self.mean, self.deviation).cdf(margin)
+
+    def __str__(self) -> str:
+        said = f"the cut loses {self.lost:.3f} nats untrained, of which {self.mean:.3f} ± {self.deviation:.3f}"
+        return f"{said} is expected to be left after a round"
+
+
+def left_after(lost: float, tokens: float, parameters: float) -> Left:
+    """What a round of `tokens` leaves of `lost` nats, in a model whose reference has `parameters`."""
+    start = _PART * max(lost, 0.0) ** _BEND
+    mean = start / (1 + (tokens / parameters / _HALF) ** _STEEPNESS)
+    return Left(lost, mean, math.hypot(_SPREAD * mean, _APART))
+
+
+def after_seen(wanted: Left, seen: Left, gap: float) -> Left:
+    """What is expected of a cut, now that another one of the same reference was seen to come to `gap`."""
+    mean = wanted.mean * max(gap, 0.0) / seen.mean if seen.mean else wanted.mean
+    return Left(wanted.lost, mean, math.hypot(_SPREAD * mean, _WITHIN))

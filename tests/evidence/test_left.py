@@ -1,0 +1,33 @@
+import pytest
+
+from inheritune.evidence.left import Left, after_seen, left_after
+
+
+def test_by_hand() -> None:
+    """1 nat: 0.345 at once; at 0.376 tokens a parameter half of that; of 0.1 nats 0.1 ** 0.753 = 0.177 times as much."""
+    assert left_after(1.0, 0, 1e6).mean == pytest.approx(0.345)
+    assert left_after(1.0, 376_000, 1e6).mean == pytest.approx(0.1725)
+    assert left_after(0.1, 376_000, 1e6).mean == pytest.approx(0.1725 * 0.1766, rel=1e-3)
+
+
+def test_more_tokens_leave_less_and_larger_models_more() -> None:
+    assert left_after(0.5, 1e6, 1e6).mean < left_after(0.5, 1e5, 1e6).mean < left_after(0.5, 1e5, 1e8).mean
+    assert left_after(0.5, 1e6, 1e6).deviation > 0.01, "and it is never told as certain"
+
+
+def test_a_cut_that_loses_nothing_is_expected_to_be_level() -> None:
+    assert left_after(-0.01, 1000, 1e6).mean == 0
+    assert left_after(0.0, 1000, 1e6).chance_below(0.01) == pytest.approx(0.841, abs=0.001), "one deviation"
+
+
+def test_what_one_depth_came_to_scales_the_others() -> None:
+    """Three times what was expected of it, so three times of the other, known to 27% of it and 0.004."""
+    found = after_seen(wanted=Left(0.05, 0.01, 0.011), seen=Left(0.1, 0.02, 0.012), gap=0.06)
+    assert found.mean == pytest.approx(0.03)
+    assert found.deviation == pytest.approx((0.0081**2 + 0.004**2) ** 0.5)
+    assert after_seen(Left(0.05, 0.01, 0.011), Left(0.1, 0.02, 0.012), gap=-0.01).mean == 0
+
+
+def test_says_what_it_expects() -> None:
+    said = str(left_after(0.09, 843_776, 887_520))
+    assert said == ("the cut loses 0.090 nats untrained, of which 0.013 ± 0.011 is expected to be left after a round")
