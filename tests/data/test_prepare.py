@@ -267,3 +267,48 @@ def test_a_prepared_folder_serves_any_begin_of_text(
             assert [side.document(n).tolist() for n in range(len(side.starts))] == rows(tmp_path / "bare", name)
     with pytest.raises(OutputError, match="its begin differs"):
         prepare_folder(Job(source, [], "text", 0.2, bare), tmp_path / "out", print)
+
+
+def test_data_shorter_than_the_journal_says_are_told(
+    tokenizer: PreTrainedTokenizerFast, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a disk that lost what it was given leaves them: going on would fill the gap with zeros."""
+    wanted = job(tokenizer, corpus / "words.jsonl")
+    with monkeypatch.context() as patch:
+        patch.setattr(store.Writer, "finish", lambda *_: (_ for _ in ()).throw(Killed))
+        with pytest.raises(Killed):
+            build(wanted, tmp_path / "tokens", print)
+    os.truncate(tmp_path / "tokens" / "train.bin", 10)
+    with pytest.raises(DataError, match=r"tokens' holds less than its journal says: remove it"):
+        build(wanted, tmp_path / "tokens", print)
+
+
+def test_text_of_no_use_leaves_what_was_in_the_folder(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    (tmp_path / "one.txt").write_text("alone")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / ".keep").touch()
+    for name in ("mine", "new"):
+        with pytest.raises(DataError):
+            prepare_folder(job(tokenizer, tmp_path / "one.txt"), tmp_path / name, print)
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == [".keep"] and not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("name", ["train.bin", "journal.jsonl"])
+def test_no_link_is_written_through(
+    tokenizer: PreTrainedTokenizerFast, corpus: Path, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "victim").touch()
+    (tmp_path / "tokens").mkdir()
+    (tmp_path / "tokens" / name).symlink_to(tmp_path / "victim")
+    with pytest.raises(OutputError, match=r"cannot be written"):
+        prepare_folder(job(tokenizer, corpus / "words.jsonl"), tmp_path / "tokens", print)
+    assert (tmp_path / "victim").stat().st_size == 0
+
+
+def test_a_finished_folder_that_may_only_be_read_is_used(
+    tokenizer: PreTrainedTokenizerFast, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = job(tokenizer, corpus / "words.jsonl")
+    prepare_folder(wanted, tmp_path / "tokens", print)
+    monkeypatch.setattr(building, "hold", lambda *_, **__: (_ for _ in ()).throw(PermissionError("read-only")))
+    assert prepare_folder(wanted, tmp_path / "tokens", print)["sides"]

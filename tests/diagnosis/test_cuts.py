@@ -19,6 +19,7 @@ from inheritune.diagnosis.curves import inheritance_curves
 from inheritune.diagnosis.cuts import Loss, Places, ascending, least
 from inheritune.diagnosis.suggestion import suggest
 from inheritune.disk.kept import Kept
+from inheritune.errors import OutputError
 from inheritune.records.profile import Curves
 
 TOKENS_BT = torch.randint(3, 96, (3, 41), generator=torch.Generator().manual_seed(0))
@@ -164,9 +165,17 @@ def test_results_of_another_question_are_not_taken(tmp_path: Path) -> None:
     kept.add({"x": 2})
     assert Kept(place, {"of": 0.1}).results == [{"x": 1}, {"x": 2}]
     assert Kept(place, {"of": 0.2}).results == [] and Kept(place, {"of": 0.1}).results == []
-    for damage in (b"", b"[]\n", b"\xff\xfe", b'{"of": 0.1}\n7\n'):
+    for damage in (b"", b'{"of": 0.1}\n7\n', b'{"of": 0.1}\n\xff\xfe'):
         place.write_bytes(damage)
         assert Kept(place, {"of": 0.1}).results == []
+
+
+def test_a_file_of_somebody_else_is_not_touched(tmp_path: Path) -> None:
+    for content in (b"[]\n", b"\xff\xfe", b'{"mine": 1}\n'):
+        (tmp_path / "cuts.jsonl").write_bytes(content)
+        with pytest.raises(OutputError, match=r"cuts.jsonl' is in the way"):
+            Kept(tmp_path / "cuts.jsonl", {"of": 0.1})
+        assert (tmp_path / "cuts.jsonl").read_bytes() == content
 
 
 def test_when_the_time_is_over_what_is_there_is_a_profile() -> None:

@@ -1,6 +1,6 @@
 """`inheritune diagnose`: what every layer and head of a model does on one's own text."""
 
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -77,21 +77,21 @@ def command(
             if out is not None:
                 profile.model_copy(update={"model": model}).save(out / "profile.json")
 
-        profile = diagnose(
-            decoder,
-            tokens_NT,
-            threshold=threshold,
-            curve_sequences=curve_sequences,
-            minutes=minutes,
-            kept=None if out is None else out / "cuts.jsonl",
-            gradients=gradients,
-            other_lengths=longer,
-            tell=tell,
-            seen=seen,
-        ).model_copy(update={"model": model})
         written: list[Path] = []
-        if out is not None:
-            with writing(out):
+        with nullcontext() if out is None else writing(out):
+            profile = diagnose(
+                decoder,
+                tokens_NT,
+                threshold=threshold,
+                curve_sequences=curve_sequences,
+                minutes=minutes,
+                kept=None if out is None else out / "cuts.jsonl",
+                gradients=gradients,
+                other_lengths=longer,
+                tell=tell,
+                seen=seen,
+            ).model_copy(update={"model": model})
+            if out is not None:
                 written = write(profile, decoder, tokens_NT, out, other, tell)
                 (out / "cuts.jsonl").unlink(missing_ok=True)
     if as_json:

@@ -17,7 +17,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from inheritune.data.coding import Coding
-from inheritune.disk.files import digest, no_link, write_text
+from inheritune.disk.files import digest, no_link, sync, write_text
 from inheritune.errors import DataError
 
 SIDES = ("train", "valid")
@@ -148,6 +148,7 @@ class Writer:
         self._files = {side: (self._open(f"{side}.bin"), self._open(f"{side}.starts")) for side in SIDES}
         self._cut_back()
         self._journal = self._open(JOURNAL)
+        sync(folder)
         self._journal.truncate(sum(map(len, lines)))
         self._journal.seek(0, os.SEEK_END)
         if not lines:
@@ -161,6 +162,10 @@ class Writer:
         for side, (ids, starts) in self._files.items():
             tokens, documents = self.state.sizes[side]
             for file, size in ((ids, tokens * self.dtype.itemsize), (starts, documents * 8)):
+                if os.fstat(file.fileno()).st_size < size:
+                    raise DataError(
+                        f"{str(self.folder)!r} holds less than its journal says: remove it, and prepare it again"
+                    )
                 file.truncate(size)
                 file.seek(size)
 

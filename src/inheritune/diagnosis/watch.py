@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from inheritune.diagnosis.layers import summarise
 from inheritune.diagnosis.measuring import measure
 from inheritune.diagnosis.sequences import Tokens, unpadded
-from inheritune.disk.files import no_link
+from inheritune.disk.files import append
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,7 @@ def watch(
             lazy=[layer.index for layer in layers if layer.lazy],
         )
         if log is not None:
-            with open(log, "a", encoding="utf-8", opener=no_link) as lines:
-                lines.write(json.dumps(vars(glance)) + "\n")
+            append(log, json.dumps(vars(glance)) + "\n")
         return glance
 
     return look

@@ -60,6 +60,17 @@ def write_text(path: Path, text: str) -> None:
         file.write(text.encode())
 
 
+def append(path: Path, text: str) -> None:
+    """Add a text to a file, on the disk before this returns; raises OSError where it cannot be written, or is a link."""
+    new = not path.exists()
+    with open(path, "a", encoding="utf-8", opener=no_link) as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    if new:
+        sync(path.parent)
+
+
 def make_folder(path: Path) -> None:
     """Make a folder and its parents, each on the disk before what it will hold; raises OSError where it cannot be made."""
     if path.is_dir():

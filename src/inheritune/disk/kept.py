@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from inheritune.disk.files import no_link, write_text
+from inheritune.disk.files import append, write_text
+from inheritune.errors import OutputError
 
 Result = dict[str, Any]
 
@@ -13,7 +14,7 @@ class Kept:
     """The results of one question so far, in a file or, without a `place`, in memory alone.
 
     Results of another question, and whatever a kill or a hand has damaged, are dropped. Raises OSError where the file cannot
-    be written.
+    be written, OutputError where it is somebody else's.
     """
 
     def __init__(self, place: Path | None, question: Result):
@@ -21,6 +22,8 @@ class Kept:
         if place is None:
             return
         lines = _whole_lines(place)
+        if place.exists() and place.stat().st_size and not (lines and lines[0].keys() == question.keys()):
+            raise OutputError(f"{str(place)!r} is in the way and not of this program: move it, or choose another place")
         asked = json.loads(json.dumps(question))
         self.results = lines[1:] if lines[:1] == [asked] else []
         write_text(place, "".join(json.dumps(line) + "\n" for line in (asked, *self.results)))
@@ -29,15 +32,14 @@ class Kept:
         """One more result, on the disk before this returns."""
         self.results.append(result)
         if self.place is not None:
-            with open(self.place, "a", encoding="utf-8", opener=no_link) as file:
-                file.write(json.dumps(result) + "\n")
+            append(self.place, json.dumps(result) + "\n")
 
 
 def _whole_lines(place: Path) -> list[Result]:
     """The lines up to the first that is no JSON object."""
     found: list[Result] = []
     try:
-        for line in place.read_text(encoding="utf-8").splitlines():
+        for line in place.read_bytes().splitlines():
             found.append(dict(json.loads(line)))
     except (OSError, ValueError, TypeError):
         pass

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from inheritune.disk.files import no_link, write_text
+from inheritune.disk.files import append, no_link, write_text
 from inheritune.errors import OutputError
 from inheritune.runtime import processes
 
@@ -25,8 +25,7 @@ class Metrics:
             return
         try:
             self._mend()
-            with open(self.path, "a", encoding="utf-8", opener=no_link) as file:
-                file.write(json.dumps(row) + "\n")
+            append(self.path, json.dumps(row) + "\n")
         except OSError as error:
             raise OutputError(f"{str(self.path)!r} cannot be written: {error.strerror}") from None
         for tell in self.trackers:
