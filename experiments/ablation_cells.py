@@ -1,7 +1,8 @@
 """What `ablations.py` is made of: the shared bench, and one cell (a cut, its start, its training) in a folder of its own."""
 
+import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,25 +15,34 @@ from inheritune.choosing import CRITERIA, Choice
 from inheritune.config.recipes import RunRecipe
 from inheritune.config.sections import Objective, Training
 from inheritune.decoder.stack import Stack
+from inheritune.disk.files import write_text
 from inheritune.models.reference import load_reference
 from inheritune.progress import Progress
 from inheritune.records.profile import Profile
+from inheritune.records.rows import METRICS
+from inheritune.records.stages import DiagnosisCost, Position, RoundEnd, Untrained
 from inheritune.runs.bench import Bench
-from inheritune.runs.folder import once
 from inheritune.runs.lab import FolderLab
 from inheritune.runs.planning import of_steps
-from inheritune.runs.rounds import Round, latest
+from inheritune.runs.rounds import RoundFolder, latest
 from inheritune.runtime.device import make_repeatable
 from inheritune.surgery.heal import find_gaps, heal
 from inheritune.surgery.in_memory import inherit
 from inheritune.surgery.refit import refit
 from inheritune.training import checkpoint
-from inheritune.training.checkpoint import Position
 from inheritune.training.costs import step_flops
 from inheritune.training.metrics import Metrics
 from inheritune.training.schedule import steps_of
 
 Row = dict[str, Any]
+
+
+def kept(place: Path, make: Callable[[], Row]) -> Row:
+    """The row at `place`; made and written first if it is not there."""
+    if not place.exists():
+        write_text(place, json.dumps(make(), indent=1))
+    found: Row = json.loads(place.read_text(encoding="utf-8"))
+    return found
 
 
 @dataclass(frozen=True)
@@ -70,14 +80,14 @@ class Lab:
         self.steps = steps_of(self.training)
         self.budget = self.steps * self.step_flops(Cell("base", self.blocks))
         self.cuts = self._cuts()
-        self.found = sum(once(folder / name, dict)["flops"] for name in ("diagnosis.json", "untrained.json"))
+        self.found = sum(kind.load(folder / kind.NAME).flops for kind in (DiagnosisCost, Untrained))
 
     def _choice(self, name: str, profile: Profile) -> Choice:
         """What a criterion that is not the base's says."""
         wanted, length = self.recipe.choice, self.recipe.data.sequence_length
         tokens_BT = self.bench.sequences(wanted.sequences, length)
         place = self.folder / f"choice-{name}.json"
-        return Choice(**once(place, lambda: asdict(CRITERIA[name](self.bench.model, tokens_BT, profile))))
+        return Choice(**kept(place, lambda: asdict(CRITERIA[name](self.bench.model, tokens_BT, profile))))
 
     def _cuts(self) -> dict[str, list[int]]:
         """The other criteria's cuts, and the first blocks with the last; those that are the base's or another's once."""
@@ -105,7 +115,7 @@ class Lab:
     def cell(self, cell: Cell) -> Row:
         """Train a cell and compare it; `row.json` of its folder."""
         place = self.folder / "cells" / cell.name
-        row = once(place / "row.json", lambda: self._row(cell, place))
+        row = kept(place / "row.json", lambda: self._row(cell, place))
         if "checkpoints_kept" not in cell.training:
             shutil.rmtree(place / "checkpoints", ignore_errors=True)
         return row
@@ -117,17 +127,17 @@ class Lab:
         found = self._trained(cell, place, model, self.lasting(steps, **cell.training))
         choosing = self.choice.flops if cell.choice is None else cell.choice
         return {
-            "name": cell.name, "depth": len(cell.blocks), "blocks": cell.blocks, "tokens": found["tokens"],
-            "training_flops": found["flops"],
-            "flops": self.found + choosing + start["flops"] + found["flops"] + self.comparing(model),
-            "gap": found["gap"], "losses": self.inside(place / "losses.npy"),
+            "name": cell.name, "depth": len(cell.blocks), "blocks": cell.blocks, "tokens": found.tokens,
+            "training_flops": found.flops,
+            "flops": self.found + choosing + start["flops"] + found.flops + self.comparing(model),
+            "gap": asdict(found.gap), "losses": self.inside(place / "losses.npy"),
         }  # fmt: skip
 
-    def _trained(self, cell: Cell, place: Path, model: PreTrainedModel, training: Training) -> Row:
+    def _trained(self, cell: Cell, place: Path, model: PreTrainedModel, training: Training) -> RoundEnd:
         """The cell's round."""
         bench = self.bench.under(self.recipe.model_copy(update={"training": training}))
-        return Round(
-            bench, self.progress, place, Metrics(place / "metrics.jsonl"), number=1, depth=len(cell.blocks),
+        return RoundFolder(
+            bench, self.progress, place, Metrics(place / METRICS), number=1, depth=len(cell.blocks),
             training=training, before=Position(), objective=cell.objective or self.recipe.objective,
         ).train(model)  # fmt: skip
 
@@ -166,11 +176,11 @@ class Lab:
         if checkpoint.latest(place / "checkpoints") is None:
             place.mkdir(parents=True, exist_ok=True)
             model, start = self.fresh(cell)
-            once(place / "start.json", lambda: start)
+            kept(place / "start.json", lambda: start)
             checkpoint.save(place / "checkpoints", model, {}, Position())
         model = inherit(self.bench.model, cell.blocks)
         checkpoint.load(latest(place), model)
-        return model, once(place / "start.json", dict)
+        return model, kept(place / "start.json", dict)
 
 
 def heal_all(model: PreTrainedModel, reference: PreTrainedModel, blocks: Sequence[int], tokens_BT: Tensor) -> float:

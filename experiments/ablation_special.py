@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ablation_cells import Cell, Lab, Row
+from ablation_cells import Cell, Lab, Row, kept
 
 from inheritune.progress import Progress
-from inheritune.runs.folder import once
 from inheritune.runs.run import run
 from inheritune.surgery.in_memory import inherit
 from inheritune.training import checkpoint
@@ -68,10 +67,10 @@ def grown(lab: Lab, recipe: str, settings: dict[str, Any], new_blocks: str) -> R
 
 def averaged(lab: Lab) -> list[Row]:
     """A round whose rate never falls, and the mean of the weights of its last quarter."""
-    kept = {"schedule": "constant", "checkpoints_kept": 5, "checkpoint_every": max(1, lab.steps // 20)}
-    constant = lab.cell(Cell("train-constant", lab.blocks, training=kept))
+    training = {"schedule": "constant", "checkpoints_kept": 5, "checkpoint_every": max(1, lab.steps // 20)}
+    constant = lab.cell(Cell("train-constant", lab.blocks, training=training))
     place = lab.folder / "cells" / "train-constant"
-    mean = once(place / "averaged.json", lambda: _mean(lab, constant, place))
+    mean = kept(place / "averaged.json", lambda: _mean(lab, constant, place))
     shutil.rmtree(place / "checkpoints", ignore_errors=True)
     return [constant, mean]
 

@@ -28,6 +28,7 @@ spend theirs on training alone, to their advantage.
 import argparse
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +37,17 @@ from inheritune.config.recipes import RunRecipe
 from inheritune.decoder.anatomy import anatomy
 from inheritune.models.reference import load_reference
 from inheritune.progress import Progress
+from inheritune.records.rows import METRICS
+from inheritune.records.stages import Position, RoundEnd
 from inheritune.runs.bench import Bench
 from inheritune.runs.controls import run_control
 from inheritune.runs.folder import close_folder, open_folder
-from inheritune.runs.rounds import Round, latest
+from inheritune.runs.rounds import RoundFolder, latest
 from inheritune.runs.run import run
 from inheritune.runtime.device import make_repeatable
 from inheritune.surgery.in_memory import fresh, grow, growth
 from inheritune.surgery.on_optimizer import carry
 from inheritune.training import checkpoint
-from inheritune.training.checkpoint import Position
 from inheritune.training.costs import step_flops
 from inheritune.training.metrics import Metrics
 
@@ -101,7 +103,7 @@ class Yardstick:
                 blocks = list(range(last["depth"]))
             else:
                 tokens, blocks = self.ours()[0]["tokens"], list(range(anatomy(bench.model).depth))
-            found = run_control(name, bench, folder, Progress(quiet=True), blocks, tokens)
+            found = run_control(name, bench, folder, Progress(quiet=True), blocks=blocks, tokens=tokens).model_dump()
         finally:
             close_folder(folder)
         return [{"strategy": {"reference": "whole"}.get(name, name), **found, **_verdict(found["gap"])}]
@@ -119,23 +121,23 @@ class Yardstick:
             deep = grow(shallow, bench.model, held=[0], wanted=wanted, start="copied", seed=bench.recipe.seed)
             block_map = growth(shallow, bench.model, [0], wanted, "copied")
             carried = carry([state, {}], block_map, anatomy(deep).path, deep.config)
-            done = Position(first["step"], first["tokens"], first["flops"])
+            done = Position(first.step, first.tokens, first.flops)
             fall = {"schedule": "wsd", "decay_share": 0.5, "warmup_tokens": 0}
             second = self._stage(bench, folder / "late-2", deep, carried, done, 0.2 * tokens, **fall)
         finally:
             close_folder(folder)
-        sums = {name: first[name] + second[name] for name in ("flops", "tokens")}
-        return [{"strategy": "late", **second, **sums, **_verdict(second["gap"])}]
+        sums = {"flops": first.flops + second.flops, "tokens": first.tokens + second.tokens}
+        return [{"strategy": "late", **second.model_dump(), **sums, **_verdict(asdict(second.gap))}]
 
     def _stage(
         self, bench: Bench, place: Path, model: Any, state: Any, before: Position, tokens: float, **schedule: Any
-    ) -> Row:
+    ) -> RoundEnd:
         if checkpoint.latest(place / "checkpoints") is None:
             checkpoint.save(place / "checkpoints", model, state, Position())
         training = bench.recipe.training.model_copy(update={"tokens": int(tokens), **schedule})
-        depth, metrics = anatomy(model).depth, Metrics(place / "metrics.jsonl")
+        depth, metrics = anatomy(model).depth, Metrics(place / METRICS)
         checkpoint.load(latest(place), model)
-        return Round(
+        return RoundFolder(
             bench, Progress(quiet=True), place, metrics, number=1, depth=depth, training=training, before=before
         ).train(model)
 

@@ -30,7 +30,7 @@ def rounds(folder: Path) -> list[list[Point]]:
         for row in map(json.loads, place.read_text(encoding="utf-8").splitlines()):
             if row["kind"] == "validation":
                 validated += row["cost"]["flops"]
-                found.setdefault((str(place), row["round"]), []).append((row["flops"] + validated, row["gap"]))
+                found.setdefault((str(place), row["round"]), []).append((row["flops"] + validated, row["gap"]["mean"]))
     return list(found.values())
 
 

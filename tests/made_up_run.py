@@ -196,7 +196,7 @@ def _round_log(number: int, depth: int, start: float, end: float, base: int) -> 
                     **place,
                     "val_loss": loss,
                     "reference_loss": REFERENCE_LOSS,
-                    "gap": gap,
+                    "gap": {"mean": gap, "low": gap - 0.005, "high": gap + 0.005, "verdict": "worse"},
                 }
             )
         loss = REFERENCE_LOSS + gap + noise.gauss(0.02, 0.08)

@@ -12,6 +12,7 @@ from yaml import safe_dump
 
 from inheritune import run
 from inheritune.decoder.costs import forward_flops_per_token
+from inheritune.records.rows import METRICS, Row, WatchRow
 from inheritune.training.metrics import Metrics
 
 Run = Callable[..., Path]
@@ -38,7 +39,7 @@ def watched(finished: Run) -> Path:
 
 
 def glances(folder: Path) -> list[dict[str, Any]]:
-    rows = [row for row in Metrics(folder / "metrics.jsonl").rows() if row["kind"] == "watch"]
+    rows = (row.model_dump() for row in Metrics(folder / METRICS).of(WatchRow))
     return [{**row, "cost": {**row["cost"], "seconds": 0}} for row in rows]
 
 
@@ -65,10 +66,10 @@ def test_a_run_broken_off_after_a_glance_logs_each_once(
 ) -> None:
     add, count = Metrics.add, 0
 
-    def adding(self: Metrics, row: dict[str, Any]) -> None:
+    def adding(self: Metrics, row: Row) -> None:
         nonlocal count
         add(self, row)
-        count += row["kind"] == "watch"
+        count += isinstance(row, WatchRow)
         if count == broken_after:
             raise RuntimeError("broken off")
 

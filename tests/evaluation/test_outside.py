@@ -36,22 +36,22 @@ def test_losses_and_gaps_by_position() -> None:
     target, reference = (untrained_model("llama", seed, max_position_embeddings=256).eval() for seed in (1, 2))
     rows = openings(text_of(LENGTHS), "x", context=150, most=10_000)
     assert [len(row) for row in rows] == [151, 90, 40, 2]
-    (found,) = compare_outside(target, reference, {"x": rows}, Match(margin=0.5))["texts"]
+    (found,) = compare_outside(target, reference, {"x": rows}, Match(margin=0.5)).texts
     ours, theirs = ([losses_by_hand(model, row) for row in rows] for model in (target, reference))
-    assert found["tokens"] == sum(map(len, ours)) and found["documents"] == 4
-    assert found["target_loss"] == pytest.approx(np.concatenate(ours).mean(), abs=1e-5)
-    assert found["reference_loss"] == pytest.approx(np.concatenate(theirs).mean(), abs=1e-5)
-    assert [(band["first"], band["last"]) for band in found["by_position"]] == [(0, 63), (64, 127)]
+    assert found.tokens == sum(map(len, ours)) and found.documents == 4
+    assert found.target_loss == pytest.approx(np.concatenate(ours).mean(), abs=1e-5)
+    assert found.reference_loss == pytest.approx(np.concatenate(theirs).mean(), abs=1e-5)
+    assert [(band.first, band.last) for band in found.by_position] == [(0, 63), (64, 127)]
     second = gap(*([row[64:128].mean() for row in side[:2]] for side in (ours, theirs)), tokens=[64, 25], margin=0.5)
-    assert found["by_position"][1]["tokens"] == 64 + 25
+    assert found.by_position[1].tokens == 64 + 25
     for key in ("mean", "low", "high"):
-        assert found["by_position"][1]["gap"][key] == pytest.approx(getattr(second, key), abs=1e-4)
+        assert getattr(found.by_position[1].gap, key) == pytest.approx(getattr(second, key), abs=1e-4)
 
 
 def test_a_model_against_itself_has_no_gap() -> None:
     model = untrained_model("gpt2")
-    (found,) = compare_outside(model, model, {"x": openings(text_of((60, 60)), "x", 50, 500)}, Match())["texts"]
-    assert found["gap"] == {"mean": 0.0, "low": 0.0, "high": 0.0, "verdict": "matched"}
+    (found,) = compare_outside(model, model, {"x": openings(text_of((60, 60)), "x", 50, 500)}, Match()).texts
+    assert found.gap.model_dump() == {"mean": 0.0, "low": 0.0, "high": 0.0, "verdict": "matched"}
 
 
 def test_no_more_is_read_than_was_allowed() -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -15,6 +14,7 @@ from inheritune.decoder.anatomy import anatomy
 from inheritune.errors import ModelError
 from inheritune.methods import METHODS, Given
 from inheritune.methods.distil import every_other
+from inheritune.records.cells import ChosenBlocks
 from inheritune.runs.folder import once
 
 
@@ -93,8 +93,8 @@ def test_measured_choices_are_counted_and_repaired_ones_differ(name: str, refere
 def test_a_choice_is_made_once_and_charged_to_each(
     reference: PreTrainedModel, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    def keep(name: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        return once(tmp_path / name, make)
+    def keep(criterion: str, make: Callable[[], ChosenBlocks]) -> ChosenBlocks:
+        return once(ChosenBlocks, tmp_path / criterion, make)
 
     first = replace(given(reference, depth=3), keep=keep)
     blocks = first.chosen("influence")

@@ -17,7 +17,7 @@ def made_up(sources: list[int] | None) -> SimpleNamespace:
     owner, labels = np.arange(40), np.ones((40, 3), int)
     documents = Validation(labels, labels, owner, None if sources is None else np.asarray(sources))
     recipe = SimpleNamespace(match=Match(), training=SimpleNamespace(precision="fp32"))
-    return SimpleNamespace(documents=documents, recipe=recipe, reference_measured={"losses": [1.0] * 40})
+    return SimpleNamespace(documents=documents, recipe=recipe, reference_measured=SimpleNamespace(losses=[1.0] * 40))
 
 
 @pytest.mark.parametrize(

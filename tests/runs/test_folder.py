@@ -5,6 +5,7 @@ import pytest
 from inheritune.config.loading import check
 from inheritune.config.recipes import RunRecipe
 from inheritune.errors import OutputError, RecipeError
+from inheritune.records.stages import Machine
 from inheritune.runs.folder import close_folder, once, open_folder
 
 
@@ -53,9 +54,10 @@ def test_a_place_that_is_a_file(tmp_path: Path) -> None:
 def test_once_is_once(tmp_path: Path) -> None:
     calls = []
 
-    def compute() -> dict[str, float]:
+    def compute() -> Machine:
         calls.append(1)
-        return {"third": 1 / 3}
+        return Machine(matrix_rate=1 / 3)
 
-    assert once(tmp_path / "a.json", compute) == once(tmp_path / "a.json", compute) == {"third": 1 / 3}
+    found = [once(Machine, tmp_path / "a.json", compute) for _ in range(2)]
+    assert found == [Machine(matrix_rate=1 / 3)] * 2
     assert len(calls) == 1

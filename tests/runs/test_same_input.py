@@ -104,7 +104,7 @@ def test_a_loss_above_what_a_models_size_explains_is_said(
 ) -> None:
     recipe = load_recipe(RunRecipe, write_recipe(tree), {})
     found = Bench(recipe, tmp_path, load_reference(recipe.reference))
-    found.reference_measured["val_loss"] = 5.0
+    found.reference_measured = found.reference_measured.model_copy(update={"val_loss": 5.0})
     assert not any("its size" in caution for caution in found.cautions()), "a toy is allowed to be one"
     monkeypatch.setattr(bench, "parameter_count", lambda _: 10**12)
     (said,) = [caution for caution in found.cautions() if "its size" in caution]

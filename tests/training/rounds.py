@@ -11,8 +11,8 @@ from transformers import PreTrainedModel
 from inheritune.config.sections import Objective, Training
 from inheritune.data.batches import Batches
 from inheritune.data.tokens import Tokens
-from inheritune.training.checkpoint import Position
-from inheritune.training.loop import Round, train
+from inheritune.records.stages import Position
+from inheritune.training.loop import Loop, train
 
 LENGTH, BATCH = 16, 8
 KINDS = 17  # tokens that occur, all below the vocabulary's 320, so that ln 17 is the least loss
@@ -42,8 +42,8 @@ def train_round(
 ) -> tuple[PreTrainedModel, Position]:
     """Train the tiny GPT-2 (or `model`) for eight steps, with dropout so that random state matters."""
     model = model or untrained_model("gpt2", resid_pdrop=0.1)
-    round_ = Round(
-        training(**changes), batches(), 0, folder, observe, evaluate, resume, say, wanted=wanted, teacher=teacher,
-        extensible=extensible,
+    round_ = Loop(
+        training=training(**changes), batches=batches(), first_batch=0, checkpoints=folder, observe=observe,
+        evaluate=evaluate, resume=resume, say=say, wanted=wanted, teacher=teacher, extensible=extensible,
     )  # fmt: skip
     return model, train(model, round_)

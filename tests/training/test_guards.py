@@ -8,9 +8,9 @@ from rounds import LENGTH, train_round, training
 from tiny import untrained_model
 
 from inheritune.errors import OutputError, RecipeError, TrainingError
+from inheritune.records.stages import Position
 from inheritune.runtime import gauge, processes
 from inheritune.training import checkpoint, guards
-from inheritune.training.checkpoint import Position
 
 
 def test_divergence_is_said_once_and_only_where_the_loss_runs_away() -> None:

@@ -1,15 +1,17 @@
 """What a criterion gives: the order in which the reference's blocks can go, and why."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from inheritune.errors import OutputError
 from inheritune.progress import Count, silent
 from inheritune.records.profile import Profile
+from inheritune.records.stages import BlockOrder
 
 
 @dataclass(frozen=True)
@@ -60,3 +62,16 @@ class Criterion(Protocol):
 def by_score(scores: Sequence[float]) -> tuple[int, ...]:
     """Blocks from the least score to the greatest; of equals the deeper one first."""
     return tuple(sorted(range(len(scores)), key=lambda block: (scores[block], -block)))
+
+
+def to_record(choice: Choice, seconds: float) -> BlockOrder:
+    """A choice as it is kept, with the blocks of every depth; it took `seconds`."""
+    depths = {depth: choice.blocks(depth) for depth in range(1, choice.depth + 1)}
+    return BlockOrder(**asdict(choice), seconds=seconds, depths=depths)
+
+
+def from_record(found: BlockOrder, depth: int) -> Choice:
+    """A choice that was kept; OutputError where it is not one of a reference of this depth."""
+    if sorted(found.order) != list(range(depth)):
+        raise OutputError(f"{BlockOrder.NAME} orders other blocks than 0 to {depth - 1}: {BlockOrder.MENDED_BY}")
+    return Choice(found.method, found.reason, depth, found.order, found.tokens, found.flops)

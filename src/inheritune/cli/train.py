@@ -16,7 +16,6 @@ def command(
 ) -> None:
     """Train a model from random weights, without a reference."""
     import json
-    from dataclasses import asdict
 
     from inheritune.config.loading import parse_setting
     from inheritune.progress import Progress
@@ -25,4 +24,4 @@ def command(
     overrides = dict(parse_setting(setting) for setting in set_ or [])
     result = train(recipe, out, Progress(quiet, to_stderr=as_json), **overrides)
     if as_json:
-        print(json.dumps(asdict(result), indent=1))
+        print(json.dumps(result.model_dump(), indent=1))

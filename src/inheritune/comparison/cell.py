@@ -1,6 +1,5 @@
 """A cell: one method, one seed, one learning rate, in a run folder of its own. Asked again, it goes on where it stopped."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +17,13 @@ from inheritune.methods import METHODS, Given
 from inheritune.models.export import write_model
 from inheritune.models.load import DTYPES
 from inheritune.progress import Progress
+from inheritune.records.cells import CellResult, ChosenBlocks, PhaseStart, PhaseTokens
+from inheritune.records.rows import METRICS
+from inheritune.records.stages import PROFILE, Position, RoundEnd
 from inheritune.runs.bench import Bench
 from inheritune.runs.folder import once
-from inheritune.runs.rounds import Round, latest
+from inheritune.runs.rounds import RoundFolder, latest
 from inheritune.training import checkpoint
-from inheritune.training.checkpoint import Position
 from inheritune.training.metrics import Metrics
 
 
@@ -46,7 +47,7 @@ def given(bench: Bench, depth: int, choices: Path) -> Given:
     diagnosed = (recipe.diagnosis.sequences, recipe.diagnosis.length)
     return Given(
         bench.model, depth, recipe.seed, recipe.data.sequence_length, bench.sequences, diagnosed,
-        keep=lambda name, make: once(choices / name, make),
+        keep=lambda criterion, make: once(ChosenBlocks, choices / ChosenBlocks.NAME.format(criterion), make),
     )  # fmt: skip
 
 
@@ -59,28 +60,28 @@ def save_profile(model: PreTrainedModel, bench: Bench, place: Path) -> None:
 class Work:
     """A cell at work in `folder`, on a bench of the cell's seed, with what its start is `given`."""
 
-    def __init__(self, cell: Cell, folder: Path, bench: Bench, given: Given, progress: Progress, keep_model: bool):
+    def __init__(self, cell: Cell, folder: Path, bench: Bench, *, given: Given, progress: Progress, keep_model: bool):
         self.cell, self.folder, self.bench, self.progress, self.keep_model = cell, folder, bench, progress, keep_model
         self.given = given
         self.method = METHODS[cell.method]
-        self.metrics = Metrics(folder / "metrics.jsonl")
+        self.metrics = Metrics(folder / METRICS)
 
-    def run(self, tokens_of_phases: Callable[["Work"], list[int]]) -> dict[str, Any]:
+    def run(self, tokens_of_phases: Callable[["Work"], list[int]]) -> CellResult:
         """Train every phase, compare, measure the ranks; `cell.json`."""
-        if (self.folder / "cell.json").exists():
-            return json.loads((self.folder / "cell.json").read_text(encoding="utf-8"))
+        if (self.folder / CellResult.NAME).exists():
+            return CellResult.load(self.folder / CellResult.NAME)
         self.progress.stage(f"{self.cell.name}: its start")
         start = self._begin(1, None)
-        tokens = once(self.folder / "tokens.json", lambda: {"phases": tokens_of_phases(self)})["phases"]
+        tokens = once(PhaseTokens, self.folder / PhaseTokens.NAME, lambda: PhaseTokens(phases=tokens_of_phases(self)))
         before, model = Position(), start
-        for number, count in enumerate(tokens, 1):
+        for number, count in enumerate(tokens.phases, 1):
             model = model if number == 1 else self._begin(number, model)
             before = self._train(number, model, count, before)
         return self._finish(model)
 
-    def prepared(self) -> dict[str, float]:
+    def prepared(self) -> PhaseStart:
         """What the start cost before training."""
-        return json.loads((self._phase(1) / "start.json").read_text(encoding="utf-8"))
+        return PhaseStart.load(self._phase(1) / PhaseStart.NAME)
 
     def _phase(self, number: int) -> Path:
         return self.folder / f"phase-{number}"
@@ -93,7 +94,7 @@ class Work:
             with whole_folder(place) as beside:
                 checkpoint.save(beside / "checkpoints", model, {}, Position())
                 spent = self.given.spent
-                once(beside / "start.json", lambda: {"tokens": spent.tokens, "flops": spent.flops})
+                PhaseStart(tokens=spent.tokens, flops=spent.flops).save(beside / PhaseStart.NAME)
         checkpoint.load(latest(place), model)
         return model
 
@@ -101,15 +102,15 @@ class Work:
         training = self._training(self.method.phases[number - 1].schedule, tokens)
         depth = anatomy(model).depth
         self.progress.stage(f"{self.cell.name}, phase {number}: {depth} blocks, {tokens:,} tokens")
-        round_ = Round(
+        round_ = RoundFolder(
             self.bench, self.progress, self._phase(number), self.metrics,
             number=number, depth=depth, training=training, before=before,
             objective=self.bench.recipe.objective,
         )  # fmt: skip
         found = round_.train(model)
         return Position(
-            before.step + found["step"], before.tokens + found["tokens"],
-            before.flops + found["flops"], before.seconds + found["seconds"],
+            before.step + found.step, before.tokens + found.tokens,
+            before.flops + found.flops, before.seconds + found.seconds,
         )  # fmt: skip
 
     def _training(self, schedule: str | None, tokens: int) -> Training:
@@ -126,25 +127,23 @@ class Work:
         with whole_folder(self.folder / "model") as beside:
             write_model(model, beside, source=reference.place, tokenizer=words, dtype=dtype)
 
-    def _finish(self, model: PreTrainedModel) -> dict[str, Any]:
-        rounds = [
-            json.loads((self._phase(number) / "round.json").read_text(encoding="utf-8"))
-            for number in range(1, len(self.method.phases) + 1)
-        ]
-        save_profile(model, self.bench, self.folder / "profile.json")
+    def _finish(self, model: PreTrainedModel) -> CellResult:
+        numbers = range(1, len(self.method.phases) + 1)
+        rounds = [RoundEnd.load(self._phase(number) / RoundEnd.NAME) for number in numbers]
+        save_profile(model, self.bench, self.folder / PROFILE)
         with whole_file(self.folder / "losses.npy") as file:
             file.write((self._phase(len(rounds)) / "losses.npy").read_bytes())
         last, prepared = rounds[-1], self.prepared()
-        found = {
-            "method": self.cell.method, "seed": self.cell.seed, "peak_lr": self.cell.peak_lr,
-            "depth": last["depth"], "parameters": parameter_count(model),
-            "tokens": sum(row["tokens"] for row in rounds), "flops": sum(row["flops"] for row in rounds),
-            "prepared_tokens": prepared["tokens"], "prepared_flops": prepared["flops"],
-            "seconds": sum(row["seconds"] for row in rounds), "val_loss": last["val_loss"], "gap": last["gap"],
-        }  # fmt: skip
+        found = CellResult(
+            method=self.cell.method, seed=self.cell.seed, peak_lr=self.cell.peak_lr,
+            depth=last.depth, parameters=parameter_count(model),
+            tokens=sum(phase.tokens for phase in rounds), flops=sum(phase.flops for phase in rounds),
+            prepared_tokens=prepared.tokens, prepared_flops=prepared.flops,
+            seconds=sum(phase.seconds for phase in rounds), val_loss=last.val_loss, gap=last.gap,
+        )  # fmt: skip
         if self.keep_model:
             self._keep(model)
-        written = once(self.folder / "cell.json", lambda: found)
-        for number in range(1, len(rounds) + 1):
+        written = once(CellResult, self.folder / CellResult.NAME, lambda: found)
+        for number in numbers:
             remove(self._phase(number) / "checkpoints")
         return written

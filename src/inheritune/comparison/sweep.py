@@ -1,6 +1,5 @@
 """`inheritune compare`: which cells there are, which of them are this process's, and the learning rate of each method."""
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -16,12 +15,14 @@ from inheritune.config.loading import load_recipe
 from inheritune.config.recipes import CompareRecipe, RunRecipe
 from inheritune.config.sections import Objective
 from inheritune.decoder.anatomy import anatomy
-from inheritune.disk.files import make_folder, write_text
+from inheritune.disk.files import make_folder
 from inheritune.errors import ModelError, RecipeError, TrainingError
 from inheritune.methods import METHODS
 from inheritune.models.reference import Reference, load_reference, with_size
 from inheritune.progress import Progress
+from inheritune.records.cells import CellResult, ComparisonBasis, Failure, InherituneStart
 from inheritune.records.comparison import Comparison
+from inheritune.records.stages import REFERENCE_PROFILE
 from inheritune.report.compare_figures import write_figures
 from inheritune.report.compare_table import write_tables
 from inheritune.runs.bench import Bench
@@ -117,33 +118,34 @@ class _Sweep:
         bench, model = self.bench, self.reference.model
         trained = self.reference.trained_tokens
         per_token = token_flops(model, self.recipe.training, self.recipe.data.sequence_length)
-        once(self.place / "about.json", lambda: {
-            "reference_loss": bench.reference_loss, "losses": bench.reference_measured["losses"],
-            "weights": bench.documents.weights.tolist(), "clusters": bench.documents.clusters.tolist(),
-            "depth": self.depth, "reference_depth": anatomy(model).depth,
-            "reference_tokens": trained, "reference_flops": trained * per_token if trained else None,
-        })  # fmt: skip
-        profile = self.place / "reference-profile.json"
+        basis = ComparisonBasis(
+            reference_loss=bench.reference_loss, losses=bench.reference_measured.losses,
+            weights=bench.documents.weights.tolist(), clusters=bench.documents.clusters.tolist(),
+            depth=self.depth, reference_depth=anatomy(model).depth,
+            reference_tokens=trained, reference_flops=trained * per_token if trained else None,
+        )  # fmt: skip
+        once(ComparisonBasis, self.place / ComparisonBasis.NAME, lambda: basis)
+        profile = self.place / REFERENCE_PROFILE
         if not profile.exists():
             save_profile(model, bench, profile)
 
     def _method(self, method: str) -> None:
-        refused = self.folder / "cells" / f"{method}-refused.json"
+        refused = self.folder / "cells" / Failure.OF_METHOD.format(method)
         try:
             grid = [self._cell(Cell(method, self.recipe.seed, rate)) for rate in self.recipe.rates()]
         except ModelError as error:
             reason = str(error)
             self.progress.note(f"{method} is left out: {reason}")
             make_folder(refused.parent)
-            write_text(refused, json.dumps({"method": method, "reason": reason}))
+            Failure(method=method, reason=reason).save(refused)
             return
         done = [found for found in grid if found]
         if done:
-            best = min(done, key=lambda found: found["val_loss"])
+            best = min(done, key=lambda found: found.val_loss)
             for seed in self.recipe.all_seeds()[1:]:
-                self._cell(Cell(method, seed, best["peak_lr"]))
+                self._cell(Cell(method, seed, best.peak_lr))
 
-    def _cell(self, cell: Cell) -> dict[str, Any] | None:
+    def _cell(self, cell: Cell) -> CellResult | None:
         """A cell's result; None, written down, where its training went to pieces."""
         objective = Objective(**METHODS[cell.method].objective)
         bench = self.bench.under(self._as_run(cell.seed, cell.peak_lr, objective))
@@ -154,11 +156,12 @@ class _Sweep:
                 self.progress.note(f"Caution: {caution}")
             make_repeatable(cell.seed)
             start = given(bench, self.depth, self.place)
-            return Work(cell, place, bench, start, self.progress, self.recipe.keep_models).run(self._tokens)
+            keep = self.recipe.keep_models
+            return Work(cell, place, bench, given=start, progress=self.progress, keep_model=keep).run(self._tokens)
         except TrainingError as error:
             reason = str(error)
             self.progress.note(f"{cell.name}: {reason}")
-            once(place / "failed.json", lambda: {"reason": reason})
+            once(Failure, place / Failure.NAME, lambda: Failure(reason=reason))
             return None
         finally:
             close_folder(place)
@@ -184,7 +187,7 @@ class _Sweep:
         most = training.tokens * self._flops(fresh(self.reference.model, self.depth, 0), taught)
         prepared = 0.0
         if budget == "total-flops":
-            most, prepared = most + self._inheritune_prepared(), work.prepared()["flops"]
+            most, prepared = most + self._inheritune_prepared(), work.prepared().flops
         costs = list(self._costs(work))
         return phase_tokens(shares, costs, prepared, training.tokens, training.batch_tokens, most)
 
@@ -203,9 +206,9 @@ class _Sweep:
     def _inheritune_prepared(self) -> float:
         """FLOPs that inheritune spends before it trains."""
 
-        def measure() -> dict[str, Any]:
+        def measure() -> InherituneStart:
             own = given(self.bench, self.depth, self.place)
             METHODS["inheritune"].phases[0].start(own, None)
-            return {"flops": own.spent.flops}
+            return InherituneStart(flops=own.spent.flops)
 
-        return once(self.place / "inheritune-prepared.json", measure)["flops"]
+        return once(InherituneStart, self.place / InherituneStart.NAME, measure).flops

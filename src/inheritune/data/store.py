@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 from tokenizers import Tokenizer
 
 from inheritune.data.coding import Coding
 from inheritune.disk.files import digest, no_link, sync, write_text
-from inheritune.errors import DataError
+from inheritune.errors import DataError, OutputError
+from inheritune.records.entry import first_fault
+from inheritune.records.prepared import JournalLine, Manifest
 
 SIDES = ("train", "valid")
 JOURNAL, MANIFEST, FORMAT = "journal.jsonl", "manifest.json", "inheritune tokens 1"
@@ -107,6 +110,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise DataError(f"{str(folder / MANIFEST)!r} cannot be read: prepare the folder again") from None
     if not isinstance(found, dict) or found.get("format") != FORMAT:
         raise DataError(f"{str(folder)!r} has a manifest of another kind: give a folder of `inheritune prepare`")
+    try:
+        Manifest.load(folder / MANIFEST)
+    except OutputError as error:
+        raise DataError(str(error)) from None
     return found
 
 
@@ -144,7 +151,7 @@ class Writer:
     def __init__(self, folder: Path, dtype: np.dtype, job: dict[str, Any]):
         self.folder, self.dtype = folder, dtype
         lines = _whole_lines(folder / JOURNAL)
-        self.state = State(**json.loads(lines[-1])) if len(lines) > 1 else State()
+        self.state = _state_of(lines[-1], folder) if len(lines) > 1 else State()
         self._files = {side: (self._open(f"{side}.bin"), self._open(f"{side}.starts")) for side in SIDES}
         self._cut_back()
         self._journal = self._open(JOURNAL)
@@ -162,10 +169,8 @@ class Writer:
         for side, (ids, starts) in self._files.items():
             tokens, documents = self.state.sizes[side]
             for file, size in ((ids, tokens * self.dtype.itemsize), (starts, documents * 8)):
-                if os.fstat(file.fileno()).st_size < size:
-                    raise DataError(
-                        f"{str(self.folder)!r} holds less than its journal says: remove it, and prepare it again"
-                    )
+                if file.seek(0, os.SEEK_END) < size:
+                    raise _damaged(self.folder, f"{side!r} is shorter than it says")
                 file.truncate(size)
                 file.seek(size)
 
@@ -229,9 +234,29 @@ class Writer:
 
 
 def job_of(folder: Path) -> dict[str, Any] | None:
-    """What an unfinished folder is being made from; None if there is no journal."""
+    """What an unfinished folder is being made from; None if there is no journal. DataError where that is damaged."""
     lines = _whole_lines(folder / JOURNAL)
-    return json.loads(lines[0]) if lines else None
+    try:
+        found = json.loads(lines[0]) if lines else None
+    except (ValueError, RecursionError):
+        found = ()
+    if found is None or isinstance(found, dict):
+        return found
+    raise _damaged(folder, "its first line is no object")
+
+
+def _state_of(line: bytes, folder: Path) -> State:
+    try:
+        found = JournalLine.model_validate_json(line, strict=True)
+    except ValidationError as error:
+        raise _damaged(folder, first_fault(error)) from None
+    return State(**found.model_dump(mode="json"))
+
+
+def _damaged(folder: Path, what: str) -> DataError:
+    return DataError(
+        f"{str(folder / JOURNAL)!r} is damaged ({what}): remove {str(folder)!r}, and the same command prepares it again"
+    )
 
 
 def _whole_lines(path: Path) -> list[bytes]:

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from inheritune.decoder.anatomy import text_config
+from inheritune.decoder.anatomy import anatomy, text_config
+from inheritune.decoder.costs import forward_flops_per_token
 from inheritune.decoder.stack import Stack
 from inheritune.diagnosis.curves import inheritance_curves
 from inheritune.diagnosis.gradients import Norms, gradient_norms
@@ -24,6 +25,7 @@ from inheritune.diagnosis.sequences import Tokens, unpadded
 from inheritune.diagnosis.statistics import mean_and_error
 from inheritune.diagnosis.suggestion import at_chance, suggest
 from inheritune.errors import InputError, ModelError
+from inheritune.evidence.ledger import Spent
 from inheritune.models.quiet import quiet
 from inheritune.progress import Count, Tell, silent
 from inheritune.records.profile import Contrast, Curves, Cut, Profile
@@ -218,3 +220,14 @@ def caveats(threshold: float, longest: int, trained_length: int | None) -> list[
         "An untrained softmax can have rank 1 too: compare with the untrained weights before calling it damage.",
         "A head of rank 1 that writes much (output) is not useless; removing a lazy layer is judged by the loss without it.",
     ]
+
+
+def cost(model: PreTrainedModel, profile: Profile) -> Spent:
+    """What a diagnosis took, in forward passes alone: the measuring one, the contrasts', and the curve's passes of blocks."""
+    whole = forward_flops_per_token(model, profile.longest)
+    read = profile.tokens + sum(contrast.length * contrast.sequences for contrast in profile.contrasts)
+    if curves := profile.curves:
+        head = 2 * anatomy(model).head.get_parameter("weight").numel()
+        passes = curves.block_passes * (whole - head) / profile.depth + curves.head_passes * head
+        return Spent(profile.tokens, read * whole + curves.sequences * profile.longest * passes, profile.seconds)
+    return Spent(profile.tokens, float(read * whole), profile.seconds)

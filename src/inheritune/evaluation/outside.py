@@ -2,8 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 from transformers import PreTrainedModel
@@ -16,6 +15,9 @@ from inheritune.evaluation.by_position import bands
 from inheritune.evaluation.token_losses import token_losses
 from inheritune.evidence.gap import gap
 from inheritune.models.begin import Begin
+from inheritune.records.entry import GapResult
+from inheritune.records.result import OutsidePlace, OutsideText
+from inheritune.records.stages import OutsideLosses
 
 _FIRST_BAND = 64  # positions; the others double
 
@@ -50,8 +52,8 @@ def compare_outside(
     match: Match,
     precision: str = "fp32",
     unasked: int = 0,
-) -> dict[str, Any]:
-    """Each text's losses, gap and gap by position, as plain data, with the cost of measuring them.
+) -> OutsideLosses:
+    """Each text's losses, gap and gap by position, with the cost of measuring them.
 
     `unasked`: how many of a row's tokens after the first are not asked for (`Begin.unasked`).
     """
@@ -61,34 +63,38 @@ def compare_outside(
         length = max(map(len, ours))
         predicted = sum(map(len, ours))
         flops += predicted * sum(forward_flops_per_token(model, length) for model in (target, reference))
-        places = [_band(ours, theirs, first, last, match) for first, last in bands(length, _FIRST_BAND)]
-        found.append(
-            {
-                "name": name,
-                "documents": len(rows),
-                **_band(ours, theirs, 0, length - 1, match),
-                "by_position": [place for place in places if place["gap"] is not None],
-            }  # fmt: skip
-        )
-    tokens = sum(2 * text["tokens"] for text in found)
-    return {"texts": found, "tokens": tokens, "flops": flops, "seconds": time.perf_counter() - began}
+        sides = _Sides(ours, theirs, match)
+        reached = [sides.between(first, last) for first, last in bands(length, _FIRST_BAND) if sides.reach(first) > 1]
+        whole = sides.between(0, length - 1)
+        found.append(OutsideText(name=name, documents=len(rows), by_position=reached, **dict(whole)))
+    tokens = sum(2 * text.tokens for text in found)
+    return OutsideLosses(texts=found, tokens=tokens, flops=flops, seconds=time.perf_counter() - began)
 
 
-def _band(
-    ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray], first: int, last: int, match: Match
-) -> dict[str, Any]:
-    """Losses and gap over the documents that reach these positions; no gap where fewer than two do."""
-    reached = [(a[first : last + 1], b[first : last + 1]) for a, b in zip(ours, theirs, strict=True) if len(a) > first]
-    weights = [len(a) for a, _ in reached]
-    target, reference = ([float(row.mean()) for row in side] for side in zip(*reached, strict=True))
-    between = None
-    if len(reached) > 1:
-        between = gap(target, reference, tokens=weights, margin=match.margin, confidence=match.confidence)
-    return {
-        "first": first,
-        "last": last,
-        "tokens": sum(weights),
-        "reference_loss": float(np.average(reference, weights=weights)),
-        "target_loss": float(np.average(target, weights=weights)),
-        "gap": asdict(between) if between else None,
-    }
+@dataclass(frozen=True)
+class _Sides:
+    """Losses of a target and of its reference by document and position."""
+
+    ours: Sequence[np.ndarray]
+    theirs: Sequence[np.ndarray]
+    match: Match
+
+    def reach(self, first: int) -> int:
+        """How many documents reach a position."""
+        return sum(len(row) > first for row in self.ours)
+
+    def between(self, first: int, last: int) -> OutsidePlace:
+        """Losses and gap from position `first` to `last`, over the documents that reach these: two or more."""
+        reached = [
+            (a[first : last + 1], b[first : last + 1])
+            for a, b in zip(self.ours, self.theirs, strict=True)
+            if len(a) > first
+        ]
+        weights = [len(a) for a, _ in reached]
+        target, reference = ([float(row.mean()) for row in side] for side in zip(*reached, strict=True))
+        found = gap(target, reference, tokens=weights, margin=self.match.margin, confidence=self.match.confidence)
+        return OutsidePlace(
+            first=first, last=last, tokens=sum(weights),
+            reference_loss=float(np.average(reference, weights=weights)),
+            target_loss=float(np.average(target, weights=weights)), gap=GapResult.of(found),
+        )  # fmt: skip

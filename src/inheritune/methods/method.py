@@ -1,7 +1,7 @@
 """What a method is: how its target starts, in one phase or more, and what its loss is. The loop is the same for all."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from torch import Tensor
@@ -12,11 +12,13 @@ from inheritune.decoder.anatomy import anatomy
 from inheritune.decoder.costs import forward_flops_per_token
 from inheritune.diagnosis.diagnose import diagnose
 from inheritune.evidence.ledger import Spent
+from inheritune.records.cells import ChosenBlocks
+from inheritune.records.entry import Spent as Took
 from inheritune.surgery.heal import heal
 
 _CHOICE, _HEAL = 12, 32_768
 
-Keep = Callable[[str, Callable[[], dict[str, Any]]], dict[str, Any]]
+Keep = Callable[[str, Callable[[], ChosenBlocks]], ChosenBlocks]
 Matched = Literal["tokens", "total-flops"]
 
 
@@ -25,7 +27,7 @@ class Given:
     """What a start may use: the reference, the target's depth, the seed, and training text (`sequences(count, length)`).
 
     `length` is that of a training sequence; a diagnosis reads `diagnosed` sequences of so many tokens. `spent` is what a
-    start costs before training: diagnosis, choice, repair. `keep(name, make)` gives what was made before under a name, so that
+    start costs before training: diagnosis, choice, repair. `keep(criterion, make)` gives the choice that was made before, so that
     the cells of a sweep are each charged for a choice that is made once.
     """
 
@@ -35,7 +37,7 @@ class Given:
     length: int
     sequences: Callable[[int, int], Tensor]
     diagnosed: tuple[int, int] = (16, 100)
-    keep: Keep = field(default=lambda name, make: make())
+    keep: Keep = field(default=lambda criterion, make: make())
     spent: Spent = field(default_factory=Spent)
 
     @property
@@ -45,17 +47,17 @@ class Given:
 
     def chosen(self, criterion: str) -> list[int]:
         """The blocks of a target of this depth by a criterion of `choosing/`."""
-        found = self.keep(f"choice-{criterion}.json", lambda: self._choose(criterion))
-        self.spent += Spent(**found["spent"])
-        return found["blocks"]
+        found = self.keep(criterion, lambda: self._choose(criterion))
+        self.spent += found.spent
+        return found.blocks
 
-    def _choose(self, criterion: str) -> dict[str, Any]:
+    def _choose(self, criterion: str) -> ChosenBlocks:
         profile_BT, choice_BT = self.sequences(*self.diagnosed), self.sequences(_CHOICE, self.length)
         profile = diagnose(self.reference, profile_BT, curve_sequences=0, untrained=False)
         choice: Choice = CRITERIA[criterion](self.reference, choice_BT, profile, Search(self.depth))
         read = profile.tokens * forward_flops_per_token(self.reference, profile_BT.shape[1])
-        spent = Spent(profile.tokens + choice.tokens, float(read + choice.flops), profile.seconds)
-        return {"blocks": choice.blocks(self.depth), "spent": asdict(spent)}
+        spent = Took(tokens=profile.tokens + choice.tokens, flops=read + choice.flops, seconds=profile.seconds)
+        return ChosenBlocks(blocks=choice.blocks(self.depth), spent=spent)
 
     def heal(self, target: PreTrainedModel, blocks: list[int]) -> PreTrainedModel:
         """Repair a cut in place, in closed form."""

@@ -3,7 +3,6 @@
 `python -m inheritune.records.comparison` prints the JSON schema that stands in `schemas/compare.schema.json`.
 """
 
-import json
 from pathlib import Path
 from typing import Self
 
@@ -11,7 +10,8 @@ from pydantic import Field, ValidationError
 
 from inheritune.disk.files import write_text
 from inheritune.errors import InputError
-from inheritune.records.result import Amount, Count, Entry, GapResult
+from inheritune.records import entry
+from inheritune.records.entry import Amount, Count, Entry, GapResult
 
 
 class Interval(Entry):
@@ -109,7 +109,7 @@ class Comparison(Entry):
 
 def schema_text() -> str:
     """The JSON schema of `compare.json`, as it stands in the package."""
-    return json.dumps(Comparison.model_json_schema(mode="serialization"), indent=2, sort_keys=True) + "\n"
+    return entry.schema_text(Comparison)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,9 @@
 """`made_of.json`: what a run folder was begun with, by content and not by name. A later stop with other content is told apart."""
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
-from pydantic import ValidationError
-
-from inheritune.errors import OutputError
-from inheritune.records.result import Count, Entry
-
-NAME = "made_of.json"
+from inheritune.records.entry import Count, Entry, Kept
 
 
 class FileMark(Entry):
@@ -25,26 +19,14 @@ class FileMark(Entry):
         return self.changed is None
 
 
-class MadeOf(Entry):
+class MadeOf(Kept):
     """Digests of a run's content: token ids and document starts by text, the tokenizer, and the reference's files by name."""
 
+    NAME: ClassVar[str] = "made_of.json"
+    MENDED_BY: ClassVar[str] = "bring it back from a copy, or name another --out"
     texts: dict[str, str]
     tokenizer: str
     reference: dict[str, FileMark]
-
-    def to_json(self) -> str:
-        """The file's text."""
-        return self.model_dump_json(indent=1) + "\n"
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read a `made_of.json`. Raises OutputError where it is damaged."""
-        try:
-            return cls.model_validate_json(path.read_bytes())
-        except (OSError, ValidationError):
-            raise OutputError(
-                f"{str(path)!r} is damaged, so what the folder was begun with is unknown: bring the file back, or name another --out"
-            ) from None
 
     @property
     def elsewhere(self) -> Self:

@@ -3,41 +3,17 @@
 `python -m inheritune.records.result` prints the JSON schema that stands in `schemas/result.schema.json`.
 """
 
-import json
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from inheritune.disk.files import write_text
 from inheritune.errors import InputError
-from inheritune.evidence.gap import Verdict
+from inheritune.records import entry
+from inheritune.records.entry import Amount, Count, Depth, Entry, GapResult, Spent, first_fault
 
 Outcome = Literal["matched", "not_matched", "budget_spent"]
-Count = Annotated[int, Field(ge=0)]
-Depth = Annotated[int, Field(ge=1)]
-Amount = Annotated[float, Field(ge=0)]
-
-
-class Entry(BaseModel):
-    """A part of the result: no unknown keys, no infinities, fixed once made."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class GapResult(Entry):
-    """Target loss minus reference loss on the same documents, in nats per token, with its interval."""
-
-    mean: float
-    low: float
-    high: float
-    verdict: Verdict
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if not self.low <= self.mean <= self.high:
-            raise ValueError(f"the interval [{self.low}, {self.high}] does not hold its mean {self.mean}")
-        return self
 
 
 class Footprint(Entry):
@@ -133,14 +109,6 @@ class Decision(Entry):
     reason: str
 
 
-class Spent(Entry):
-    """Compute: tokens processed, floating-point operations, wall-clock seconds."""
-
-    tokens: Count
-    flops: Amount
-    seconds: Amount
-
-
 class Ledger(Entry):
     """Compute by phase (diagnosis, choice, heal, training, validation, controls ...) and in total."""
 
@@ -190,7 +158,7 @@ class Result(Entry):
     versions: Versions
     command: str
     validation: Validation
-    outside: list[OutsideText] = []
+    outside: list[OutsideText] = Field([])
 
     @property
     def gap_confidence(self) -> float:
@@ -209,14 +177,12 @@ class Result(Entry):
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"No result can be read from {path}: {error}.") from error
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"])) or "the file"
-            raise InputError(f"{path} is not a run's result: {place}: {first['msg']}.") from error
+            raise InputError(f"{path} is not a run's result: {first_fault(error)}.") from error
 
 
 def schema_text() -> str:
     """The JSON schema of `result.json`, as it stands in the package."""
-    return json.dumps(Result.model_json_schema(mode="serialization"), indent=2, sort_keys=True) + "\n"
+    return entry.schema_text(Result)
 
 
 if __name__ == "__main__":

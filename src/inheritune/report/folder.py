@@ -96,11 +96,13 @@ def _add(curve: Curve, row: Row, tokens: float) -> None:
     read = {
         "cross_entropy" if "cross_entropy" in row else "loss": curve.training,
         "val_loss": curve.validation,
-        "gap": curve.gaps,
     }
     for key, points in read.items():
         if _is_number(row.get(key)):
             points.append((tokens, float(row[key])))
+    gap = row.get("gap")
+    if isinstance(gap, Mapping) and _is_number(gap.get("mean")):
+        curve.gaps.append((tokens, float(gap["mean"])))
 
 
 def _is_number(value: object) -> bool:

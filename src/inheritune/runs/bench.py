@@ -3,13 +3,13 @@
 import copy
 import math
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -20,16 +20,17 @@ from inheritune.data.building import Tell
 from inheritune.data.coding import Coding
 from inheritune.decoder.anatomy import text_config
 from inheritune.decoder.costs import forward_flops_per_token, parameter_count
-from inheritune.errors import RecipeError, TrainingError
+from inheritune.errors import ModelError, OutputError, RecipeError, TrainingError
 from inheritune.evaluation.beginnings import compare_beginnings
 from inheritune.evaluation.losses import Validation, document_losses, mean_loss, validation
 from inheritune.evaluation.outside import compare_outside, openings
 from inheritune.evaluation.sanity import explained_nats_per_byte
 from inheritune.evaluation.token_losses import IGNORED
 from inheritune.evidence.gap import Gap, gap
-from inheritune.evidence.ledger import Spent
 from inheritune.models.begin import AUTO, Begin, begin_of, told
 from inheritune.models.reference import Reference, embedding_rows
+from inheritune.records.entry import Spent
+from inheritune.records.stages import BeginLosses, Machine, OutsideLosses, ReferenceLosses
 from inheritune.runs.folder import once, timed
 from inheritune.runs.made_of import bind, made_of
 from inheritune.runtime import gauge, processes
@@ -45,9 +46,7 @@ class Measured:
     val_loss: float
     gap: Gap
     losses: np.ndarray
-    tokens: int
-    flops: float
-    seconds: float
+    spent: Spent
 
 
 class Bench:
@@ -99,13 +98,13 @@ class Bench:
         data, vocabulary = self.recipe.data, embedding_rows(self.model)
         return {name: tokens.outside(data, name, self.coding, vocabulary, tell) for name in data.outside}
 
-    def _ask_beginnings(self) -> dict[str, Any]:
+    def _ask_beginnings(self) -> BeginLosses:
         """The reference's loss behind the begin of text in use, without one, and behind other tokens; `begin.json`.
 
         Raises RecipeError where another is better and the recipe does not name the one in use.
         """
 
-        def measure() -> dict[str, Any]:
+        def measure() -> BeginLosses:
             tokenizer, model = self.reference.tokenizer, self.model
             others = [
                 Begin((token,)) for token in (tokenizer.eos_token_id, tokenizer.bos_token_id) if token is not None
@@ -117,14 +116,22 @@ class Bench:
                     model, self._spread(_ROWS_ASKED, length), begins, self.recipe.training.precision
                 )
             )
+            self._require_finite(found.losses)
             losses = {told(begin, tokenizer): loss for begin, loss in zip(begins, found.losses, strict=True)}
             worse = None if found.better is None else _told_beginnings(losses, found.better)
             if worse and self.recipe.data.begin == AUTO:
                 raise RecipeError(worse)
             flops = float(found.tokens) * forward_flops_per_token(model, length)
-            return {"losses": losses, "worse": worse, **asdict(Spent(found.tokens, flops, seconds))}
+            return BeginLosses(losses=losses, worse=worse, tokens=found.tokens, flops=flops, seconds=seconds)
 
-        return once(self.folder / "begin.json", measure)
+        return once(BeginLosses, self.folder / BeginLosses.NAME, measure)
+
+    def _require_finite(self, losses: ArrayLike) -> None:
+        if not np.isfinite(losses).all():
+            raise ModelError(
+                f"the reference's loss is not a finite number on this text in {self.recipe.training.precision}: take another"
+                " training.precision, or another reference"
+            )
 
     @property
     def model(self) -> PreTrainedModel:
@@ -142,35 +149,41 @@ class Bench:
         return [text.read(start, start + length) for start in starts]
 
     @cached_property
-    def reference_measured(self) -> dict[str, Any]:
+    def reference_measured(self) -> ReferenceLosses:
         """The reference's losses on the validation documents, and what they cost; measured once a run."""
 
-        def measure() -> dict[str, Any]:
-            began = time.perf_counter()
-            losses = document_losses(self.model, self.documents, self.recipe.training.precision)
-            seconds = time.perf_counter() - began
-            return {
-                "val_loss": mean_loss(losses, self.documents), "losses": losses.tolist(),
-                "tokens": self.documents.tokens, "flops": self.documents.flops(self.model), "seconds": seconds,
-            }  # fmt: skip
+        def measure() -> ReferenceLosses:
+            precision = self.recipe.training.precision
+            losses, seconds = timed(lambda: document_losses(self.model, self.documents, precision))
+            self._require_finite(losses)
+            return ReferenceLosses(
+                val_loss=mean_loss(losses, self.documents), losses=losses.tolist(),
+                tokens=self.documents.tokens, flops=self.documents.flops(self.model), seconds=seconds,
+            )  # fmt: skip
 
-        return once(self.folder / "reference.json", measure)
+        found = once(ReferenceLosses, self.folder / ReferenceLosses.NAME, measure)
+        if len(found.losses) != len(self.documents.weights):
+            raise OutputError(
+                f"{str(self.folder / ReferenceLosses.NAME)!r} has the losses of {len(found.losses)} documents, and there are"
+                f" {len(self.documents.weights)}: {ReferenceLosses.MENDED_BY}"
+            )
+        return found
 
     @property
     def matrix_rate(self) -> float:
         """FLOP/s of this machine's matrix products, measured once a run: what MFU is a share of."""
         precision = self.recipe.training.precision
-        return once(self.folder / "machine.json", lambda: {"matrix_rate": gauge.matrix_rate(precision)})["matrix_rate"]
+        return matrix_rate(self.folder, precision)
 
     @property
     def reference_loss(self) -> float:
         """The reference's loss: the line that a target has to meet."""
-        return self.reference_measured["val_loss"]
+        return self.reference_measured.val_loss
 
     def cautions(self) -> list[str]:
         """What a reader of the verdict must know: a folder of unknown content, a reference that knows nothing, few documents."""
         found = list(self.unchecked)
-        if worse := self.beginnings["worse"]:
+        if worse := self.beginnings.worse:
             found.append(worse)
         chance, documents = math.log(embedding_rows(self.model)), len(self.documents.weights)
         nats, most = self._nats_per_byte, explained_nats_per_byte(parameter_count(self.model))
@@ -215,21 +228,26 @@ class Bench:
             )
         against = gap(
             losses,
-            self.reference_measured["losses"],
+            self.reference_measured.losses,
             tokens=self.documents.weights,
             documents=self.documents.clusters,
             margin=match.margin,
             confidence=confidence or match.confidence,
         )
-        return Measured(
-            mean_loss(losses, self.documents), against, losses, self.documents.tokens, self.documents.flops(model),
-            time.perf_counter() - began,
-        )  # fmt: skip
+        spent = Spent(
+            tokens=self.documents.tokens, flops=self.documents.flops(model), seconds=time.perf_counter() - began
+        )
+        return Measured(mean_loss(losses, self.documents), against, losses, spent)
 
-    def compare_outside(self, model: PreTrainedModel) -> dict[str, Any]:
+    def compare_outside(self, model: PreTrainedModel) -> OutsideLosses:
         """A model against the reference on the outside texts."""
         precision = self.recipe.training.precision
         return compare_outside(model, self.model, self.outside, self.recipe.match, precision, self.begin.unasked)
+
+
+def matrix_rate(folder: Path, precision: str) -> float:
+    """FLOP/s of this machine's matrix products, measured once a run folder."""
+    return once(Machine, folder / Machine.NAME, lambda: Machine(matrix_rate=gauge.matrix_rate(precision))).matrix_rate
 
 
 def _told_beginnings(losses: dict[str, float], better: int) -> str:

@@ -2,27 +2,29 @@
 
 import copy
 from pathlib import Path
-from typing import Any
 
 from transformers import PreTrainedModel
 
 from inheritune.decoder.anatomy import anatomy
 from inheritune.disk.folders import whole_folder
 from inheritune.progress import Progress
+from inheritune.records.entry import GapResult
+from inheritune.records.result import Control
+from inheritune.records.rows import METRICS
+from inheritune.records.stages import Position
 from inheritune.runs.bench import Bench
-from inheritune.runs.rounds import Round, latest
+from inheritune.runs.rounds import RoundFolder, latest
 from inheritune.runtime import processes
 from inheritune.surgery.in_memory import fresh
 from inheritune.training import checkpoint
-from inheritune.training.checkpoint import Position
 from inheritune.training.metrics import Metrics
 
 NAMES = ("reference", "random")
 
 
 def run_control(
-    name: str, bench: Bench, folder: Path, progress: Progress, blocks: list[int], tokens: int
-) -> dict[str, Any]:
+    name: str, bench: Bench, folder: Path, progress: Progress, *, blocks: list[int], tokens: int
+) -> Control:
     """Train a control for `tokens` in one round of the recipe's own schedule, and compare it with the reference."""
     place = folder / "controls" / name
 
@@ -35,15 +37,15 @@ def run_control(
     model = _start(name, bench, blocks)
     checkpoint.load(latest(place), model)
     training = bench.recipe.training.model_copy(update={"tokens": tokens})
-    metrics, depth = Metrics(place / "metrics.jsonl"), anatomy(model).depth
+    metrics, depth = Metrics(place / METRICS), anatomy(model).depth
     progress.stage(f"Control: {name}, {depth} blocks, {tokens:,} tokens")
-    round_ = Round(bench, progress, place, metrics, number=1, depth=depth, training=training, before=Position())
-    found = round_.train(model)
-    return {
-        "name": name,
-        "depth": depth,
-        **{key: found[key] for key in ("tokens", "flops", "seconds", "val_loss", "gap")},
-    }
+    found = RoundFolder(
+        bench, progress, place, metrics, number=1, depth=depth, training=training, before=Position()
+    ).train(model)
+    return Control(
+        name=name, depth=depth, tokens=found.tokens, flops=found.flops, seconds=found.seconds, val_loss=found.val_loss,
+        gap=GapResult.of(found.gap),
+    )  # fmt: skip
 
 
 def _start(name: str, bench: Bench, blocks: list[int]) -> PreTrainedModel:

@@ -1,6 +1,5 @@
 """A run is a folder: opened for one recipe, held by one process, its files written whole or not at all."""
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,12 +15,14 @@ from inheritune.disk.files import left_of, refusal, write_text
 from inheritune.disk.folders import sweep
 from inheritune.disk.locks import LOCK, Held, hold
 from inheritune.errors import InputError, OutputError, RecipeError
-from inheritune.records.made_of import NAME as MADE_OF
+from inheritune.records.entry import Kept
+from inheritune.records.made_of import MadeOf
 from inheritune.runtime import processes
 
 CONFIG = "config.yaml"
 _SCHEDULE = "training.schedule"
 Value = TypeVar("Value")
+Stored = TypeVar("Stored", bound=Kept)
 _held: dict[Path, Held] = {}
 
 
@@ -56,8 +57,8 @@ def left_if_used(path: Path) -> Iterator[None]:
     try:
         yield
     except InputError:
-        if path.resolve() in _held and {entry.name for entry in path.iterdir()} <= {LOCK, CONFIG, MADE_OF}:
-            for name in (CONFIG, MADE_OF):
+        if path.resolve() in _held and {entry.name for entry in path.iterdir()} <= {LOCK, CONFIG, MadeOf.NAME}:
+            for name in (CONFIG, MadeOf.NAME):
                 (path / name).unlink(missing_ok=True)
             close_folder(path)
         raise
@@ -69,18 +70,19 @@ def close_folder(path: Path) -> None:
         held.release()
 
 
-def once(path: Path, compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-    """The JSON object at `path`; computed and written first if it is not there, so that a continued run does not repeat it.
+def once(kind: type[Stored], path: Path, compute: Callable[[], Stored]) -> Stored:
+    """The record at `path`; computed and written first if it is not there, so that a continued run does not repeat it.
 
-    Of several processes the main one computes, and the others wait for what it writes.
+    Of several processes the main one computes, and the others wait for what it writes. Raises OutputError where the file is
+    damaged.
     """
 
     def write() -> None:
         if not path.exists():
-            write_text(path, json.dumps(compute(), indent=1))
+            compute().save(path)
 
     processes.on_main(write)
-    return json.loads(path.read_text(encoding="utf-8"))
+    return kind.load(path)
 
 
 def timed(compute: Callable[[], Value]) -> tuple[Value, float]:

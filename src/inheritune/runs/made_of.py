@@ -8,9 +8,9 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from inheritune.data.store import Tokens, tokenizer_fingerprint
-from inheritune.disk.files import digest, write_text, writing
+from inheritune.disk.files import digest, writing
 from inheritune.errors import OutputError
-from inheritune.records.made_of import NAME, FileMark, MadeOf
+from inheritune.records.made_of import FileMark, MadeOf
 
 READ_WHOLE = 256 << 20  # bytes of a reference's files that are hashed whole
 _SAMPLES, _SAMPLE = 64, 1 << 16  # windows of a larger file, and bytes of each
@@ -32,7 +32,7 @@ def bind(folder: Path, content: MadeOf) -> list[str]:
 
     A folder that was begun without the record cannot be checked and stays without it: that is the caution returned.
     """
-    path = folder / NAME
+    path = folder / MadeOf.NAME
     if path.exists():
         if found := list(MadeOf.load(path).differences(content)):
             raise OutputError(
@@ -42,11 +42,11 @@ def bind(folder: Path, content: MadeOf) -> list[str]:
         return []
     if is_begun(folder):
         return [
-            f"{str(folder)!r} was begun without {NAME}, so nothing tells whether its text, tokenizer and reference are still those"
+            f"{str(folder)!r} was begun without {MadeOf.NAME}, so nothing tells whether its text, tokenizer and reference are still those"
             " that it was begun with"
         ]
     with writing(path):
-        write_text(path, content.to_json())
+        content.save(path)
     return []
 
 

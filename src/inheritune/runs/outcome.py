@@ -3,9 +3,7 @@
 import copy
 import platform
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 import transformers
@@ -13,13 +11,13 @@ from transformers import PreTrainedModel
 
 import inheritune
 from inheritune.decoder.costs import parameter_count
-from inheritune.evidence.ledger import Spent, ledger
+from inheritune.evidence.ledger import Cost, ledger
 from inheritune.models.export import cache_bytes_per_token, weight_bytes
+from inheritune.records.entry import GapResult
 from inheritune.records.result import (
     Control,
     Decision,
     Footprint,
-    GapResult,
     Ledger,
     OutsideText,
     ReferenceModel,
@@ -29,10 +27,12 @@ from inheritune.records.result import (
     Validation,
     Versions,
 )
+from inheritune.records.rows import METRICS, DecisionRow, GrowthRow, ValidationRow, WatchRow
+from inheritune.records.stages import BlockOrder, DiagnosisCost, OutsideLosses, Untrained, WrittenLoss
 from inheritune.runs.actions import History, Stop
 from inheritune.runs.folder import once
 from inheritune.runs.lab import FolderLab
-from inheritune.training.metrics import Metrics, Row
+from inheritune.training.metrics import Metrics
 
 _NEXT = "next: more tokens a round (training.tokens), another learning rate (training.peak_lr), or deeper (growth.max_depth)"
 
@@ -43,31 +43,32 @@ def assemble(
     history: History,
     best: int,
     model: PreTrainedModel,
-    controls: list[dict[str, Any]] | None,
+    controls: list[Control],
     command: str,
 ) -> Result:
     """The result of a run whose target is `model`, that of round `best`."""
     rounds = [_round(lab, number) for number in range(1, len(history.rounds) + 1)]
     target = rounds[best - 1]
     reference = _reference(lab)
-    outside = [OutsideText(**text) for text in _outside(lab, best, model)["texts"]]
+    outside, written, planned = _outside(lab, best, model), _written(lab, best, model), lab.planned
+    texts = outside.texts if outside else []
     return Result(
         outcome=stop.outcome,
-        message=_message(stop, target, reference, lab.bench.cautions(), outside),
+        message=_message(stop, target, reference, lab.bench.cautions(), texts),
         reference=reference,
         target=TargetModel(
             depth=target.depth,
             blocks=target.blocks,
             parameters=parameter_count(model),
             val_loss=target.val_loss,
-            written_loss=_written(lab, best, model).get("val_loss"),
+            written_loss=written.val_loss if written else None,
         ),
         rounds=rounds,
         margin=lab.recipe.match.margin,
         confidence=lab.recipe.match.confidence,
-        decisions=_decisions(lab.metrics.rows()),
-        controls=[Control(**control) for control in controls] if controls else None,
-        ledger=Ledger(**ledger(_entries(lab, len(rounds), controls or [], best, model))),
+        decisions=_decisions(lab.metrics),
+        controls=controls or None,
+        ledger=Ledger(**ledger(_entries(lab, len(rounds), controls, best, model))),
         model_dir=str(lab.folder / "model"),
         report=str(lab.folder / "report.html"),
         seed=lab.recipe.seed,
@@ -76,11 +77,11 @@ def assemble(
         validation=Validation(
             documents=len(lab.bench.documents.weights),
             tokens=lab.bench.documents.tokens,
-            looks=lab.looks,
-            look_confidence=lab.confidence,
+            looks=planned.looks,
+            look_confidence=planned.confidence,
             tokens_needed=lab.tokens_needed(history.rounds[best - 1].gap),
         ),
-        outside=outside,
+        outside=texts,
     )
 
 
@@ -100,25 +101,25 @@ def _message(
     return f"Not matched ({gap.verdict}): {seen}; {why}; {_NEXT}{warned}"
 
 
-def _outside(lab: FolderLab, best: int, model: PreTrainedModel) -> dict[str, Any]:
-    """The target of round `best` on the outside texts, measured once."""
+def _outside(lab: FolderLab, best: int, model: PreTrainedModel) -> OutsideLosses | None:
+    """The target of round `best` on the outside texts, measured once; None where there are none."""
     if not lab.bench.outside:
-        return {"texts": []}
-    place = lab.round(best).folder / "outside.json"
-    return once(place, lambda: lab.bench.compare_outside(model))
+        return None
+    place = lab.round(best).folder / OutsideLosses.NAME
+    return once(OutsideLosses, place, lambda: lab.bench.compare_outside(model))
 
 
-def _written(lab: FolderLab, best: int, model: PreTrainedModel) -> dict[str, Any]:
-    """The loss of the target's weights rounded to the dtype that they are written in, measured once; nothing in float32."""
+def _written(lab: FolderLab, best: int, model: PreTrainedModel) -> WrittenLoss | None:
+    """The loss of the target's weights rounded to the dtype that they are written in, measured once; None in float32."""
     if lab.model_dtype == torch.float32:
-        return {}
+        return None
 
-    def measure() -> dict[str, Any]:
+    def measure() -> WrittenLoss:
         rounded = copy.deepcopy(model).to(lab.model_dtype).float()  # type: ignore[arg-type]
         found = lab.bench.compare(rounded)
-        return {"val_loss": found.val_loss, **asdict(Spent(found.tokens, found.flops, found.seconds))}
+        return WrittenLoss(val_loss=found.val_loss, **dict(found.spent))
 
-    return once(lab.round(best).folder / "written.json", measure)
+    return once(WrittenLoss, lab.round(best).folder / WrittenLoss.NAME, measure)
 
 
 def _reference(lab: FolderLab) -> ReferenceModel:
@@ -141,44 +142,45 @@ def footprint(place: Path, model: PreTrainedModel, dtype: torch.dtype) -> Footpr
 def _round(lab: FolderLab, number: int) -> Round:
     found = lab.finished(number)
     return Round(
-        depth=found["depth"], blocks=lab.blocks[number], steps=found["step"], tokens=found["tokens"], flops=found["flops"],
-        seconds=found["seconds"], val_loss=found["val_loss"], gap=GapResult(**found["gap"]),
+        depth=found.depth, blocks=lab.blocks(number), steps=found.step, tokens=found.tokens, flops=found.flops,
+        seconds=found.seconds, val_loss=found.val_loss, gap=GapResult.of(found.gap),
     )  # fmt: skip
 
 
-def _decisions(rows: list[Row]) -> list[Decision]:
-    kept = ("round", "action", "reason")
-    return [Decision(**{key: row[key] for key in kept}) for row in rows if row["kind"] == "decision"]
+def _decisions(metrics: Metrics) -> list[Decision]:
+    return [Decision(round=row.round, action=row.action, reason=row.reason) for row in metrics.of(DecisionRow)]
 
 
 def _entries(
-    lab: FolderLab, rounds: int, controls: list[dict[str, Any]], best: int, model: PreTrainedModel
-) -> Iterator[tuple[str, Spent]]:
+    lab: FolderLab, rounds: int, controls: list[Control], best: int, model: PreTrainedModel
+) -> Iterator[tuple[str, Cost]]:
     """What each stage wrote down, by phase."""
-    yield "diagnosis", _spent(once(lab.folder / "diagnosis.json", dict))
-    yield "choice", _spent(once(lab.folder / "choice.json", dict))
-    if (untrained := lab.folder / "untrained.json").exists():
-        yield "probes", _spent(once(untrained, dict))
-    yield "validation", _spent(lab.bench.beginnings)
-    yield "validation", _spent(lab.bench.reference_measured)
+    yield "diagnosis", DiagnosisCost.load(lab.folder / DiagnosisCost.NAME)
+    yield "choice", BlockOrder.load(lab.folder / BlockOrder.NAME)
+    if (untrained := lab.folder / Untrained.NAME).exists():
+        yield "probes", Untrained.load(untrained)
+    yield "validation", lab.bench.beginnings
+    yield "validation", lab.bench.reference_measured
     for number in range(1, rounds + 1):
-        yield "heal", _spent(lab.started(number))
-        yield "training", _spent(lab.finished(number))
-    for row in lab.metrics.rows():
-        if "cost" in row:
-            yield "diagnosis" if row["kind"] == "watch" else "validation", _spent(row["cost"])
+        yield "heal", lab.started(number)
+        yield "training", lab.finished(number)
+    yield from _measured(lab.metrics)
     if written := _written(lab, best, model):
-        yield "validation", _spent(written)
-    if lab.bench.outside:
-        yield "outside", _spent(_outside(lab, best, model))
+        yield "validation", written
+    if outside := _outside(lab, best, model):
+        yield "outside", outside
     for control in controls:
-        rows = Metrics(lab.folder / "controls" / control["name"] / "metrics.jsonl").rows()
-        yield "controls", _spent(control)
-        yield from (("controls", _spent(row["cost"])) for row in rows if "cost" in row)
+        yield "controls", control
+        yield from (
+            ("controls", cost) for _, cost in _measured(Metrics(lab.folder / "controls" / control.name / METRICS))
+        )
 
 
-def _spent(row: dict[str, Any]) -> Spent:
-    return Spent(row["tokens"], row["flops"], row["seconds"])
+def _measured(metrics: Metrics) -> Iterator[tuple[str, Cost]]:
+    """What measuring beside the training took, by phase."""
+    for row in metrics.rows():
+        if isinstance(row, ValidationRow | GrowthRow | WatchRow):
+            yield "diagnosis" if isinstance(row, WatchRow) else "validation", row.cost
 
 
 def _versions() -> Versions:

@@ -1,16 +1,15 @@
 """What the policy has to know beforehand: depths, limits, the schedule, and what each depth costs and loses untrained."""
 
-from dataclasses import asdict
+import math
 from pathlib import Path
-from typing import Any
 
 from inheritune.choosing import Choice
 from inheritune.config.sections import Training
 from inheritune.decoder.anatomy import anatomy
 from inheritune.decoder.costs import parameter_count
 from inheritune.decoder.stack import Stack
-from inheritune.evidence.ledger import Spent
 from inheritune.evidence.left import Left, left_after
+from inheritune.records.stages import Untrained
 from inheritune.runs.actions import Plan
 from inheritune.runs.bench import Bench
 from inheritune.runs.folder import once, timed
@@ -19,23 +18,25 @@ from inheritune.training.costs import step_flops
 from inheritune.training.schedule import learning_rate, steps_of
 
 
-def make_plan(bench: Bench, folder: Path, choice: Choice, chosen: int | None) -> Plan:
-    """The recipe's plan; it starts at the depth `chosen` by hand, the recipe's, or the one that its cut says.
+def make_plan(bench: Bench, folder: Path, choice: Choice, by_hand: int) -> Plan:
+    """The recipe's plan: where it starts, how it grows, and its limits.
 
-    In the paper's loop that is half the reference's, in ours the smallest that has a fair chance to match after a round.
+    It starts at the depth of the blocks named `by_hand` (0: none), else at the recipe's. Without either, the paper's loop starts at
+    half the reference's depth, ours at the smallest that has a fair chance to match after a round.
     """
     recipe, depth = bench.recipe, anatomy(bench.model).depth
     growth, limits, training = recipe.growth, recipe.limits, recipe.training
     deepest = growth.max_depth or depth - 1
-    start = chosen or growth.start or (depth // 2 if growth.literal else None)
+    start = by_hand or growth.start or (depth // 2 if growth.literal else None)
     left = {} if growth.literal else _left(bench, _untrained(bench, folder, choice, range(start or 1, depth + 1)))
     start = start or starting_depth(left, deepest, recipe.match.margin)
     length, teacher = recipe.data.sequence_length, bench.model if recipe.objective.taught else None
     depths = range(start, deepest + 1)
     steps, warmup = steps_of(training), training.warmup_tokens // training.batch_tokens
     return Plan(
-        start, growth.add, deepest, recipe.match.margin, steps, training.batch_tokens, limits.max_rounds,
-        limits.max_tokens, limits.max_flops, limits.max_seconds, growth.literal, warmup,
+        start=start, add=growth.add, max_depth=deepest, margin=recipe.match.margin, round_steps=steps,
+        batch_tokens=training.batch_tokens, max_rounds=limits.max_rounds, max_tokens=limits.max_tokens,
+        max_flops=limits.max_flops, max_seconds=limits.max_seconds, literal=growth.literal, warmup_steps=warmup,
         decay_steps=round(training.decay_share * (steps - warmup)) if training.schedule == "wsd" else 0,
         rate=lambda step, end: learning_rate(of_steps(training, end), step),
         step_flops={
@@ -57,15 +58,18 @@ def _left(bench: Bench, untrained: dict[int, float]) -> dict[int, Left]:
 
 
 def _untrained(bench: Bench, folder: Path, choice: Choice, depths: range) -> dict[int, float]:
-    """The loss of each depth's cut before any training or repair, the whole reference's last; `untrained.json`."""
+    """The loss of each depth's cut before any training or repair, the whole reference's last; `untrained.json`.
 
-    def measure() -> dict[str, Any]:
+    A depth whose loss is not finite is left out: no cut is expected to match from there.
+    """
+
+    def measure() -> Untrained:
         tokens_BT = bench.sequences(bench.recipe.choice.sequences, bench.recipe.data.sequence_length)
         stack = Stack(bench.model, tokens_BT)
         found, seconds = timed(
             lambda: {depth: stack.loss(stack.run(stack.hidden0, choice.blocks(depth))) for depth in depths}
         )
-        return {"losses": found, **asdict(Spent(tokens_BT.numel(), stack.flops, seconds))}
+        losses = {depth: loss for depth, loss in found.items() if math.isfinite(loss)}
+        return Untrained(losses=losses, tokens=tokens_BT.numel(), flops=stack.flops, seconds=seconds)
 
-    losses = once(folder / "untrained.json", measure)["losses"]
-    return {int(depth): loss for depth, loss in losses.items()}
+    return once(Untrained, folder / Untrained.NAME, measure).losses

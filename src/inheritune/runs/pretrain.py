@@ -1,7 +1,6 @@
 """`inheritune train`: the same loop without a reference, from random weights to a model folder. Makes the bundled reference."""
 
-import json
-from dataclasses import asdict, dataclass
+import math
 from pathlib import Path
 from typing import Any
 
@@ -17,40 +16,31 @@ from inheritune.data import corpora, tokens
 from inheritune.data.batches import Batches
 from inheritune.data.coding import Coding
 from inheritune.data.vocabulary import train_tokenizer
+from inheritune.decoder.anatomy import anatomy
 from inheritune.decoder.costs import parameter_count
-from inheritune.disk.files import write_text, writing
+from inheritune.disk.files import writing
 from inheritune.disk.folders import whole_folder
-from inheritune.errors import RecipeError
+from inheritune.errors import RecipeError, TrainingError
 from inheritune.evaluation.losses import document_losses, mean_loss, validation
 from inheritune.models.begin import begin_of
 from inheritune.models.export import write_model
 from inheritune.models.load import DTYPES
 from inheritune.models.reference import load_tokenizer
 from inheritune.progress import Progress, clock
-from inheritune.runs.folder import close_folder, left_if_used, once, open_folder
+from inheritune.records.entry import Spent
+from inheritune.records.rows import METRICS, SkippedRow, StepRow, ValidationRow, step_of
+from inheritune.records.stages import Position, Trained
+from inheritune.runs.bench import matrix_rate
+from inheritune.runs.folder import close_folder, left_if_used, open_folder, timed
 from inheritune.runs.made_of import bind, is_begun, made_of
 from inheritune.runs.trackers import trackers
-from inheritune.runtime import gauge, processes, sharded
+from inheritune.runtime import processes, sharded
 from inheritune.runtime.device import device, make_repeatable
 from inheritune.runtime.memory import keep_freed_memory
-from inheritune.training.checkpoint import Position
-from inheritune.training.loop import Round
+from inheritune.training.loop import Loop
 from inheritune.training.loop import train as train_round
 from inheritune.training.metrics import Metrics
 from inheritune.training.schedule import steps_of
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What a training run gave: the loss on its validation documents, the cost, and where the model is."""
-
-    val_loss: float
-    parameters: int
-    tokens: int
-    flops: float
-    seconds: float
-    tokens_per_parameter: float
-    model_dir: str
 
 
 def train(recipe: str, out: str | None = None, progress: Progress | None = None, **overrides: Any) -> Trained:
@@ -73,7 +63,7 @@ def train(recipe: str, out: str | None = None, progress: Progress | None = None,
 class _Pretraining:
     def __init__(self, recipe: TrainRecipe, folder: Path, progress: Progress):
         self.recipe, self.folder, self.progress = recipe, folder, progress
-        self.metrics = Metrics(folder / "metrics.jsonl", trackers(recipe.track, recipe.name, folder))
+        self.metrics = Metrics(folder / METRICS, trackers(recipe.track, recipe.name, folder))
 
     def run(self) -> Trained:
         self.progress.stage(f"Text: {told(self.recipe.data.train)}")
@@ -81,6 +71,7 @@ class _Pretraining:
         keep_freed_memory()
         make_repeatable(self.recipe.seed)
         model = self._model()
+        self.depth = anatomy(model).depth
         self.begin = begin_of(tokenizer, self.recipe.data.begin)
         coding = Coding.of(tokenizer.backend_tokenizer, tokenizer.eos_token_id, self.begin)
         train_tokens, valid_tokens = processes.main_first(
@@ -126,25 +117,25 @@ class _Pretraining:
     def _model(self) -> PreTrainedModel:
         return AutoModelForCausalLM.from_config(_config_of(self.recipe.model)).to(device())
 
-    def _round(self, train_tokens: tokens.Tokens) -> Round:
+    def _round(self, train_tokens: tokens.Tokens) -> Loop:
         training, length = self.recipe.training, self.recipe.data.sequence_length
         batches = Batches(train_tokens, self.recipe.seed, training.batch_tokens // length, length, self.begin)
         checkpoints = self.folder / "checkpoints"
-        return Round(
-            training, batches, 0, checkpoints, self._observe, self._evaluate, self._resume, self.progress.note,
-            matrix_rate=self._matrix_rate(), parallel=self.recipe.processes.parallel, extensible=True,
+        return Loop(
+            training=training, batches=batches, first_batch=0, checkpoints=checkpoints, observe=self._observe,
+            evaluate=self._evaluate, resume=self._resume, say=self.progress.note,
+            matrix_rate=matrix_rate(self.folder, training.precision), parallel=self.recipe.processes.parallel,
+            extensible=True,
         )  # fmt: skip
 
-    def _matrix_rate(self) -> float:
-        precision = self.recipe.training.precision
-        return once(self.folder / "machine.json", lambda: {"matrix_rate": gauge.matrix_rate(precision)})["matrix_rate"]
-
     def _resume(self, position: Position) -> None:
-        self.metrics.keep(lambda row: row["step"] <= position.step)
+        self.metrics.keep(lambda row: step_of(row) <= position.step)
+        self.metrics.require_steps(1, position.step)
 
     def _observe(self, row: dict[str, Any]) -> None:
-        self.metrics.add({"kind": "skipped" if "skipped" in row else "step", **row})
-        if "skipped" in row:
+        kind = SkippedRow if "skipped" in row else StepRow
+        self.metrics.add(kind(round=1, depth=self.depth, **row))
+        if kind is SkippedRow:
             return
         left = (self.recipe.training.tokens - row["tokens"]) / max(1, row["tokens_per_second"])
         self.progress.now(
@@ -153,15 +144,29 @@ class _Pretraining:
         )
 
     def _evaluate(self, model: PreTrainedModel, position: Position) -> float:
-        loss = mean_loss(document_losses(model, self.documents, self.recipe.training.precision), self.documents)
-        self.metrics.add({"kind": "validation", "step": position.step, "tokens": position.tokens, "val_loss": loss})
+        losses, seconds = timed(lambda: document_losses(model, self.documents, self.recipe.training.precision))
+        loss, tokens_ = mean_loss(losses, self.documents), self.documents.tokens
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"the loss is not a finite number on the validation documents; the checkpoints before are kept in"
+                f" {str(self.folder)!r}: start another run with a lower training.peak_lr"
+            )
+        self.metrics.add(
+            ValidationRow(
+                round=1, depth=self.depth, step=position.step, tokens=position.tokens, flops=position.flops, val_loss=loss,
+                end=steps_of(self.recipe.training), training_seconds=position.seconds,
+                cost=Spent(tokens=tokens_, flops=self.documents.flops(model), seconds=seconds),
+            )
+        )  # fmt: skip
         self.progress.note(f"step {position.step:,}, {position.tokens:,} tokens: validation loss {loss:.4f}")
         return loss
 
     def _trained(self, model: PreTrainedModel, position: Position) -> Trained:
+        self.metrics.keep(lambda row: not (isinstance(row, ValidationRow) and row.step == position.step))
         return Trained(
-            self._evaluate(model, position), parameter_count(model), position.tokens, position.flops,
-            round(position.seconds, 1), position.tokens / parameter_count(model), str(self.folder / "model"),
+            val_loss=self._evaluate(model, position), parameters=parameter_count(model), tokens=position.tokens,
+            flops=position.flops, seconds=round(position.seconds, 1),
+            tokens_per_parameter=position.tokens / parameter_count(model), model_dir=str(self.folder / "model"),
         )  # fmt: skip
 
     def _save(
@@ -171,8 +176,8 @@ class _Pretraining:
         with whole_folder(place) as beside:
             dtype = DTYPES.get(self.recipe.model_dtype)
             write_model(model, beside, source=None, tokenizer=tokenizer, dtype=dtype, state=state)
-            write_text(beside / "training.json", json.dumps(_without(asdict(trained), "model_dir"), indent=1))
-        write_text(self.folder / "result.json", json.dumps(asdict(trained), indent=1))
+            Trained(**trained.model_dump(exclude={"model_dir"})).save(beside / Trained.BESIDE_MODEL)
+        trained.save(self.folder / Trained.NAME)
         self.progress.stage(f"Validation loss {trained.val_loss:.4f} nats per token; the model is in {place}")
 
 
@@ -183,7 +188,3 @@ def _config_of(fields: dict[str, Any]) -> PretrainedConfig:
         raise RecipeError(
             f"model: transformers {transformers.__version__} builds no config from it: {str(error).splitlines()[0]}"
         ) from None
-
-
-def _without(tree: dict[str, Any], key: str) -> dict[str, Any]:
-    return {name: value for name, value in tree.items() if name != key}

@@ -1,6 +1,5 @@
 """A round in its folder: where a target starts, how its training is told, how it is compared. Targets and controls alike."""
 
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -14,22 +13,23 @@ from inheritune.config.sections import Objective, Training
 from inheritune.decoder.costs import forward_flops_per_token
 from inheritune.diagnosis.watch import watch
 from inheritune.disk.files import whole_file
-from inheritune.evidence.gap import Gap
+from inheritune.errors import OutputError
 from inheritune.progress import Progress, clock
+from inheritune.records.entry import Spent
+from inheritune.records.rows import DecisionRow, SkippedRow, StepRow, ValidationRow, WatchRow, step_of
+from inheritune.records.stages import Position, RateFall, RoundEnd
 from inheritune.runs.actions import Decay, GoOn, Seen
 from inheritune.runs.algorithm import Ask
 from inheritune.runs.bench import Bench, Measured
 from inheritune.runs.folder import once, timed
 from inheritune.runtime import processes
 from inheritune.training import checkpoint
-from inheritune.training.checkpoint import Position
-from inheritune.training.loop import Round as Loop
-from inheritune.training.loop import train
-from inheritune.training.metrics import Metrics, Row
+from inheritune.training.loop import Loop, train
+from inheritune.training.metrics import Metrics
 from inheritune.training.schedule import steps_of
 
 
-class Round:
+class RoundFolder:
     """One round of training of one model, numbered from 1 in its metrics; `before` is what earlier rounds had done.
 
     `confidence` is that of its comparisons: without one, the recipe's. Of an `objective` other than plain cross-entropy the
@@ -54,55 +54,64 @@ class Round:
         return self.folder / "checkpoints"
 
     @property
+    def ended(self) -> bool:
+        """Whether the round was trained and compared before."""
+        return (self.folder / RoundEnd.NAME).exists()
+
+    @property
     def schedule(self) -> Training:
         """The recipe's schedule for this round; from where the policy let the rate fall, the fall from there."""
-        place = self.folder / "decay.json"
-        return (
-            falling(self.training, **json.loads(place.read_text(encoding="utf-8"))) if place.exists() else self.training
-        )
+        fall = self._fall()
+        return self.training if fall is None else falling(self.training, fall)
+
+    def _fall(self) -> RateFall | None:
+        place = self.folder / RateFall.NAME
+        return RateFall.load(place) if place.exists() else None
 
     def seen(self) -> tuple[Seen, ...]:
         """The round's evaluations so far, in its own steps."""
         processes.meet()
-        rows = [row for row in self.metrics.rows("validation") if row["round"] == self.number]
+        rows = [row for row in self.metrics.of(ValidationRow) if row.round == self.number and row.gap]
+        before = self.before.step
         return tuple(
-            Seen(row["step"] - self.before.step, row["end"], gap_of(row), row["training_seconds"]) for row in rows
+            Seen(row.step - before, row.end - before, row.gap, row.training_seconds) for row in rows if row.gap
         )
 
-    def train(self, model: PreTrainedModel, ask: Ask | None = None) -> dict[str, Any]:
+    def train(self, model: PreTrainedModel, ask: Ask | None = None) -> RoundEnd:
         """Train `model` to the end of the round and compare it; from `round.json` where that was done before.
 
         At each evaluation `ask` is told what was seen, and may let the rate fall or end the round there.
         """
-        if processes.agreed((self.folder / "round.json").exists()):
-            return once(self.folder / "round.json", dict)
+        if processes.agreed(self.ended):
+            return RoundEnd.load(self.folder / RoundEnd.NAME)
         self._look, self._ask = self._watching(model), ask or self._ask
         position = self._stage(model)
         if position.ended and isinstance(action := self._ask(self.seen()), Decay):
-            once(self.folder / "decay.json", lambda: {"step": position.step, "steps": action.steps})
-            self.metrics.add({"kind": "decision", "round": self.number, "action": "decay", "reason": action.reason})
+            fall = RateFall(step=position.step, steps=action.steps)
+            once(RateFall, self.folder / RateFall.NAME, lambda: fall)
+            self.metrics.add(DecisionRow(round=self.number, action="decay", reason=action.reason))
             position = self._stage(model)
         measured = self._last_look(model, position)
-        return once(self.folder / "round.json", lambda: self._finish(measured, position))
+        return once(RoundEnd, self.folder / RoundEnd.NAME, lambda: self._finish(measured, position))
 
     def _stage(self, model: PreTrainedModel) -> Position:
         """Train on one schedule."""
         return train(
             model,
             Loop(
-                self.schedule,
-                self.bench.batches,
-                self.before.step,
-                self.checkpoints,
-                self._observe,
-                self._evaluate_and_ask,
-                self._resume,
-                self.progress.note,
-                self.bench.reference_loss,
-                self.bench.matrix_rate,
-                self.bench.recipe.processes.parallel,
-                self.objective,
-                self.bench.model,
+                training=self.schedule,
+                batches=self.bench.batches,
+                first_batch=self.before.step,
+                checkpoints=self.checkpoints,
+                observe=self._observe,
+                evaluate=self._evaluate_and_ask,
+                resume=self._resume,
+                say=self.progress.note,
+                reference_loss=self.bench.reference_loss,
+                matrix_rate=self.bench.matrix_rate,
+                parallel=self.bench.recipe.processes.parallel,
+                wanted=self.objective,
+                teacher=self.bench.model,
             ),
         )
 
@@ -110,20 +119,15 @@ class Round:
         step = self.before.step + position.step
         if self._measured is None or self._measured[0] != position.step:
             self.metrics.keep(
-                lambda row: not (row["kind"] == "validation" and row["round"] == self.number and row["step"] == step)
+                lambda row: not (isinstance(row, ValidationRow) and row.round == self.number and row.step == step)
             )
             self._measured = (position.step, self._evaluate(model, position))
         return self._measured[1]
 
-    def _finish(self, measured: Measured, position: Position) -> dict[str, Any]:
+    def _finish(self, measured: Measured, position: Position) -> RoundEnd:
         with whole_file(self.folder / "losses.npy") as file:
             np.save(file, measured.losses)
-        return {
-            **asdict(position),
-            "depth": self.depth,
-            "val_loss": measured.val_loss,
-            "gap": asdict(measured.gap),
-        }
+        return RoundEnd(**asdict(position), depth=self.depth, val_loss=measured.val_loss, gap=measured.gap)
 
     def _evaluate_and_ask(self, model: PreTrainedModel, position: Position) -> bool:
         """Whether the round ends here, at least on this schedule."""
@@ -133,16 +137,18 @@ class Round:
             self.progress.note(action.reason)
         return not isinstance(action, GoOn)
 
-    def _row(self, kind: str, position: Position) -> Row:
+    def _done(self, position: Position) -> dict[str, float]:
+        """What every row of a round begins with."""
         return {
-            "kind": kind, "round": self.number, "depth": self.depth, "step": self.before.step + position.step,
+            "round": self.number, "depth": self.depth, "step": self.before.step + position.step,
             "tokens": self.before.tokens + position.tokens, "flops": self.before.flops + position.flops,
         }  # fmt: skip
 
-    def _observe(self, row: Row) -> None:
+    def _observe(self, row: dict[str, Any]) -> None:
         position = Position(row["step"], row["tokens"], row["flops"])
-        self.metrics.add({**row, **self._row("skipped" if "skipped" in row else "step", position)})
-        if "skipped" in row:
+        kind = SkippedRow if "skipped" in row else StepRow
+        self.metrics.add(kind(**{**row, **self._done(position)}))
+        if kind is SkippedRow:
             return
         steps = steps_of(self.schedule)
         left = (steps - row["step"]) * self.training.batch_tokens / max(1, row["tokens_per_second"])
@@ -165,26 +171,23 @@ class Round:
         def look(position: Position) -> None:
             seen, seconds = timed(lambda: glance(position.step))
             if seen is not None:
-                cost = {"tokens": tokens_NT.numel(), "flops": flops, "seconds": seconds}
-                self.metrics.add({**asdict(seen), **self._row("watch", position), "cost": cost})
+                cost = Spent(tokens=tokens_NT.numel(), flops=flops, seconds=seconds)
+                self.metrics.add(WatchRow(**{**asdict(seen), **self._done(position)}, cost=cost))
 
         return look
 
     def _evaluate(self, model: PreTrainedModel, position: Position) -> Measured:
         measured = self.bench.compare(model, self.confidence)
         self.metrics.add(
-            {
-                **self._row("validation", position),
-                "val_loss": measured.val_loss,
-                "reference_loss": self.bench.reference_loss,
-                "gap": measured.gap.mean,
-                "low": measured.gap.low,
-                "high": measured.gap.high,
-                "verdict": measured.gap.verdict,
-                "end": steps_of(self.schedule),
-                "training_seconds": position.seconds,
-                "cost": {"tokens": measured.tokens, "flops": measured.flops, "seconds": measured.seconds},
-            }  # fmt: skip
+            ValidationRow(
+                **self._done(position),
+                val_loss=measured.val_loss,
+                reference_loss=self.bench.reference_loss,
+                gap=measured.gap,
+                end=self.before.step + steps_of(self.schedule),
+                training_seconds=position.seconds,
+                cost=measured.spent,
+            )
         )
         self._gap = f"last gap {measured.gap.mean:+.3f}, "
         self.progress.note(
@@ -194,32 +197,29 @@ class Round:
 
     def _resume(self, position: Position) -> None:
         step, begun = self.before.step + position.step, position.step > 0
-        if (fall := self.folder / "decay.json").exists():
-            position.ended = position.ended and position.step > json.loads(fall.read_text(encoding="utf-8"))["step"]
-        ends = {"step": step, "skipped": step, "validation": step, "watch": step if begun else step - 1}
-        self.metrics.keep(
-            lambda row: row["round"] < self.number or row.get("step", 0) <= ends.get(row["kind"], math.inf)
-        )
+        if fall := self._fall():
+            position.ended = position.ended and position.step > fall.step
+        ends = {StepRow: step, SkippedRow: step, ValidationRow: step, WatchRow: step if begun else step - 1}
+        self.metrics.keep(lambda row: row.round < self.number or step_of(row) <= ends.get(type(row), math.inf))
+        self.metrics.require_steps(self.number, position.step)
         if not begun:
             self._look(position)
 
 
-def falling(training: Training, step: int, steps: int) -> Training:
-    """A `wsd` schedule whose rate falls from `step` of the round on, over `steps`."""
-    batch, end = training.batch_tokens, step + steps
-    share = steps / (end - training.warmup_tokens // batch)
+def falling(training: Training, fall: RateFall) -> Training:
+    """A `wsd` schedule whose rate falls from a step of the round on."""
+    batch, end = training.batch_tokens, fall.step + fall.steps
+    share = fall.steps / (end - training.warmup_tokens // batch)
     return training.model_copy(update={"tokens": end * batch, "decay_share": share})
 
 
-def gap_of(row: Row) -> Gap:
-    """The gap that a validation row holds."""
-    return Gap(row["gap"], row["low"], row["high"], row["verdict"])
-
-
 def latest(folder: Path) -> Path:
-    """The newest checkpoint of a round's folder, which must have one."""
+    """The newest checkpoint of a round's folder; OutputError where it has none that is whole."""
     place = checkpoint.latest(folder / "checkpoints")
-    assert place is not None, f"no whole checkpoint in {folder}"
+    if place is None:
+        raise OutputError(
+            f"{str(folder)!r} has no checkpoint: remove it and what came after it, and the same command begins that anew"
+        )
     return place
 
 

@@ -6,10 +6,12 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from inheritune.choosing.by_hand import refuse_depths
 from inheritune.config.loading import load_recipe
 from inheritune.config.recipes import RunRecipe
 from inheritune.config.sections import told
 from inheritune.data.corpora import require
+from inheritune.decoder.anatomy import anatomy
 from inheritune.decoder.parts import PARTS
 from inheritune.disk.files import write_text, writing
 from inheritune.disk.folders import whole_folder
@@ -55,6 +57,7 @@ def _run(checked: RunRecipe, folder: Path, progress: Progress) -> Result:
         for sources in (checked.data.train, checked.data.valid or [], *checked.data.outside.values()):
             require(sources)
         reference = load_reference(checked.reference, checked.revision, checked.trust_remote_code)
+    refuse_depths(checked, anatomy(reference.model).depth)
     processes.on_main(lambda: open_folder(folder, checked))
     try:
         keep_freed_memory()
@@ -82,13 +85,12 @@ def _carry_out(recipe: RunRecipe, folder: Path, bench: Bench, progress: Progress
     stop, history = carry_out(lab)
     best = len(history.rounds) if stop.outcome == "matched" else _best(history.rounds)
     tokens = sum(done.tokens for done in history.rounds)
-    controls = [
-        run_control(name, bench, folder, progress, lab.blocks[best], tokens) for name in NAMES if recipe.controls
-    ]
+    blocks, names = lab.blocks(best), NAMES if recipe.controls else ()
+    controls = [run_control(name, bench, folder, progress, blocks=blocks, tokens=tokens) for name in names]
 
     def conclude() -> None:
         target = lab.target(best)
-        found = assemble(lab, stop, history, best, target, controls or None, _command())
+        found = assemble(lab, stop, history, best, target, controls, _command())
         _save_model(lab, target, found).save(folder / "result.json")
         write_report(folder)
 

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from inheritune.errors import RecipeError
+from inheritune.records.rows import Row, step_of
 from inheritune.runtime import processes
 
-Tell = Callable[[dict[str, Any]], None]
+Tell = Callable[[Row], None]
 _MODULES = {"tensorboard": "torch.utils.tensorboard", "trackio": "trackio", "wandb": "wandb"}
 
 
@@ -27,9 +28,9 @@ def _module(name: str) -> Any:
 def _tensorboard(module: Any, run: str, folder: Path) -> Tell:
     writer = module.SummaryWriter(str(folder / "tensorboard"))
 
-    def tell(row: dict[str, Any]) -> None:
+    def tell(row: Row) -> None:
         for name, value in _numbers(row).items():
-            writer.add_scalar(name, value, row.get("step", 0))
+            writer.add_scalar(name, value, step_of(row))
         writer.flush()
 
     return tell
@@ -37,17 +38,20 @@ def _tensorboard(module: Any, run: str, folder: Path) -> Tell:
 
 def _trackio(module: Any, run: str, folder: Path) -> Tell:
     module.init(project="inheritune", name=run, resume="allow")
-    return lambda row: module.log(_numbers(row), step=row.get("step", 0))
+    return lambda row: module.log(_numbers(row), step=step_of(row))
 
 
 def _wandb(module: Any, run: str, folder: Path) -> Tell:
     logged = module.init(project="inheritune", name=run, dir=str(folder), resume="allow")
-    return lambda row: logged.log(_numbers(row), step=row.get("step", 0))
+    return lambda row: logged.log(_numbers(row), step=step_of(row))
 
 
-def _numbers(row: dict[str, Any]) -> dict[str, float]:
-    """A row's numbers, each named after the row's kind."""
-    return {f"{row['kind']}/{key}": value for key, value in row.items() if isinstance(value, int | float)}
+def _numbers(row: Row) -> dict[str, float]:
+    """A row's numbers, each named after the row's kind; those of a gap or a cost after that too."""
+    tree = row.model_dump(exclude_unset=True)
+    flat = {key: value for key, value in tree.items() if not isinstance(value, dict)}
+    flat |= {f"{key}/{part}": value for key in tree.keys() - flat.keys() for part, value in tree[key].items()}
+    return {f"{row.kind}/{key}": value for key, value in flat.items() if isinstance(value, int | float)}
 
 
 _MAKERS: dict[str, Callable[[Any, str, Path], Tell]] = {

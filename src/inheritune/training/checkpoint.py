@@ -5,36 +5,22 @@ The schedule, the batches and the random numbers of a step are functions of the 
 Nothing is pickled. A sharded model leaves one file a process, any other one file of weights and one of states.
 """
 
-import json
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from inheritune.disk.files import digest, write_text
+from inheritune.disk.files import digest
 from inheritune.disk.folders import beside, remove, whole_folder
+from inheritune.errors import OutputError
+from inheritune.records.stages import CheckpointState, Position
 from inheritune.runtime import processes, sharded
 from inheritune.training.optimizer import State
 
 KEPT = 2
 _FILES = ("model.safetensors", "optimizer.safetensors")
-
-
-@dataclass
-class Position:
-    """How far a round has come: steps done in it, what they cost (tokens, FLOPs of training, seconds), how many of the
-    last ones were skipped, whether an evaluation ended it, and the learning rate of its last step."""
-
-    step: int = 0
-    tokens: int = 0
-    flops: float = 0.0
-    seconds: float = 0.0
-    skipped: int = 0
-    ended: bool = False
-    rate: float | None = None
 
 
 def save(
@@ -64,14 +50,32 @@ def latest(
     say: Callable[[str], None] = lambda text: None,
     fits: Callable[[Position], bool] = lambda position: True,
 ) -> Path | None:
-    """The newest checkpoint whose files are whole and whose position `fits`; one that is passed over is said."""
+    """The newest checkpoint whose files are whole and whose position `fits`; one that is passed over is said.
+
+    Raises OutputError where there are checkpoints and every one is damaged.
+    """
+    reasons: list[str] = []
+    found: Path | None = None
     for place in reversed(_all(folder)):
-        if not _whole(place):
-            say(f"The checkpoint {place} is damaged and passed over: going on from the one before it")
-        elif not fits(position_of(place)):
-            say(f"The checkpoint {place} is of a shorter run whose rate had fallen: going on from one before that")
-        else:
-            return place
+        if (reason := _unfit(place, fits)) is None:
+            found = place
+            break
+        reasons.append(reason)
+    if found is None and reasons and not any(map(_whole, _all(folder))):
+        raise OutputError(
+            f"every checkpoint in {str(folder)!r} is damaged: remove {str(folder.parent)!r} and what came after it, and the same"
+            " command begins that anew"
+        )
+    for reason in reasons:
+        say(reason)
+    return found
+
+
+def _unfit(place: Path, fits: Callable[[Position], bool]) -> str | None:
+    if not _whole(place):
+        return f"The checkpoint {place} is damaged and passed over: going on from the one before it"
+    if not fits(position_of(place)):
+        return f"The checkpoint {place} is of a shorter run whose rate had fallen: going on from one before that"
     return None
 
 
@@ -84,7 +88,7 @@ def drop_after(folder: Path, step: int) -> None:
 
 def position_of(place: Path) -> Position:
     """The position that a whole checkpoint holds."""
-    return Position(**json.loads((place / "state.json").read_text())["position"])
+    return CheckpointState.load(place / CheckpointState.NAME).position
 
 
 def load(place: Path, model: nn.Module) -> tuple[State, Position]:
@@ -122,7 +126,7 @@ def _write(made: Path, weights: dict[str, Tensor], states: dict[str, Tensor]) ->
 
 def _describe(made: Path, position: Position) -> None:
     hashes = {path.name: digest(path) for path in sorted(made.iterdir())}
-    write_text(made / "state.json", json.dumps({"position": asdict(position), "hashes": hashes}))
+    CheckpointState(position=position, hashes=hashes).save(made / CheckpointState.NAME)
 
 
 def _drop_old(folder: Path, kept: int) -> None:
@@ -156,7 +160,7 @@ def _number(place: Path) -> int:
 
 def _whole(place: Path) -> bool:
     try:
-        hashes = json.loads((place / "state.json").read_text())["hashes"]
-        return len(hashes) > 0 and all(digest(place / name) == hashes[name] for name in hashes)
-    except (OSError, ValueError, KeyError):
+        hashes = CheckpointState.load(place / CheckpointState.NAME).hashes
+        return all(digest(place / name) == hashes[name] for name in hashes)
+    except (OSError, OutputError):
         return False

@@ -20,18 +20,18 @@ from inheritune.config.sections import Training
 from inheritune.data.batches import Batches
 from inheritune.decoder.anatomy import anatomy
 from inheritune.errors import Interrupted, TrainingError, WorkerError
+from inheritune.records.stages import Position
 from inheritune.runtime import gauge, processes, sharded, stop
 from inheritune.runtime.device import device
 from inheritune.training import checkpoint, guards
-from inheritune.training.checkpoint import Position
 from inheritune.training.costs import step_flops
 from inheritune.training.objective import Objective
 from inheritune.training.optimizer import Optimizer
 from inheritune.training.schedule import learning_rate, steps_before_fall, steps_of
 
 
-@dataclass
-class Round:
+@dataclass(kw_only=True)
+class Loop:
     """What a round trains on and where it reports.
 
     `observe(row)` is told of each step; `evaluate(model, position)` is called now and then, and ends the round when it
@@ -57,7 +57,7 @@ class Round:
     extensible: bool = False
 
 
-def train(model: PreTrainedModel, round_: Round) -> Position:
+def train(model: PreTrainedModel, round_: Loop) -> Position:
     """Train `model` to the end of the round, from the round's newest checkpoint if there is one.
 
     Raises OutputError or TrainingError where disk or memory are too small, TrainingError after too many steps without
@@ -75,12 +75,12 @@ def train(model: PreTrainedModel, round_: Round) -> Position:
         raise _explained(error, round_) from error
 
 
-def _falls(round_: Round) -> bool:
+def _falls(round_: Loop) -> bool:
     """Whether the checkpoint before the fall of the rate is kept."""
     return round_.extensible and round_.training.schedule == "wsd"
 
 
-def _explained(error: WorkerError | RuntimeError, round_: Round) -> Exception:
+def _explained(error: WorkerError | RuntimeError, round_: Loop) -> Exception:
     """What stopped a step, in words for people: memory, another process, or the error as it is."""
     if isinstance(error, RuntimeError) and (full := guards.out_of_memory(error, round_.training)):
         return full
@@ -93,7 +93,7 @@ def _explained(error: WorkerError | RuntimeError, round_: Round) -> Exception:
 class _Training:
     """A round that is going on: its model, optimizer, objective and position."""
 
-    def __init__(self, model: PreTrainedModel, round_: Round):
+    def __init__(self, model: PreTrainedModel, round_: Loop):
         self.model, self.round, self.training = model, round_, round_.training
         if self.training.checkpoint_activations:
             model.activation_checkpointing_enable({"use_reentrant": False})

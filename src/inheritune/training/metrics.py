@@ -3,13 +3,17 @@
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
+
+from pydantic import ValidationError
 
 from inheritune.disk.files import append, no_link, write_text
 from inheritune.errors import OutputError
+from inheritune.records.entry import Entry, first_fault
+from inheritune.records.rows import ROW, Row, SkippedRow, StepRow
 from inheritune.runtime import processes
 
-Row = dict[str, Any]
+Kind = TypeVar("Kind", bound=Entry)
 
 
 class Metrics:
@@ -25,7 +29,7 @@ class Metrics:
             return
         try:
             self._mend()
-            append(self.path, json.dumps(row) + "\n")
+            append(self.path, _line(row))
         except OSError as error:
             raise OutputError(f"{str(self.path)!r} cannot be written: {error.strerror}") from None
         for tell in self.trackers:
@@ -38,16 +42,44 @@ class Metrics:
                 file.truncate(file.read().rfind(b"\n") + 1)
         self._mended = True
 
-    def rows(self, kind: str | None = None) -> list[Row]:
-        """Every whole row so far (a line broken off by a kill is none), or those of a kind, without parsing the others."""
-        if not self.path.exists():
-            return []
-        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
-        held = "" if kind is None else f'"kind": "{kind}"'
-        return [json.loads(line) for line in lines if line.endswith("\n") and held in line]
+    def rows(self) -> list[Row]:
+        """Every whole row so far; a line broken off by a kill is none. OutputError names a line that is damaged."""
+        return [self._parsed(line, number) for number, line in enumerate(self._lines(), 1)]
+
+    def of(self, kind: type[Kind]) -> list[Kind]:
+        """The rows of one kind, without reading the others."""
+        start = json.dumps({"kind": kind.model_fields["kind"].default})[:-1].encode()
+        lines = ((number, line) for number, line in enumerate(self._lines(), 1) if line.startswith(start))
+        found = (self._parsed(line, number) for number, line in lines)
+        return [row for row in found if isinstance(row, kind)]
 
     def keep(self, wanted: Callable[[Row], bool]) -> None:
         """Drop the rows that are not wanted, in one atomic step; the main process does."""
-        if not processes.is_main():
-            return
-        write_text(self.path, "".join(json.dumps(row) + "\n" for row in self.rows() if wanted(row)))
+        if processes.is_main():
+            write_text(self.path, "".join(_line(row) for row in self.rows() if wanted(row)))
+
+    def require_steps(self, round_: int, count: int) -> None:
+        """Raise OutputError where there are not the `count` steps of a round that its checkpoint has done; the main process looks."""
+        steps = (row for row in self.rows() if isinstance(row, StepRow | SkippedRow) and row.round == round_)
+        if processes.is_main() and (found := sum(1 for _ in steps)) != count:
+            raise OutputError(
+                f"{str(self.path)!r} has {found} of the {count} steps that round {round_} has done: bring it back from a copy, or name"
+                " another --out"
+            )
+
+    def _lines(self) -> list[bytes]:
+        lines = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
+        return [line for line in lines if line.endswith(b"\n")]
+
+    def _parsed(self, line: bytes, number: int) -> Row:
+        try:
+            return ROW.validate_json(line, strict=True)
+        except ValidationError as error:
+            raise OutputError(
+                f"line {number} of {str(self.path)!r} is damaged, or of another version ({first_fault(error)}): bring the file back"
+                " from a copy, or name another --out"
+            ) from None
+
+
+def _line(row: Row) -> str:
+    return json.dumps({"kind": row.kind, **row.model_dump(mode="json", exclude_unset=True, by_alias=True)}) + "\n"

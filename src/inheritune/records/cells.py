@@ -1,0 +1,84 @@
+"""What the cells and shards of a comparison write down: every file by its name, once."""
+
+from typing import ClassVar
+
+from inheritune.evidence.gap import Gap
+from inheritune.records.entry import Amount, Count, Depth, Kept, Spent
+
+_CELL_ANEW = "remove the folder of this cell, and the same command makes it again"
+
+
+class ComparisonBasis(Kept):
+    """What gathering needs to know of the reference and the validation documents, so that it loads no model.
+
+    By document: the reference's `losses`, the tokens as `weights`, and the book or file it belongs to in `clusters`.
+    """
+
+    NAME: ClassVar[str] = "about.json"
+    reference_loss: float
+    losses: list[float]
+    weights: list[float]
+    clusters: list[Count]
+    depth: Depth
+    reference_depth: Depth
+    reference_tokens: Count | None
+    reference_flops: Amount | None
+
+
+class InherituneStart(Kept):
+    """FLOPs that the method `inheritune` spends before it trains."""
+
+    NAME: ClassVar[str] = "inheritune-prepared.json"
+    flops: Amount
+
+
+class ChosenBlocks(Kept):
+    """The blocks that a criterion keeps for a comparison's depth, and what the choice took; a file for each criterion."""
+
+    NAME: ClassVar[str] = "choice-{}.json"
+    blocks: list[Count]
+    spent: Spent
+
+
+class PhaseTokens(Kept):
+    """The tokens of each of a cell's phases under the budget."""
+
+    NAME: ClassVar[str] = "tokens.json"
+    phases: list[Count]
+
+
+class PhaseStart(Kept):
+    """What a phase's start took before training."""
+
+    NAME: ClassVar[str] = "start.json"
+    MENDED_BY: ClassVar[str] = _CELL_ANEW
+    tokens: Count
+    flops: Amount
+
+
+class CellResult(Kept):
+    """A finished cell: what was trained, its cost in all phases, and its last comparison."""
+
+    NAME: ClassVar[str] = "cell.json"
+    MENDED_BY: ClassVar[str] = _CELL_ANEW
+    method: str
+    seed: int
+    peak_lr: Amount
+    depth: Depth
+    parameters: Count
+    tokens: Count
+    flops: Amount
+    prepared_tokens: Count
+    prepared_flops: Amount
+    seconds: Amount
+    val_loss: float
+    gap: Gap
+
+
+class Failure(Kept):
+    """Why a cell, or every cell of a method, has no result."""
+
+    NAME: ClassVar[str] = "failed.json"
+    OF_METHOD: ClassVar[str] = "{}-refused.json"
+    reason: str
+    method: str | None = None

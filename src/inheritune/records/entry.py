@@ -1,0 +1,82 @@
+"""What all records are made of, and how one is kept in a file: written whole, read back with distrust."""
+
+import json
+from pathlib import Path
+from typing import Annotated, ClassVar, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from inheritune.disk.files import write_text
+from inheritune.errors import OutputError
+from inheritune.evidence.gap import Gap, Verdict
+
+Count = Annotated[int, Field(ge=0)]
+Depth = Annotated[int, Field(ge=1)]
+Amount = Annotated[float, Field(ge=0)]
+
+
+class Entry(BaseModel):
+    """A part of a record: no unknown keys, no infinities, fixed once made."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class GapResult(Entry):
+    """Target loss minus reference loss on the same documents, in nats per token, with its interval."""
+
+    mean: float
+    low: float
+    high: float
+    verdict: Verdict
+
+    @classmethod
+    def of(cls, gap: Gap) -> Self:
+        """A measured gap, as it is written down."""
+        return cls(mean=gap.mean, low=gap.low, high=gap.high, verdict=gap.verdict)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.low <= self.mean <= self.high:
+            raise ValueError(f"the interval [{self.low}, {self.high}] does not hold its mean {self.mean}")
+        return self
+
+
+class Spent(Entry):
+    """Compute: tokens processed, floating-point operations, wall-clock seconds."""
+
+    tokens: Count
+    flops: Amount
+    seconds: Amount
+
+
+class Kept(Entry):
+    """A record that is a file: one JSON object, named `NAME` in its folder."""
+
+    NAME: ClassVar[str]
+    MENDED_BY: ClassVar[str] = "remove it, and the same command makes it again"
+
+    def save(self, path: Path) -> None:
+        """Write the file; a reader sees the old one or the new one, never a half. Raises OSError where the disk refuses."""
+        write_text(path, json.dumps(self.model_dump(mode="json", exclude_unset=True), indent=1) + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read the file. Raises OutputError where it is missing, or damaged in any way."""
+        try:
+            return cls.model_validate_json(path.read_bytes(), strict=True)
+        except OSError as error:
+            raise OutputError(f"{str(path)!r} cannot be read ({error.strerror}): {cls.MENDED_BY}") from None
+        except ValidationError as error:
+            raise OutputError(f"{str(path)!r} is damaged ({first_fault(error)}): {cls.MENDED_BY}") from None
+
+
+def first_fault(error: ValidationError) -> str:
+    """The first thing that a file's model finds wrong, as `place: what`."""
+    first = error.errors(include_url=False)[0]
+    place = ".".join(map(str, first["loc"]))
+    return f"{place}: {first['msg']}" if place else first["msg"]
+
+
+def schema_text(record: type[BaseModel]) -> str:
+    """The JSON schema of a record, as it stands in the package."""
+    return json.dumps(record.model_json_schema(mode="serialization"), indent=2, sort_keys=True) + "\n"

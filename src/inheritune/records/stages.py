@@ -1,0 +1,168 @@
+"""What the stages of a run write down for each other: every file by its name, once."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from pydantic import Field
+
+from inheritune.evidence.gap import Gap
+from inheritune.records.entry import Amount, Count, Depth, Kept, Spent
+from inheritune.records.result import OutsideText
+from inheritune.records.rows import GrowthRow
+
+PROFILE, REFERENCE_PROFILE = "profile.json", "reference-profile.json"
+_ROUND_ANEW = "remove the folders of this round and of those after it, and the same command begins there anew"
+
+
+@dataclass
+class Position:
+    """How far a round has come: steps done in it, what they cost (tokens, FLOPs of training, seconds), how many of the
+    last ones were skipped, whether an evaluation ended it, and the learning rate of its last step."""
+
+    step: int = 0
+    tokens: int = 0
+    flops: float = 0.0
+    seconds: float = 0.0
+    skipped: int = 0
+    ended: bool = False
+    rate: float | None = None
+
+
+class DiagnosisCost(Spent, Kept):
+    """What `profile.json` took."""
+
+    NAME: ClassVar[str] = "diagnosis.json"
+
+
+class BlockOrder(Spent, Kept):
+    """The reference's blocks in the order of their removal, why, and those of each depth."""
+
+    NAME: ClassVar[str] = "choice.json"
+    method: str
+    reason: str
+    depth: Depth
+    order: tuple[Count, ...]
+    depths: dict[int, list[Count]]
+
+
+class Untrained(Spent, Kept):
+    """The loss of each depth's cut before any training or repair, the whole reference's last."""
+
+    NAME: ClassVar[str] = "untrained.json"
+    losses: dict[int, float]
+
+
+class ReferenceLosses(Spent, Kept):
+    """The reference on the validation documents: its mean loss, and each document's."""
+
+    NAME: ClassVar[str] = "reference.json"
+    val_loss: float
+    losses: list[float]
+
+
+class BeginLosses(Spent, Kept):
+    """The reference behind each begin of text, the one in use first, and a caution where another is better."""
+
+    NAME: ClassVar[str] = "begin.json"
+    losses: dict[str, float]
+    worse: str | None
+
+
+class Machine(Kept):
+    """FLOP/s of this machine's matrix products, which MFU is a share of."""
+
+    NAME: ClassVar[str] = "machine.json"
+    matrix_rate: Amount
+
+
+class RoundStart(Spent, Kept):
+    """What a round's target was made of: the reference's blocks, a repair and its losses, or a growth step."""
+
+    NAME: ClassVar[str] = "start.json"
+    MENDED_BY: ClassVar[str] = _ROUND_ANEW
+    blocks: list[Count]
+    loss_before: float | None = None
+    loss_after: float | None = None
+    places: list[Count] = Field([])
+    growth: GrowthRow | None = None
+
+
+class RoundSteps(Kept):
+    """The steps that the limits left a round when it began."""
+
+    NAME: ClassVar[str] = "steps.json"
+    MENDED_BY: ClassVar[str] = _ROUND_ANEW
+    steps: Count
+
+
+class RateFall(Kept):
+    """Where the policy let a round's learning rate fall: from which of its steps, over how many."""
+
+    NAME: ClassVar[str] = "decay.json"
+    MENDED_BY: ClassVar[str] = _ROUND_ANEW
+    step: Count
+    steps: Count
+
+
+class RoundEnd(Kept):
+    """A round that is over: its steps and their cost, and its last comparison. `losses.npy` has each document's loss."""
+
+    NAME: ClassVar[str] = "round.json"
+    MENDED_BY: ClassVar[str] = _ROUND_ANEW
+    step: Count
+    tokens: Count
+    flops: Amount
+    seconds: Amount
+    skipped: Count
+    ended: bool
+    rate: Amount | None
+    depth: Depth
+    val_loss: float
+    gap: Gap
+
+
+class OutsideLosses(Spent, Kept):
+    """A target on the outside texts."""
+
+    NAME: ClassVar[str] = "outside.json"
+    texts: list[OutsideText]
+
+
+class WrittenLoss(Spent, Kept):
+    """The loss of a target's weights as they are written, rounded to the model's dtype."""
+
+    NAME: ClassVar[str] = "written.json"
+    val_loss: float
+
+
+class PlannedLooks(Kept):
+    """How many looks may call a match, declared before the first round, and the confidence of each."""
+
+    NAME: ClassVar[str] = "looks.json"
+    looks: Count
+    confidence: float = Field(gt=0, lt=1)
+
+
+class CheckpointState(Kept):
+    """A checkpoint's position in its round, and the digests of its other files."""
+
+    NAME: ClassVar[str] = "state.json"
+    position: Position
+    hashes: dict[str, str] = Field(min_length=1)
+
+
+class Trained(Kept):
+    """What a training without a reference gave: the loss on its validation documents, its cost, and where the model is.
+
+    It stands in the run folder's `result.json`, and without the place in `training.json` beside the model.
+    """
+
+    NAME: ClassVar[str] = "result.json"
+    BESIDE_MODEL: ClassVar[str] = "training.json"
+    val_loss: float
+    parameters: Count
+    tokens: Count
+    flops: Amount
+    seconds: Amount
+    tokens_per_parameter: Amount
+    model_dir: str | None = None
