@@ -71,7 +71,7 @@ def diagnose(
         seen(found.profile())
     if curve_sequences:
         found.curves, found.without = _curves(
-            model, sequences, found.measured.angular_SS, curve_sequences, tell, minutes, kept
+            model, sequences, found.measured.angular_SS, curve_sequences, tell, minutes=minutes, kept=kept
         )
     if gradients:
         found.norms = _gradients(model, sequences[: curve_sequences or GRADIENT_SEQUENCES], tell)

@@ -24,11 +24,12 @@ Matched = Literal["tokens", "total-flops"]
 
 @dataclass
 class Given:
-    """What a start may use: the reference, the target's depth, the seed, and training text (`sequences(count, length)`).
+    """What the start of a method may use.
 
-    `length` is that of a training sequence; a diagnosis reads `diagnosed` sequences of so many tokens. `spent` is what a
-    start costs before training: diagnosis, choice, repair. `keep(criterion, make)` gives the choice that was made before, so that
-    the cells of a sweep are each charged for a choice that is made once.
+    `depth` is the target's number of blocks, `seed` that of fresh weights, `length` the tokens of a training sequence.
+    `sequences(count, length)` gives training text of that shape, and a diagnosis reads `diagnosed` of it, (count, length).
+    `spent` adds up what the start costs before training: diagnosis, choice, repair. `keep(name, make)` returns what was made
+    under that name before. So the cells of a sweep make a choice once, and each is charged for it.
     """
 
     reference: PreTrainedModel

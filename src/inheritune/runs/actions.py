@@ -12,7 +12,10 @@ Outcome = Literal["matched", "not_matched", "budget_spent"]
 
 @dataclass(frozen=True)
 class Seen:
-    """An evaluation within a round: at which of the round's steps, and where the round as it is scheduled ends."""
+    """An evaluation within a round.
+
+    `step` counts the round's own steps, `end` is the step at which the round ends by its schedule, `seconds` are of training so far.
+    """
 
     step: int
     end: int

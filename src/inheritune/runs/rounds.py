@@ -30,10 +30,11 @@ from inheritune.training.schedule import steps_of
 
 
 class RoundFolder:
-    """One round of training of one model, numbered from 1 in its metrics; `before` is what earlier rounds had done.
+    """One round of training of one model, in its folder.
 
-    `confidence` is that of its comparisons: without one, the recipe's. Of an `objective` other than plain cross-entropy the
-    reference is the teacher.
+    `number` counts from 1 in the metrics, and `before` is what the rounds before it did: steps, tokens, FLOPs and seconds.
+    `confidence` is that of the round's comparisons (the recipe's if none is given). Where `objective` has a term that a teacher
+    gives, the reference is the teacher.
     """
 
     def __init__(

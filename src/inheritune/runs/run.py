@@ -90,7 +90,7 @@ def _carry_out(recipe: RunRecipe, folder: Path, bench: Bench, progress: Progress
 
     def conclude() -> None:
         target = lab.target(best)
-        found = assemble(lab, stop, history, best, target, controls, _command())
+        found = assemble(lab, stop, history, best=best, model=target, controls=controls, command=_command())
         _save_model(lab, target, found).save(folder / "result.json")
         write_report(folder)
 
@@ -123,9 +123,16 @@ def _record(lab: FolderLab, result: Result) -> Record:
     """The machine's record of a run's model, so that other commands know its blocks."""
     tokens = sum(round_.tokens for round_ in result.rounds)
     return Record(
-        "run", result.reference.model, print_of(lab.bench.reference.place), result.reference.depth, result.target.blocks,
-        sorted(PARTS), "all", proved=False, trained_tokens=tokens,
-    )  # fmt: skip
+        action="run",
+        source=result.reference.model,
+        fingerprint=print_of(lab.bench.reference.place),
+        reference_depth=result.reference.depth,
+        blocks=result.target.blocks,
+        parts=sorted(PARTS),
+        outside="all",
+        proved=False,
+        trained_tokens=tokens,
+    )
 
 
 def _command() -> str:
