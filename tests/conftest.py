@@ -72,6 +72,13 @@ def _one_quiet_thread() -> None:
     logging.disable_progress_bar()
 
 
+@pytest.fixture(autouse=True)
+def _blank_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Drawing takes longer than a tiny run, and what is drawn is looked at in `tests/report`."""
+    if "report" not in request.path.parts:
+        monkeypatch.setattr("inheritune.report.pictures.inline_svg", lambda figure, name: f"<svg id='{name}'/>")
+
+
 @pytest.fixture(scope="session")
 def texts() -> list[str]:
     """150 documents of words that follow each other by rule, so that there is something to learn."""

@@ -6,10 +6,12 @@ import sys
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from inheritune.cli import main
+from inheritune.surgery.heal import heal
 
 WORDS = [f"w{number}" for number in range(61)]
 
@@ -72,6 +74,27 @@ def test_healing_says_what_it_won_and_leaves_a_stock_model(inheritune, source, t
     assert not any(report[kind] for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"))
     code, out, _ = inheritune("prove", tmp_path / "cut", "--against", source)
     assert code == 2 and "FAILED" in out  # a healed model is no plain cut
+
+
+def test_a_healed_model_keeps_its_dtype_and_is_proved_itself(inheritune, source, tmp_path, monkeypatch):
+    text = tmp_path / "text.txt"
+    text.write_text(" ".join(WORDS[(7 * at * at) % 61] for at in range(2000)))
+    options = ("--blocks", "0-2,5", "--heal", text, "--prove")
+    assert inheritune("inherit", source, tmp_path / "cut", *options, "--dtype", "bfloat16")[0] == 0
+    tensors = load_file(tmp_path / "cut" / "model.safetensors")
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.bfloat16}
+    names = [check["name"] for check in json.loads((tmp_path / "cut/proof.json").read_text())["checks"]]
+    healed = [name.removeprefix("healed: ") for name in names if name.startswith("healed: ")]
+    assert set(healed) < set(names) and "cached generation equals uncached" in healed
+
+    def harmful(model, *rest):
+        healing = heal(model, *rest)
+        model.model.layers[2].mlp.down_proj.weight.data[0, 0] = float("nan")
+        return healing
+
+    monkeypatch.setattr("inheritune.surgery.commands.heal", harmful)
+    code, _, err = inheritune("inherit", source, tmp_path / "harmed", *options)
+    assert code == 2 and "healed: every weight is a number" in err and not (tmp_path / "harmed").exists()
 
 
 def test_parts_outside_and_dtype(inheritune, source, tmp_path):

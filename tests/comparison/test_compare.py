@@ -15,8 +15,9 @@ from tiny import LENGTH
 
 from inheritune.comparison import cell as cells
 from inheritune.comparison.sweep import compare
+from inheritune.evidence.gap import gap
 from inheritune.methods import METHODS as METHODS_OF_ALL
-from inheritune.records.comparison import Comparison, schema_text
+from inheritune.records.comparison import Comparison, Point, schema_text
 from inheritune.report.compare_figures import _KINDS
 
 METHODS = ["published", "random", "stacking", "half-width", "reference"]
@@ -44,6 +45,20 @@ def whole(recipe: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def steps_of(place: Path) -> list[dict[str, Any]]:
+    rows = map(json.loads, (place / "metrics.jsonl").read_text().splitlines())
+    return [row for row in rows if row["kind"] == "step"]
+
+
+def first_reached(curve: list[Point], loss: float) -> float | None:
+    """Tokens at which a line through the validations first comes down to a loss."""
+    losses, tokens = [point.val_loss for point in curve], [point.tokens for point in curve]
+    at = next((at for at, own in enumerate(losses) if own <= loss), None)
+    if not at:
+        return None if at is None else tokens[0]
+    return float(np.interp(loss, losses[at - 1 : at + 1][::-1], tokens[at - 1 : at + 1][::-1]))
+
+
 def test_the_table_says_what_the_cells_say(whole: Path) -> None:
     found = Comparison.load(whole / "compare.json")
     rows = {row.method: row for row in found.rows}
@@ -57,7 +72,14 @@ def test_the_table_says_what_the_cells_say(whole: Path) -> None:
         assert row.val_loss == pytest.approx(fmean(each["val_loss"] for each in own))
         losses = np.mean([np.load(place / "losses.npy") for place in places], axis=0)
         assert row.gap.mean == pytest.approx(np.average(losses - about["losses"], weights=about["weights"]))
+        against = gap(losses, about["losses"], tokens=about["weights"], confidence=0.95)
+        assert (row.gap.low, row.gap.high) == pytest.approx((against.low, against.high))
         assert row.curve[-1].tokens == own[0]["tokens"] and row.cost.tokens == 1536
+        batches = [steps_of(place)[0]["loss"] for place in places]
+        assert batches[0] != batches[1], "another seed reads another batch first"
+    goal = rows["random"].curve[-1].val_loss
+    for row in rows.values():
+        assert row.tokens_to_random == pytest.approx(first_reached(row.curve, goal)), row.method
     first = [row.val_loss for row in (rows["published"], rows["random"])]
     moved = rows["random"].difference
     assert moved is not None and moved.units == "seeds" and moved.low < moved.mean < moved.high

@@ -87,6 +87,31 @@ def test_a_kill_after_any_document_changes_no_byte(
     assert digests(tmp_path / "killed") == digests(tmp_path / "whole")
 
 
+def test_a_repeat_across_a_kill_stands_once(
+    tokenizer: PreTrainedTokenizerFast, texts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read before the kill is known after it: else a document stands twice, and on both sides."""
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    wanted = job(tokenizer, tmp_path / "a.jsonl", tmp_path / "b.jsonl")
+    monkeypatch.setattr(building, "_CHUNK", 500)
+    document, killed = building.encoded, []
+
+    def dying(source: Source, *rest: Any) -> Any:
+        if source.source.endswith("b.jsonl") and not killed:
+            killed.append(1)
+            raise Killed
+        return document(source, *rest)
+
+    monkeypatch.setattr(building, "encoded", dying)
+    with pytest.raises(Killed):
+        build(wanted, tmp_path / "out", print)
+    build(wanted, tmp_path / "out", print)
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["repeats"] == len(texts)
+    sides = [{tuple(row) for row in rows(tmp_path / "out", side)} for side in store.SIDES]
+    assert sum(map(len, sides)) == len(texts) and not sides[0] & sides[1]
+
+
 def test_killed_process_goes_on_to_the_same_bytes(tmp_path: Path) -> None:
     with gzip.open(tmp_path / "a.jsonl.gz", "wt", 1) as file:
         for number in range(9_000):

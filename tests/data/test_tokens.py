@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tiny import VOCABULARY
+from tokenizers import Tokenizer, normalizers
 from transformers import PreTrainedTokenizerFast
 
 from inheritune.config.sections import Data
@@ -120,6 +121,32 @@ def test_changed_text_is_read_again(tokenizer: PreTrainedTokenizerFast, texts: l
     before = prepared(tokenizer, write_jsonl(tmp_path / "a.jsonl", texts), valid_share=0.2)
     after = prepared(tokenizer, write_jsonl(tmp_path / "a.jsonl", texts[:100]), valid_share=0.2)
     assert len(after[0].starts) + len(after[1].starts) == 100 != len(before[0].starts) + len(before[1].starts)
+
+
+def test_another_field_of_the_same_rows_is_other_text(
+    tokenizer: PreTrainedTokenizerFast, texts: list[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "two.jsonl"
+    rows = [{"text": text, "code": f"{text} mika"} for text in texts]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for field in ("text", "code", "text"):
+        sides = prepared(tokenizer, path, valid_share=0.2, field=field)
+        found = set(documents(sides[0])) | set(documents(sides[1]))
+        assert found == {(*tokenizer(row[field])["input_ids"], 0) for row in rows}, field
+
+
+def test_a_tokenizer_that_cuts_otherwise_is_another_though_its_words_are_the_same(
+    tokenizer: PreTrainedTokenizerFast, texts: list[str], tmp_path: Path
+) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", [text.upper() for text in texts])
+    lower = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    lower.normalizer = normalizers.Lowercase()
+    assert lower.get_vocab() == tokenizer.backend_tokenizer.get_vocab()
+    before = prepared(tokenizer, path, valid_share=0.2)
+    after = prepare(Data(train=str(path), valid_share=0.2), lower, 0, VOCABULARY)
+    wanted = {(*tokenizer(text)["input_ids"], 0) for text in texts}
+    assert set(documents(after[0])) | set(documents(after[1])) == wanted
+    assert not wanted & set(documents(before[0]))
 
 
 def test_cache_that_cannot_be_written(

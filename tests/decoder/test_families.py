@@ -25,6 +25,22 @@ def test_cuts_are_proved_against_the_reference(family):
         prove(inherit(model, blocks), model, blocks).require()
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("family", [*FAMILIES, *OTHERS])
+def test_the_first_blocks_give_what_they_give_in_the_reference(family):
+    """Without the proof: each block's output, seen from outside, is the same bits in both models."""
+    outputs = []
+    for model in (inherit(reference(family), FIRST), reference(family)):
+        seen = []
+        for block in anatomy(model).blocks[: len(FIRST)]:
+            block.register_forward_hook(lambda _module, _args, given, seen=seen: seen.append(given))
+        logits(model)
+        outputs.append([given if torch.is_tensor(given) else given[0] for given in seen])
+    assert len(outputs[0]) == len(outputs[1]) == len(FIRST)
+    for own, other in zip(*outputs, strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_growing_back_gives_the_reference(family):
     model = reference(family)

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from inheritune.evaluation.by_position import by_position
 from inheritune.evaluation.evaluate import evaluate
-from inheritune.evaluation.measure import Text, against, measure
+from inheritune.evaluation.measure import OnText, Text, against, measure
 from inheritune.evaluation.token_losses import token_losses
 
 
@@ -63,6 +63,18 @@ def test_every_byte_is_predicted_behind_a_begin_of_text(
     assert found.val_loss == pytest.approx(nats / tokens, rel=1e-5)
     size = sum(len(text.encode()) for text in texts[:3])
     assert found.bytes.sum() == size and found.bits_per_byte == pytest.approx(nats / math.log(2) / size, rel=1e-5)
+
+
+def test_a_margin_in_bits_is_that_of_a_references_token() -> None:
+    """Ten documents of 100 tokens and 400 bytes, each 2 nats worse: 0.02 nats a token, which is 0.005 nats a byte."""
+    nats, tokens, sizes = np.full(10, 300.0), np.full(10, 100.0), np.full(10, 400.0)
+    reference, model = (OnText(nats + more, tokens, nats + more, sizes, []) for more in (0.0, 2.0))
+    for margin, verdict in ((0.021, "matched"), (0.019, "worse")):
+        found = against(model, reference, margin, 0.95)
+        assert found.nats_per_token is not None
+        assert found.bits_per_byte.verdict == found.nats_per_token.verdict == verdict
+        assert found.nats_per_token.mean == pytest.approx(0.02)
+        assert found.bits_per_byte.mean == pytest.approx(0.005 / math.log(2))
 
 
 def test_loss_by_position_is_the_mean_over_windows_that_reach_it() -> None:

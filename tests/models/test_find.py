@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from hub import stand_in
 
+from inheritune.errors import ModelError
 from inheritune.models import find
 
 Inheritune = Callable[..., subprocess.CompletedProcess[str]]
@@ -74,3 +75,21 @@ def test_a_silent_hub_is_waited_for_no_longer_than_said(monkeypatch: pytest.Monk
     began = time.monotonic()
     assert not find.answers("owner/name") and time.monotonic() - began < 5
     released.set()
+
+
+@pytest.mark.parametrize("revision", [None, "main", "v1.0", "0123abcd", "a" * 39, "a" * 41, "A" * 40, f"{'a' * 40}\n"])
+def test_code_is_trusted_at_a_whole_commit_alone(revision: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A branch, a tag or a commit's first letters may come to mean other code: refused before anything is fetched."""
+    monkeypatch.setattr(find, "_fetched", lambda *_: pytest.fail("it was fetched"))
+    with pytest.raises(ModelError, match="pin `revision` to a whole commit"):
+        find.locate("owner/name", revision, trust=True)
+
+
+def test_code_is_fetched_at_the_commit_that_was_pinned(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[tuple[str | None, bool]] = []
+    monkeypatch.setattr(
+        find, "_fetched", lambda _, revision, wanted: asked.append((revision, "*.py" in wanted)) or tmp_path
+    )
+    for trust in (True, False):
+        assert find.locate("owner/name", "0" * 40, trust=trust) == tmp_path
+    assert asked == [("0" * 40, True), ("0" * 40, False)]

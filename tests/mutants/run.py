@@ -92,10 +92,10 @@ def tried(change: Change, copy: Path, results: Results, seconds: float) -> dict[
     """Whether the nearest tests notice the change: by which file, or that none did."""
     file = copy / change.path
     source = file.read_bytes()
-    files, left = [], seconds
+    files: list[str] = []
+    left = seconds
     for test in nearest(copy, change.path):
-        cost = _cost(test, copy, results)
-        if not files or cost < left:
+        if left > 0 and ((cost := _cost(test, copy, results)) <= left or not files):
             files.append(test)
             left -= cost
     limit = _SLOWER * sum(results.costs[test] for test in files) + 60

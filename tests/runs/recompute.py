@@ -24,11 +24,12 @@ def rows_of(folder: Path, kind: str) -> list[dict[str, Any]]:
     return [row for row in rows if row["kind"] == kind]
 
 
-def ids_of(cache: Path, side: str) -> tuple[np.ndarray, np.ndarray]:
-    """The one prepared text's ids in a row, and where each document starts."""
-    (manifest,) = (path for path in cache.rglob("manifest.json") if read(path)["sides"]["train"]["tokens"])
+def documents_of(cache: Path, side: str, outside: bool = False) -> list[np.ndarray]:
+    """The ids of the one prepared text's documents; `outside`, of the one that is not trained on."""
+    found = [path for path in cache.rglob("manifest.json") if (read(path)["sides"]["train"]["tokens"] == 0) == outside]
+    (manifest,) = found
     ids = np.fromfile(manifest.parent / f"{side}.bin", f"<u{read(manifest)['bytes']}").astype(np.int64)
-    return ids, np.fromfile(manifest.parent / f"{side}.starts", "<i8")
+    return np.split(ids, np.fromfile(manifest.parent / f"{side}.starts", "<i8")[1:])
 
 
 def batches(ids: np.ndarray, recipe: Recipe) -> Iterator[np.ndarray]:

@@ -40,9 +40,10 @@ class Run:
         self.recipe["data"]["outside"] = {"other": str(corpus / "words.txt")}
         self.recipe["choice"]["heal"] = self.recipe["controls"] = True
         self.recipe["diagnosis"]["watch_every"] = 4
+        self.recipe["seed"] = 5
         self.recipe["match"]["confidence"] = 0.9
         self.recipe["training"] |= {
-            "checkpoints_kept": 9, "micro_batch_size": 4, "warmup_tokens": 256, "clip": 0.5, "weight_decay": 0.2, "peak_lr": 1e-3,
+            "checkpoints_kept": 9, "micro_batch_size": 4, "warmup_tokens": 256, "clip": 0.5, "weight_decay": 0.2, "peak_lr": 1e-2,
         }  # fmt: skip
         self.training = self.recipe["training"]
         (folder / "recipe.yaml").write_text(yaml.safe_dump(self.recipe))
@@ -52,11 +53,10 @@ class Run:
             patch.setenv("INHERITUNE_CACHE", str(self.folder / "cache"))
             inheritune.run(str(self.folder / "recipe.yaml"), out=str(self.out))
         self.result = read(self.out / "result.json")
-        ids, starts = recompute.ids_of(self.folder / "cache", "valid")
-        documents = [row[:48] for row in np.split(ids, starts[1:])]
+        documents = [row[:48] for row in recompute.documents_of(self.folder / "cache", "valid")]
         self.documents = [row for row in documents if len(row) > 1][:12]
         self.weights = np.asarray([len(row) - 1.0 for row in self.documents])
-        self.ids, _ = recompute.ids_of(self.folder / "cache", "train")
+        self.ids = np.concatenate(recompute.documents_of(self.folder / "cache", "train"))
         return self
 
     def batches(self, first: int, count: int) -> list[np.ndarray]:
@@ -97,7 +97,9 @@ def test_every_step_is_plain_adamw_on_the_next_batch(done: Run, place: str, dept
         moved = torch.ones_like(tensor, dtype=torch.bool)
         if name.endswith("c_attn.bias"):  # no logit depends on that of the keys: its gradient is nothing but rounding
             moved[len(tensor) // 3 : 2 * len(tensor) // 3] = False
-        torch.testing.assert_close(ours[name].detach()[moved], tensor[moved], rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(
+            ours[name].detach()[moved], tensor[moved], rtol=1e-3, atol=0.02 * done.training["peak_lr"]
+        )
 
 
 def test_the_reference_is_trained_on_from_its_own_weights_and_stays_as_it_is(done: Run, gpt2: Path) -> None:
@@ -197,6 +199,17 @@ def test_controls_are_held_against_the_reference_too(done: Run) -> None:
         assert told["tokens"] == 2 * STEPS * 256
         found = [told["gap"][key] for key in ("mean", "low", "high")]
         assert found == pytest.approx(recompute.gap(losses, reference, done.weights, 0.9), rel=1e-3)
+
+
+def test_the_outside_text_is_read_by_target_and_reference_as_they_are(done: Run) -> None:
+    """After the controls were trained, of which one began as the reference itself."""
+    documents = [row[:65] for row in recompute.documents_of(done.folder / "cache", "valid", outside=True)]
+    weights = np.asarray([len(row) - 1.0 for row in documents])
+    (text,) = done.result["outside"]
+    assert (text["tokens"], text["documents"]) == (weights.sum(), len(documents))
+    for key, place in (("target_loss", done.out / "model"), ("reference_loss", done.reference)):
+        losses = recompute.document_losses(AutoModelForCausalLM.from_pretrained(place), documents, 64)
+        assert text[key] == pytest.approx(np.average(losses, weights=weights), abs=1e-5), key
 
 
 def test_the_ledger_is_the_sum_of_what_the_stages_wrote_down(done: Run) -> None:

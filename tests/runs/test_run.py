@@ -12,12 +12,17 @@ import yaml
 from safetensors.torch import load_file
 from shell import command, refused
 from tiny import recipe_tree
+from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+import inheritune
+from inheritune.choosing.choice import Choice
 from inheritune.config.loading import check
 from inheritune.config.recipes import RunRecipe
+from inheritune.errors import ProofError
 from inheritune.records.result import Result
-from inheritune.surgery.in_memory import inherit
+from inheritune.runs import algorithm, lab
+from inheritune.runs.policy import History, Plan
 
 Runs = Callable[[str], Path]
 
@@ -32,6 +37,7 @@ def runs(references: Callable[[str], Path], corpus: Path, tmp_path_factory: pyte
         if not place.exists():
             tree = recipe_tree(references(family), corpus / "words.jsonl")
             tree["choice"]["heal"] = family == "llama"
+            tree["training"]["checkpoints_kept"] = 9
             (folder / f"{family}.yaml").write_text(yaml.safe_dump(tree))
             ended = command("run", str(folder / f"{family}.yaml"), "--out", str(place), "--json")
             assert ended.code == 0, ended
@@ -119,14 +125,29 @@ def test_model_loads_in_plain_transformers_and_generates(runs: Runs, family: str
     assert torch.equal(cached, plain) and cached.shape[1] == ids.shape[1] + 8
 
 
-def test_first_round_starts_as_the_references_own_blocks(runs: Runs, gpt2: Path) -> None:
-    """Not healed, the first checkpoint is dropped in time; the proof that was written says what it was."""
-    place = runs("gpt2")
-    proof = json.loads((place / "rounds" / "01-2-blocks" / "proof.json").read_text())
-    assert all(entry["passed"] for entry in proof["checks"]), proof
-    blocks = Result.load(place / "result.json").rounds[0].blocks
-    cut = inherit(AutoModelForCausalLM.from_pretrained(gpt2), blocks)
-    assert cut.config.num_hidden_layers == 2
+@pytest.mark.parametrize("family", ["gpt2", "qwen3"])
+def test_first_round_starts_as_the_references_own_blocks(
+    runs: Runs, references: Callable[[str], Path], family: str
+) -> None:
+    """Tensor by tensor, and everything outside the blocks with them."""
+    place = runs(family)
+    blocks, inside = Result.load(place / "result.json").rounds[0].blocks, INSIDE[family]
+    start = load_file(place / "rounds" / "01-2-blocks" / "checkpoints" / "step-0000000" / "model.safetensors")
+    assert_cut(start, load_file(references(family) / "model.safetensors"), blocks, inside)
+
+
+INSIDE = {"gpt2": "transformer.h.", "qwen3": "model.layers."}
+
+
+def assert_cut(start: dict[str, Tensor], own: dict[str, Tensor], blocks: list[int], inside: str) -> None:
+    """The tensors of these blocks of a model, and all that it has outside of them."""
+    outside = {name: tensor for name, tensor in own.items() if inside not in name}
+    wanted = dict(outside)
+    for place, block in enumerate(blocks):
+        prefix = f"{inside}{block}."
+        wanted |= {f"{inside}{place}.{name.removeprefix(prefix)}": own[name] for name in own if name.startswith(prefix)}
+    assert start.keys() == wanted.keys()
+    assert all(torch.equal(tensor, wanted[name]) for name, tensor in start.items())
 
 
 def test_same_command_again_trains_nothing_and_changes_no_bit(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,6 +253,74 @@ def test_growth_keeps_what_was_trained_and_adds_the_references_next_block(
             assert "|" not in name and torch.equal(tensor, reference[f"transformer.h.{block}.{inside}"]), name
     states = [name for name in after if ".h." in name and name.endswith("|exp_avg")]
     assert len(states) == sum(".h." in name and name.endswith("|exp_avg") for name in before) > 0
+
+
+def test_literal_growth_cuts_the_reference_again(tree: dict[str, Any], gpt2: Path, tmp_path: Path) -> None:
+    """In the paper's loop the second round keeps nothing of the first: weights, optimizer and blocks are the reference's first."""
+    tree["growth"] |= {"literal": True}
+    tree["choice"]["method"] = "first"
+    tree["training"]["checkpoints_kept"] = 9
+    result, _ = changed_run(tree, tmp_path)
+    assert [done.blocks for done in result.rounds] == [[0, 1], [0, 1, 2]]
+    start = tmp_path / "out" / "rounds" / "02-3-blocks" / "checkpoints" / "step-0000000"
+    assert_cut(load_file(start / "model.safetensors"), load_file(gpt2 / "model.safetensors"), [0, 1, 2], INSIDE["gpt2"])
+    assert load_file(start / "optimizer.safetensors") == {}
+
+
+@pytest.mark.parametrize(("name", "round_"), [("inherit", "01-2-blocks"), ("assemble", "02-3-blocks")])
+def test_a_cut_or_growth_that_is_not_what_it_should_be_is_never_trained(
+    name: str, round_: str, tree: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One scale a little off: the model is sound in itself, and only the reference's own blocks show it."""
+    original = getattr(lab, name)
+
+    def harmful(*arguments: Any, **options: Any) -> Any:
+        made = original(*arguments, **options)
+        made.transformer.h[1].ln_1.weight.data[0] *= 1.05
+        return made
+
+    monkeypatch.setattr(lab, name, harmful)
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(tree))
+    with pytest.raises(ProofError, match="logits equal the reference's"):
+        inheritune.run(str(tmp_path / "recipe.yaml"), out=str(tmp_path / "out"))
+    assert not (tmp_path / "out" / "rounds" / round_).exists()
+
+
+def test_blocks_are_chosen_by_the_criterion_that_was_asked_for(
+    tree: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its order is the run's."""
+    choice = Choice("lazy", "made up", 5, (3, 1, 0, 4, 2), 64, 1.0)
+    monkeypatch.setattr(lab, "CRITERIA", {"lazy": lambda *_: choice})
+    tree["choice"]["method"] = "lazy"
+    result, _ = changed_run(tree, tmp_path, "--set", "growth.max_depth=2")
+    assert [done.blocks for done in result.rounds] == [[2, 4]]
+
+
+def test_the_policy_is_told_each_evaluation_in_the_rounds_own_steps(
+    tree: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And, of what went before, the same numbers that are written down."""
+    told: list[tuple[History, Plan]] = []
+    decide = algorithm.next_action
+    monkeypatch.setattr(algorithm, "next_action", lambda *given: told.append(given) or decide(*given))
+    result, _ = changed_run(tree, tmp_path)
+    history, plan = told[-1]
+    rows = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+    for number, done in enumerate(history.rounds, 1):
+        seen = [row for row in rows if row["kind"] == "validation" and row["round"] == number]
+        assert [(look.step, look.end) for look in done.seen] == [(3, 6), (6, 6)]
+        assert [look.gap.mean for look in done.seen] == [row["gap"] for row in seen]
+        own = result.rounds[number - 1]
+        assert (done.depth, done.tokens, done.flops, done.seconds) == (own.depth, own.tokens, own.flops, own.seconds)
+    assert (plan.start, plan.max_depth, plan.round_steps, plan.margin) == (2, 3, 6, 1e-6)
+    within = [given for given, _ in told if given.waiting and given.seen]
+    assert [look.step for look in within[-1].seen] == [3], (
+        "the second round is asked about after three of its own steps"
+    )
+    for depth, flops in plan.step_flops.items():
+        own = next((done for done in result.rounds if done.depth == depth), None)
+        assert own is None or flops * own.steps == pytest.approx(own.flops)
 
 
 def test_blocks_by_hand(tree: dict[str, Any], tmp_path: Path) -> None:

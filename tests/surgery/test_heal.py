@@ -77,6 +77,25 @@ def test_the_refit_is_the_ridge_formula():
     assert np.allclose(matrix.weight.detach().numpy(), expected, atol=1e-5)
 
 
+def test_a_later_gap_is_fitted_to_what_the_repair_before_it_gives():
+    """The second of two repairs is the ridge formula on the output of the blocks that are repaired already."""
+    model, blocks = reference("llama"), [0, 2, 5]
+    target = inherit(model, blocks)
+    heal(target, model, blocks, TOKENS_BT[:4])
+    unfitted = copy.deepcopy(target)
+    matrix = anatomy(unfitted).blocks[1].mlp.down_proj
+    matrix.weight.data.copy_(anatomy(model).blocks[2].mlp.down_proj.weight)
+    stack, parent = Stack(unfitted, TOKENS_BT[:4]), Stack(model, TOKENS_BT[:4])
+    seen: list[torch.Tensor] = []
+    matrix.register_forward_hook(lambda _module, args, _output: seen.append(args[0]))
+    missing = (parent.run(parent.hidden0, range(5)) - stack.run(stack.hidden0, [0, 1])).flatten(0, 1).double()
+    inner = seen[-1].flatten(0, 1).double()
+    weight = RIDGE * inner.square().sum(0).mean()
+    change = torch.linalg.solve(inner.T @ inner + weight * torch.eye(inner.shape[1]), inner.T @ missing)
+    healed = anatomy(target).blocks[1].mlp.down_proj.weight.double()
+    torch.testing.assert_close(healed, matrix.weight.double() + change.T, atol=1e-5, rtol=1e-4)
+
+
 def test_nothing_is_changed_where_nothing_is_missing():
     model = reference("llama")
     target = inherit(model, range(6))
@@ -86,31 +105,39 @@ def test_nothing_is_changed_where_nothing_is_missing():
 
 
 @pytest.mark.parametrize("family", ["mixtral", "gpt_oss", "qwen3_next"])
-def test_one_expert_s_refit_is_the_ridge_formula(family):
-    """The first expert's, since the others are fitted to what it leaves; the router's weight is part of what enters."""
+def test_each_expert_s_refit_is_the_ridge_formula_for_what_those_before_it_leave(family):
+    """The router's weight is part of what enters."""
     model, blocks = reference(family), [0, 1, 4, 5]
     target = inherit(model, blocks)
     experts = anatomy(target).blocks[1].mlp.experts
     stack, parent = Stack(target, TOKENS_BT[:4]), Stack(model, TOKENS_BT[:4])
     below = stack.run(stack.hidden0, [0])
     missing = (parent.run(parent.hidden0, range(4)) - stack.run(below, [1])).flatten(0, 1).double()
-    own = experts.down_proj.detach().clone()
+    kept = experts.down_proj.detach().clone()
     turned = family != "gpt_oss"
+    own = [matrix.T if turned else matrix for matrix in kept]
 
-    def given(matrix):  # what the block gives with this first expert
-        experts.down_proj.data[0] = matrix.T if turned else matrix
+    def given(expert, matrix):  # what the block gives with this matrix of one expert
+        experts.down_proj.data.copy_(kept)
+        experts.down_proj.data[expert] = matrix.T if turned else matrix
         return stack.run(below, [1]).flatten(0, 1).double()
 
-    # The derivative of what the block gives, by finite differences of one channel at a time: an oracle of another kind.
-    first = own[0].T if turned else own[0]
-    bumps = [given(first + torch.eye(len(first))[:, [at]] * torch.eye(first.shape[1])[0]) for at in range(len(first))]
-    inner = torch.stack([bump[:, 0] - given(first)[:, 0] for bump in bumps], dim=1)
-    weight = RIDGE * inner.square().sum(0).mean()
-    change = torch.linalg.solve(inner.T @ inner + weight * torch.eye(len(first)), inner.T @ missing)
-    experts.down_proj.data.copy_(own)
+    wanted = []
+    for expert, first in enumerate(own[:2]):
+        # The derivative of what the block gives, by finite differences of a channel at a time: an oracle of another kind.
+        bumps = [
+            given(expert, first + torch.eye(len(first))[:, [at]] * torch.eye(first.shape[1])[0])
+            for at in range(len(first))
+        ]
+        inner = torch.stack([bump[:, 0] - given(expert, first)[:, 0] for bump in bumps], dim=1)
+        weight = RIDGE * inner.square().sum(0).mean()
+        change = torch.linalg.solve(inner.T @ inner + weight * torch.eye(len(first)), inner.T @ missing)
+        missing = missing - inner @ change
+        wanted.append(first.double() + change)
+    experts.down_proj.data.copy_(kept)
     heal(target, model, blocks, TOKENS_BT[:4])
-    healed = experts.down_proj[0].T if turned else experts.down_proj[0]
-    torch.testing.assert_close(healed.double(), first.double() + change, atol=2e-3, rtol=1e-2)
+    for healed, expected in zip(experts.down_proj.double(), wanted, strict=False):
+        torch.testing.assert_close(healed.T if turned else healed, expected, atol=2e-3, rtol=1e-2)
 
 
 def test_a_norm_s_scale_takes_over_what_it_can():

@@ -1,7 +1,9 @@
 """A proof is worth what it finds: each way in which a cut can be wrong fails its own check, and says where."""
 
 import copy
+import functools
 import json
+import math
 import re
 
 import pytest
@@ -59,6 +61,76 @@ def test_harm_is_found_and_named(family, harm, check, words):
     failed = [found for found in prove(model, reference(family), BLOCKS).checks if not found.passed]
     (own,) = [found for found in failed if found.name.startswith(check)]
     assert re.search(words, own.detail), own.detail
+
+
+def off(model, amount, when=lambda tokens_BT: True):
+    """Of all the model's logits, one in a sequence is off by this much, where `when` says so."""
+    whole = model.forward
+
+    @functools.wraps(whole)
+    def forward(input_ids, *args, **kwargs):
+        output = whole(input_ids, *args, **kwargs)
+        if when(input_ids):
+            output.logits = output.logits.clone()
+            output.logits[1, -1, 7] += amount * max(1.0, output.logits.abs().max().item())
+        return output
+
+    model.forward = forward
+
+
+@pytest.mark.parametrize(
+    ("amount", "when", "check"),
+    [
+        (3e-3, lambda tokens_BT: tokens_BT.shape[1] == 1, "cached generation equals uncached"),
+        (math.nan, lambda tokens_BT: tokens_BT.shape[1] == 1, "cached generation equals uncached"),
+        (1e-4, lambda tokens_BT: True, "saved and loaded, it is the same"),
+        (math.nan, lambda tokens_BT: True, "saved and loaded, it is the same"),
+        (1e-4, lambda tokens_BT: True, "logits equal the reference's with its blocks so arranged"),
+        (math.nan, lambda tokens_BT: True, "logits equal the reference's with its blocks so arranged"),
+    ],
+)
+def test_one_logit_a_little_off_or_no_number_is_found(amount, when, check):
+    model = inherit(reference("llama"), BLOCKS)
+    off(model, amount, when)
+    found = {each.name: each for each in prove(model, reference("llama"), BLOCKS).checks}
+    assert not found[check].passed and "Logits differ" in found[check].detail
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_one_weight_that_is_no_number_is_found(value):
+    model = inherit(reference("llama"), BLOCKS)
+    model.lm_head.weight.data[5, 5] = value
+    found = {check.name: check for check in prove(model).checks}["every weight is a number"]
+    assert not found.passed and "lm_head.weight" in found.detail
+
+
+@pytest.mark.parametrize("change", [1e-6, math.nan])
+def test_one_weight_that_comes_back_otherwise_is_found(change, monkeypatch):
+    model = inherit(reference("llama"), BLOCKS)
+    load = type(model).from_pretrained.__func__
+
+    def loaded(cls, *args, **kwargs):
+        again, report = load(cls, *args, **kwargs)
+        again.model.layers[2].mlp.up_proj.weight.data[3, 3] += change
+        return again, report
+
+    monkeypatch.setattr(type(model), "from_pretrained", classmethod(loaded))
+    found = {check.name: check for check in prove(model).checks}["saved and loaded, it is the same"]
+    assert not found.passed and "layers.2.mlp.up_proj.weight differs" in found.detail
+
+
+def test_what_is_saved_and_not_asked_for_is_found():
+    model = inherit(reference("llama"), BLOCKS)
+    model.model.layers[0].mlp.register_parameter("spare", torch.nn.Parameter(torch.zeros(1)))
+    found = {check.name: check for check in prove(model).checks}["saved and loaded, it is the same"]
+    assert not found.passed and "unexpected keys" in found.detail and "mlp.spare" in found.detail
+
+
+def test_a_single_block_in_place_of_another_is_found():
+    """Equal in all but one small tensor."""
+    model = inherit(reference("llama"), BLOCKS)
+    model.model.layers[1].input_layernorm.weight.data[0] *= 1.01
+    assert not prove(model, reference("llama"), BLOCKS).passed and prove(model).passed
 
 
 def wide_window(model):

@@ -169,6 +169,28 @@ def test_one_step_without_a_finite_gradient_is_skipped_and_said(tmp_path: Path) 
     json.dumps(rows, allow_nan=False)
 
 
+def test_skipped_steps_count_only_in_a_row(tmp_path: Path) -> None:
+    """Three steps without a finite gradient, each between good ones, where one in a row is allowed."""
+    model, rows = untrained_model("gpt2"), []
+
+    def spoil(module: nn.Module, inputs: Any, output: Any) -> Any:
+        return output * float("inf") if len(rows) in (1, 3, 5) else output
+
+    handle = model.transformer.h[1].mlp.register_forward_hook(spoil)
+    _, position = train_round(tmp_path, model, rows.append, max_skipped=1)
+    handle.remove()
+    assert [row["step"] for row in rows if "skipped" in row] == [2, 4, 6] and position.step == 8
+
+
+def test_dropout_is_drawn_while_training_though_the_model_came_in_evaluation_mode(tmp_path: Path) -> None:
+    losses = []
+    for name, share in (("none", 0.0), ("some", 0.5)):
+        rows: list[dict[str, Any]] = []
+        train_round(tmp_path / name, untrained_model("gpt2", resid_pdrop=share).eval(), observe=rows.append)
+        losses.append(rows[0]["loss"])
+    assert abs(losses[0] - losses[1]) > 1e-4
+
+
 def test_an_evaluation_ends_the_round_where_it_says_so_and_after_a_restart_too(tmp_path: Path) -> None:
     _, position = train_round(tmp_path, evaluate=lambda model, position: position.step == 6)
     assert position.step == 6 and position.ended
