@@ -88,6 +88,7 @@ def recipe_tree(reference: Path, text: Path) -> dict[str, Any]:
             "valid_share": 0.2,
             "valid_documents": 12,
             "valid_tokens_per_document": 48,
+            "valid_read": "start",
         },
         "diagnosis": {"sequences": 2, "length": 16},
         "choice": {"method": "greedy", "sequences": 2, "heal": False, "heal_tokens": 256},

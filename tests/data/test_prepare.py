@@ -58,7 +58,7 @@ def test_it_tells_how_far_it_is(
     assert len(told) == 150 and f"150 documents, {sum(sizes):,} tokens" in told[-1]
 
 
-@pytest.mark.parametrize("documents", [1, 40, 149])
+@pytest.mark.parametrize("documents", [1, 40, 149, 153, 158])
 def test_a_kill_after_any_document_changes_no_byte(
     tokenizer: PreTrainedTokenizerFast,
     corpus: Path,
@@ -142,11 +142,15 @@ def test_manifest_tells_sources_sides_and_hashes(
 ) -> None:
     manifest = prepare_folder(job(tokenizer, corpus / "words.jsonl"), tmp_path / "out", print)
     assert sorted(digests(tmp_path / "out")) == [
-        "manifest.json", "train.bin", "train.starts", "valid.bin", "valid.starts",
+        "manifest.json", "train.bin", "train.books", "train.starts", "valid.bin", "valid.books", "valid.starts",
     ]  # fmt: skip
     for side in store.SIDES:
         assert manifest["sides"][side]["sha256"] == digests(tmp_path / "out")[f"{side}.bin"]
-        assert manifest["sides"][side]["documents"] == len(rows(tmp_path / "out", side))
+        assert (
+            manifest["sides"][side]["documents"]
+            == manifest["sides"][side]["books"]
+            == len(rows(tmp_path / "out", side))
+        )
     (source,) = manifest["sources"]
     digest = hashlib.sha256((corpus / "words.jsonl").read_bytes()).hexdigest()
     assert source["files"] == [{"name": "words.jsonl", "sha256": digest}] and source["read"] == len(texts)

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ def tokens() -> Tokens:
     return Tokens(ids, np.cumsum([0, *SIZES[:-1]]))
 
 
-def by_data(**fields: int) -> Data:
+def by_data(**fields: Any) -> Data:
     return Data(train="x", sequence_length=LENGTH, **fields)
 
 
@@ -40,7 +41,7 @@ def test_equals_a_plain_loop_one_document_at_a_time(family: str, tokens: Tokens)
                 logits = model(piece[None, :-1]).logits[0]
             parts.append(F.cross_entropy(logits, piece[1:], reduction="none"))
         wanted.append(torch.cat(parts).double().mean().item())
-    documents = validation(tokens, by_data(valid_tokens_per_document=36))
+    documents = validation(tokens, by_data(valid_tokens_per_document=36, valid_read="start"))
     found = document_losses(model, documents)
     assert found.shape == (7,) and found.dtype == np.float64
     assert found == pytest.approx(wanted, abs=1e-6)
@@ -72,6 +73,12 @@ def test_model_comes_back_in_its_own_mode(tokens: Tokens) -> None:
 
 def test_most_documents_are_the_first(tokens: Tokens) -> None:
     assert validation(tokens, by_data(valid_documents=3)).weights.tolist() == [39, 1, 15]
+
+
+def test_sections_stay_with_their_books(tokens: Tokens) -> None:
+    found = validation(replace(tokens, books=np.array([0, 0, 0, 1, 1, 1, 2, 2])), by_data(valid_documents=4))
+    assert found.sources is not None and found.sources.tolist() == [0, 0, 1, 2]
+    assert found.weights.tolist() == [39, 15, 16, 32] and found.clusters.tolist() == [0, 0, 1, 2]
 
 
 def test_documents_are_clustered_by_their_source_where_there_are_several(tokens: Tokens) -> None:

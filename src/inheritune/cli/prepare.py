@@ -52,3 +52,7 @@ def command(
         f"{dest}: {train['tokens']:,} training tokens of {train['documents']:,} documents, {valid['tokens']:,} of"
         f" {valid['documents']:,} for validation, {manifest['repeats']:,} repeats left out"
     )
+    if any(source.get("held_out") == "sections" for source in manifest["sources"]):
+        progress.note(
+            f"Too few books or files to hold some out whole: sections of {valid['books']:,} are held out, and the others trained on"
+        )

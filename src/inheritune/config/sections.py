@@ -103,8 +103,10 @@ class Data(Section):
     valid_documents: int = Field(
         400, ge=2, description="Most validation documents used, of those that have at least 2 tokens."
     )
-    valid_tokens_per_document: int = Field(
-        1024, ge=2, description="Tokens read of each validation document, from its start."
+    valid_tokens_per_document: int = Field(1024, ge=2, description="Tokens read of each validation document.")
+    valid_read: Literal["spread", "start"] = Field(
+        "spread",
+        description="Where in a longer validation document they stand: at places all over it, or at its start.",
     )
     sequence_length: int = Field(1024, ge=2, description="Tokens in one training sequence.")
     begin: str = Field(

@@ -1,4 +1,4 @@
-"""Sources to a folder of tokens: split by document, exact repeats removed, in bounded memory, and going on after a kill.
+"""Sources to a folder of tokens: split by book or by section, exact repeats removed, in bounded memory, and going on after a kill.
 
 What is held at once: four batches of 2 MB of text and their tokens (about 100 bytes a token while it is tokenised; a document
 of 32 MB, the longest, takes 1 GB), and 100 bytes or so for each distinct document (its digest). A chunk is whole on the disk before the journal says so.
@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 
 from inheritune.config.sections import Source, told
-from inheritune.data import store
+from inheritune.data import sides, store
 from inheritune.data.coding import Coding
+from inheritune.data.documents import Encoded
 from inheritune.data.ids import encoded
 from inheritune.data.kinds import kind_of
 from inheritune.data.store import MANIFEST, Writer
@@ -47,6 +48,7 @@ class Job:
     def about(self) -> dict[str, Any]:
         """Everything that the resulting bytes depend on."""
         return {
+            "format": store.FORMAT,
             "tokenizer": store.tokenizer_fingerprint(self.coding.tokenizer),
             "end": self.coding.end,
             **_begin(self.coding),
@@ -96,46 +98,62 @@ def _held(folder: Path) -> Iterator[None]:
 
 
 def _fill(job: Job, writer: Writer, tell: Tell) -> None:
-    state, sources = writer.state, [*job.valid, *job.train]
-    opening = np.asarray(job.coding.begin.ids, job.coding.dtype).tobytes()
-    seen = {_digest(row.tobytes()) for row in writer.documents()}
-    saved = before = _tokens(writer)
-    began = last = time.monotonic()
-    for number in range(state.source, len(sources)):
-        for name, _, ids in encoded(sources[number], job.field, job.coding, state.read):
-            state.read += 1
-            row = opening + ids.astype(job.coding.dtype, copy=False).tobytes()
-            if (digest := _digest(row)) in seen:
+    sources = [*job.valid, *job.train]
+    filling = _Filling(job, writer, tell)
+    for number in range(writer.state.source, len(sources)):
+        share = None if number < len(job.valid) else 0.0 if job.valid else job.share
+        filling.read(sources[number], share)
+        state = writer.state
+        if share and not state.by_section and state.has_long and state.books_held_out < sides.ENOUGH:
+            writer.again_by_section()
+            filling = _Filling(job, writer, tell)
+            filling.read(sources[number], share)
+        by = "sections" if writer.state.by_section else "books"
+        writer.end_source(by if share else None)
+
+
+class _Filling:
+    """Documents put on their sides: those that stand on one already are passed over."""
+
+    def __init__(self, job: Job, writer: Writer, tell: Tell):
+        self.job, self.writer, self.tell = job, writer, tell
+        self.opening = np.asarray(job.coding.begin.ids, job.coding.dtype).tobytes()
+        self.seen = {_digest(row.tobytes()) for row in writer.documents()}
+        self.saved = self.before = writer.tokens
+        self.began = self.told = time.monotonic()
+
+    def read(self, source: Source, share: float | None) -> None:
+        """Add a source's documents from where the journal stands; `share` of them is held out, or, with None, all."""
+        state = self.writer.state
+        for document in encoded(source, self.job.field, self.job.coding, state.read, state.by_section):
+            state.count(document)
+            held_out = share is None or self._on_validation_side(document, share)
+            row = self.opening + document.ids.astype(self.job.coding.dtype, copy=False).tobytes()
+            if (digest := _digest(row)) in self.seen:
                 state.repeats += 1
                 continue
-            seen.add(digest)
-            held_out = number < len(job.valid) or (not job.valid and on_validation_side(name, job.share))
-            writer.add("valid" if held_out else "train", row)
-            if _tokens(writer) - saved >= _CHUNK:
-                writer.save()
-                saved = _tokens(writer)
-            if (now := time.monotonic()) - last >= _SECONDS:
-                last, done = now, _tokens(writer)
-                rate = (done - before) / (now - began)
-                tell(f"{told([sources[number]])}: {len(seen):,} documents, {done:,} tokens, {rate:,.0f} tokens/s")
-        sizes = {side: list(size) for side, size in state.sizes.items()}
-        state.ends.append({"read": state.read, "sizes": sizes})
-        state.source, state.read = number + 1, 0
-        writer.save()
+            self.seen.add(digest)
+            self.writer.add("valid" if held_out else "train", row)
+            if self.writer.tokens - self.saved >= _CHUNK:
+                self.writer.save()
+                self.saved = self.writer.tokens
+            self._say(source)
 
+    def _on_validation_side(self, document: Encoded, share: float) -> bool:
+        state = self.writer.state
+        if state.by_section:
+            return sides.section_on_validation_side(document.book, state.section, share)
+        return sides.on_validation_side(document.book, share)
 
-def _tokens(writer: Writer) -> int:
-    return sum(tokens for tokens, _ in writer.state.sizes.values())
+    def _say(self, source: Source) -> None:
+        if (now := time.monotonic()) - self.told >= _SECONDS:
+            self.told, done = now, self.writer.tokens
+            rate = (done - self.before) / (now - self.began)
+            self.tell(f"{told([source])}: {len(self.seen):,} documents, {done:,} tokens, {rate:,.0f} tokens/s")
 
 
 def _digest(row: bytes) -> bytes:
     return hashlib.blake2b(row, digest_size=16).digest()
-
-
-def on_validation_side(name: str, share: float) -> bool:
-    """Whether a document is held out: by a hash of its name alone, so that a new version leaves it on its side."""
-    digest = hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=8).digest()
-    return int.from_bytes(digest, "big") / 2**64 < share
 
 
 def _require_both_sides(job: Job, writer: Writer) -> None:

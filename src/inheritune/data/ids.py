@@ -12,6 +12,7 @@ from inheritune.data import corpora
 from inheritune.data.coding import Coding
 from inheritune.data.documents import Document, Encoded
 from inheritune.data.kinds import kind_of
+from inheritune.data.sections import ids_in_sections, in_sections
 from inheritune.errors import DataError
 
 # A batch is tokenised at once while the next is read: so much text, or so many documents.
@@ -19,12 +20,16 @@ _BATCH_CHARACTERS, _BATCH_DOCUMENTS = 2 << 20, 4096
 _AT_WORK = 2
 
 
-def encoded(source: Source, field: str, coding: Coding, skip: int = 0) -> Iterator[Encoded]:
-    """A source's documents as ids, each closed by `end` and without a begin of text, from document `skip` on."""
+def encoded(source: Source, field: str, coding: Coding, skip: int = 0, by_section: bool = False) -> Iterator[Encoded]:
+    """A source's documents as ids, each closed by `end` and without a begin of text, from document `skip` on.
+
+    `by_section`: long ones are cut into sections, which are documents then.
+    """
     of_tokens = kind_of(source).encoded(coding)
     if of_tokens is not None:
-        return islice(of_tokens, skip, None)
-    return _tokenised(islice(corpora.documents(source, field), skip, None), coding)
+        return islice(ids_in_sections(of_tokens) if by_section else of_tokens, skip, None)
+    documents = corpora.documents(source, field)
+    return _tokenised(islice(in_sections(documents) if by_section else documents, skip, None), coding)
 
 
 def _tokenised(documents: Iterator[Document], coding: Coding) -> Iterator[Encoded]:

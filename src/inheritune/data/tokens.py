@@ -11,9 +11,10 @@ import numpy as np
 
 from inheritune.config.sections import Data, Source, told
 from inheritune.data import store
-from inheritune.data.building import Job, Tell, build, on_validation_side, origin_of
+from inheritune.data.building import Job, Tell, build, origin_of
 from inheritune.data.coding import Coding
 from inheritune.data.kinds.prepared import Prepared
+from inheritune.data.sides import on_validation_side
 from inheritune.data.store import Part, Tokens
 from inheritune.disk.locks import LOCK
 from inheritune.errors import DataError, OutputError
@@ -35,6 +36,7 @@ def prepare(data: Data, coding: Coding, vocabulary: int, tell: Tell = lambda _: 
     _check_range(train, vocabulary, told(data.train))
     _check_range(valid, vocabulary, told(data.valid or data.train))
     own = store.read_manifest(folder)["sources"]
+    valid = replace(valid, shares_books=any(source.get("held_out") == "sections" for source in own))
     return _in_parts(train, data.train, own), _mixed(valid, data.train if data.valid is None else data.valid, own)
 
 
@@ -67,7 +69,7 @@ def _refuse_place(job: Job, dest: Path) -> None:
         raise OutputError(f"{str(dest)!r} is a file: name a folder")
     if (dest / store.MANIFEST).exists():
         wanted, found = origin_of(job), store.read_manifest(dest)
-        found["sources"] = [{k: v for k, v in s.items() if k not in ("read", "sizes")} for s in found["sources"]]
+        found["sources"] = [{k: v for k, v in s.items() if k not in store.OF_END} for s in found["sources"]]
     elif (begun := store.job_of(dest)) is not None:
         wanted, found = job.about(), begun
     elif dest.exists() and any(
@@ -129,7 +131,7 @@ def _in_parts(train: Tokens, sources: list[Source], own: list[dict[str, Any]]) -
                 " data.train, or give other text"
             )
     sides = [entry["sizes"]["train"] for entry in own if entry["side"] == "train"]
-    ends = [tokens - train.begin * documents for tokens, documents in sides]
+    ends = [tokens - train.begin * documents for tokens, documents, *_ in sides]
     parts = (
         Part(repr(source.source), first, last, source.weight)
         for source, first, last in zip(sources, [0, *ends], ends, strict=False)
@@ -148,7 +150,8 @@ def _mixed(valid: Tokens, sources: list[Source], own: list[dict[str, Any]]) -> T
     )
     order = np.argsort(places, kind="stable")
     all_ends = np.append(valid.starts[1:], len(valid.ids))
-    return replace(valid, starts=valid.starts[order], ends=all_ends[order])
+    books = None if valid.books is None else valid.books[order]
+    return replace(valid, starts=valid.starts[order], ends=all_ends[order], books=books)
 
 
 def _check_range(tokens: Tokens, vocabulary: int, source: str) -> None:

@@ -9,6 +9,7 @@ from inheritune.config.sections import Data
 from inheritune.data.tokens import Tokens
 from inheritune.decoder.costs import forward_flops_per_token
 from inheritune.errors import DataError
+from inheritune.evaluation import held_out
 from inheritune.evaluation.token_losses import IGNORED, label_losses, padded
 from inheritune.evaluation.windows import windows
 from inheritune.models.begin import Begin
@@ -48,24 +49,22 @@ class Validation:
 
 
 def validation(tokens: Tokens, data: Data, begin: Begin | None = None) -> Validation:
-    """The documents that a recipe compares on, from their starts, cut into windows; DataError if fewer than two."""
+    """The documents that a recipe compares on, cut into windows; DataError if fewer than two."""
     begin = begin or Begin()
+    chosen = held_out.chosen(tokens, data.valid_documents)
+    if len(chosen) < 2:
+        raise DataError(
+            f"validation has {len(chosen)} document(s) of at least 2 tokens, and an interval needs 2 or more"
+        )
     rows: list[np.ndarray] = []
     owner: list[int] = []
-    documents = 0
-    for index in range(len(tokens.starts)):
-        document = tokens.document(index)[: data.valid_tokens_per_document]
-        if len(document) < 2:
-            continue
-        pieces = windows(document, begin, data.sequence_length)
-        rows += pieces
-        owner += [documents] * len(pieces)
-        documents += 1
-        if documents == data.valid_documents:
-            break
-    if documents < 2:
-        raise DataError(f"validation has {documents} document(s) of at least 2 tokens, and an interval needs 2 or more")
-    return Validation(*padded(rows, begin.unasked), np.asarray(owner))
+    for number, index in enumerate(chosen):
+        for part in held_out.parts(tokens.document(index), number, data):
+            pieces = windows(part, begin, data.sequence_length)
+            rows += pieces
+            owner += [number] * len(pieces)
+    books = None if tokens.books is None else np.asarray(tokens.books)[chosen]
+    return Validation(*padded(rows, begin.unasked), np.asarray(owner), books)
 
 
 def document_losses(model: PreTrainedModel, documents: Validation, precision: str = "fp32") -> np.ndarray:

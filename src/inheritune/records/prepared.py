@@ -6,23 +6,25 @@ from pydantic import ConfigDict, Field
 
 from inheritune.records.entry import Count, Entry, Kept
 
-Sizes = tuple[Count, Count]  # tokens and documents
+Sizes = tuple[Count, Count, Count] | tuple[Count, Count]  # tokens, documents and books; no books in older folders
 
 
 class Sizing(Entry):
-    """Tokens and documents of both sides."""
+    """Tokens, documents and books of both sides."""
 
     train: Sizes
     valid: Sizes
 
 
 class PreparedSide(Entry):
-    """One side: how much it holds, and the digests of its ids and of its documents' starts."""
+    """One side: how much it holds, and the digests of its ids and of its documents' starts and books."""
 
     tokens: Count
     documents: Count
+    books: Count | None = None
     sha256: str
     starts_sha256: str
+    books_sha256: str | None = None
 
 
 class PreparedSides(Entry):
@@ -33,12 +35,14 @@ class PreparedSides(Entry):
 
 
 class SourceEnd(Entry):
-    """Where a source ended: the documents read of it, and both sides' sizes then."""
+    """Where a source ended: the documents read of it, both sides' sizes and all repeats then, and what was held out of it."""
 
     model_config = ConfigDict(extra="allow")
 
     read: Count
     sizes: Sizing
+    repeats: Count = 0
+    held_out: Literal["books", "sections"] | None = None
 
 
 class PreparedSource(SourceEnd):
@@ -67,10 +71,19 @@ class Manifest(Kept):
 
 
 class JournalLine(Entry):
-    """How far a preparation is: documents read of source `source`, both sides' sizes, and where each source that is done ended."""
+    """How far a preparation is: documents read of source `source`, both sides' sizes, and where each source that is done ended.
+
+    The book that is being read: its name, how many sections of it came before, the sides that it stands on; whether this source is
+    read by section, and whether it has a long document.
+    """
 
     source: Count
     read: Count
     repeats: Count
     sizes: Sizing
     ends: list[SourceEnd]
+    book: str
+    section: Count
+    sides: list[Literal["train", "valid"]]
+    by_section: bool
+    has_long: bool

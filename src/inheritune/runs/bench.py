@@ -70,6 +70,7 @@ class Bench:
             lambda: tokens.prepare(recipe.data, self.coding, embedding_rows(self.model), tell)
         )
         self.documents: Validation = validation(valid_tokens, recipe.data, self.begin)
+        self.shares_books = valid_tokens.shares_books
         outside = self._outside_texts(tell)
         self.outside = {
             name: openings(text, name, positions or length, recipe.data.outside_tokens, self.begin)
@@ -201,6 +202,11 @@ class Bench:
         if documents < _FEW_DOCUMENTS:
             found.append(
                 f"the interval rests on {documents} documents only: give data.valid, or a larger data.valid_share"
+            )
+        if self.shares_books:
+            found.append(
+                "what is held out are sections of books or files that are trained on too, since too few could be held out whole:"
+                " give data.valid to know of others"
             )
         return found + self._few_sources()
 

@@ -1,0 +1,48 @@
+"""Books in sections, where too few of them could be held out whole."""
+
+from collections.abc import Iterable, Iterator
+
+from inheritune.data.documents import Document, Encoded
+
+# A longer document is cut, into sections that end at the first of these after so many characters, and before so many more.
+LONG, _SECTION, _LONGEST = 100_000, 4_000, 12_000
+_ENDS = ("\n\n", "\n", " ")
+# The same of tokens as they are, in which no paragraphs are seen.
+_LONG_TOKENS, _TOKENS = 25_000, 1_024
+
+
+def is_long(document: Document | Encoded) -> bool:
+    """Whether a document is cut into sections."""
+    if isinstance(document, Document):
+        return len(document.text) > LONG
+    return len(document.ids) > _LONG_TOKENS
+
+
+def in_sections(documents: Iterable[Document]) -> Iterator[Document]:
+    """Documents, the long ones as sections of themselves."""
+    for document in documents:
+        if is_long(document):
+            texts = (text for text in _sections(document.text) if text)
+            yield from (Document(f"{document.name}/{n}", text, document.book) for n, text in enumerate(texts))
+        else:
+            yield document
+
+
+def ids_in_sections(documents: Iterable[Encoded]) -> Iterator[Encoded]:
+    """The same of documents of token ids."""
+    for document in documents:
+        if is_long(document):
+            rows = (document.ids[start : start + _TOKENS] for start in range(0, len(document.ids), _TOKENS))
+            yield from (Encoded(f"{document.name}/{n}", document.book, row) for n, row in enumerate(rows))
+        else:
+            yield document
+
+
+def _sections(text: str) -> Iterator[str]:
+    start = 0
+    while start < len(text):
+        first, last = start + _SECTION, start + _LONGEST
+        ends = (at + len(end) for end in _ENDS if (at := text.find(end, first, last)) >= 0)
+        end = next(ends, last) if len(text) - start > 2 * _SECTION else len(text)
+        yield text[start:end].strip()
+        start = end

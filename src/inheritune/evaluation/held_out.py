@@ -1,0 +1,42 @@
+"""What is read of held out text: which documents, and which parts of long ones."""
+
+import numpy as np
+
+from inheritune.config.sections import Data
+from inheritune.data.tokens import Tokens
+
+_GOLDEN = (5**0.5 - 1) / 2
+
+
+def chosen(tokens: Tokens, most: int) -> np.ndarray:
+    """The first documents of at least 2 tokens, in order; of books in sections, as many of each, spread over it."""
+    long_enough = np.flatnonzero(tokens.sizes >= 2)
+    if tokens.books is None:
+        return long_enough[:most]
+    ranks = _ranks(np.asarray(tokens.books)[long_enough])
+    return np.sort(long_enough[np.argsort(ranks, kind="stable")[:most]])
+
+
+def parts(document: np.ndarray, number: int, data: Data) -> list[np.ndarray]:
+    """What is read of a document: all of it, or parts of a sequence's length at most, at fixed places all over it.
+
+    The places are one in each of as many equal stretches, where `number`, the document's own, says.
+    """
+    size = data.valid_tokens_per_document
+    if len(document) <= size or data.valid_read == "start":
+        return [document[:size]]
+    count = min(-(-size // data.sequence_length), size // 2)
+    length, stretch = size // count, len(document) / count
+    place = number * _GOLDEN % 1 * (stretch - length)
+    return [document[start : start + length] for start in (int(part * stretch + place) for part in range(count))]
+
+
+def _ranks(books: np.ndarray) -> np.ndarray:
+    """Each section's rank in its book, by which any number of the first are spread over the book."""
+    ranks = np.empty(len(books), dtype=np.int64)
+    order = np.argsort(books, kind="stable")
+    for sections in np.split(order, np.flatnonzero(np.diff(books[order])) + 1):
+        bits = max(1, (len(sections) - 1).bit_length())
+        mirrored = [int(f"{number:0{bits}b}"[::-1], 2) for number in range(len(sections))]
+        ranks[sections[np.argsort(mirrored)]] = np.arange(len(sections))
+    return ranks
