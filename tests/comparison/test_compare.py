@@ -139,9 +139,9 @@ def test_a_killed_sweep_goes_on_to_the_same_table(
             raise KeyboardInterrupt
         observe(*arguments, **options)
 
-    observe = cells.Round._observe
+    observe = cells.RoundFolder._observe
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(cells.Round, "_observe", killed)
+        patch.setattr(cells.RoundFolder, "_observe", killed)
         compare(recipe, str(tmp_path / "run"))
     finished = {path: path.stat().st_mtime_ns for path in (tmp_path / "run/cells").glob("*/cell.json")}
     assert 0 < len(finished) < 15

@@ -143,7 +143,7 @@ def test_a_tokenizer_that_cuts_otherwise_is_another_though_its_words_are_the_sam
     lower.normalizer = normalizers.Lowercase()
     assert lower.get_vocab() == tokenizer.backend_tokenizer.get_vocab()
     before = prepared(tokenizer, path, valid_share=0.2)
-    after = prepare(Data(train=str(path), valid_share=0.2), lower, 0, VOCABULARY)
+    after = prepare(Data(train=str(path), valid_share=0.2), Coding.of(lower, 0), VOCABULARY)
     wanted = {(*tokenizer(text)["input_ids"], 0) for text in texts}
     assert set(documents(after[0])) | set(documents(after[1])) == wanted
     assert not wanted & set(documents(before[0]))

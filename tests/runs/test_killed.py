@@ -13,6 +13,7 @@ import yaml
 from shell import command
 
 from inheritune import run
+from inheritune.records.rows import Row, StepRow
 from inheritune.training import checkpoint
 from inheritune.training.metrics import Metrics
 
@@ -119,9 +120,9 @@ def test_asked_to_stop_while_training(
     """The step is finished and saved, so that nothing at all is lost."""
     original = Metrics.add
 
-    def add(metrics: Metrics, row: dict[str, Any]) -> None:
+    def add(metrics: Metrics, row: Row) -> None:
         original(metrics, row)
-        if row["kind"] == "step" and row["step"] == 3:
+        if isinstance(row, StepRow) and row.step == 3:
             signal.raise_signal(number)
 
     monkeypatch.setattr(Metrics, "add", add)

@@ -39,8 +39,9 @@ def row_losses(
 
 
 def _of_piece(rows: Rows) -> tuple[dict[str, Tensor], Tensor]:
-    """Each term of a piece, and the gradient of their weighted sum."""
-    names = [name for name in OF_ROWS if rows.teacher_NV is not None or name not in TAUGHT]
+    """Each term of a piece that has a weight, cross-entropy always, and the gradient of their weighted sum."""
+    given = [name for name in OF_ROWS if rows.teacher_NV is not None or name not in TAUGHT]
+    names = [name for name in given if rows.wanted.weights[name] or name == "cross_entropy"]
     found = {name: OF_ROWS[name](rows) for name in names}
     last = names[-1]
     weight, gradient = rows.wanted.weights[last], found[last][1]

@@ -49,7 +49,7 @@ class Objective:
             self.teacher_head = Head(self.teacher, dtype)
 
     def backward(self, batch_BT: Tensor, tokens: int) -> dict[str, float]:
-        """Add the gradient of the loss summed over `batch_BT`, divided by `tokens`; returns the parts, `loss` their sum.
+        """Add the gradient of the loss summed over `batch_BT`, divided by `tokens`; returns `loss` and, where it has several terms, each.
 
         `batch_BT` (sequences, T + 1) is this process's share of a batch that has `tokens` labels over all processes.
         """
@@ -58,7 +58,7 @@ class Objective:
         for sequences_BT in batch_BT.split(self.training.micro_batch_size):
             for name, part in self._micro_batch(sequences_BT, weight_VD, 1 / tokens).items():
                 sums[name] = sums.get(name, 0.0) + float(part) / tokens
-        return {"loss": self._loss(sums), **(sums if self.wanted.taught else {})}
+        return {"loss": self._loss(sums), **(sums if len(sums) > 1 else {})}
 
     def _loss(self, parts: dict[str, float]) -> float:
         return sum(self.wanted.weights[name] * value for name, value in parts.items())
