@@ -111,7 +111,8 @@ def _being_made(path: Path) -> bool:
 def _lasts(path: Path, held: dict[Path, State], synced: dict[int, Any]) -> bool:
     inode, state = held[path]
     if isinstance(state, frozenset):
-        return state <= synced.get(inode, frozenset())
+        known = synced.get(inode)  # the system gives a removed file's number to a new folder
+        return state <= (known if isinstance(known, frozenset) else frozenset())
     return state[0] == 0 or synced.get(inode) == state
 
 
