@@ -1,11 +1,23 @@
 import errno
 import os
+import stat
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from inheritune.disk.files import digest, left_of, make_folder, no_link, reserve, whole_file, write_text, writing
+from inheritune.disk import files
+from inheritune.disk.files import (
+    append,
+    digest,
+    left_of,
+    make_folder,
+    no_link,
+    reserve,
+    whole_file,
+    write_text,
+    writing,
+)
 from inheritune.errors import OutputError
 
 
@@ -91,3 +103,24 @@ def test_arrays_are_written_as_numpy_writes_them(tmp_path: Path) -> None:
     with whole_file(tmp_path / "a.npy") as file:
         np.save(file, np.arange(3))
     assert np.load(tmp_path / "a.npy").tolist() == [0, 1, 2]
+
+
+def test_where_no_folder_can_be_synced_none_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on Windows, where links are looked for instead of being left unfollowed."""
+    synced: list[bool] = []
+    monkeypatch.delattr(os, "O_DIRECTORY")
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append(stat.S_ISDIR(os.fstat(handle).st_mode)))
+    monkeypatch.setattr(files, "_NO_FOLLOW", 0)
+    write_text(tmp_path / "deep", "text")
+    make_folder(tmp_path / "folder" / "below")
+    assert synced == [False]
+    (tmp_path / "link").symlink_to("deep")
+    with pytest.raises(OSError) as refused:
+        append(tmp_path / "link", "more")
+    assert refused.value.errno == errno.ELOOP and (tmp_path / "deep").read_text() == "text"
+
+
+def test_what_is_added_stands_behind_what_was_there(tmp_path: Path) -> None:
+    append(tmp_path / "log", "one\n")
+    append(tmp_path / "log", "zwö\n")
+    assert (tmp_path / "log").read_text(encoding="utf-8") == "one\nzwö\n"

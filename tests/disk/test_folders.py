@@ -206,7 +206,7 @@ def test_rights_are_those_of_the_users_mask(tmp_path: Path, mask: int) -> None:
 
 
 def test_sweeping_removes_files_that_were_never_finished(tmp_path: Path) -> None:
-    for name in ("a.part", ".a.partial", ".a.old", ".a.tmp.inheritune"):
+    for name in ("a.part", ".a.partial", ".a.old", ".a.tmp.inheritune", "..inheritune", ".inheritune"):
         (tmp_path / name).touch()
 
     def die() -> None:
@@ -216,9 +216,9 @@ def test_sweeping_removes_files_that_were_never_finished(tmp_path: Path) -> None
             kill()
 
     killed(die)
-    assert len(held(tmp_path)) == 5
+    assert len(held(tmp_path)) == 7
     sweep(tmp_path)
-    assert held(tmp_path) == [".a.old", ".a.partial", ".a.tmp.inheritune", "a.part"]
+    assert held(tmp_path) == ["..inheritune", ".a.old", ".a.partial", ".a.tmp.inheritune", ".inheritune", "a.part"]
 
 
 def test_room_is_asked_for_first(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def recover(place: Path) -> None:
 
 def sweep(folder: Path) -> None:
     """Clear away what earlier processes that died here left half made; the caller holds the folder."""
-    for path in sorted(folder.rglob(f".*{MARK}")):
+    for path in sorted(folder.rglob(f".?*{MARK}")):
         if left_of(path.name) and path.is_file():
             path.unlink()
         else:
@@ -113,7 +113,10 @@ def _held(place: Path) -> Iterator[None]:
 def _is_ours(stage: Path) -> bool:
     if stage.is_symlink() or not stage.is_dir():
         return False
-    names = {entry.name for entry in stage.iterdir()}
+    try:
+        names = {entry.name for entry in stage.iterdir()}
+    except FileNotFoundError:  # its maker is done
+        return True
     return not names or {LOCK} <= names <= {LOCK, _NEW, _OLD}
 
 

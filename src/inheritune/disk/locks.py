@@ -18,10 +18,18 @@ class Held:
     def __init__(self, folder: Path, lock: FileLock, made: bool):
         self.folder, self._lock, self._made = folder, lock, made
 
+    def _removed(self) -> bool:
+        try:
+            (self.folder / LOCK).unlink(missing_ok=True)
+        except OSError:
+            return False
+        return True
+
     def release(self) -> None:
         """Let another process have the folder. The lock goes, and with it a folder that was made for it and is empty."""
-        with suppress(OSError):  # Windows lets go first, and removes the file then
-            (self.folder / LOCK).unlink()
+        if not self._removed():
+            self._lock.release()
+            self._removed()  # Windows removes no file that is open, be it ours or another's
         self._lock.release()
         if self._made:
             with suppress(OSError):  # it is of use

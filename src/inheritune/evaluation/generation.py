@@ -5,7 +5,6 @@ slows down slows all of them.
 """
 
 import json
-import resource
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ import torch
 
 from inheritune.errors import ModelError
 from inheritune.models.load import DTYPES, load_model
+from inheritune.runtime import gauge
 from inheritune.runtime.device import device
 
 
@@ -63,12 +63,12 @@ def _in_own_process(model: Path, prompt: int, new: int, dtype: str, trust: bool)
 
 @torch.no_grad()
 def _use(place: Path, prompt: int, new: int, dtype: str, trust: bool) -> Use:
-    base = _peak()
+    base = gauge.peak_memory()
     model = load_model(place, DTYPES[dtype], trust).to(device())  # type: ignore[arg-type]
     ids = torch.arange(prompt, device=device())[None] % model.config.get_text_config().vocab_size
     for _ in range(2):  # the first is warm-up
         times = _times(model, ids, new)
-    return Use(times[0], (new - 1) / sum(times[1:]), _peak(), base)
+    return Use(times[0], (new - 1) / sum(times[1:]), gauge.peak_memory(), base)
 
 
 def _times(model: torch.nn.Module, ids_1T: torch.Tensor, new: int) -> list[float]:
@@ -81,16 +81,6 @@ def _times(model: torch.nn.Module, ids_1T: torch.Tensor, new: int) -> list[float
         ids_1T.cpu()  # waits for an accelerator
         times.append(time.perf_counter() - began)
     return times
-
-
-def _peak() -> int:
-    if device().type == "cuda":
-        return torch.cuda.max_memory_allocated()
-    status = Path("/proc/self/status")
-    if status.exists():  # getrusage would give the peak of the process that started this one, where that is larger
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def _main(model: str, prompt: str, new: str, dtype: str, threads: str, trust: str = "") -> None:

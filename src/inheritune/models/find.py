@@ -9,6 +9,7 @@ from importlib import resources
 from pathlib import Path
 
 from inheritune.errors import ModelError
+from inheritune.models.answers import watch_answers
 
 BUNDLED = "bundled:laptop"
 _TOKENIZER = [
@@ -114,6 +115,7 @@ def answers(source: str) -> bool:
     """Whether the hub answers within SECONDS, name servers included; its library tries for half a minute. A terminal is told."""
     if sys.stderr.isatty():
         print(f"Asking the hub for {source!r}, for at most {SECONDS:.0f} s", file=sys.stderr)
+    watch_answers()
     answered = threading.Event()
     asking = threading.Thread(target=_ask, args=(answered,), daemon=True)
     asking.start()

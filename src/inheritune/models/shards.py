@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,13 +10,16 @@ from typing import Any, BinaryIO
 
 from inheritune.decoder.parts import split_name
 from inheritune.errors import ModelError
+from inheritune.runtime.system import BUFFER, copy_some
 
 MOST_HEADER = 100_000_000  # bytes; the format's own limit
 PACKED = frozenset({"U8", "I8", "U16", "I16", "U32", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F4", "F6_E2M3", "F6_E3M2"})
-BUFFER = 8 << 20  # bytes, where the kernel cannot copy by itself
 WHOLE = frozenset({"BOOL", "I32", "I64", "U64"})
 WIDTHS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "C64": 8, "BOOL": 1, "I32": 4, "I64": 8, "U64": 8}
 SAMPLE = 4096  # bytes of each tensor that a fingerprint reads
+
+
+ZEROS = Path("zeros")  # stands for a file of nothing but zeros, as long as need be
 
 
 @dataclass(frozen=True)
@@ -163,24 +165,16 @@ def _runs(pieces: Sequence[Piece]) -> Iterator[Piece]:
 
 
 def _copy(run: Piece, out: BinaryIO) -> None:
+    if run.file == ZEROS:
+        for at in range(0, run.size, BUFFER):
+            out.write(bytes(min(BUFFER, run.size - at)))
+        out.flush()
+        return
     with run.file.open("rb", buffering=0) as stream:
         stream.seek(run.start)
         left = run.size
         while left:
-            moved = _move(stream, out, left)
+            moved = copy_some(stream, out, left)
             if not moved:
                 raise ModelError(f"{run.file} became shorter while it was read.")
             left -= moved
-
-
-def _move(stream: Any, out: BinaryIO, most: int) -> int:
-    """Move bytes inside the kernel where it can, else through a small buffer; gives their number."""
-    try:
-        return os.sendfile(out.fileno(), stream.fileno(), None, most)
-    except (AttributeError, OSError) as error:
-        if getattr(error, "errno", None) in (28, 27, 122):  # no space, too large, over quota
-            raise
-        moved = stream.read(min(most, BUFFER))
-        out.write(moved)
-        out.flush()
-        return len(moved)

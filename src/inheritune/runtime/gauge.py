@@ -1,12 +1,10 @@
 """What this machine gives: the rate of its matrix products, and the memory that a process took."""
 
-import os
-import resource
 import time
-from pathlib import Path
 
 import torch
 
+from inheritune.runtime import system
 from inheritune.runtime.device import device
 
 _SECONDS = 0.5
@@ -37,29 +35,14 @@ def peak_memory() -> int:
     """Most bytes held so far: of the accelerator if there is one, else of the process."""
     if device().type == "cuda":
         return torch.cuda.max_memory_allocated()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return system.peak_memory()
 
 
 def free_memory() -> int:
     """Bytes that can still be had: of the accelerator, or of the machine within its container's limit."""
     if device().type == "cuda":
         return torch.cuda.mem_get_info()[0]
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    meminfo = Path("/proc/meminfo")
-    if meminfo.exists():
-        lines = dict(line.split(":") for line in meminfo.read_text().splitlines())
-        free = int(lines["MemAvailable"].split()[0]) * 1024
-    return min([free, *_container()])
-
-
-def _container() -> list[int]:
-    """Bytes left of a control group's limit, where there is one."""
-    group = Path("/sys/fs/cgroup")
-    try:
-        most, held = ((group / f"memory.{name}").read_text().strip() for name in ("max", "current"))
-        return [] if most == "max" else [int(most) - int(held)]
-    except OSError:
-        return []
+    return system.free_memory()
 
 
 def _product(matrix: torch.Tensor) -> float:

@@ -8,11 +8,10 @@ from pathlib import Path
 from inheritune.disk.files import write_text
 from inheritune.disk.folders import require_room
 from inheritune.models.folder import INDEX, WEIGHTS
-from inheritune.models.shards import Held, Piece, write_shard
+from inheritune.models.shards import ZEROS, Held, Piece, write_shard
 from inheritune.surgery.blockmap import BlockMap
 
 TINY = 200_000_000  # bytes of weights up to which every cut is proved unless asked not to
-_ZEROS = Path("/dev/zero")
 
 
 Shards = dict[Path, list[Held]]
@@ -33,7 +32,7 @@ def inherited(sources: Sequence[Sequence[Held]], block_map: BlockMap, path: str)
 
 def _zeros(held: Held) -> Held:
     """Zeros of the same form."""
-    return replace(held, piece=replace(held.piece, file=_ZEROS, start=0, end=held.piece.size))
+    return replace(held, piece=replace(held.piece, file=ZEROS, start=0, end=held.piece.size))
 
 
 def write(shards: Sequence[list[Piece]], target: Path) -> None:

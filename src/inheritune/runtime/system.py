@@ -1,0 +1,69 @@
+"""What only some systems have, behind one wall: memory held and free, copying inside the kernel. The only place that asks for it."""
+
+import errno
+import os
+import sys
+from pathlib import Path
+from typing import BinaryIO
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
+
+BUFFER = 8 << 20  # bytes, where the kernel cannot copy by itself
+UNKNOWN = sys.maxsize  # bytes of free memory, where the system does not say
+_REFUSED = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+
+
+def peak_memory() -> int:
+    """Most bytes that this process has held; 0 where the system does not say."""
+    status = Path("/proc/self/status")
+    if status.exists():  # getrusage would give the peak of the process that started this one, where that is larger
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+    if resource is None:
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def free_memory() -> int:
+    """Bytes that can still be had of the machine, within its container's limit; UNKNOWN where the system does not say."""
+    return min([_free(), *_container()])
+
+
+def _free() -> int:
+    meminfo = Path("/proc/meminfo")
+    if meminfo.exists():
+        lines = dict(line.split(":") for line in meminfo.read_text().splitlines())
+        return int(lines["MemAvailable"].split()[0]) * 1024
+    if "SC_AVPHYS_PAGES" in getattr(os, "sysconf_names", ()):
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return UNKNOWN
+
+
+def _container() -> list[int]:
+    """Bytes left of a control group's limit, where there is one."""
+    group = Path("/sys/fs/cgroup")
+    try:
+        most, held = ((group / f"memory.{name}").read_text().strip() for name in ("max", "current"))
+        return [] if most == "max" else [int(most) - int(held)]
+    except OSError:
+        return []
+
+
+def copy_some(source: BinaryIO, target: BinaryIO, most: int) -> int:
+    """Copy up to `most` bytes from where `source` is to where `target` is, and give their number; 0 at the end.
+
+    The kernel does it where it can, else a small buffer. `target` holds nothing back. Raises OSError where it cannot be written.
+    """
+    if hasattr(os, "sendfile"):
+        try:
+            return os.sendfile(target.fileno(), source.fileno(), None, most)  # type: ignore[arg-type]
+        except OSError as error:  # not from, or not to, such a file
+            if error.errno in _REFUSED:
+                raise
+    moved = source.read(min(most, BUFFER))
+    target.write(moved)
+    target.flush()
+    return len(moved)
