@@ -1,7 +1,7 @@
 # ruff: noqa: RUF001  (the page's own minus, dash and times signs)
 import pytest
 
-from inheritune.records.result import GapResult
+from inheritune.records.gap import GapResult
 from inheritune.report import words
 
 

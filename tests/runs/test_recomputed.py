@@ -3,6 +3,7 @@
 With `GOLDEN=anew` in the environment its golden numbers are written anew (torch 2.13.0, CPU, one thread).
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -21,6 +22,14 @@ from tiny import recipe_tree
 from transformers import AutoModelForCausalLM
 
 import inheritune
+from inheritune.errors import InputError
+from inheritune.records.entry import JsonFile
+from inheritune.records.model_folder import ModelOrigin
+from inheritune.records.profile import Profile
+from inheritune.records.result import Result
+from inheritune.records.rows import METRICS
+from inheritune.records.stages import PROFILE
+from inheritune.training.metrics import Metrics
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "tiny_run_cpu.txt"
 DEPTHS, STEPS = (2, 3), 6
@@ -276,3 +285,31 @@ def test_numbers_are_the_golden_ones(done: Run) -> None:
         wanted = [float.fromhex(number) for number in kept.pop(name).split()]
         assert [float.fromhex(number) for number in found.pop(name).split()] == pytest.approx(wanted, rel=1e-5), name
     assert found == kept
+
+
+def test_every_file_has_a_record_and_a_line_in_the_docs(done: Run) -> None:
+    """What is no JSON is tensors or a page for people; the model's folder is a Hugging Face one, with our own record in it."""
+    told = (Path(__file__).parents[2] / "docs" / "run.md").read_text()
+    files = [path for path in sorted(done.out.rglob("*")) if path.is_file() and path.name != ".lock"]
+    own = [path for path in files if path.parent.name != "model"] + [done.out / "model" / ModelOrigin.NAME]
+    assert len({path.name for path in own}) > 20
+    for path in own:
+        assert f"`{path.name}`" in told, f"{path.name} is not in docs/run.md"
+        if path.name == METRICS:
+            assert Metrics(path).rows()
+        elif path.suffix == ".json":
+            assert any(reads(kind, path) for kind in (Result, Profile, *records_of(JsonFile))), path
+        else:
+            assert path.suffix in (".yaml", ".npy", ".safetensors", ".html"), path
+
+
+def records_of(kind: type[JsonFile]) -> list[type[JsonFile]]:
+    return [each for own in kind.__subclasses__() for each in (own, *records_of(own))]
+
+
+def reads(kind: Any, path: Path) -> bool:
+    if path.name != getattr(kind, "NAME", {Result: "result.json", Profile: PROFILE}.get(kind)):
+        return False
+    with contextlib.suppress(InputError):
+        return kind.load(path) is not None
+    return False

@@ -19,7 +19,7 @@ from inheritune.models.load import DTYPES
 from inheritune.progress import Progress
 from inheritune.records.cells import CellResult, ChosenBlocks, PhaseStart, PhaseTokens
 from inheritune.records.rows import METRICS
-from inheritune.records.stages import PROFILE, Position, RoundEnd
+from inheritune.records.stages import LOSSES, PROFILE, Position, RoundEnd
 from inheritune.runs.bench import Bench
 from inheritune.runs.folder import once
 from inheritune.runs.rounds import RoundFolder, latest
@@ -131,8 +131,8 @@ class Work:
         numbers = range(1, len(self.method.phases) + 1)
         rounds = [RoundEnd.load(self._phase(number) / RoundEnd.NAME) for number in numbers]
         save_profile(model, self.bench, self.folder / PROFILE)
-        with whole_file(self.folder / "losses.npy") as file:
-            file.write((self._phase(len(rounds)) / "losses.npy").read_bytes())
+        with whole_file(self.folder / LOSSES) as file:
+            file.write((self._phase(len(rounds)) / LOSSES).read_bytes())
         last, prepared = rounds[-1], self.prepared()
         found = CellResult(
             method=self.cell.method, seed=self.cell.seed, peak_lr=self.cell.peak_lr,

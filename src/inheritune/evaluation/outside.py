@@ -15,7 +15,7 @@ from inheritune.evaluation.by_position import bands
 from inheritune.evaluation.token_losses import token_losses
 from inheritune.evidence.gap import gap
 from inheritune.models.begin import Begin
-from inheritune.records.entry import GapResult
+from inheritune.records.gap import GapResult
 from inheritune.records.result import OutsidePlace, OutsideText
 from inheritune.records.stages import OutsideLosses
 

@@ -12,10 +12,11 @@ from inheritune.disk.files import writing
 from inheritune.disk.folders import recover, whole_folder
 from inheritune.errors import ModelError, OutputError
 from inheritune.models.shards import Piece, read_header
+from inheritune.records.model_folder import ModelOrigin, ProofRecord
 
 MOST_JSON = 64 << 20  # bytes
 WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
-RECORD, PROOF, CARD = "inheritune.json", "proof.json", "README.md"
+RECORD, PROOF, CARD = ModelOrigin.NAME, ProofRecord.NAME, "README.md"
 # Files that go along with a model, whatever is done to its blocks.
 ALONG = re.compile(
     r"(tokenizer.*|vocab\.(json|txt|bpe)|merges\.txt|special_tokens_map\.json|added_tokens\.json|spiece\.model"

@@ -3,12 +3,12 @@
 from typing import ClassVar
 
 from inheritune.evidence.gap import Gap
-from inheritune.records.entry import Amount, Count, Depth, Kept, Spent
+from inheritune.records.entry import Amount, Count, Depth, JsonFile, Spent
 
 _CELL_ANEW = "remove the folder of this cell, and the same command makes it again"
 
 
-class ComparisonBasis(Kept):
+class ComparisonBasis(JsonFile):
     """What gathering needs to know of the reference and the validation documents, so that it loads no model.
 
     By document: the reference's `losses`, the tokens as `weights`, and the book or file it belongs to in `clusters`.
@@ -25,14 +25,14 @@ class ComparisonBasis(Kept):
     reference_flops: Amount | None
 
 
-class InherituneStart(Kept):
+class InherituneStart(JsonFile):
     """FLOPs that the method `inheritune` spends before it trains."""
 
     NAME: ClassVar[str] = "inheritune-prepared.json"
     flops: Amount
 
 
-class ChosenBlocks(Kept):
+class ChosenBlocks(JsonFile):
     """The blocks that a criterion keeps for a comparison's depth, and what the choice took; a file for each criterion."""
 
     NAME: ClassVar[str] = "choice-{}.json"
@@ -40,14 +40,14 @@ class ChosenBlocks(Kept):
     spent: Spent
 
 
-class PhaseTokens(Kept):
+class PhaseTokens(JsonFile):
     """The tokens of each of a cell's phases under the budget."""
 
     NAME: ClassVar[str] = "tokens.json"
     phases: list[Count]
 
 
-class PhaseStart(Kept):
+class PhaseStart(JsonFile):
     """What a phase's start took before training."""
 
     NAME: ClassVar[str] = "start.json"
@@ -56,7 +56,7 @@ class PhaseStart(Kept):
     flops: Amount
 
 
-class CellResult(Kept):
+class CellResult(JsonFile):
     """A finished cell: what was trained, its cost in all phases, and its last comparison."""
 
     NAME: ClassVar[str] = "cell.json"
@@ -75,7 +75,7 @@ class CellResult(Kept):
     gap: Gap
 
 
-class Failure(Kept):
+class Failure(JsonFile):
     """Why a cell, or every cell of a method, has no result."""
 
     NAME: ClassVar[str] = "failed.json"

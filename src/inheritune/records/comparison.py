@@ -11,7 +11,8 @@ from pydantic import Field, ValidationError
 from inheritune.disk.files import write_text
 from inheritune.errors import InputError
 from inheritune.records import entry
-from inheritune.records.entry import Amount, Count, Entry, GapResult
+from inheritune.records.entry import Amount, Count, Entry
+from inheritune.records.gap import GapResult
 
 
 class Interval(Entry):

@@ -4,11 +4,10 @@ import json
 from pathlib import Path
 from typing import Annotated, ClassVar, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from inheritune.disk.files import write_text
 from inheritune.errors import OutputError
-from inheritune.evidence.gap import Gap, Verdict
 
 Count = Annotated[int, Field(ge=0)]
 Depth = Annotated[int, Field(ge=1)]
@@ -21,26 +20,6 @@ class Entry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class GapResult(Entry):
-    """Target loss minus reference loss on the same documents, in nats per token, with its interval."""
-
-    mean: float
-    low: float
-    high: float
-    verdict: Verdict
-
-    @classmethod
-    def of(cls, gap: Gap) -> Self:
-        """A measured gap, as it is written down."""
-        return cls(mean=gap.mean, low=gap.low, high=gap.high, verdict=gap.verdict)
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if not self.low <= self.mean <= self.high:
-            raise ValueError(f"the interval [{self.low}, {self.high}] does not hold its mean {self.mean}")
-        return self
-
-
 class Spent(Entry):
     """Compute: tokens processed, floating-point operations, wall-clock seconds."""
 
@@ -49,7 +28,7 @@ class Spent(Entry):
     seconds: Amount
 
 
-class Kept(Entry):
+class JsonFile(Entry):
     """A record that is a file: one JSON object, named `NAME` in its folder."""
 
     NAME: ClassVar[str]

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import ClassVar, Self
 
-from inheritune.records.entry import Count, Entry, Kept
+from inheritune.records.entry import Count, Entry, JsonFile
 
 
 class FileMark(Entry):
@@ -19,7 +19,7 @@ class FileMark(Entry):
         return self.changed is None
 
 
-class MadeOf(Kept):
+class MadeOf(JsonFile):
     """Digests of a run's content: token ids and document starts by text, the tokenizer, and the reference's files by name."""
 
     NAME: ClassVar[str] = "made_of.json"

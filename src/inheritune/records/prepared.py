@@ -4,7 +4,7 @@ from typing import ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
-from inheritune.records.entry import Count, Entry, Kept
+from inheritune.records.entry import Count, Entry, JsonFile
 
 Sizes = tuple[Count, Count, Count] | tuple[Count, Count]  # tokens, documents and books; no books in older folders
 
@@ -52,7 +52,7 @@ class PreparedSource(SourceEnd):
     side: Literal["train", "valid"]
 
 
-class Manifest(Kept):
+class Manifest(JsonFile):
     """A finished folder: the width of an id in bytes, both sides, and everything that its bytes depend on."""
 
     model_config = ConfigDict(extra="allow")

@@ -11,7 +11,8 @@ from pydantic import Field, ValidationError, model_validator
 from inheritune.disk.files import write_text
 from inheritune.errors import InputError
 from inheritune.records import entry
-from inheritune.records.entry import Amount, Count, Depth, Entry, GapResult, Spent, first_fault
+from inheritune.records.entry import Amount, Count, Depth, Entry, Spent, first_fault
+from inheritune.records.gap import GapResult
 
 Outcome = Literal["matched", "not_matched", "budget_spent"]
 

@@ -6,11 +6,12 @@ from typing import ClassVar
 from pydantic import Field
 
 from inheritune.evidence.gap import Gap
-from inheritune.records.entry import Amount, Count, Depth, Kept, Spent
+from inheritune.records.entry import Amount, Count, Depth, JsonFile, Spent
 from inheritune.records.result import OutsideText
 from inheritune.records.rows import GrowthRow
 
-PROFILE, REFERENCE_PROFILE = "profile.json", "reference-profile.json"
+PROFILE, REFERENCE_PROFILE, LOSSES = "profile.json", "reference-profile.json", "losses.npy"
+CUTS, REMOVALS = "cuts.jsonl", "removals.jsonl"  # what a diagnosis and a choice have measured, until they are done
 _ROUND_ANEW = "remove the folders of this round and of those after it, and the same command begins there anew"
 
 
@@ -28,13 +29,13 @@ class Position:
     rate: float | None = None
 
 
-class DiagnosisCost(Spent, Kept):
+class DiagnosisCost(Spent, JsonFile):
     """What `profile.json` took."""
 
     NAME: ClassVar[str] = "diagnosis.json"
 
 
-class BlockOrder(Spent, Kept):
+class BlockOrder(Spent, JsonFile):
     """The reference's blocks in the order of their removal, why, and those of each depth."""
 
     NAME: ClassVar[str] = "choice.json"
@@ -45,14 +46,14 @@ class BlockOrder(Spent, Kept):
     depths: dict[int, list[Count]]
 
 
-class Untrained(Spent, Kept):
+class Untrained(Spent, JsonFile):
     """The loss of each depth's cut before any training or repair, the whole reference's last."""
 
     NAME: ClassVar[str] = "untrained.json"
     losses: dict[int, float]
 
 
-class ReferenceLosses(Spent, Kept):
+class ReferenceLosses(Spent, JsonFile):
     """The reference on the validation documents: its mean loss, and each document's."""
 
     NAME: ClassVar[str] = "reference.json"
@@ -60,7 +61,7 @@ class ReferenceLosses(Spent, Kept):
     losses: list[float]
 
 
-class BeginLosses(Spent, Kept):
+class BeginLosses(Spent, JsonFile):
     """The reference behind each begin of text, the one in use first, and a caution where another is better."""
 
     NAME: ClassVar[str] = "begin.json"
@@ -68,14 +69,14 @@ class BeginLosses(Spent, Kept):
     worse: str | None
 
 
-class Machine(Kept):
+class Machine(JsonFile):
     """FLOP/s of this machine's matrix products, which MFU is a share of."""
 
     NAME: ClassVar[str] = "machine.json"
     matrix_rate: Amount
 
 
-class RoundStart(Spent, Kept):
+class RoundStart(Spent, JsonFile):
     """What a round's target was made of: the reference's blocks, a repair and its losses, or a growth step."""
 
     NAME: ClassVar[str] = "start.json"
@@ -87,7 +88,7 @@ class RoundStart(Spent, Kept):
     growth: GrowthRow | None = None
 
 
-class RoundSteps(Kept):
+class RoundSteps(JsonFile):
     """The steps that the limits left a round when it began."""
 
     NAME: ClassVar[str] = "steps.json"
@@ -95,7 +96,7 @@ class RoundSteps(Kept):
     steps: Count
 
 
-class RateFall(Kept):
+class RateFall(JsonFile):
     """Where the policy let a round's learning rate fall: from which of its steps, over how many."""
 
     NAME: ClassVar[str] = "decay.json"
@@ -104,7 +105,7 @@ class RateFall(Kept):
     steps: Count
 
 
-class RoundEnd(Kept):
+class RoundEnd(JsonFile):
     """A round that is over: its steps and their cost, and its last comparison. `losses.npy` has each document's loss."""
 
     NAME: ClassVar[str] = "round.json"
@@ -121,21 +122,21 @@ class RoundEnd(Kept):
     gap: Gap
 
 
-class OutsideLosses(Spent, Kept):
+class OutsideLosses(Spent, JsonFile):
     """A target on the outside texts."""
 
     NAME: ClassVar[str] = "outside.json"
     texts: list[OutsideText]
 
 
-class WrittenLoss(Spent, Kept):
+class WrittenLoss(Spent, JsonFile):
     """The loss of a target's weights as they are written, rounded to the model's dtype."""
 
     NAME: ClassVar[str] = "written.json"
     val_loss: float
 
 
-class PlannedLooks(Kept):
+class PlannedLooks(JsonFile):
     """How many looks may call a match, declared before the first round, and the confidence of each."""
 
     NAME: ClassVar[str] = "looks.json"
@@ -143,7 +144,7 @@ class PlannedLooks(Kept):
     confidence: float = Field(gt=0, lt=1)
 
 
-class CheckpointState(Kept):
+class CheckpointState(JsonFile):
     """A checkpoint's position in its round, and the digests of its other files."""
 
     NAME: ClassVar[str] = "state.json"
@@ -151,7 +152,7 @@ class CheckpointState(Kept):
     hashes: dict[str, str] = Field(min_length=1)
 
 
-class Trained(Kept):
+class Trained(JsonFile):
     """What a training without a reference gave: the loss on its validation documents, its cost, and where the model is.
 
     It stands in the run folder's `result.json`, and without the place in `training.json` beside the model.

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from inheritune.records.result import Control, GapResult, Result
+from inheritune.records.gap import GapResult
+from inheritune.records.result import Control, Result
 from inheritune.report import words
 from inheritune.report.folder import RunFolder
 from inheritune.words import plural

@@ -2,7 +2,7 @@
 
 import math
 
-from inheritune.records.result import GapResult
+from inheritune.records.gap import GapResult
 from inheritune.words import EN_DASH
 
 _SCALES = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))

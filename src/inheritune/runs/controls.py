@@ -8,7 +8,7 @@ from transformers import PreTrainedModel
 from inheritune.decoder.anatomy import anatomy
 from inheritune.disk.folders import whole_folder
 from inheritune.progress import Progress
-from inheritune.records.entry import GapResult
+from inheritune.records.gap import GapResult
 from inheritune.records.result import Control
 from inheritune.records.rows import METRICS
 from inheritune.records.stages import Position

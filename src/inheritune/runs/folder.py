@@ -15,14 +15,14 @@ from inheritune.disk.files import left_of, refusal, write_text
 from inheritune.disk.folders import sweep
 from inheritune.disk.locks import LOCK, Held, hold
 from inheritune.errors import InputError, OutputError, RecipeError
-from inheritune.records.entry import Kept
+from inheritune.records.entry import JsonFile
 from inheritune.records.made_of import MadeOf
 from inheritune.runtime import processes
 
 CONFIG = "config.yaml"
 _SCHEDULE = "training.schedule"
 Value = TypeVar("Value")
-Stored = TypeVar("Stored", bound=Kept)
+Stored = TypeVar("Stored", bound=JsonFile)
 _held: dict[Path, Held] = {}
 
 

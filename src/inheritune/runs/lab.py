@@ -28,7 +28,9 @@ from inheritune.progress import Progress, Rates
 from inheritune.records.profile import Profile
 from inheritune.records.rows import METRICS, DecisionRow, GrowthRow, Row
 from inheritune.records.stages import (
+    CUTS,
     PROFILE,
+    REMOVALS,
     BlockOrder,
     DiagnosisCost,
     PlannedLooks,
@@ -74,7 +76,7 @@ class FolderLab:
         self.progress.stage(f"Diagnosis of {self.bench.reference.name}, {self.depth} blocks")
 
         def measure() -> DiagnosisCost:
-            wanted, kept = self.recipe.diagnosis, self.folder / "cuts.jsonl"
+            wanted, kept = self.recipe.diagnosis, self.folder / CUTS
             profile = diagnose(
                 self.bench.model,
                 self.bench.sequences(wanted.sequences, wanted.length),
@@ -103,11 +105,10 @@ class FolderLab:
             choice, seconds = timed(lambda: CRITERIA[wanted.method](self.bench.model, tokens_BT, profile, search))
             return to_record(replace(choice, order=last_to_go(choice.order, self.by_hand)), seconds)
 
-        count = partial(Rates(self.progress), f"Choice of blocks: {wanted.method}")
-        search = Search(self._shallowest(), wanted.minutes, self.folder / "removals.jsonl", count)
+        count, kept = partial(Rates(self.progress), f"Choice of blocks: {wanted.method}"), self.folder / REMOVALS
+        search = Search(self._shallowest(), wanted.minutes, kept, count)
         choice = from_record(once(BlockOrder, self.folder / BlockOrder.NAME, measure), self.depth)
-        if search.kept:
-            search.kept.unlink(missing_ok=True)
+        kept.unlink(missing_ok=True)
         self.progress.note(f"Choice: {choice.reason}. First to go: {', '.join(map(str, choice.order[:6]))}")
         return choice
 

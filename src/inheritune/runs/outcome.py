@@ -13,7 +13,7 @@ import inheritune
 from inheritune.decoder.costs import parameter_count
 from inheritune.evidence.ledger import Cost, ledger
 from inheritune.models.export import cache_bytes_per_token, weight_bytes
-from inheritune.records.entry import GapResult
+from inheritune.records.gap import GapResult
 from inheritune.records.result import (
     Control,
     Decision,

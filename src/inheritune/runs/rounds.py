@@ -17,7 +17,7 @@ from inheritune.errors import OutputError
 from inheritune.progress import Progress, clock
 from inheritune.records.entry import Spent
 from inheritune.records.rows import DecisionRow, SkippedRow, StepRow, ValidationRow, WatchRow, step_of
-from inheritune.records.stages import Position, RateFall, RoundEnd
+from inheritune.records.stages import LOSSES, Position, RateFall, RoundEnd
 from inheritune.runs.actions import Decay, GoOn, Seen
 from inheritune.runs.algorithm import Ask
 from inheritune.runs.bench import Bench, Measured
@@ -126,7 +126,7 @@ class RoundFolder:
         return self._measured[1]
 
     def _finish(self, measured: Measured, position: Position) -> RoundEnd:
-        with whole_file(self.folder / "losses.npy") as file:
+        with whole_file(self.folder / LOSSES) as file:
             np.save(file, measured.losses)
         return RoundEnd(**asdict(position), depth=self.depth, val_loss=measured.val_loss, gap=measured.gap)
 

@@ -1,6 +1,5 @@
 """What every cut or grown model must pass before it is trusted."""
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,8 +8,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from inheritune.decoder.anatomy import anatomy, text_config
-from inheritune.disk.files import write_text
 from inheritune.errors import InputError, ProofError
+from inheritune.records.model_folder import CheckRecord, ProofRecord
 from inheritune.surgery import checks
 from inheritune.surgery.blockmap import BlockMap
 from inheritune.surgery.in_memory import as_map
@@ -46,8 +45,8 @@ class Proof:
 
     def save(self, path: Path | str) -> None:
         """Write the proof as JSON."""
-        content = {"passed": self.passed, "checks": [asdict(check) for check in self.checks]}
-        write_text(Path(path), json.dumps(content, indent=2) + "\n")
+        checks = [CheckRecord(**asdict(check)) for check in self.checks]
+        ProofRecord(passed=self.passed, checks=checks).save(Path(path))
 
 
 def prove(

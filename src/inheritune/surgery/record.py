@@ -1,6 +1,5 @@
 """What is written beside a cut model: the machine's record of where it came from, and a card for people."""
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -13,6 +12,7 @@ import yaml
 from inheritune.disk.files import write_text
 from inheritune.errors import InputError
 from inheritune.models.folder import CARD, RECORD, read_json
+from inheritune.records.model_folder import ModelOrigin
 from inheritune.surgery.blockmap import BlockMap, show
 from inheritune.words import code_span
 
@@ -43,8 +43,7 @@ class Record:
 
     def save(self, folder: Path) -> None:
         """Write the record into a model folder."""
-        content = {**asdict(self), "blocks_shown": self.shown, "versions": _versions()}
-        write_text(folder / RECORD, json.dumps(content, indent=2) + "\n")
+        ModelOrigin(**asdict(self), blocks_shown=self.shown, versions=_versions()).save(folder / RECORD)
 
     def save_with_card(self, folder: Path, license_name: str | None) -> None:
         """Write the record and a model card made of it into a model folder."""

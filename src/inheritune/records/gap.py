@@ -1,0 +1,28 @@
+"""A gap as it is written down: the one shape that it has in every file."""
+
+from typing import Self
+
+from pydantic import model_validator
+
+from inheritune.evidence.gap import Gap, Verdict
+from inheritune.records.entry import Entry
+
+
+class GapResult(Entry):
+    """Target loss minus reference loss on the same documents, in nats per token, with its interval."""
+
+    mean: float
+    low: float
+    high: float
+    verdict: Verdict
+
+    @classmethod
+    def of(cls, gap: Gap) -> Self:
+        """A measured gap, as it is written down."""
+        return cls(mean=gap.mean, low=gap.low, high=gap.high, verdict=gap.verdict)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if not self.low <= self.mean <= self.high:
+            raise ValueError(f"the interval [{self.low}, {self.high}] does not hold its mean {self.mean}")
+        return self
