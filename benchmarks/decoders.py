@@ -3,15 +3,16 @@
     python benchmarks/decoders.py [MODEL_TYPE ...]
 
 A type is shrunk by the usual names of its fields (and by `OWN` where that breaks a rule of its own), built with random
-weights, and cut: first n, gaps, repeats, grown back, grown by identities. "yes": the proof passed. Otherwise the one
+weights, and cut: first n, gaps, repeats, grown back, grown by identities, cut between
+files. "yes": the proof passed. Otherwise the one
 sentence with which it was refused. A traceback is a fault of ours and is printed as such.
 """
 
-import re
 import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,34 +20,17 @@ import transformers
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
-from inheritune.decoder.anatomy import DEPTH_FIELDS, refuse_unsupported, text_config
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+from families import from_files
+from shrink import DEPTH, shrink
+
+from inheritune.decoder.anatomy import refuse_unsupported, text_config
 from inheritune.errors import InherituneError
 from inheritune.surgery.in_memory import grow, inherit
 from inheritune.surgery.proof import prove
 
-DEPTH, MOST = 6, 30_000_000
+MOST = 30_000_000
 FIRST, GAPS, REPEATS = [0, 1, 2], [0, 2, 5], [0, 1, 1, 4]
-SIZES = {
-    r"num_hidden_layers|n_layers?|num_layers": DEPTH,
-    r"vocab_size.*": 96,
-    r"hidden_size|n_embd|d_model|word_embed_proj_dim|dim|embedding_size|lru_width|attention_hidden_size": 32,
-    r"\w*intermediate_size\w*|ffn_dim|n_inner|d_ff|ffn_hidden_size|decoder_ffn_dim|block_ff_dim": 64,
-    r"moe_\w*intermediate_size|expert_ffn_hidden_size|expert_intermediate_size": 32,
-    r"num_attention_heads|n_heads?|num_heads|decoder_attention_heads|linear_num_value_heads": 4,
-    r"num_(global_)?key_value_heads|num_attention_groups|num_kv_heads|linear_num_key_heads": 2,
-    r"\w*head_dim|kv_channels|mamba_d_head|attention_key_size|rotary_dim|hidden_size_per_layer_input": 8,
-    r"q_lora_rank|kv_lora_rank|laurel_rank": 16,
-    r"max_position_embeddings|n_positions|n_ctx|max_seq_len|max_target_positions": 128,
-    r"num_(local_|routed_)?experts|n_routed_experts|moe_num_(local_)?experts": 4,
-    r"num_experts_per_tok(en)?|moe_topk|moe_k|top_k_experts|router_top_k": 2,
-    r"n_group|topk_group|(mamba_)?n_groups": 1,
-    r"state_size|ssm_state_size|mamba_d_state|mamba_(n|num)_heads|n_mamba_heads|\w*chunk_size": 8,
-    r"mamba_dt_rank|time_step_rank": 4,
-    r"sliding_window|attention_window_size|attention_chunk_size|window_size": 16,
-    r"pad_token_id": 0,
-    r"bos_token_id": 1,
-    r"eos_token_id": 2,
-}
 LATENT = {"num_key_value_heads": 4, "first_k_dense_replace": 2, "n_routed_experts": 4, "num_experts_per_tok": 2}
 LINEAR = {"layer_types": ["full_attention", "linear_attention", "linear_attention"] * 2}
 WINDOWS = {"layer_types": ["sliding_attention", "full_attention"] * 3}
@@ -75,18 +59,7 @@ OWN: dict[str, dict[str, Any]] = {
 def shrunk(kind: str) -> transformers.PretrainedConfig:
     """A type's own config with small sizes; composite ones are left as they are."""
     config = AutoConfig.for_model(kind)
-    plain = text_config(config)
-    if plain is not config:
-        return config
-    depth = next((value for name in DEPTH_FIELDS if isinstance(value := getattr(plain, name, None), int)), None)
-    fields: dict[str, Any] = {}
-    for name, value in plain.to_dict().items():
-        if isinstance(value, list | tuple) and len(value) == depth:
-            fields[name] = list(value)[:DEPTH]
-        if name.endswith("token_id") or (isinstance(value, int) and not isinstance(value, bool)):
-            found = [size for pattern, size in SIZES.items() if re.fullmatch(pattern, name)]
-            fields[name] = found[-1] if found else value
-    return AutoConfig.for_model(kind, **{**fields, **OWN.get(kind, {})})
+    return config if text_config(config) is not config else shrink(kind, **OWN.get(kind, {}))
 
 
 def built(kind: str) -> PreTrainedModel | str:
@@ -120,6 +93,16 @@ def grown(model: PreTrainedModel) -> None:
     prove(whole, model, range(DEPTH)).require()
 
 
+def files(model: PreTrainedModel) -> None:
+    """The cut between files is the cut in memory: the gaps', where those are not refused."""
+    try:
+        cut(GAPS)(model)
+        blocks = GAPS
+    except InherituneError:
+        blocks = FIRST
+    from_files(model, blocks)
+
+
 def identities(model: PreTrainedModel) -> None:
     target, tokens_BT = inherit(model, FIRST), torch.arange(3, 27).view(2, 12)
     deeper = grow(target, model, held=FIRST, wanted=range(5), start="identity")
@@ -129,7 +112,7 @@ def identities(model: PreTrainedModel) -> None:
 
 COLUMNS: dict[str, Callable[[PreTrainedModel], None]] = {
     **{"first n": cut(FIRST), "gaps": cut(GAPS), "repeats": cut(REPEATS)},
-    **{"grown": grown, "identities": identities},
+    **{"grown": grown, "identities": identities, "from files": files},
 }
 
 

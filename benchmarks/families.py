@@ -13,7 +13,7 @@ import torch
 import transformers
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-from families import DEPTH, FAMILIES, FIRST, GAPS, OTHERS, REFUSED, REPEATS, reference
+from families import DEPTH, FAMILIES, FIRST, GAPS, OTHERS, REFUSED, REPEATS, from_files, reference
 
 from inheritune.errors import InherituneError
 from inheritune.surgery.heal import heal
@@ -48,6 +48,10 @@ def healed(family: str) -> None:
     prove(target).require()
 
 
+def files(family: str) -> None:
+    from_files(reference(family), FIRST if family in REFUSED else GAPS)
+
+
 COLUMNS: dict[str, Callable[[str], None]] = {
     "first n": cut(FIRST),
     "gaps": cut(GAPS),
@@ -55,6 +59,7 @@ COLUMNS: dict[str, Callable[[str], None]] = {
     "grow": grown,
     "parts": parts,
     "heal": healed,
+    "from files": files,
 }
 
 

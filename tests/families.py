@@ -1,11 +1,18 @@
 """Every family that the documentation names, as a tiny model whose blocks differ in kind where the family's do."""
 
 import functools
+import tempfile
+from pathlib import Path
+from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
+from shrink import DEPTH, shrink
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMultimodalLM, PreTrainedModel
 
-DEPTH = 6
+from inheritune.models.load import load_model
+from inheritune.surgery.commands import Cut, inherit_folder
+from inheritune.surgery.in_memory import inherit
+
 MIXED = ["sliding_attention", "full_attention"] * 3
 TOKENS = {"vocab_size": 96, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 OLD = {"n_layer": DEPTH, "n_embd": 32, "n_head": 4, "n_positions": 64}
@@ -79,6 +86,11 @@ OTHERS = {
 
 OTHERS |= {
     "openai-gpt": OLD,  # its blocks give a list
+    "nemotron_h": {
+        **{**GROUPED, "layers_block_type": ["attention", "mamba", "moe"] * 2, "n_routed_experts": 4, **EXPERTS},
+        **{"mamba_num_heads": 8, "mamba_head_dim": 8, "ssm_state_size": 8, "n_groups": 1, "chunk_size": 8},
+        **{"moe_shared_expert_intermediate_size": 32, "n_group": 1, "topk_group": 1},
+    },
     "granitemoehybrid": {
         **{**GROUPED, "layer_types": ["attention", "mamba"] * 3, "num_local_experts": 4, "num_experts_per_tok": 2},
         **{"mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_state": 8, "mamba_chunk_size": 8},
@@ -111,6 +123,18 @@ REFUSED = {
 
 # GPT-2 whose blocks compute with their own index.
 SCALED = {**OLD, "scale_attn_by_inverse_layer_idx": True}
+# Models that read images too: what is for text alone comes out, of the whole or of its text tower.
+MROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 2, 1]}}
+LARGER: dict[str, dict[str, Any]] = {
+    "gemma3": {"text_config": {**TOKENS, **GROUPED, **WINDOW}},
+    "llava": {"text_config": {"model_type": "llama", **TOKENS, **GROUPED}},
+    "mistral3": {"text_config": {"model_type": "mistral", **TOKENS, **GROUPED}},
+    "qwen2_vl": {"text_config": {**TOKENS, **NEW, **MROPE, "num_key_value_heads": 2}},
+    "qwen2_5_vl": {"text_config": {**TOKENS, **NEW, **MROPE, "num_key_value_heads": 2}},
+    "qwen3_vl": {"text_config": {**TOKENS, **GROUPED, **MROPE}},
+    "qwen3_5": {"text_config": {**TOKENS, **GROUPED, **LINEAR}},
+    "mllama": {"text_config": {**TOKENS, **NEW, "num_key_value_heads": 2, "cross_attention_layers": [1, 4]}},
+}
 FIRST, GAPS, REPEATS = [0, 1, 2], [0, 2, 5], [0, 1, 1, 4]
 
 
@@ -120,9 +144,32 @@ def reference(family: str) -> PreTrainedModel:
     fields = {**FAMILIES, **OTHERS, **REFUSED, "scaled": SCALED}[family]
     config = AutoConfig.for_model("gpt2" if family == "scaled" else family, **{**TOKENS, **fields})
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config)
+    return _stirred(AutoModelForCausalLM.from_config(config))
+
+
+@functools.cache
+def larger(kind: str) -> PreTrainedModel:
+    """The tiny model of a type that reads images too, whole."""
+    torch.manual_seed(0)
+    return _stirred(AutoModelForMultimodalLM.from_config(shrink(kind, **LARGER.get(kind, {}))))
+
+
+@torch.no_grad()
+def _stirred(model: PreTrainedModel) -> PreTrainedModel:
     generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
+    for parameter in model.parameters():
+        parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
     return model.eval()
+
+
+def from_files(model: PreTrainedModel, blocks: list[int]) -> PreTrainedModel:
+    """What transformers loads of a proved cut between files; bit by bit the cut in memory, or AssertionError."""
+    with tempfile.TemporaryDirectory() as folder:
+        source, cut = Path(folder, "source"), Path(folder, "cut")
+        model.save_pretrained(source)
+        inherit_folder(source, cut, Cut(blocks, proved=True))
+        found = AutoModelForCausalLM.from_pretrained(cut).eval()
+        meant = inherit(load_model(source), blocks).state_dict()
+    own = found.state_dict()
+    assert own.keys() == meant.keys() and all(torch.equal(own[name], meant[name]) for name in own)
+    return found

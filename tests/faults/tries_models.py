@@ -116,8 +116,10 @@ def larger_tokenizer(ground: Ground) -> list[str]:
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(ground.model)
-    tokenizer.add_tokens(["one more", "and one more"])
+    tokenizer.add_tokens(["one more"])
     tokenizer.save_pretrained(ground.model)
+    with ground.text.open("a") as text:
+        text.write(json.dumps({"text": "one more"}) + "\n")
     return ground.run()
 
 
@@ -199,7 +201,7 @@ MODELS = [
     Try("an adapter", adapter, ("adapter", "merge")),
     Try("a tokenizer is missing", no_tokenizer, ("tokenizer.json",)),
     Try("a tokenizer that is no JSON", only("tokenizer.json", "{"), ("tokenizer.json",)),
-    Try("a tokenizer larger than the embedding", larger_tokenizer, ("322 tokens", "320 rows")),
+    Try("a text with a token beyond the embedding", larger_tokenizer, ("token 320", "320 embeddings")),
     Try("a tokenizer without an end", endless, ("eos_token",)),
     Try("a cut of an unknown type", only("config.json", '{"model_type": "gpt22"}', Ground.inherit), ("'gpt22'",)),
     Try("blocks beyond the model's", lambda ground: ground.inherit(blocks="0-9"), ("Block 5", "0 to 4")),

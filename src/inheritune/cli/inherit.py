@@ -55,6 +55,8 @@ def _whole(
 def _sentence(record: Any, dest: Path) -> str:
     """What was done, for people."""
     lines = [f"{dest}: {len(record.blocks)} of {record.reference_depth} blocks ({record.shown})"]
+    if record.tower_of:
+        lines.append(f"this is the text tower of a {record.tower_of!r} model: it reads text alone")
     if record.healed:
         healed = record.healed
         lines.append(f"healed: {healed['loss_before']:.3f} to {healed['loss_after']:.3f} nats per token")

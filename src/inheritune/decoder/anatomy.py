@@ -15,7 +15,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 )
 
-from inheritune.errors import ModelError
+from inheritune.errors import DataError, ModelError
 
 DEPTH_FIELDS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 # Layers after the last block that predict further tokens; no causal model of transformers has them.
@@ -29,6 +29,8 @@ FINAL_NORMS = (
     "norm_f",
     "embedding_norm",
 )
+
+_CAUSAL = frozenset(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
 
 
 @dataclass(frozen=True)
@@ -77,14 +79,23 @@ def brings_code(config: PretrainedConfig) -> bool:
     return type(config).__module__.startswith("transformers_modules.")
 
 
-def refuse_unsupported(config: PretrainedConfig) -> None:
-    """Raise ModelError for an encoder, an encoder-decoder, quantised weights and what is no language model."""
+def refuse_unsupported(config: PretrainedConfig, built: type[PreTrainedModel] | None = None) -> None:
+    """Raise ModelError for an encoder, an encoder-decoder, quantised weights and what is no language model.
+
+    `built` is the class of the model where there is one: a text tower's own type may be known by that alone (mllama).
+    """
     kind = config.model_type
     if getattr(config, "is_encoder_decoder", False):
         raise ModelError(f"The model type {kind!r} is an encoder-decoder: only decoders can be cut.")
     if getattr(config, "quantization_config", None):
         raise ModelError(f"This {kind!r} model is quantised: load it unquantised (a dtype, no quantisation) first.")
-    if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not brings_code(config):
+    known = kind in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES or (built and built.__name__ in _CAUSAL) or brings_code(config)
+    if not known:
+        if text_config(config) is not config:
+            raise ModelError(
+                f"The model type {kind!r} reads more than text, images perhaps, and what it is for text alone is not known"
+                " here: give a language model, or save the one that it holds."
+            )
         raise ModelError(f"The model type {kind!r} is not a causal language model that transformers knows.")
     if getattr(config, "is_decoder", None) is False and _is_encoder(kind):
         raise ModelError(f"The model type {kind!r} is an encoder: only decoders can be cut.")
@@ -110,14 +121,48 @@ def is_tied(model: PreTrainedModel) -> bool:
 
 
 def true_config(model: PreTrainedModel) -> PretrainedConfig:
-    """The config of a model, which ties the head only where it is tied: transformers leaves weights that differ untied."""
-    told = getattr(text_config(model.config), "tie_word_embeddings", False)
-    return untied(model.config) if told and not is_tied(model) else model.config
+    """The config of a model, which ties the head only where it is tied, and calls quantised only what is.
+
+    transformers leaves weights that differ untied, and what it unpacked of a GGUF file called quantised.
+    """
+    config = untied(model.config) if ties_told(model.config) and not is_tied(model) else model.config
+    return plain_numbers(config) if is_unpacked(model) else config
+
+
+def embedding_rows(model: PreTrainedModel) -> int:
+    """How many tokens a model has embeddings for."""
+    return model.get_input_embeddings().get_parameter("weight").shape[0]
+
+
+def require_known(model: PreTrainedModel, largest: int) -> None:
+    """Raise DataError where the largest id of a text has no embedding; a tokenizer may name more tokens than texts hold."""
+    if largest >= (rows := embedding_rows(model)):
+        raise DataError(f"The text has token {largest}, beyond the model's {rows} embeddings: wrong tokenizer?")
+
+
+def ties_told(config: PretrainedConfig) -> bool:
+    """Whether a config ties the head to the token embeddings."""
+    return bool(getattr(config, "tie_word_embeddings", False))
+
+
+def is_unpacked(model: PreTrainedModel) -> bool:
+    """Whether a model is called quantised as the GGUF file that it came from was, and holds plain numbers."""
+    told = getattr(model.config, "quantization_config", None)
+    packed = any(not parameter.is_floating_point() for parameter in model.parameters())
+    return getattr(told, "quant_method", None) == "gguf" and not packed
+
+
+def plain_numbers(config: PretrainedConfig) -> PretrainedConfig:
+    """A copy of a config that says nothing of quantisation."""
+    own = copy.deepcopy(config)
+    for name in ("quantization_config", "_pre_quantization_dtype"):
+        vars(own).pop(name, None)
+    return own
 
 
 def anatomy(model: PreTrainedModel) -> Anatomy:
     """Find a decoder's parts; raises ModelError if there is not exactly one stack of blocks."""
-    refuse_unsupported(model.config)
+    refuse_unsupported(plain_numbers(model.config) if is_unpacked(model) else model.config, type(model))
     path, blocks = _stack(model)
     holder = model.get_submodule(path.rpartition(".")[0])
     own = path.rpartition(".")[2]
@@ -135,6 +180,9 @@ def _stack(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
         if isinstance(module, nn.ModuleList) and len(module) == depth
     ]
     outer = [pair for pair in lists if not any(pair[0].startswith(f"{other[0]}.") for other in lists)]
+    if len(outer) > 1:  # a tower for images may be as deep
+        own = {id(module) for module in model.get_decoder().modules()}
+        outer = [pair for pair in outer if id(pair[1]) in own]
     if len(outer) != 1:
         names = ", ".join(name for name, _ in outer) or "none"
         raise ModelError(f"Cannot tell the stack of {depth} blocks of {model.config.model_type!r}: found {names}.")

@@ -5,7 +5,7 @@ built blocks themselves: classes, shapes, and every plain number, flag and fixed
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -18,6 +18,8 @@ from inheritune.errors import ModelError
 # What a block knows of its place or of the whole, without computing anything else from it.
 NOT_KIND = frozenset({"training", "layer_idx", "layer_id", "layer_number", "block_idx", "num_hidden_layers"})
 BY_LAYER = re.compile(r"layer|block|pattern|interval|period|step|every|freq|scale_depth")
+# What a config says of its own making.
+NOT_CONFIG = frozenset({"_name_or_path", "architectures", "dtype", "transformers_version"})
 Kind = dict[str, Any]
 
 
@@ -61,21 +63,23 @@ def _brief(value: Any) -> Any:
 
 
 def require_kinds(
-    made: Iterable[nn.Module], meant: Iterable[nn.Module], config: PretrainedConfig, known: frozenset[str]
+    made: Iterable[nn.Module], meant: Iterable[nn.Module], configs: Sequence[PretrainedConfig], known: frozenset[str]
 ) -> None:
     """Raise ModelError where a block of the target is not of the kind of the block that it repeats.
 
-    `known` names what may differ because it is folded into the weights.
+    `configs` are its sources'; `known` names what may differ because it is folded into the weights.
     """
     for place, (one, other) in enumerate(zip(made, meant, strict=True)):
         if difference := first_difference(one, other, known):
             raise ModelError(
-                f"Cannot cut {config.model_type!r} so: block {place} would not be what it was, "
-                f"{difference}; look at {_suspects(config)} in its config."
+                f"Cannot cut {configs[-1].model_type!r} so: block {place} would not be what it was, "
+                f"{difference}; look at {_suspects(configs)} in its config."
             )
 
 
-def _suspects(config: PretrainedConfig) -> str:
-    plain = text_config(config)
-    names = [name for name, value in plain.to_dict().items() if BY_LAYER.search(name) and value is not None]
-    return ", ".join(sorted(set(names))[:6]) or "the fields by layer"
+def _suspects(configs: Sequence[PretrainedConfig]) -> str:
+    """The fields in which the sources' configs differ, or else those by layer."""
+    first, last = (text_config(config).to_dict() for config in (configs[0], configs[-1]))
+    names = [name for name, value in last.items() if BY_LAYER.search(name) and value is not None]
+    apart = [name for name in last if name not in names and first.get(name) != last[name] and name not in NOT_CONFIG]
+    return ", ".join(sorted(set(apart or names))[:6]) or "the fields by layer"

@@ -77,30 +77,21 @@ PATTERNS = (
 )
 
 
-def cut_config(config: PretrainedConfig, blocks: Sequence[int]) -> PretrainedConfig:
-    """A copy of `config` for a target whose place i repeats the kind of the source's block `blocks[i]`.
+def cut_config(config: PretrainedConfig, blocks: Sequence[int], base: PretrainedConfig) -> PretrainedConfig:
+    """A copy of `base`, which may be `config`, for a target whose place i repeats the kind of `config`'s block `blocks[i]`.
 
+    What is said by layer comes from `config`, all else from `base`: a target that grows keeps its positions and its words.
     Raises ModelError, naming the field, for a pattern by index that these blocks cannot keep.
     """
-    depth = depth_of(config)
-    cut = copy.deepcopy(config)
+    cut = copy.deepcopy(base)
     for name in FURTHER:
         if getattr(text_config(cut), name, None):
             setattr(text_config(cut), name, 0)  # what predicts further tokens is not loaded, so it is not kept
-    if list(blocks) == list(range(depth)):
+    if base is config and list(blocks) == list(range(depth_of(config))):
         return cut
-    old, new = text_config(config), text_config(cut)
-    values: dict[str, Any] = {depth_field(config): len(blocks)}
-    apart = getattr(old, "is_heterogeneous", False)
-    for name, kept in old.to_dict().items():
-        value = kept if apart else getattr(old, name, None)
-        if isinstance(value, list | tuple | str) and name not in NOT_BY_LAYER:
-            values[name] = _follow(name, value, depth, blocks)
-    for pattern in PATTERNS:
-        if all(getattr(old, name, None) is not None for name in pattern.fields):
-            values |= zip(pattern.fields, _searched(pattern, old, depth, blocks), strict=True)
-    if apart:
-        return _rebuilt(config, old, values, blocks)
+    values, new = _by_layer(config, blocks), text_config(cut)
+    if getattr(new, "is_heterogeneous", False):
+        return _rebuilt(cut, values)
     for name, value in values.items():
         setattr(new, name, value)
     if hasattr(new, "attention_types"):
@@ -108,20 +99,33 @@ def cut_config(config: PretrainedConfig, blocks: Sequence[int]) -> PretrainedCon
     return cut
 
 
-def _rebuilt(
-    config: PretrainedConfig, old: PretrainedConfig, values: dict[str, Any], blocks: Sequence[int]
-) -> PretrainedConfig:
+def _by_layer(config: PretrainedConfig, blocks: Sequence[int]) -> dict[str, Any]:
+    """What a config says by layer, for these blocks."""
+    depth, old = depth_of(config), text_config(config)
+    values: dict[str, Any] = {depth_field(config): len(blocks)}
+    raw, apart = old.to_dict(), getattr(old, "is_heterogeneous", False)
+    for name, kept in raw.items():
+        value = kept if apart else getattr(old, name, None)
+        if isinstance(value, list | tuple | str) and name not in NOT_BY_LAYER:
+            followed = _follow(name, value, depth, blocks)
+            values |= {} if followed is value else {name: followed}
+    for pattern in PATTERNS:
+        if all(getattr(old, name, None) is not None for name in pattern.fields):
+            values |= zip(pattern.fields, _searched(pattern, old, depth, blocks), strict=True)
+    if apart:
+        own = {int(index): fields for index, fields in raw["per_layer_config"].items()}
+        values["per_layer_config"] = {place: own[block] for place, block in enumerate(blocks) if block in own}
+    return values
+
+
+def _rebuilt(config: PretrainedConfig, values: dict[str, Any]) -> PretrainedConfig:
     """A config that sets single layers apart (`per_layer_config`, by index), made anew: it cannot be changed."""
-    raw = old.to_dict()
-    apart = {int(index): own for index, own in raw["per_layer_config"].items()}
-    values["per_layer_config"] = {place: apart[block] for place, block in enumerate(blocks) if block in apart}
-    made = type(old).from_dict({**raw, **values})
+    old = text_config(config)
+    made = type(old).from_dict({**old.to_dict(), **values})
     if old is config:
         return made
-    whole = copy.deepcopy(config)
-    name = next(name for name, own in vars(config).items() if own is old)
-    setattr(whole, name, made)
-    return whole
+    setattr(config, next(name for name, own in vars(config).items() if own is old), made)
+    return config
 
 
 def _follow(name: str, value: Any, depth: int, blocks: Sequence[int]) -> Any:

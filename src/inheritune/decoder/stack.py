@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache
 
-from inheritune.decoder.anatomy import anatomy, text_config
+from inheritune.decoder.anatomy import anatomy, require_known, text_config
 from inheritune.decoder.costs import forward_flops_per_token
 
 # Enough rows for full-speed matrix products, few enough for a chunk's logits to stay small.
@@ -47,6 +47,7 @@ class Stack:
         self.model = model
         self.blocks = anatomy(model).blocks
         self.depth = len(self.blocks)
+        require_known(model, int(tokens_BT.max()))
         device = next(model.parameters()).device
         rows = min(CHUNK_TOKENS, CHUNK_LOGITS // text_config(model.config).vocab_size)
         self.tokens = tokens_BT.long().to(device).split(max(1, rows // tokens_BT.shape[1]))
@@ -120,7 +121,8 @@ class Stack:
         return hidden
 
     def _capture(self, tokens_BT: Tensor) -> tuple[Tensor, Tensor]:
-        calls = [_Call(keep_hidden=index == 0) for index in range(self.depth)]
+        entered: list[Tensor] = []
+        calls = [_Call(entered) for _ in range(self.depth)]
         hooks = [call.watch(block) for call, block in zip(calls, self.blocks, strict=True)]
         try:
             logits_BTV = self.model(tokens_BT, use_cache=False).logits
@@ -128,7 +130,7 @@ class Stack:
             for remove in hooks:
                 remove()
         self._calls.append(calls)
-        return calls[0].take_hidden(), token_losses(logits_BTV, tokens_BT)
+        return entered[0], token_losses(logits_BTV, tokens_BT)
 
     def _logits(self, chunk: int, hidden: Tensor) -> Tensor:
         like = self.tokens[chunk][:, : hidden.shape[1]]  # some models give their output the shape of their input
@@ -157,15 +159,19 @@ def token_losses(logits_BTV: Tensor, tokens_BT: Tensor) -> Tensor:
 
 
 class _Call:
-    """How the model called one block: everything but the hidden state, and in what form the result came back."""
+    """How the model called one block: everything but the hidden state, and in what form the result came back.
 
-    def __init__(self, keep_hidden: bool) -> None:
-        self._keep_hidden = keep_hidden
+    The first block to be called puts the hidden state that it is given into `entered`. A block that the model passes over
+    (one that looks at images, where there are none) gives what it is given.
+    """
+
+    def __init__(self, entered: list[Tensor]) -> None:
+        self._entered = entered
+        self.called = False
         self.rest: tuple[Any, ...] = ()
         self.kwargs: dict[str, Any] = {}
         self.by_name = False
         self.extras: int | None = None
-        self._hidden: Tensor | None = None
 
     def watch(self, block: nn.Module) -> Callable[[], None]:
         before = block.register_forward_pre_hook(self._before, with_kwargs=True)
@@ -181,18 +187,17 @@ class _Call:
         self.kwargs = {key: None if isinstance(value, Cache) else value for key, value in kwargs.items()}
         self.by_name = not args
         hidden = self.kwargs.pop("hidden_states") if self.by_name else args[0]
-        self._hidden = hidden if self._keep_hidden else None
+        self.called = True
+        if not self._entered:
+            self._entered.append(hidden)
         self.rest = tuple(None if isinstance(value, Cache) else value for value in args[1:])
 
     def _after(self, _block: nn.Module, _args: tuple[Any, ...], output: Any) -> None:
         self.extras = len(output) - 1 if isinstance(output, tuple | list) else None
 
-    def take_hidden(self) -> Tensor:
-        assert self._hidden is not None
-        hidden, self._hidden = self._hidden, None
-        return hidden
-
     def __call__(self, block: nn.Module, hidden: Tensor) -> Tensor:
+        if not self.called:
+            return hidden
         output = (
             block(hidden_states=hidden, **self.kwargs) if self.by_name else block(hidden, *self.rest, **self.kwargs)
         )

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from inheritune.decoder.anatomy import require_known
 from inheritune.decoder.stack import evaluating
 from inheritune.runtime.device import autocast
 
@@ -21,6 +22,7 @@ def token_losses(
     model: PreTrainedModel, rows: Sequence[np.ndarray], precision: str = "fp32", unasked: int = 0
 ) -> list[np.ndarray]:
     """Loss of each token of each row but the first, which is only read, and the `unasked` after it; float64."""
+    require_known(model, max((int(row.max(initial=0)) for row in rows), default=0))
     losses: list[np.ndarray] = [np.empty(0)] * len(rows)
     for batch in _alike(rows, _at_once(model)):
         found_NT = label_losses(model, *padded([rows[index] for index in batch], unasked), precision)

@@ -8,6 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from inheritune.decoder.outputs import kept_flags, set_flags
 from inheritune.models.folder import CONFIG, copy_along, pieces_of, read_json
+from inheritune.models.hollow import save_config
 from inheritune.models.quiet import quiet
 
 
@@ -32,6 +33,7 @@ def write_model(
         set_flags(model.config, kept_flags(read_json(source, CONFIG)))
     with quiet():
         model.save_pretrained(folder, state_dict=state)
+        save_config(model.config, folder, source if source is not None and source.is_dir() else None)
         if tokenizer is not None:
             tokenizer.save_pretrained(folder)
     if source is not None and source.is_dir():

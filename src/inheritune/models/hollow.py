@@ -7,15 +7,17 @@ from pathlib import Path
 
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from inheritune.decoder.anatomy import Anatomy, anatomy, brings_code, refuse_unsupported, untied
 from inheritune.decoder.outputs import UNWRITTEN, set_flags
 from inheritune.errors import ModelError
 from inheritune.models.distrust import belies_ties, require_agreement, require_numbers
-from inheritune.models.folder import pieces_of, read_json
+from inheritune.models.folder import CONFIG, pieces_of, read_json
 from inheritune.models.quiet import quiet
 from inheritune.models.shards import Held
 from inheritune.models.stored import Mapping, require_whole
+from inheritune.models.tower import tower_config, tower_pieces
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,10 @@ class Checkpoint:
         return anatomy(self.model)
 
     @property
+    def tower_of(self) -> str | None:
+        return tower_of(self.folder, self.model)
+
+    @property
     def size(self) -> int:
         """Bytes of all tensors."""
         return sum(held.piece.size for held in self.tensors)
@@ -44,20 +50,29 @@ def open_checkpoint(folder: Path, trust: bool = False) -> Checkpoint:
     `trust`: code that the model brings may run. Raises ModelError for what is missing, damaged, quantised, unknown, or
     disagrees.
     """
-    pieces = pieces_of(folder)
-    model = hollow(read_config(folder, trust))
+    pieces, config = pieces_of(folder), read_config(folder, trust)
+    tower = tower_config(config)
+    model = hollow(tower or config)
+    if tower is not None:
+        pieces = tower_pieces(pieces, config, model)
     found = anatomy(model)
     tensors, left = Mapping(model).held(pieces, found.path)
     if belies_ties(model, tensors):
-        model = hollow(untied(model.config))
+        model = hollow(untied(model.config), type(model))
     require_agreement(model, tensors, left, found, folder)
     require_whole(model, pieces, folder)
     return Checkpoint(folder, model.config, tensors, model)
 
 
+def tower_of(folder: Path, model: PreTrainedModel) -> str | None:
+    """The type of the model in `folder` where it reads more than text, and `model` is its text tower alone."""
+    kind = read_json(folder, CONFIG).get("model_type") if folder.is_dir() else model.config.model_type
+    return None if kind == model.config.model_type else str(kind)
+
+
 def read_config(folder: Path, trust: bool = False) -> PretrainedConfig:
     """The config of a model folder; raises ModelError for a type that is unknown, no decoder, or quantised."""
-    raw = read_json(folder, "config.json")
+    raw = read_json(folder, CONFIG)
     require_numbers(raw, folder)
     kind = raw.get("model_type")
     if trust and "--" in json.dumps(raw.get("auto_map")):
@@ -72,19 +87,35 @@ def read_config(folder: Path, trust: bool = False) -> PretrainedConfig:
                 " transformers knows, or read that code and allow it (trust_remote_code, --trust-remote-code)."
             ) from error
         raise ModelError(f"The config of {folder} (model type {kind!r}) cannot be used: {cause}") from error
-    refuse_unsupported(config)
+    refuse_unsupported(tower_config(config) or config)
     set_flags(config, dict.fromkeys(UNWRITTEN, False))
     return config
 
 
-def hollow(config: PretrainedConfig) -> PreTrainedModel:
-    """The model of a config without its weights; raises ModelError where it cannot be built."""
+def hollow(config: PretrainedConfig, kind: type[PreTrainedModel] | None = None) -> PreTrainedModel:
+    """The model of a config without its weights, of the class `kind`; raises ModelError where it cannot be built.
+
+    Without a class it is what AutoModelForCausalLM makes of the config, for some the text tower of a larger model.
+    """
+    own = copy.deepcopy(config)
     try:
         with torch.device("meta"), quiet():
-            made: PreTrainedModel = AutoModelForCausalLM.from_config(
-                copy.deepcopy(config), trust_remote_code=brings_code(config)
+            made: PreTrainedModel = (
+                kind._from_config(own)
+                if kind
+                else AutoModelForCausalLM.from_config(own, trust_remote_code=brings_code(config))
             )
     except Exception as error:
         cause = (str(error) or type(error).__name__).split("\n")[0][:200]
         raise ModelError(f"A {config.model_type!r} model cannot be built from its config: {cause}") from error
+    made.config.architectures = [type(made).__name__]
     return made
+
+
+def save_config(config: PretrainedConfig, folder: Path, source: Path | None) -> None:
+    """Write a config that AutoModelForCausalLM reads: a text tower's whose type it does not know stays in its larger model's."""
+    if source is not None and config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not brings_code(config):
+        larger = read_config(source)
+        larger.text_config, larger.architectures = config, config.architectures
+        config = larger
+    config.save_pretrained(folder)

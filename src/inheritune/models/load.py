@@ -14,16 +14,17 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from inheritune.decoder.anatomy import refuse_unsupported
+from inheritune.decoder.anatomy import plain_numbers, refuse_unsupported
 from inheritune.decoder.outputs import PLAIN, set_flags
 from inheritune.errors import InputError, ModelError, plain
 from inheritune.models.begin import begin_of
 from inheritune.models.distrust import require_memory
 from inheritune.models.folder import pieces_of, require_own_files
 from inheritune.models.gguf import read_once
-from inheritune.models.hollow import open_checkpoint
+from inheritune.models.hollow import Checkpoint, open_checkpoint
 from inheritune.models.quiet import quiet
 from inheritune.models.shards import WIDTHS
+from inheritune.models.stored import Unread
 
 HALVES = (torch.float16, torch.bfloat16)
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -57,7 +58,7 @@ def load_model(path: Path, dtype: torch.dtype | None = None, trust: bool = False
     """
     options: dict[str, Any] = {"dtype": dtype or "auto"}
     kind: Any = AutoModelForCausalLM
-    folder = path
+    folder: Path | None = path
     if path.suffix == ".gguf":
         _require_gguf(path)
         folder, options = path.parent, {"dtype": dtype or torch.float32, "gguf_file": path.name}
@@ -67,6 +68,8 @@ def load_model(path: Path, dtype: torch.dtype | None = None, trust: bool = False
         kind, config = type(found.model), copy.deepcopy(found.config)
         set_flags(config, PLAIN)
         options |= {"config": config, "use_safetensors": True}
+        if found.tower_of is not None:
+            folder, options = None, {**options, **_lazily(found, dtype)}
     try:
         with quiet(), _hushed(path):
             model, report = kind.from_pretrained(folder, output_loading_info=True, **options)
@@ -74,8 +77,8 @@ def load_model(path: Path, dtype: torch.dtype | None = None, trust: bool = False
         cause = str(error).split("\n")[0][:200]
         raise ModelError(f"{path} cannot be loaded: {type(error).__name__}: {cause}") from error
     if path.suffix == ".gguf":
-        _unpacked(model)
-    refuse_unsupported(model.config)
+        model.config = plain_numbers(model.config)
+    refuse_unsupported(model.config, type(model))
     for kind in ("missing_keys", "mismatched_keys"):
         if report.get(kind):
             raise ModelError(f"{path} does not fit its config: {kind} {sorted(map(str, report[kind]))[0]}.")
@@ -83,6 +86,13 @@ def load_model(path: Path, dtype: torch.dtype | None = None, trust: bool = False
         if not torch.isfinite(parameter).all():
             raise ModelError(f"The weights of {path} hold NaN or infinity in {name!r}: this model is damaged.")
     return model.eval()
+
+
+def _lazily(found: Checkpoint, dtype: torch.dtype | None) -> dict[str, Any]:
+    """What makes `from_pretrained` read just these tensors, one by one, under the names that they have here."""
+    state = {held.piece.name: Unread(held.piece) for held in found.tensors}
+    kept = found.config.dtype or next(iter(state.values()))[...].dtype
+    return {"state_dict": state, "dtype": dtype or kept, "use_safetensors": None}
 
 
 @contextmanager
@@ -105,13 +115,6 @@ def _require_gguf(path: Path) -> None:
             raise ModelError(f"{path} needs the package {name!r}, which is not here: pip install 'inheritune[gguf]'.")
 
 
-def _unpacked(model: PreTrainedModel) -> None:
-    """Loading unpacked the weights of a GGUF file; only its config still calls them quantised."""
-    for name in ("quantization_config", "_pre_quantization_dtype"):
-        if hasattr(model.config, name):
-            delattr(model.config, name)
-
-
 def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a folder or a GGUF file; raises ModelError where there is none."""
     require_own_files(path)
@@ -125,11 +128,22 @@ def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
     except Exception as error:
         if path.is_dir() and not any(path.glob("*.json")):
             raise ModelError(f"{path} holds no model: give a folder with config.json and tokenizer.json.") from None
+        if words := _sentencepiece(path):
+            raise ModelError(
+                f"{path} has {words}, a SentencePiece tokenizer, and no tokenizer.json that can be loaded: pip install"
+                " sentencepiece, or save it as tokenizer.json (save_pretrained of a fast tokenizer)."
+            ) from error
         raise ModelError(
             f"{path} has no tokenizer that can be loaded ({plain(error)[:200]}): fetch its tokenizer.json again."
         ) from error
     _require_template_names(found, path)
     return found
+
+
+def _sentencepiece(path: Path) -> str | None:
+    """The name of a folder's tokenizer where that is a SentencePiece model alone."""
+    names = sorted(own.name for own in path.glob("*.model")) if path.is_dir() else []
+    return names[0] if names and not (path / "tokenizer.json").is_file() else None
 
 
 def _require_template_names(tokenizer: PreTrainedTokenizerBase, path: Path) -> None:

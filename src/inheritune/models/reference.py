@@ -14,7 +14,7 @@ from inheritune.models.load import kept_dtype, load_model
 from inheritune.models.load import load_tokenizer as read_tokenizer
 from inheritune.runtime.device import device
 
-__all__ = ["BUNDLED", "Reference", "embedding_rows", "load_reference", "load_tokenizer", "with_size"]
+__all__ = ["BUNDLED", "Reference", "load_reference", "load_tokenizer", "with_size"]
 
 _NOTE = "training.json"
 
@@ -42,7 +42,6 @@ def load_reference(source: str, revision: str | None = None, trust: bool = False
     place = locate(source, revision, trust=trust)
     with read_once(place):
         model, tokenizer = load_model(place, torch.float32, trust), _usable(read_tokenizer(place), source)
-    _refuse_larger(tokenizer, model, source)
     model.to(device())  # type: ignore[arg-type]
     return Reference(source, model, tokenizer, _trained_tokens(place), place, kept_dtype(place))
 
@@ -69,19 +68,6 @@ def _usable(tokenizer: PreTrainedTokenizerBase, source: str) -> PreTrainedTokeni
     if tokenizer.eos_token_id is None:
         raise ModelError(f"the tokenizer of {source!r} has no eos_token, which closes each document: set one")
     return tokenizer
-
-
-def embedding_rows(model: PreTrainedModel) -> int:
-    """How many tokens a model has embeddings for."""
-    return model.get_input_embeddings().get_parameter("weight").shape[0]
-
-
-def _refuse_larger(tokenizer: PreTrainedTokenizerFast, model: PreTrainedModel, source: str) -> None:
-    rows = embedding_rows(model)
-    if len(tokenizer) > rows:
-        raise ModelError(
-            f"the tokenizer of {source!r} has {len(tokenizer)} tokens and its embedding {rows} rows: they do not belong together"
-        )
 
 
 def _trained_tokens(place: Path) -> int | None:

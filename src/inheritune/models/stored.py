@@ -1,10 +1,13 @@
 """Which parameter of a model each tensor in its files becomes: transformers' own mapping, on names and shapes alone."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from types import EllipsisType
 from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel
 from transformers.conversion_mapping import get_model_conversion_mapping
 from transformers.core_model_loading import (
@@ -20,10 +23,24 @@ from inheritune.decoder.parts import split_name
 from inheritune.errors import ModelError
 from inheritune.models.shards import Held, Piece
 
-_DTYPES = {
-    **{"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16},
+FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+DTYPES = {
+    **FLOATS,
     **{"C64": torch.complex64, "BOOL": torch.bool, "I32": torch.int32, "I64": torch.int64, "U64": torch.uint64},
 }
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A tensor in a file, which is read when it is asked for: `tensor[...]`, as `from_pretrained` asks."""
+
+    piece: Piece
+
+    def __getitem__(self, whole: EllipsisType) -> Tensor:
+        with self.piece.file.open("rb") as stream:
+            stream.seek(self.piece.start)
+            raw = bytearray(stream.read(self.piece.size))
+        return torch.frombuffer(raw, dtype=DTYPES[self.piece.dtype]).view(self.piece.shape)
 
 
 class Mapping:
@@ -59,6 +76,12 @@ class Mapping:
                 return Held(piece, own, (before, after))
         raise ModelError(f"{piece.name} in {piece.file.parent} does not say its block, which is {block} in the model.")
 
+    def converts(self, name: str) -> str | None:
+        """What is done with the tensor of this name beside renaming it, in words to compare; None: nothing."""
+        pattern = rename_source_key(name, self._renamings, self._converters)[1]
+        one = next((one for one in self._converters if pattern in one.source_patterns), None)
+        return one and f"{pattern} {one.target_patterns} {one.operations}"
+
     def _own(self, name: str) -> str:
         own = rename_source_key(name, self._renamings, self._converters, self._prefix, self._state)[0]
         if own not in self._state and name in self._state:
@@ -75,7 +98,7 @@ def require_whole(model: PreTrainedModel, pieces: Sequence[Piece], folder: Path)
 
     `model` is loaded as `from_pretrained` loads it, its weights as little there as before.
     """
-    state = {piece.name: torch.empty(piece.shape, dtype=_DTYPES[piece.dtype], device="meta") for piece in pieces}
+    state = {piece.name: torch.empty(piece.shape, dtype=DTYPES[piece.dtype], device="meta") for piece in pieces}
     mapping: Any = get_model_conversion_mapping(model)
     plan = LoadStateDictConfig(device_map={"": "meta"}, weight_mapping=mapping)
     info, _ = convert_and_load_state_dict_in_model(model, state, plan)

@@ -18,7 +18,7 @@ from inheritune.data import tokens
 from inheritune.data.batches import Batches
 from inheritune.data.building import Tell
 from inheritune.data.coding import Coding
-from inheritune.decoder.anatomy import text_config
+from inheritune.decoder.anatomy import embedding_rows, text_config
 from inheritune.decoder.costs import forward_flops_per_token, parameter_count
 from inheritune.errors import ModelError, OutputError, RecipeError, TrainingError
 from inheritune.evaluation.beginnings import compare_beginnings
@@ -28,7 +28,7 @@ from inheritune.evaluation.sanity import explained_nats_per_byte
 from inheritune.evaluation.token_losses import IGNORED
 from inheritune.evidence.gap import Gap, gap
 from inheritune.models.begin import AUTO, Begin, begin_of, told
-from inheritune.models.reference import Reference, embedding_rows
+from inheritune.models.reference import Reference
 from inheritune.records.entry import Spent
 from inheritune.records.stages import BeginLosses, Machine, OutsideLosses, ReferenceLosses
 from inheritune.runs.folder import once, timed

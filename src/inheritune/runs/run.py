@@ -17,6 +17,7 @@ from inheritune.disk.files import write_text, writing
 from inheritune.disk.folders import whole_folder
 from inheritune.models.export import write_model
 from inheritune.models.folder import CARD
+from inheritune.models.hollow import tower_of
 from inheritune.models.reference import BUNDLED, load_reference, with_size
 from inheritune.progress import Progress
 from inheritune.records.result import Result
@@ -121,17 +122,18 @@ def _save_model(lab: FolderLab, target: PreTrainedModel, result: Result) -> Resu
 
 def _record(lab: FolderLab, result: Result) -> Record:
     """The machine's record of a run's model, so that other commands know its blocks."""
-    tokens = sum(round_.tokens for round_ in result.rounds)
+    reference, tokens = lab.bench.reference, sum(round_.tokens for round_ in result.rounds)
     return Record(
         action="run",
         source=result.reference.model,
-        fingerprint=print_of(lab.bench.reference.place),
+        fingerprint=print_of(reference.place),
         reference_depth=result.reference.depth,
         blocks=result.target.blocks,
         parts=sorted(PARTS),
         outside="all",
         proved=False,
         trained_tokens=tokens,
+        tower_of=tower_of(reference.place, reference.model),
     )
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
-from inheritune.decoder.anatomy import anatomy, is_tied, text_config
+from inheritune.decoder.anatomy import anatomy, embedding_rows, is_tied, text_config, ties_told
 from inheritune.decoder.stack import Stack
 from inheritune.models.quiet import quiet
 from inheritune.surgery.blockmap import BlockMap
@@ -48,7 +48,8 @@ def window_of(config: PretrainedConfig) -> int:
 
 
 def _vocabulary(model: PreTrainedModel) -> int:
-    return model.get_input_embeddings().get_parameter("weight").shape[0]
+    """Tokens that may stand in a text and be asked for."""
+    return min(embedding_rows(model), anatomy(model).head.get_parameter("weight").shape[0])
 
 
 def finite(model: PreTrainedModel) -> str | None:
@@ -72,7 +73,7 @@ def places(model: PreTrainedModel) -> str | None:
 
 def ties(model: PreTrainedModel, reference: PreTrainedModel | None) -> str | None:
     """What the config ties is tied; in a model whose reference does not tie it either, nothing is asked."""
-    if not getattr(text_config(model.config), "tie_word_embeddings", False):
+    if not ties_told(model.config):
         return None
     if is_tied(model) or (reference is not None and not is_tied(reference)):
         return None

@@ -13,7 +13,7 @@ from inheritune.disk.files import digest
 from inheritune.disk.folders import require_room
 from inheritune.models.export import write_model
 from inheritune.models.folder import PROOF, copy_along, pieces_of, placed, require_place
-from inheritune.models.hollow import Checkpoint, open_checkpoint
+from inheritune.models.hollow import Checkpoint, open_checkpoint, tower_of
 from inheritune.models.load import load_model, load_tokenizer, tokens_of
 from inheritune.models.quiet import quiet
 from inheritune.models.shards import fingerprint
@@ -69,7 +69,7 @@ def inherit_folder(source: Path, target: Path, cut: Cut, force: bool = False) ->
     BlockMap.of(cut.blocks).within(checkpoint.stack.depth)
     if cut.heal is not None or cut.dtype is not None:
         proved = replace(cut, proved=_proves(cut.proved, checkpoint.size))
-        return _in_memory(source, target, proved, _print(checkpoint), force)
+        return _in_memory(source, target, proved, print_of(checkpoint.folder), force)
     return _between_files(checkpoint, target, cut, force)
 
 
@@ -81,7 +81,7 @@ def grow_folder(target: Path, reference: Path, out: Path, plan: Growth, force: b
     block_map = growth(own.model, parent.model, plan.held, plan.wanted, plan.start)
     require_kept(plan.held, plan.wanted)
     record = Record(
-        "grow", reference.name, _print(parent), parent.stack.depth, list(plan.wanted), sorted(PARTS), "target",
+        "grow", reference.name, print_of(reference), parent.stack.depth, list(plan.wanted), sorted(PARTS), "target",
         new_blocks=plan.start,
     )  # fmt: skip
     with placed(out, force) as folder:
@@ -99,9 +99,10 @@ def grow_folder(target: Path, reference: Path, out: Path, plan: Growth, force: b
 def _between_files(checkpoint: Checkpoint, target: Path, cut: Cut, force: bool) -> Record:
     source, parts = checkpoint.folder, sorted(PARTS if cut.parts is None else cut.parts)
     block_map = with_outside(BlockMap.of(cut.blocks).of_parts(cut.parts), checkpoint.model, cut.outside)
-    depth, print_ = checkpoint.stack.depth, _print(checkpoint)
+    depth, print_ = checkpoint.stack.depth, print_of(checkpoint.folder)
     origin = origin_of(source, cut.blocks)
     record = Record("inherit", source.name, print_, depth, cut.blocks, parts, cut.outside, origin=origin)
+    record = replace(record, tower_of=checkpoint.tower_of)
     with placed(target, force) as folder:
         assemble_files([checkpoint], block_map, folder, cut.seed)
         copy_along(source, folder)
@@ -123,7 +124,7 @@ def _in_memory(source: Path, target: Path, cut: Cut, print_: str, force: bool) -
     model = inherit(reference, cut.blocks, parts=cut.parts, outside=cut.outside, seed=cut.seed)
     parts = sorted(PARTS if cut.parts is None else cut.parts)
     record = Record("inherit", source.name, print_, anatomy(reference).depth, cut.blocks, parts, cut.outside)
-    record = replace(record, origin=origin_of(source, cut.blocks))
+    record = replace(record, origin=origin_of(source, cut.blocks), tower_of=tower_of(source, reference))
     require_room(target, sum(tensor.numel() * tensor.element_size() for tensor in model.parameters()))
     with placed(target, force) as folder:
         whole = cut.parts is None and cut.outside == "all"
@@ -157,10 +158,6 @@ def _both(first: Proof, second: Proof) -> Proof:
 
 def _proves(asked: bool | None, size: int) -> bool:
     return size <= TINY if asked is None else asked
-
-
-def _print(checkpoint: Checkpoint) -> str:
-    return fingerprint((checkpoint.folder / "config.json").read_bytes(), [held.piece for held in checkpoint.tensors])
 
 
 def print_of(place: Path) -> str:

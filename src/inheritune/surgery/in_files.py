@@ -14,15 +14,13 @@ from inheritune.decoder.anatomy import anatomy
 from inheritune.decoder.kinds import require_kinds
 from inheritune.decoder.layerlists import cut_config
 from inheritune.models.folder import pieces_of
-from inheritune.models.hollow import Checkpoint, hollow
+from inheritune.models.hollow import Checkpoint, hollow, save_config
 from inheritune.models.quiet import quiet
-from inheritune.models.shards import Piece, read_header
-from inheritune.models.stored import Mapping, require_whole
+from inheritune.models.shards import read_header
+from inheritune.models.stored import FLOATS, Mapping, Unread, require_whole
 from inheritune.surgery.blockmap import BlockMap
 from inheritune.surgery.byte_ranges import Shards, inherited, write
-from inheritune.surgery.in_memory import build
-
-DTYPES = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+from inheritune.surgery.in_memory import build, repeated
 
 
 @quiet()
@@ -35,10 +33,10 @@ def assemble_files(sources: Sequence[Checkpoint], block_map: BlockMap, target: P
     stacks = [source.stack for source in sources]
     block_map.within(*(stack.depth for stack in stacks))
     parent, path = sources[-1], stacks[-1].path
-    config = cut_config(parent.config, block_map.kinds)
-    meant = [stacks[-1].blocks[kind] for kind in block_map.kinds]
-    model = hollow(config)
-    require_kinds(anatomy(model).blocks, meant, parent.config, fold.folded(config))
+    configs = [source.config for source in sources]
+    config = cut_config(configs[-1], block_map.kinds, base=configs[0])
+    model = hollow(config, type(parent.model))
+    require_kinds(anatomy(model).blocks, repeated(stacks, block_map), configs, fold.folded(config))
     shards = inherited([source.tensors for source in sources], block_map, path)
     with tempfile.TemporaryDirectory(prefix=".made.", dir=target) as made:
         _fold(shards, fold.factors(config, path, block_map.before), Path(made))
@@ -47,7 +45,7 @@ def assemble_files(sources: Sequence[Checkpoint], block_map: BlockMap, target: P
         written = [[held.piece for held in shard] for shard in shards.values()]
         require_whole(model, [piece for shard in written for piece in shard], sources[0].folder)
         write(written, target)
-    config.save_pretrained(target)
+    save_config(config, target, sources[0].folder)
 
 
 def _fold(shards: Shards, factors: dict[str, float], made: Path) -> None:
@@ -56,21 +54,14 @@ def _fold(shards: Shards, factors: dict[str, float], made: Path) -> None:
         for at, held in enumerate(shard):
             if held.own in factors:
                 file = made / f"{held.own}.safetensors"
-                save_file({held.piece.name: fold.scaled(_read(held.piece), factors[held.own])}, file)
+                save_file({held.piece.name: fold.scaled(Unread(held.piece)[...], factors[held.own])}, file)
                 shard[at] = replace(held, piece=read_header(file)[0])
-
-
-def _read(piece: Piece) -> torch.Tensor:
-    with piece.file.open("rb") as stream:
-        stream.seek(piece.start)
-        raw = bytearray(stream.read(piece.size))
-    return torch.frombuffer(raw, dtype=DTYPES[piece.dtype]).view(piece.shape)
 
 
 def _add_fresh(shards: Shards, parent: Checkpoint, config: PretrainedConfig, seed: int, made: Path) -> None:
     """Add what no source gives, as the architecture draws it: to the one file, or as a file of its own."""
     covered = {held.own for shard in shards.values() for held in shard}
-    kept = next((DTYPES[held.piece.dtype] for held in parent.tensors if held.piece.dtype in DTYPES), None)
+    kept = next((FLOATS[held.piece.dtype] for held in parent.tensors if held.piece.dtype in FLOATS), None)
     dtype = config.dtype if isinstance(config.dtype, torch.dtype) else kept
     drawn = build(type(parent.model), config, dtype, seed, initialised=True)
     drawn.save_pretrained(made)

@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import MODEL_FOR_CAUSAL_LM_MAPPING, PretrainedConfig, PreTrainedModel
 from transformers.initialization import no_init_weights
 
 from inheritune.decoder import fold
-from inheritune.decoder.anatomy import anatomy, depth_of, refuse_unsupported, true_config
+from inheritune.decoder.anatomy import Anatomy, anatomy, depth_of, refuse_unsupported, true_config
 from inheritune.decoder.kinds import first_difference, require_kinds
 from inheritune.decoder.layerlists import cut_config
 from inheritune.decoder.stack import Stack
@@ -78,29 +78,37 @@ def growth(
 
 @torch.no_grad()
 def assemble(sources: Sequence[PreTrainedModel], block_map: BlockMap, seed: int = 0) -> PreTrainedModel:
-    """A new model as `block_map` says, from `sources`; the config is that of the last one, cut to the map's kinds.
+    """A new model as `block_map` says, from `sources`.
 
+    The config is that of the first, and what it says by layer that of the last, cut to the map's kinds.
     What is not inherited is initialised as the architecture does it, from `seed`. Raises InputError for blocks
     that do not exist and ModelError for models whose blocks cannot stand where the map wants them.
     """
     stacks = [anatomy(source) for source in sources]
     block_map.within(*(stack.depth for stack in stacks))
     parent, path = sources[-1], stacks[-1].path
-    target = build(
-        type(parent), cut_config(true_config(parent), block_map.kinds), parent.dtype, seed, not block_map.whole
-    )
+    configs = [true_config(source) for source in sources]
+    config = cut_config(configs[-1], block_map.kinds, base=configs[0])
+    target = build(type(parent), config, parent.dtype, seed, not block_map.whole)
     state = _zeros(parent.state_dict(), block_map, path)
     for number, source in enumerate(sources):
         state |= _carried(source.state_dict(), block_map, path, number)
     for name, factor in fold.factors(target.config, path, block_map.before).items():
         state[name] = fold.scaled(state[name], factor)
     _fill(target, state, block_map.whole)
-    meant = [stacks[-1].blocks[kind] for kind in block_map.kinds]
-    require_kinds(anatomy(target).blocks, meant, parent.config, fold.folded(parent.config))
+    require_kinds(anatomy(target).blocks, repeated(stacks, block_map), configs, fold.folded(parent.config))
     target = _as_is(target, sources[0])
     if any(place.silent for place in block_map.places):
         require_identities(target, block_map)
     return target
+
+
+def repeated(stacks: Sequence[Anatomy], block_map: BlockMap) -> list[nn.Module]:
+    """The block that stands for each place's kind: the one that comes there, or the last source's where none does."""
+    return [
+        stacks[-1].blocks[place.kind] if place.block is None else stacks[place.source].blocks[place.block]
+        for place in block_map.places
+    ]
 
 
 def with_outside(block_map: BlockMap, model: PreTrainedModel, outside: str) -> BlockMap:

@@ -21,7 +21,10 @@ _LICENSE = re.compile(r"[\w.+-]{1,60}")
 
 @dataclass(frozen=True)
 class Record:
-    """How a model was made: the reference's blocks at its places, what else was taken, what was done to it."""
+    """How a model was made: the reference's blocks at its places, what else was taken, what was done to it.
+
+    `tower_of` is the type of a source that reads images or sound too, of which this is the text tower alone.
+    """
 
     action: str
     source: str
@@ -35,6 +38,7 @@ class Record:
     new_blocks: str | None = None
     origin: dict[str, str] | None = None
     trained_tokens: int | None = None
+    tower_of: str | None = None
 
     @property
     def shown(self) -> str:
@@ -108,6 +112,11 @@ def _card(record: Record, license_name: str | None) -> str:
         "",
         f"Source fingerprint: {code_span(record.fingerprint)}.",
     ]
+    if record.tower_of:
+        lines += [
+            "",
+            f"The source is a {code_span(record.tower_of)} model; this is its text tower, which reads text alone.",
+        ]
     if record.origin:
         source, blocks, mark = (code_span(record.origin[name]) for name in ("source", "blocks", "fingerprint"))
         lines += ["", f"The source was itself made of {source}: these are its blocks {blocks}, fingerprint {mark}."]

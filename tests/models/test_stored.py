@@ -1,0 +1,43 @@
+"""Names and forms on disk that are not those in memory: a cut between files is bit by bit the cut in memory."""
+
+import re
+
+import pytest
+import torch
+from families import GAPS, from_files, reference
+from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
+
+from inheritune.models.load import load_model
+from inheritune.surgery.commands import Cut, inherit_folder
+
+# Experts one by one on disk, queries and keys turned, other names: each by way of a conversion of transformers.
+CONVERTED = ("mixtral", "qwen3_moe", "deepseek_v3", "nemotron_h", "granitemoehybrid", "gpt_neox")
+
+
+@pytest.mark.parametrize("family", CONVERTED)
+def test_a_cut_between_files_is_the_cut_in_memory(family):
+    from_files(reference(family), GAPS)
+
+
+def test_layers_that_predict_further_tokens_are_left_out_and_not_told_of(tmp_path):
+    """As GLM-4.5 and DeepSeek-V3 come: one more block, with what joins it to the model, after the last."""
+    reference("deepseek_v3").save_pretrained(tmp_path / "source")
+    path = tmp_path / "source/model.safetensors"
+    held = load_file(path)
+    extra = {name.replace("layers.5.", "layers.6."): own.clone() for name, own in held.items() if "layers.5." in name}
+    save_file({**held, **extra, "model.layers.6.eh_proj.weight": torch.ones(32, 64)}, path, {"format": "pt"})
+    inherit_folder(tmp_path / "source", tmp_path / "cut", Cut([0, 3, 5]))
+    assert not {name for name in load_file(tmp_path / "cut/model.safetensors") if "eh_proj" in name}
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "cut").config.num_mtp_layers == 0
+    assert load_model(tmp_path / "source").config.num_hidden_layers == 6
+
+
+def test_a_cut_keeps_the_names_that_its_source_has_on_disk(tmp_path):
+    reference("nemotron_h").save_pretrained(tmp_path / "source")
+    inherit_folder(tmp_path / "source", tmp_path / "cut", Cut(GAPS))
+    before, after = (
+        {re.sub(r"layers\.\d+", "layers.N", name) for name in load_file(tmp_path / place / "model.safetensors")}
+        for place in ("source", "cut")
+    )
+    assert after <= before and "backbone.embeddings.weight" in after
