@@ -28,8 +28,8 @@ from test_rank_and_columns import reference  # noqa: E402
 from inheritune.diagnosis.columns import column_energies, dominant_mass  # noqa: E402
 from inheritune.diagnosis.probe import probing  # noqa: E402
 from inheritune.diagnosis.rank import approximate_rank  # noqa: E402
-from inheritune.diagnosis.text import windows  # noqa: E402
-from inheritune.models.load import load_model, load_tokenizer  # noqa: E402
+from inheritune.diagnosis.text import spread_windows  # noqa: E402
+from inheritune.models.load import load_model, tokenizer_at  # noqa: E402
 
 
 def tiny(family: str, length: int, dtype: torch.dtype) -> PreTrainedModel:
@@ -90,7 +90,7 @@ def main() -> None:
     print("| family | layers with maps | maps | k* equal | m* equal | close | logits bit-equal |")
     print("|---|---|---|---|---|---|---|")
     if given.model:
-        tokens_NT = windows(given.text, load_tokenizer(given.model), given.length, given.sequences)
+        tokens_NT = spread_windows(given.text, tokenizer_at(given.model), given.length, given.sequences)
         print(row(given.model.name, load_model(given.model).to(getattr(torch, given.dtype)), tokens_NT, given.kernel))
         return
     tokens_NT = torch.randint(3, 96, (given.sequences, given.length), generator=torch.Generator().manual_seed(0))

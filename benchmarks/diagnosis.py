@@ -18,9 +18,9 @@ import torch
 from inheritune.decoder.anatomy import anatomy
 from inheritune.decoder.stack import evaluating
 from inheritune.diagnosis.diagnose import diagnose
-from inheritune.diagnosis.measuring import batches, measure
-from inheritune.diagnosis.text import windows
-from inheritune.models.load import load_model, load_tokenizer
+from inheritune.diagnosis.measuring import batches, measure_sequences
+from inheritune.diagnosis.text import spread_windows
+from inheritune.models.load import load_model, tokenizer_at
 from inheritune.runtime.memory import keep_freed_memory
 
 
@@ -40,12 +40,12 @@ def main() -> None:
     given = parser.parse_args()
     keep_freed_memory()
     model = load_model(given.model, torch.float32)
-    tokens_NT = windows(given.text, load_tokenizer(given.model), given.length, given.sequences)
+    tokens_NT = spread_windows(given.text, tokenizer_at(given.model), given.length, given.sequences)
     plain, measured = [], []
     with evaluating(model):
         for tokens_BT in batches(list(tokens_NT), model, anatomy(model)):
             plain.append(processor_seconds(lambda part=tokens_BT: model(part, use_cache=False)))
-            measured.append(processor_seconds(lambda part=tokens_BT: measure(model, list(part), 0.9)))
+            measured.append(processor_seconds(lambda part=tokens_BT: measure_sequences(model, list(part), 0.9)))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     ratios = torch.tensor(measured) / torch.tensor(plain)
     print(f"torch {torch.__version__}, {torch.get_num_threads()} thread(s), {tuple(tokens_NT.shape)} tokens")

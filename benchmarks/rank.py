@@ -20,8 +20,8 @@ from torch import Tensor
 from inheritune.decoder.stack import evaluating
 from inheritune.diagnosis.probe import probing
 from inheritune.diagnosis.rank import approximate_rank
-from inheritune.diagnosis.text import windows
-from inheritune.models.load import load_model, load_tokenizer
+from inheritune.diagnosis.text import spread_windows
+from inheritune.models.load import load_model, tokenizer_at
 from inheritune.runtime.memory import keep_freed_memory
 
 THRESHOLD = 0.90
@@ -96,7 +96,7 @@ def made_up(length: int, count: int) -> Iterator[tuple[str, Tensor]]:
 
 def of_model(folder: Path, text: str, length: int, every: int) -> Iterator[tuple[str, Tensor]]:
     model = load_model(folder, torch.float32)
-    tokens_BT = windows(text, load_tokenizer(folder), length, 1)
+    tokens_BT = spread_windows(text, tokenizer_at(folder), length, 1)
     found: list[Tensor] = []
 
     class Keeper:

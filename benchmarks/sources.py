@@ -108,7 +108,7 @@ def run(work: Path, source: object) -> tuple[int, int, str, float]:
     (work / "recipe.yaml").write_text(json.dumps({**RECIPE, "data": data}))
     command("train", str(work / "recipe.yaml"), "--out", str(work / "out"))
     (folder,) = (work / "cache" / "tokens").iterdir()
-    tokens = store.read(folder, "train")
+    tokens = store.read_side(folder, "train")
     count = len(tokens.starts)
     documents = b"".join(tokens.document(number).tobytes() for number in range(count))
     found = json.loads((work / "out" / "result.json").read_text())

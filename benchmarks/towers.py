@@ -48,7 +48,7 @@ def main() -> None:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     torch.set_num_threads(1)
-    tower.WHOLE = frozenset(KINDS)
+    tower.KEPT_WHOLE = frozenset(KINDS)
     print("| type | what comes out | from files |\n|---|---|---|")
     for kind in sys.argv[1:] or KINDS:
         try:

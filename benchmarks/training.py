@@ -34,7 +34,7 @@ from inheritune.data.batches import Batches
 from inheritune.data.tokens import Tokens
 from inheritune.decoder.costs import forward_flops_per_token
 from inheritune.runtime.memory import keep_freed_memory
-from inheritune.training.objective import Objective
+from inheritune.training.objective import TrainingLoss
 from inheritune.training.optimizer import Optimizer
 
 RATE = 3e-4
@@ -81,7 +81,7 @@ class Ours:
         self.training = Training(
             tokens=tokens, batch_tokens=tokens, micro_batch_size=shape.micro, precision=precision, weight_decay=0.0
         )
-        self.objective, self.optimizer = Objective(model, self.training), Optimizer(model, self.training)
+        self.objective, self.optimizer = TrainingLoss(model, self.training), Optimizer(model, self.training)
 
     def __call__(self, batch_BT: Tensor) -> float:
         loss = self.objective.backward(batch_BT, batch_BT[:, 1:].numel())["loss"]

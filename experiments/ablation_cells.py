@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from inheritune.choosing import CRITERIA, Choice
+from inheritune.choosing import CRITERIA, Ordering
 from inheritune.config.recipes import RunRecipe
 from inheritune.config.sections import Objective, Training
 from inheritune.decoder.stack import Stack
@@ -24,7 +24,7 @@ from inheritune.records.stages import DiagnosisCost, Position, RoundEnd, Untrain
 from inheritune.runs.bench import Bench
 from inheritune.runs.lab import FolderLab
 from inheritune.runs.planning import of_steps
-from inheritune.runs.rounds import RoundFolder, latest
+from inheritune.runs.rounds import RoundFolder, newest_checkpoint
 from inheritune.runtime.device import make_repeatable
 from inheritune.surgery.heal import find_gaps, heal
 from inheritune.surgery.in_memory import inherit
@@ -82,12 +82,12 @@ class Lab:
         self.cuts = self._cuts()
         self.found = sum(kind.load(folder / kind.NAME).flops for kind in (DiagnosisCost, Untrained))
 
-    def _choice(self, name: str, profile: Profile) -> Choice:
+    def _choice(self, name: str, profile: Profile) -> Ordering:
         """What a criterion that is not the base's says."""
         wanted, length = self.recipe.choice, self.recipe.data.sequence_length
         tokens_BT = self.bench.sequences(wanted.sequences, length)
         place = self.folder / f"choice-{name}.json"
-        return Choice(**kept(place, lambda: asdict(CRITERIA[name](self.bench.model, tokens_BT, profile))))
+        return Ordering(**kept(place, lambda: asdict(CRITERIA[name](self.bench.model, tokens_BT, profile))))
 
     def _cuts(self) -> dict[str, list[int]]:
         """The other criteria's cuts, and the first blocks with the last; those that are the base's or another's once."""
@@ -179,7 +179,7 @@ class Lab:
             kept(place / "start.json", lambda: start)
             checkpoint.save(place / "checkpoints", model, {}, Position())
         model = inherit(self.bench.model, cell.blocks)
-        checkpoint.load(latest(place), model)
+        checkpoint.load(newest_checkpoint(place), model)
         return model, kept(place / "start.json", dict)
 
 

@@ -42,7 +42,7 @@ from inheritune.records.stages import Position, RoundEnd
 from inheritune.runs.bench import Bench
 from inheritune.runs.controls import run_control
 from inheritune.runs.folder import close_folder, open_folder
-from inheritune.runs.rounds import RoundFolder, latest
+from inheritune.runs.rounds import RoundFolder, newest_checkpoint
 from inheritune.runs.run import run
 from inheritune.runtime.device import make_repeatable
 from inheritune.surgery.in_memory import fresh, grow, growth
@@ -116,7 +116,7 @@ class Yardstick:
             tokens = last["flops"] / each
             shallow = fresh(bench.model, 1, bench.recipe.seed)
             first = self._stage(bench, folder / "late-1", shallow, {}, Position(), 0.8 * tokens, schedule="constant")
-            state, _ = checkpoint.load(latest(folder / "late-1"), shallow)
+            state, _ = checkpoint.load(newest_checkpoint(folder / "late-1"), shallow)
             wanted = list(range(last["depth"]))
             deep = grow(shallow, bench.model, held=[0], wanted=wanted, start="copied", seed=bench.recipe.seed)
             block_map = growth(shallow, bench.model, [0], wanted, "copied")
@@ -136,7 +136,7 @@ class Yardstick:
             checkpoint.save(place / "checkpoints", model, state, Position())
         training = bench.recipe.training.model_copy(update={"tokens": int(tokens), **schedule})
         depth, metrics = anatomy(model).depth, Metrics(place / METRICS)
-        checkpoint.load(latest(place), model)
+        checkpoint.load(newest_checkpoint(place), model)
         return RoundFolder(
             bench, Progress(quiet=True), place, metrics, number=1, depth=depth, training=training, before=before
         ).train(model)

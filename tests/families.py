@@ -10,7 +10,7 @@ from shrink import DEPTH, shrink
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMultimodalLM, PreTrainedModel
 
 from inheritune.models.load import load_model
-from inheritune.surgery.commands import Cut, inherit_folder
+from inheritune.surgery.commands import CutRequest, inherit_folder
 from inheritune.surgery.in_memory import inherit
 
 MIXED = ["sliding_attention", "full_attention"] * 3
@@ -167,7 +167,7 @@ def from_files(model: PreTrainedModel, blocks: list[int]) -> PreTrainedModel:
     with tempfile.TemporaryDirectory() as folder:
         source, cut = Path(folder, "source"), Path(folder, "cut")
         model.save_pretrained(source)
-        inherit_folder(source, cut, Cut(blocks, proved=True))
+        inherit_folder(source, cut, CutRequest(blocks, proved=True))
         found = AutoModelForCausalLM.from_pretrained(cut).eval()
         meant = inherit(load_model(source), blocks).state_dict()
     own = found.state_dict()

@@ -18,7 +18,7 @@ from inheritune.errors import plain
 # Called with the name of a stage, and how many of how many parts of it are done.
 Tell = Callable[[str, int, int], None]
 # The same within one stage: how many of how many parts are done.
-Count = Callable[[int, int], None]
+Tally = Callable[[int, int], None]
 _SECONDS_BETWEEN_LINES = 10.0
 _TICK = 1.0  # seconds between two looks at the clock while waiting
 

@@ -9,7 +9,7 @@ from tiny import untrained_model
 from transformers import PreTrainedModel
 
 from inheritune.choosing import CRITERIA, Search
-from inheritune.choosing.choice import Choice
+from inheritune.choosing.choice import Ordering
 from inheritune.surgery.in_memory import inherit
 
 
@@ -74,7 +74,7 @@ def model() -> PreTrainedModel:
 TOKENS_BT = torch.randint(300, (3, 20), generator=torch.Generator().manual_seed(0))
 
 
-def greedily(model: PreTrainedModel, found: Any = MADE_UP, **how: Any) -> Choice:
+def greedily(model: PreTrainedModel, found: Any = MADE_UP, **how: Any) -> Ordering:
     return CRITERIA["greedy"](model, TOKENS_BT, found, Search(**how))
 
 
@@ -115,5 +115,5 @@ def test_greedy_of_a_large_vocabulary_is_greedy(model: PreTrainedModel, monkeypa
 
 
 def test_blocks_of_a_choice_are_nested_and_in_order() -> None:
-    choice = Choice("made up", "", 5, (2, 4, 0, 1, 3))
+    choice = Ordering("made up", "", 5, (2, 4, 0, 1, 3))
     assert [choice.blocks(depth) for depth in range(1, 6)] == [[3], [1, 3], [0, 1, 3], [0, 1, 3, 4], [0, 1, 2, 3, 4]]

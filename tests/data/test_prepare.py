@@ -37,7 +37,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 def rows(folder: Path, side: str) -> list[list[int]]:
-    tokens = store.read(folder, side)
+    tokens = store.read_side(folder, side)
     return [tokens.document(number).tolist() for number in range(len(tokens.starts))]
 
 
@@ -54,7 +54,7 @@ def test_it_tells_how_far_it_is(
     assert told == []
     monkeypatch.setattr(building, "_SECONDS", 0.0)
     build(job(tokenizer, corpus / "words.jsonl"), tmp_path / "told", told.append)
-    sizes = [len(store.read(tmp_path / "told", side)) for side in store.SIDES]
+    sizes = [len(store.read_side(tmp_path / "told", side)) for side in store.SIDES]
     assert len(told) == 150 and f"150 documents, {sum(sizes):,} tokens" in told[-1]
 
 

@@ -45,7 +45,7 @@ def test_a_book_of_one_section_is_held_out_where_it_would_be_as_a_whole() -> Non
 def made(folder: Path, tokenizer: PreTrainedTokenizerFast, *sources: Path, share: float = 0.1) -> Made:
     coding = Coding.of(tokenizer.backend_tokenizer, tokenizer.eos_token_id)
     build(Job([Source(source=str(path)) for path in sources], [], "text", share, coding), folder, print)
-    return store.read(folder, "train"), store.read(folder, "valid"), store.read_manifest(folder)
+    return store.read_side(folder, "train"), store.read_side(folder, "valid"), store.read_manifest(folder)
 
 
 def texts_of(side: Tokens, tokenizer: PreTrainedTokenizerFast) -> list[str]:
@@ -171,5 +171,5 @@ def test_folders_of_before_books_are_read(tmp_path: Path, tokenizer: PreTrainedT
         (tmp_path / "out" / f"{side}.books").unlink()
         del manifest["sides"][side]["books"], manifest["sides"][side]["books_sha256"]
     (tmp_path / "out" / "manifest.json").write_text(json.dumps({**manifest, "format": "inheritune tokens 1"}))
-    older = store.read(tmp_path / "out", "valid")
+    older = store.read_side(tmp_path / "out", "valid")
     assert older.books is None and older.ids.tolist() == valid.ids.tolist()

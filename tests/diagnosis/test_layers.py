@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from inheritune.diagnosis.layers import lazy_heads, summarise
-from inheritune.diagnosis.measuring import Measured
+from inheritune.diagnosis.measuring import Measures
 from inheritune.records.profile import Layer
 
 # By layer and head, k* on four sequences.
@@ -18,7 +18,7 @@ RANKS = [
 OTHERS = ("mass", "first_key", "heaviest_key", "previous", "entropy")
 
 
-def measured(ranks: list[list[list[int]]]) -> Measured:
+def measured(ranks: list[list[list[int]]]) -> Measures:
     """Measures with these ranks and nothing else that matters."""
     count = len(ranks[0][0]) if ranks else 4
     heads = [
@@ -26,7 +26,7 @@ def measured(ranks: list[list[list[int]]]) -> Measured:
         for layer in ranks
     ]
     depth = len(ranks)
-    return Measured(heads, torch.zeros(count, depth), torch.zeros(depth + 1, depth + 1), torch.ones(count))
+    return Measures(heads, torch.zeros(count, depth), torch.zeros(depth + 1, depth + 1), torch.ones(count))
 
 
 @pytest.fixture

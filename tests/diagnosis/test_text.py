@@ -8,7 +8,7 @@ import pytest
 from tiny import BEGIN, VOCABULARY, with_begin
 from transformers import PreTrainedTokenizerFast
 
-from inheritune.diagnosis.text import windows
+from inheritune.diagnosis.text import spread_windows
 from inheritune.models.load import tokens_of
 
 
@@ -21,7 +21,7 @@ def test_every_sequence_opens_with_the_begin_and_the_text_goes_on_behind_it(
     (tmp_path / "some.txt").write_text(" ".join(some))
     packed = list(chain.from_iterable([*tokenizer(text)["input_ids"], 0] for text in some))
     for rows, ids in (
-        (windows(str(tmp_path / "some.jsonl"), words, 16, 999).tolist(), packed),
+        (spread_windows(str(tmp_path / "some.jsonl"), words, 16, 999).tolist(), packed),
         (tokens_of(tmp_path / "some.txt", words, 16, 999).tolist(), tokenizer(" ".join(some))["input_ids"]),
     ):
         assert all(len(row) == 16 and row[: len(begin)] == begin for row in rows)

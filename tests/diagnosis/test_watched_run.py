@@ -12,7 +12,7 @@ from yaml import safe_dump
 
 from inheritune import run
 from inheritune.decoder.costs import forward_flops_per_token
-from inheritune.records.rows import METRICS, Row, WatchRow
+from inheritune.records.rows import METRICS, MetricsRow, WatchRow
 from inheritune.training.metrics import Metrics
 
 Run = Callable[..., Path]
@@ -66,7 +66,7 @@ def test_a_run_broken_off_after_a_glance_logs_each_once(
 ) -> None:
     add, count = Metrics.add, 0
 
-    def adding(self: Metrics, row: Row) -> None:
+    def adding(self: Metrics, row: MetricsRow) -> None:
         nonlocal count
         add(self, row)
         count += isinstance(row, WatchRow)

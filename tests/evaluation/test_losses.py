@@ -11,7 +11,7 @@ from inheritune.config.sections import Data
 from inheritune.data.tokens import Tokens
 from inheritune.errors import DataError
 from inheritune.evaluation import token_losses
-from inheritune.evaluation.losses import Validation, document_losses, mean_loss, validation
+from inheritune.evaluation.losses import ValidationSet, document_losses, mean_loss, validation
 
 LENGTH = 16
 SIZES = [40, 2, 16, 17, 18, 1, 33, 5]
@@ -53,7 +53,7 @@ def test_equals_a_plain_loop_one_document_at_a_time(family: str, tokens: Tokens)
 def test_padding_is_never_seen_nor_counted(tokens: Tokens) -> None:
     model, documents = untrained_model("gpt2"), validation(tokens, by_data())
     padded = documents.labels == -100
-    other = Validation(np.where(padded, 123, documents.ids), documents.labels, documents.owner)
+    other = ValidationSet(np.where(padded, 123, documents.ids), documents.labels, documents.owner)
     assert padded.any()
     assert document_losses(model, other) == pytest.approx(document_losses(model, documents), abs=1e-12)
 

@@ -1,8 +1,17 @@
-from inheritune.evidence.ledger import Spent, ledger
+from dataclasses import dataclass
+
+from inheritune.evidence.ledger import ledger
+
+
+@dataclass(frozen=True)
+class Took:
+    tokens: int
+    flops: float
+    seconds: float
 
 
 def test_sums_by_phase_and_in_total() -> None:
-    entries = [("training", Spent(10, 2.0, 1.0)), ("heal", Spent(1, 0.5, 0.25)), ("training", Spent(30, 6.0, 3.0))]
+    entries = [("training", Took(10, 2.0, 1.0)), ("heal", Took(1, 0.5, 0.25)), ("training", Took(30, 6.0, 3.0))]
     assert ledger(entries) == {
         "phases": {
             "training": {"tokens": 40, "flops": 8.0, "seconds": 4.0},

@@ -1,6 +1,6 @@
 import pytest
 
-from inheritune.evidence.left import Left, after_seen, left_after
+from inheritune.evidence.left import ExpectedGap, after_seen, left_after
 
 
 def test_by_hand() -> None:
@@ -22,10 +22,10 @@ def test_a_cut_that_loses_nothing_is_expected_to_be_level() -> None:
 
 def test_what_one_depth_came_to_scales_the_others() -> None:
     """Three times what was expected of it, so three times of the other, known to 27% of it and 0.004."""
-    found = after_seen(wanted=Left(0.05, 0.01, 0.011), seen=Left(0.1, 0.02, 0.012), gap=0.06)
+    found = after_seen(wanted=ExpectedGap(0.05, 0.01, 0.011), seen=ExpectedGap(0.1, 0.02, 0.012), gap=0.06)
     assert found.mean == pytest.approx(0.03)
     assert found.deviation == pytest.approx((0.0081**2 + 0.004**2) ** 0.5)
-    assert after_seen(Left(0.05, 0.01, 0.011), Left(0.1, 0.02, 0.012), gap=-0.01).mean == 0
+    assert after_seen(ExpectedGap(0.05, 0.01, 0.011), ExpectedGap(0.1, 0.02, 0.012), gap=-0.01).mean == 0
 
 
 def test_says_what_it_expects() -> None:

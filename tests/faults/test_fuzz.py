@@ -29,7 +29,7 @@ from inheritune.data.kinds.token_row import TokenRow
 from inheritune.errors import InherituneError
 from inheritune.models.begin import Begin
 from inheritune.models.folder import pieces_of, read_json
-from inheritune.models.reference import load_tokenizer as usable_tokenizer
+from inheritune.models.reference import load_tokenizer
 from inheritune.models.shards import read_header
 from inheritune.surgery.blockmap import MOST_BLOCKS, parse, show
 
@@ -221,7 +221,7 @@ def test_tokenizers(model: Path, data: Any) -> None:
 
     def read(folder: Path) -> None:
         (folder / "tokenizer_config.json").write_bytes(about)
-        words = usable_tokenizer(str(folder))
+        words = load_tokenizer(str(folder))
         words.backend_tokenizer.encode_batch_fast(["ka lo mi"], add_special_tokens=False)
 
     written(content, "tokenizer.json", read)

@@ -6,7 +6,7 @@ from tiny import BEGIN, VOCABULARY, with_begin
 from transformers import PreTrainedTokenizerFast
 
 from inheritune.errors import RecipeError
-from inheritune.models.begin import Begin, begin_of, told
+from inheritune.models.begin import Begin, begin_of, begin_told
 
 END = "<|endoftext|>"
 
@@ -31,11 +31,11 @@ def test_it_is_what_the_tokenizers_own_encoding_begins_with(
     assert tuple(words("kalo mine")["input_ids"][: len(ids)]) == ids
     assert begin_of(words, "none") == Begin()
     if ids:
-        assert begin_of(tokenizer if ids == (0,) else words, told(begin, words)) == begin
+        assert begin_of(tokenizer if ids == (0,) else words, begin_told(begin, words)) == begin
 
 
 def test_a_token_by_hand_or_the_nearest(tokenizer: PreTrainedTokenizerFast) -> None:
-    assert begin_of(tokenizer, END).ids == (0,) and told(Begin(), tokenizer) == "none"
+    assert begin_of(tokenizer, END).ids == (0,) and begin_told(Begin(), tokenizer) == "none"
     with pytest.raises(RecipeError, match=r"data.begin is '<bgin>'.*did you mean '<begin>'"):
         begin_of(with_begin(tokenizer), "<bgin>")
 

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 
 from inheritune.errors import ModelError
 from inheritune.models.export import cache_bytes_per_token, weight_bytes, write_model
-from inheritune.models.load import kept_dtype, load_tokenizer
+from inheritune.models.load import kept_dtype, tokenizer_at
 from inheritune.surgery.in_memory import inherit
 
 GENERATION = {"eos_token_id": [0, 5], "pad_token_id": 5, "do_sample": True, "temperature": 0.6}
@@ -63,7 +63,7 @@ def test_a_template_named_out_of_its_folder_is_refused(source: Path) -> None:
     shutil.rmtree(source / "additional_chat_templates")
     (source / "tokenizer_config.json").write_text(json.dumps(config))
     with pytest.raises(ModelError, match="evil"):
-        load_tokenizer(source)
+        tokenizer_at(source)
 
 
 def test_a_cut_in_memory_keeps_how_the_source_generates() -> None:

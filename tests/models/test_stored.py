@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from inheritune.models.load import load_model
-from inheritune.surgery.commands import Cut, inherit_folder
+from inheritune.surgery.commands import CutRequest, inherit_folder
 
 # Experts one by one on disk, queries and keys turned, other names: each by way of a conversion of transformers.
 CONVERTED = ("mixtral", "qwen3_moe", "deepseek_v3", "nemotron_h", "granitemoehybrid", "gpt_neox")
@@ -27,7 +27,7 @@ def test_layers_that_predict_further_tokens_are_left_out_and_not_told_of(tmp_pat
     held = load_file(path)
     extra = {name.replace("layers.5.", "layers.6."): own.clone() for name, own in held.items() if "layers.5." in name}
     save_file({**held, **extra, "model.layers.6.eh_proj.weight": torch.ones(32, 64)}, path, {"format": "pt"})
-    inherit_folder(tmp_path / "source", tmp_path / "cut", Cut([0, 3, 5]))
+    inherit_folder(tmp_path / "source", tmp_path / "cut", CutRequest([0, 3, 5]))
     assert not {name for name in load_file(tmp_path / "cut/model.safetensors") if "eh_proj" in name}
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "cut").config.num_mtp_layers == 0
     assert load_model(tmp_path / "source").config.num_hidden_layers == 6
@@ -35,7 +35,7 @@ def test_layers_that_predict_further_tokens_are_left_out_and_not_told_of(tmp_pat
 
 def test_a_cut_keeps_the_names_that_its_source_has_on_disk(tmp_path):
     reference("nemotron_h").save_pretrained(tmp_path / "source")
-    inherit_folder(tmp_path / "source", tmp_path / "cut", Cut(GAPS))
+    inherit_folder(tmp_path / "source", tmp_path / "cut", CutRequest(GAPS))
     before, after = (
         {re.sub(r"layers\.\d+", "layers.N", name) for name in load_file(tmp_path / place / "model.safetensors")}
         for place in ("source", "cut")

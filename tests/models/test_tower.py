@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoModelForMultimodalLM
 
 from inheritune.errors import ModelError
 from inheritune.models.hollow import open_checkpoint
-from inheritune.surgery.commands import Cut, inherit_folder
+from inheritune.surgery.commands import CutRequest, inherit_folder
 
 TOKENS_BT = torch.randint(3, 96, (2, 24), generator=torch.Generator().manual_seed(2))
 WHOLE_COMES_OUT = {"gemma3"}
@@ -27,13 +27,13 @@ def test_all_blocks_read_text_as_the_whole_model_did(kind):
 @pytest.mark.parametrize("kind", LARGER)
 def test_a_cut_is_told_from_the_whole(kind, tmp_path):
     larger(kind).save_pretrained(tmp_path / "whole")
-    record = inherit_folder(tmp_path / "whole", tmp_path / "cut", Cut(GAPS))
+    record = inherit_folder(tmp_path / "whole", tmp_path / "cut", CutRequest(GAPS))
     assert record.proved and record.tower_of == (None if kind in WHOLE_COMES_OUT else kind)
     assert json.loads((tmp_path / "cut/inheritune.json").read_text())["tower_of"] == record.tower_of
     assert (f"`{kind}` model; this is its text tower" in (tmp_path / "cut/README.md").read_text()) == bool(
         record.tower_of
     )
-    assert inherit_folder(tmp_path / "cut", tmp_path / "again", Cut([0])).tower_of == (
+    assert inherit_folder(tmp_path / "cut", tmp_path / "again", CutRequest([0])).tower_of == (
         kind if kind == "mllama" else None
     )
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "again").config.get_text_config().num_hidden_layers == 1
@@ -41,7 +41,7 @@ def test_a_cut_is_told_from_the_whole(kind, tmp_path):
 
 def test_a_text_tower_cut_in_memory_is_written_as_between_files(tmp_path):
     larger("mllama").save_pretrained(tmp_path / "whole")
-    inherit_folder(tmp_path / "whole", tmp_path / "cut", Cut(GAPS, dtype=torch.bfloat16))
+    inherit_folder(tmp_path / "whole", tmp_path / "cut", CutRequest(GAPS, dtype=torch.bfloat16))
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "cut").config.num_hidden_layers == len(GAPS)
 
 

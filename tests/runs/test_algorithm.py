@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from inheritune.choosing.choice import Choice
+from inheritune.choosing.choice import Ordering
 from inheritune.evidence.gap import Gap
 from inheritune.runs.actions import Action, Finished, GoOn, Plan, Seen, Stop
 from inheritune.runs.algorithm import Ask, carry_out
 
 WORSE, MATCHED = Gap(0.2, 0.1, 0.3, "worse"), Gap(0.0, -0.001, 0.001, "matched")
-CHOICE = Choice("made up", "", 6, (4, 3, 2, 5, 1, 0))
+CHOICE = Ordering("made up", "", 6, (4, 3, 2, 5, 1, 0))
 
 
 class Recorder:
@@ -22,19 +22,19 @@ class Recorder:
         self.calls.append("diagnose")
         return "profile"
 
-    def choose(self, profile: str) -> Choice:
+    def choose(self, profile: str) -> Ordering:
         self.calls.append(f"choose {profile}")
         return CHOICE
 
-    def plan(self, choice: Choice) -> Plan:
+    def plan(self, choice: Ordering) -> Plan:
         self.calls.append(f"plan {choice.method}")
         return Plan(2, 2, 5, 0.01, 10, 10, **self.limits)
 
-    def inherit(self, round_: int, choice: Choice, depth: int) -> None:
+    def inherit(self, round_: int, choice: Ordering, depth: int) -> None:
         self.depth = depth
         self.calls.append(f"inherit {round_} {choice.blocks(depth)}")
 
-    def grow(self, round_: int, choice: Choice, depth: int) -> None:
+    def grow(self, round_: int, choice: Ordering, depth: int) -> None:
         self.depth = depth
         self.calls.append(f"grow {round_} {choice.blocks(depth)}")
 

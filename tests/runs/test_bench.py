@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from inheritune.config.sections import Match
-from inheritune.evaluation.losses import Validation
+from inheritune.evaluation.losses import ValidationSet
 from inheritune.evidence.gap import gap
 from inheritune.runs import bench
 from inheritune.runs.bench import Bench
@@ -15,7 +15,7 @@ from inheritune.runs.bench import Bench
 def made_up(sources: list[int] | None) -> SimpleNamespace:
     """40 documents of three tokens each, with a reference that has one nat per token on all of them."""
     owner, labels = np.arange(40), np.ones((40, 3), int)
-    documents = Validation(labels, labels, owner, None if sources is None else np.asarray(sources))
+    documents = ValidationSet(labels, labels, owner, None if sources is None else np.asarray(sources))
     recipe = SimpleNamespace(match=Match(), training=SimpleNamespace(precision="fp32"))
     return SimpleNamespace(documents=documents, recipe=recipe, reference_measured=SimpleNamespace(losses=[1.0] * 40))
 
@@ -37,7 +37,7 @@ def test_few_sources_are_said(sources: list[int] | None, said: str) -> None:
 def test_documents_of_one_source_are_one_observation(monkeypatch: pytest.MonkeyPatch) -> None:
     losses = np.random.default_rng(0).normal(1, 0.1, 40)
     monkeypatch.setattr(bench, "document_losses", lambda *_: losses)
-    monkeypatch.setattr(Validation, "flops", lambda *_: 0.0)
+    monkeypatch.setattr(ValidationSet, "flops", lambda *_: 0.0)
     sources = [0, 1, 2, 3] * 10
     found = Bench.compare(made_up(sources), None)
     wanted = gap(losses, np.ones(40), documents=sources)

@@ -26,7 +26,7 @@ from inheritune import run
 from inheritune.config.sections import Training
 from inheritune.decoder.anatomy import anatomy
 from inheritune.errors import Interrupted, WorkerError
-from inheritune.records.rows import Row, StepRow
+from inheritune.records.rows import MetricsRow, StepRow
 from inheritune.runtime import processes, sharded
 from inheritune.training.metrics import Metrics
 from inheritune.training.optimizer import Optimizer
@@ -99,10 +99,10 @@ def test_muon_on_a_model_spread_over_processes_takes_the_steps_of_a_whole_one(tm
     assert all(np.array_equal(one[name], two[name]) for name in matrices)
 
 
-def stopping_at(step: int) -> Callable[[Metrics, Row], None]:
+def stopping_at(step: int) -> Callable[[Metrics, MetricsRow], None]:
     original = Metrics.add
 
-    def add(metrics: Metrics, row: Row) -> None:
+    def add(metrics: Metrics, row: MetricsRow) -> None:
         original(metrics, row)
         if isinstance(row, StepRow) and row.step == step:
             signal.raise_signal(signal.SIGTERM)

@@ -13,7 +13,7 @@ import yaml
 from shell import command
 
 from inheritune import run
-from inheritune.records.rows import Row, StepRow
+from inheritune.records.rows import MetricsRow, StepRow
 from inheritune.training import checkpoint
 from inheritune.training.metrics import Metrics
 
@@ -120,7 +120,7 @@ def test_asked_to_stop_while_training(
     """The step is finished and saved, so that nothing at all is lost."""
     original = Metrics.add
 
-    def add(metrics: Metrics, row: Row) -> None:
+    def add(metrics: Metrics, row: MetricsRow) -> None:
         original(metrics, row)
         if isinstance(row, StepRow) and row.step == 3:
             signal.raise_signal(number)

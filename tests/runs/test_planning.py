@@ -6,13 +6,13 @@ import pytest
 import torch
 from tiny import untrained_model
 
-from inheritune.choosing.choice import Choice
+from inheritune.choosing.choice import Ordering
 from inheritune.config.sections import Objective, Training
 from inheritune.evidence.left import left_after
 from inheritune.runs.planning import _left, _untrained
 from inheritune.surgery.in_memory import inherit
 
-CHOICE = Choice("made up", "", 5, (3, 1, 2, 4, 0))
+CHOICE = Ordering("made up", "", 5, (3, 1, 2, 4, 0))
 
 
 def bench(optimizer: str = "muon", logits: float = 0.0, again: bool = False) -> SimpleNamespace:

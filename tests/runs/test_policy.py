@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from inheritune.evidence.forecast import forecast
 from inheritune.evidence.gap import Gap, Verdict
-from inheritune.evidence.left import Left
+from inheritune.evidence.left import ExpectedGap
 from inheritune.runs.actions import Decay, Finished, GoOn, Grow, History, Inherit, Plan, Seen, Stop, Train
 from inheritune.runs.policy import Ours, next_action, starting_depth
 
@@ -35,7 +35,12 @@ def test_begins_by_inheriting_the_start() -> None:
     assert next_action(History(), PLAN) == Inherit(4, "starting with 4 blocks")
 
 
-LEFT = {4: Left(0.3, 0.06, 0.02), 5: Left(0.12, 0.02, 0.012), 6: Left(0.05, 0.0105, 0.011), 7: Left(0.02, 0.004, 0.01)}
+LEFT = {
+    4: ExpectedGap(0.3, 0.06, 0.02),
+    5: ExpectedGap(0.12, 0.02, 0.012),
+    6: ExpectedGap(0.05, 0.0105, 0.011),
+    7: ExpectedGap(0.02, 0.004, 0.01),
+}
 
 
 def test_starts_at_the_smallest_depth_that_has_a_fair_chance() -> None:
@@ -155,7 +160,7 @@ def test_grows_to_the_depth_that_is_likely_to_match() -> None:
 
     Below 0.01 with a chance of 46% (6 blocks: 0.0105 ± 0.0049), and of 92% (7 blocks: 0.004 ± 0.0041).
     """
-    plan = replace(OURS, add=1, max_depth=9, left=LEFT | {8: Left(0.01, 0.002, 0.01)})
+    plan = replace(OURS, add=1, max_depth=9, left=LEFT | {8: ExpectedGap(0.01, 0.002, 0.01)})
     assert Ours().deeper(5, 0.02, plan) == 7
     assert Ours().deeper(5, 0.01, plan) == 6, "half of what was expected: 0.00525 ± 0.0042, a chance of 87%"
     assert Ours().deeper(5, 0.2, plan) == 9, "none is likely, so the deepest"

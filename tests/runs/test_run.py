@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import inheritune
-from inheritune.choosing.choice import Choice
+from inheritune.choosing.choice import Ordering
 from inheritune.config.loading import check
 from inheritune.config.recipes import RunRecipe
 from inheritune.errors import ProofError
@@ -290,7 +290,7 @@ def test_blocks_are_chosen_by_the_criterion_that_was_asked_for(
     tree: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its order is the run's."""
-    choice = Choice("lazy", "made up", 5, (3, 1, 0, 4, 2), 64, 1.0)
+    choice = Ordering("lazy", "made up", 5, (3, 1, 0, 4, 2), 64, 1.0)
     monkeypatch.setattr(lab, "CRITERIA", {"lazy": lambda *_: choice})
     tree["choice"]["method"] = "lazy"
     result, _ = changed_run(tree, tmp_path, "--set", "growth.max_depth=2")

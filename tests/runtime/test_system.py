@@ -71,14 +71,14 @@ def test_nothing_else_asks_for_what_only_posix_has() -> None:
 
 
 def test_memory_is_told_or_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert 1 << 20 < system.peak_memory() < 1 << 50 and 1 << 20 < system.free_memory() < 1 << 50
+    assert 1 << 20 < system.peak_host_memory() < 1 << 50 and 1 << 20 < system.free_host_memory() < 1 << 50
     there, monkeypatched = Path.exists, monkeypatch
     monkeypatched.setattr(Path, "exists", lambda path: not str(path).startswith("/proc") and there(path))
     monkeypatch.setattr(system, "_container", list)
-    assert 1 << 20 < system.peak_memory() < 1 << 50
+    assert 1 << 20 < system.peak_host_memory() < 1 << 50
     monkeypatch.setattr(system, "resource", None)
     monkeypatch.delattr(os, "sysconf_names", raising=False)
-    assert (system.peak_memory(), system.free_memory()) == (0, system.UNKNOWN)
+    assert (system.peak_host_memory(), system.free_host_memory()) == (0, system.UNKNOWN)
 
 
 @pytest.mark.parametrize("way", ["kernel", "no kernel", "refused"])

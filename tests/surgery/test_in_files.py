@@ -27,7 +27,7 @@ from inheritune.models.hollow import open_checkpoint
 from inheritune.models.load import load_model
 from inheritune.surgery import commands
 from inheritune.surgery.blockmap import STARTS, BlockMap
-from inheritune.surgery.commands import Cut, inherit_folder
+from inheritune.surgery.commands import CutRequest, inherit_folder
 from inheritune.surgery.in_files import assemble_files
 from inheritune.surgery.in_memory import OUTSIDE, assemble, growth, inherit, with_outside
 from inheritune.surgery.on_optimizer import carry
@@ -121,7 +121,7 @@ def test_shards_stay_shards_and_what_goes_along_goes_along(folders, tmp_path):
         (source / name).write_text("{}")
     (source / "README.md").write_text("---\nlicense: gemma\n---\nwords")
     before = {path.name: path.read_bytes() for path in source.iterdir()}
-    record = inherit_folder(source, tmp_path / "cut", Cut([0, 1, 5]))
+    record = inherit_folder(source, tmp_path / "cut", CutRequest([0, 1, 5]))
     assert {path.name: path.read_bytes() for path in source.iterdir()} == before
     names = {path.name for path in (tmp_path / "cut").iterdir()}
     assert {"tokenizer.json", "chat_template.jinja", "LICENSE", "proof.json", "inheritune.json"} <= names
@@ -134,8 +134,8 @@ def test_shards_stay_shards_and_what_goes_along_goes_along(folders, tmp_path):
 
 
 def test_a_cut_of_a_cut_says_whose_blocks_it_has(folders, tmp_path):
-    first = inherit_folder(folders / "gpt2", tmp_path / "first", Cut([0, 2, 3, 5]))
-    second = inherit_folder(tmp_path / "first", tmp_path / "second", Cut([1, 2, 2]))
+    first = inherit_folder(folders / "gpt2", tmp_path / "first", CutRequest([0, 2, 3, 5]))
+    second = inherit_folder(tmp_path / "first", tmp_path / "second", CutRequest([1, 2, 2]))
     assert first.origin is None
     assert second.origin == {"source": "gpt2", "fingerprint": first.fingerprint, "blocks": "2-3,3"}
     assert "`2-3,3`" in (tmp_path / "second/README.md").read_text()
@@ -143,7 +143,7 @@ def test_a_cut_of_a_cut_says_whose_blocks_it_has(folders, tmp_path):
 
 def test_weights_keep_their_dtype(tmp_path):
     inherit(reference("llama"), [0, 1, 2]).to(torch.bfloat16).save_pretrained(tmp_path / "source")
-    inherit_folder(tmp_path / "source", tmp_path / "cut", Cut([0, 2]))
+    inherit_folder(tmp_path / "source", tmp_path / "cut", CutRequest([0, 2]))
     assert {tensor.dtype for tensor in weights(tmp_path / "cut").values()} == {torch.bfloat16}
     assert load_model(tmp_path / "cut").dtype == torch.bfloat16
 
@@ -153,22 +153,22 @@ def test_an_existing_folder_is_replaced_only_by_force(folders, tmp_path):
     out.mkdir()
     (out / "precious").write_text("mine")
     with pytest.raises(OutputError, match="--force"):
-        inherit_folder(folders / "gpt2", out, Cut([0]))
+        inherit_folder(folders / "gpt2", out, CutRequest([0]))
     assert (out / "precious").read_text() == "mine"
-    inherit_folder(folders / "gpt2", out, Cut([0]), force=True)
+    inherit_folder(folders / "gpt2", out, CutRequest([0]), force=True)
     assert not (out / "precious").exists() and (out / "config.json").exists()
 
 
 @pytest.mark.parametrize("place", ["gpt2", "gpt2/inside", "."])
 def test_source_and_target_may_not_hold_one_another(folders, place):
     with pytest.raises(OutputError, match="another"):
-        inherit_folder(folders / "gpt2", folders / place, Cut([0]), force=True)
+        inherit_folder(folders / "gpt2", folders / place, CutRequest([0]), force=True)
 
 
 @pytest.mark.parametrize("fault", ["disk", "proof", "room"])
 def test_a_failure_leaves_nothing_and_keeps_what_was_there(folders, tmp_path, monkeypatch, fault):
     out = tmp_path / "cut"
-    inherit_folder(folders / "gpt2", out, Cut([0, 1]))
+    inherit_folder(folders / "gpt2", out, CutRequest([0, 1]))
     before = weights(out)
 
     def full(*_args: object) -> None:
@@ -181,7 +181,7 @@ def test_a_failure_leaves_nothing_and_keeps_what_was_there(folders, tmp_path, mo
     if fault == "proof":
         monkeypatch.setattr(commands, "load_model", lambda _folder, **_: inherit(reference("gpt2"), [3]))
     with pytest.raises(Exception, match=r"No space left|free|fails the check"):
-        inherit_folder(folders / "gpt2", out, Cut([0, 5]), force=True)
+        inherit_folder(folders / "gpt2", out, CutRequest([0, 5]), force=True)
     assert same(weights(out), before)
     assert list(tmp_path.iterdir()) == [out]
 
@@ -200,7 +200,7 @@ def test_a_kill_leaves_no_model_under_the_name(folders, tmp_path):
         process.send_signal(signal.SIGKILL)
     time.sleep(0.05)
     assert not (tmp_path / "cut").exists()
-    inherit_folder(folders / "gpt2", tmp_path / "cut", Cut([0, 1]))
+    inherit_folder(folders / "gpt2", tmp_path / "cut", CutRequest([0, 1]))
     assert (tmp_path / "cut" / "proof.json").exists()
 
 
@@ -339,7 +339,7 @@ def test_bad_input_is_refused_in_one_sentence_and_nothing_is_written(harm, folde
         (source / path.name).write_bytes(path.read_bytes())
     harm(source)
     with pytest.raises(ModelError, match=BAD[harm]) as error:
-        inherit_folder(source, tmp_path / "cut", Cut([0, 1]))
+        inherit_folder(source, tmp_path / "cut", CutRequest([0, 1]))
     assert "\n" not in str(error.value) and error.value.exit_code == 2
     assert not [path for path in tmp_path.iterdir() if "cut" in path.name]
 
@@ -403,7 +403,7 @@ def test_what_transformers_loads_is_what_is_cut(change, folders, tmp_path):
     shutil.copytree(folders / "gpt2", tmp_path / "source")
     change(tmp_path / "source")
     meant = inherit(read(tmp_path / "source"), [0, 5])
-    inherit_folder(tmp_path / "source", tmp_path / "cut", Cut([0, 5]))
+    inherit_folder(tmp_path / "source", tmp_path / "cut", CutRequest([0, 5]))
     assert same(read(tmp_path / "cut").state_dict(), meant.state_dict())
     assert same(load_model(tmp_path / "cut").state_dict(), meant.state_dict())
 
@@ -412,11 +412,11 @@ def test_what_transformers_loads_is_what_is_cut(change, folders, tmp_path):
 def test_what_a_config_asks_for_beside_the_logits_reaches_no_pass(flag, tmp_path):
     reference("mixtral").save_pretrained(tmp_path / "source")
     change_json(tmp_path / "source/config.json", **{flag: not PLAIN[flag]})
-    inherit_folder(tmp_path / "source", tmp_path / "cut", Cut([0, 5]))
+    inherit_folder(tmp_path / "source", tmp_path / "cut", CutRequest([0, 5]))
     written = json.loads((tmp_path / "cut/config.json").read_text())
     assert written.get(flag, PLAIN[flag]) is (PLAIN[flag] if flag == "output_attentions" else not PLAIN[flag])
     model = load_model(tmp_path / "source")
-    inherit_folder(tmp_path / "source", tmp_path / "float", Cut([0, 5], dtype=torch.bfloat16))
+    inherit_folder(tmp_path / "source", tmp_path / "float", CutRequest([0, 5], dtype=torch.bfloat16))
     assert json.loads((tmp_path / "float/config.json").read_text()).get(flag) == written.get(flag)
     assert Stack(model, torch.arange(24).view(2, 12)).whole_losses.isfinite().all()
 
@@ -425,7 +425,7 @@ def test_shards_without_an_index_are_told_from_no_weights(folders, tmp_path):
     shutil.copytree(folders / "gpt2", tmp_path / "source")
     (tmp_path / "source/model.safetensors.index.json").unlink()
     with pytest.raises(ModelError, match=r"holds model-00001-of-.*, but neither model.safetensors nor"):
-        inherit_folder(tmp_path / "source", tmp_path / "cut", Cut([0]))
+        inherit_folder(tmp_path / "source", tmp_path / "cut", CutRequest([0]))
 
 
 def test_a_cache_of_the_hub_may_link_to_its_blobs(folders, tmp_path):
@@ -435,10 +435,10 @@ def test_a_cache_of_the_hub_may_link_to_its_blobs(folders, tmp_path):
     for path in (folders / "gpt2").iterdir():
         (blobs / path.name).write_bytes(path.read_bytes())
         (snapshot / path.name).symlink_to(Path("../../blobs") / path.name)
-    assert inherit_folder(snapshot, tmp_path / "cut", Cut([0])).reference_depth == DEPTH
+    assert inherit_folder(snapshot, tmp_path / "cut", CutRequest([0])).reference_depth == DEPTH
 
 
 @pytest.mark.parametrize("blocks", [[6], [0, 99]])
 def test_blocks_out_of_range_are_named(folders, tmp_path, blocks):
     with pytest.raises(InputError, match="0 to 5"):
-        inherit_folder(folders / "gpt2", tmp_path / "cut", Cut(blocks))
+        inherit_folder(folders / "gpt2", tmp_path / "cut", CutRequest(blocks))

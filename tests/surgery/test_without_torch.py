@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from inheritune.decoder import families
 from inheritune.errors import InputError
-from inheritune.surgery.commands import Cut, inherit_folder
+from inheritune.surgery.commands import CutRequest, inherit_folder
 from inheritune.surgery.without_torch import inherit_light
 
 # Whose config says by index what a block is, or that hold what a rule cannot foresee: the model is built for them.
@@ -55,7 +55,7 @@ def save(folder: Path, case: str, **changes: object) -> Path:
 def test_it_writes_what_the_way_by_the_model_writes(case, tmp_path):
     source = save(tmp_path / "source", case)
     light = inherit_light(source, tmp_path / "light", BLOCKS, 0, False)
-    whole = inherit_folder(source, tmp_path / "whole", Cut(BLOCKS, proved=False))
+    whole = inherit_folder(source, tmp_path / "whole", CutRequest(BLOCKS, proved=False))
     assert light == whole
     names = {path.name for path in (tmp_path / "whole").iterdir()}
     assert {path.name for path in (tmp_path / "light").iterdir()} == names

@@ -12,7 +12,7 @@ from inheritune.config.sections import Objective, Training
 from inheritune.data.batches import Batches
 from inheritune.data.tokens import Tokens
 from inheritune.records.stages import Position
-from inheritune.training.loop import Loop, train
+from inheritune.training.loop import Loop, train_to_end
 
 LENGTH, BATCH = 16, 8
 KINDS = 17  # tokens that occur, all below the vocabulary's 320, so that ln 17 is the least loss
@@ -46,4 +46,4 @@ def train_round(
         training=training(**changes), batches=batches(), first_batch=0, checkpoints=folder, observe=observe,
         evaluate=evaluate, resume=resume, say=say, wanted=wanted, teacher=teacher, extensible=extensible,
     )  # fmt: skip
-    return model, train(model, round_)
+    return model, train_to_end(model, round_)

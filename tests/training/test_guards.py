@@ -36,7 +36,9 @@ def test_too_little_disk_is_said_before_a_step(tmp_path: Path, monkeypatch: pyte
 def test_a_checkpoint_is_as_large_as_predicted(tmp_path: Path) -> None:
     model, _ = train_round(tmp_path)
     held = sum(path.stat().st_size for path in (tmp_path / "step-0000008").iterdir())
-    assert held == pytest.approx(checkpoint.size(model, 2), rel=0.15)  # headers and step counts of a tiny model
+    assert held == pytest.approx(
+        checkpoint.checkpoint_bytes(model, 2), rel=0.15
+    )  # headers and step counts of a tiny model
 
 
 def test_a_batch_that_processes_cannot_share_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,7 +62,7 @@ def test_too_little_memory_is_said_with_what_to_try(monkeypatch: pytest.MonkeyPa
     with pytest.raises(TrainingError, match=proposed):
         train_round(tmp_path, model)
     monkeypatch.setattr(gauge, "free_memory", lambda: least)
-    guards.require_memory(model, wanted, LENGTH)
+    guards.require_training_memory(model, wanted, LENGTH)
     full = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
     assert "micro_batch_size=2" in str(guards.out_of_memory(full, wanted))
     assert guards.out_of_memory(RuntimeError("shapes differ"), wanted) is None

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from inheritune.config.sections import Objective as Wanted
 from inheritune.errors import RecipeError
 from inheritune.training import head, kernels
-from inheritune.training.objective import Objective
+from inheritune.training.objective import TrainingLoss
 
 BATCH_BT = torch.from_numpy(batches()[0])
 TOKENS = BATCH_BT[:, 1:].numel()
@@ -43,7 +43,7 @@ def test_micro_batches_sum_to_the_gradient_of_the_whole(micro: int, monkeypatch:
     model = untrained_model("gpt2")
     whole = cross_entropy(model(BATCH_BT[:, :-1]).logits.flatten(0, 1), BATCH_BT[:, 1:].flatten())
     wanted = by_autograd(model, whole)
-    found = Objective(model, training(micro_batch_size=micro)).backward(BATCH_BT, TOKENS)
+    found = TrainingLoss(model, training(micro_batch_size=micro)).backward(BATCH_BT, TOKENS)
     assert found == {"loss": pytest.approx(whole.item(), rel=1e-6)}
     assert_same(gradients(model), wanted)
 
@@ -66,7 +66,7 @@ def test_every_family_gets_its_own_gradient_whether_the_head_stands_apart_or_not
     monkeypatch.setattr("tiny.FAMILIES", {family: FAMILIES["llama"], **FAMILIES})
     model = untrained_model(family, **changes).train()
     wanted = by_autograd(model, cross_entropy(model(BATCH_BT[:, :-1]).logits.flatten(0, 1), BATCH_BT[:, 1:].flatten()))
-    objective = Objective(model, training(micro_batch_size=3))
+    objective = TrainingLoss(model, training(micro_batch_size=3))
     objective.backward(BATCH_BT, TOKENS)
     assert objective.head.apart is apart
     assert_same(gradients(model), wanted)
@@ -76,7 +76,7 @@ def test_half_precision_agrees_as_far_as_it_can() -> None:
     model = untrained_model("gpt2")
     whole = cross_entropy(model(BATCH_BT[:, :-1]).logits.flatten(0, 1), BATCH_BT[:, 1:].flatten())
     wanted = by_autograd(model, whole)
-    found = Objective(model, training(precision="bf16")).backward(BATCH_BT, TOKENS)
+    found = TrainingLoss(model, training(precision="bf16")).backward(BATCH_BT, TOKENS)
     assert found["loss"] == pytest.approx(whole.item(), rel=1e-3)
     assert_same(gradients(model), wanted, rtol=0.05)
 
@@ -118,7 +118,7 @@ def test_all_terms_together_by_autograd(direction: str, hidden_loss: str) -> Non
     }
     loss = 0.6 * parts["cross_entropy"] + 0.4 * parts["logits"] + 0.3 * parts["hidden"]
     expected = by_autograd(model, loss)
-    objective = Objective(model, training(micro_batch_size=8), wanted, teacher)
+    objective = TrainingLoss(model, training(micro_batch_size=8), wanted, teacher)
     found = objective.backward(BATCH_BT, TOKENS)
     assert found == {name: pytest.approx(value.item(), rel=1e-5) for name, value in {"loss": loss, **parts}.items()}
     assert parts["logits"] > 0.01 and parts["hidden"] > 0.01
@@ -145,7 +145,7 @@ def test_the_teachers_term_alone_moves_a_student_to_it(term: dict[str, Any], tmp
 def test_a_teacher_that_is_the_student_gives_no_pull() -> None:
     model = untrained_model("gpt2")
     teacher = copy.deepcopy(model)
-    found = Objective(model, training(), Wanted(cross_entropy=0, logits=1, hidden=1), teacher).backward(
+    found = TrainingLoss(model, training(), Wanted(cross_entropy=0, logits=1, hidden=1), teacher).backward(
         BATCH_BT, TOKENS
     )
     assert found["loss"] == pytest.approx(0, abs=1e-6)
@@ -154,7 +154,7 @@ def test_a_teacher_that_is_the_student_gives_no_pull() -> None:
 
 def test_default_pairs_stand_at_the_same_share_of_depth() -> None:
     model, teacher = untrained_model("gpt2", n_layer=2), untrained_model("gpt2", n_layer=5)
-    assert Objective(model, training(), Wanted(hidden=1.0), teacher).pairs == [(0, 2), (1, 4)]
+    assert TrainingLoss(model, training(), Wanted(hidden=1.0), teacher).pairs == [(0, 2), (1, 4)]
 
 
 @pytest.mark.parametrize(
@@ -169,19 +169,19 @@ def test_teachers_that_cannot_be_compared_are_refused(
     wanted: dict[str, Any], changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(RecipeError, match=message):
-        Objective(untrained_model("gpt2"), training(), Wanted(**wanted), untrained_model("gpt2", **changes))
+        TrainingLoss(untrained_model("gpt2"), training(), Wanted(**wanted), untrained_model("gpt2", **changes))
 
 
 def test_a_missing_teacher_is_told() -> None:
     with pytest.raises(RecipeError, match="need a teacher"):
-        Objective(untrained_model("gpt2"), training(), Wanted(logits=1.0))
+        TrainingLoss(untrained_model("gpt2"), training(), Wanted(logits=1.0))
 
 
 def test_loss_far_beyond_what_fp32_can_exponentiate() -> None:
     model = untrained_model("gpt2")
     with torch.no_grad():
         model.transformer.ln_f.weight.fill_(1e4)
-    found = Objective(model, training()).backward(BATCH_BT, TOKENS)
+    found = TrainingLoss(model, training()).backward(BATCH_BT, TOKENS)
     reference = nn.functional.cross_entropy(model(BATCH_BT[:, :-1]).logits.flatten(0, 1), BATCH_BT[:, 1:].flatten())
     assert math.isfinite(found["loss"]) and found["loss"] == pytest.approx(reference.item(), rel=1e-5)
 
@@ -194,6 +194,6 @@ def test_activations_computed_again_in_bf16_give_the_same_gradient(family: str) 
         model = untrained_model(family).train()
         if again:
             model.activation_checkpointing_enable({"use_reentrant": False})
-        Objective(model, training(precision="bf16", checkpoint_activations=again)).backward(BATCH_BT, TOKENS)
+        TrainingLoss(model, training(precision="bf16", checkpoint_activations=again)).backward(BATCH_BT, TOKENS)
         found.append(gradients(model))
     assert_same(*found)

@@ -10,7 +10,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from inheritune.config.sections import Objective as Wanted
 from inheritune.surgery.in_memory import inherit
 from inheritune.training.costs import optimizer_flops, step_flops, token_flops
-from inheritune.training.objective import Objective
+from inheritune.training.objective import TrainingLoss
 from inheritune.training.optimizer import Optimizer
 
 BATCH_BT = torch.randint(VOCABULARY, (8, LENGTH + 1), generator=torch.Generator().manual_seed(3))
@@ -24,7 +24,7 @@ def test_flops_are_what_torch_counts(taught: bool) -> None:
     for one in (model, teacher):
         if one is not None:
             one.set_attn_implementation("eager")
-    objective = Objective(model, training(), Wanted(logits=float(taught)), teacher)
+    objective = TrainingLoss(model, training(), Wanted(logits=float(taught)), teacher)
     with FlopCounterMode(display=False) as counter:
         objective.backward(BATCH_BT, TOKENS)
     assert TOKENS * token_flops(model, training(), LENGTH, teacher) == pytest.approx(
@@ -37,7 +37,7 @@ def test_flops_of_blocks_computed_again_are_what_torch_counts() -> None:
     model, wanted = untrained_model("gpt2").train(), training(checkpoint_activations=True)
     model.set_attn_implementation("eager")
     model.activation_checkpointing_enable({"use_reentrant": False})
-    objective = Objective(model, wanted)
+    objective = TrainingLoss(model, wanted)
     with set_checkpoint_early_stop(False), FlopCounterMode(display=False) as counter:
         objective.backward(BATCH_BT, TOKENS)
     assert TOKENS * token_flops(model, wanted, LENGTH) == pytest.approx(counter.get_total_flops(), rel=0.01)

@@ -1,10 +1,10 @@
 """Which of the reference's blocks a target inherits, one criterion a file.
 
-A criterion is a function `order(reference, tokens_BT, profile, search) -> Choice`; a new one is a file and a line here.
+A criterion is a function `order(reference, tokens_BT, profile, search) -> Ordering`; a new one is a file and a line here.
 """
 
 from inheritune.choosing import angular, first, greedy, influence, lazy
-from inheritune.choosing.choice import Choice, Criterion, Search
+from inheritune.choosing.choice import Criterion, Ordering, Search
 
 CRITERIA: dict[str, Criterion] = {
     "first": first.order,
@@ -14,4 +14,4 @@ CRITERIA: dict[str, Criterion] = {
     "greedy": greedy.order,
 }
 
-__all__ = ["CRITERIA", "Choice", "Search"]
+__all__ = ["CRITERIA", "Ordering", "Search"]

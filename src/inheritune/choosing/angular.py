@@ -3,11 +3,11 @@
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from inheritune.choosing.choice import WHOLE, Choice, Search
+from inheritune.choosing.choice import FULL_SEARCH, Ordering, Search
 from inheritune.records.profile import Profile
 
 
-def order(reference: PreTrainedModel, tokens_BT: Tensor, profile: Profile, search: Search = WHOLE) -> Choice:
+def order(reference: PreTrainedModel, tokens_BT: Tensor, profile: Profile, search: Search = FULL_SEARCH) -> Ordering:
     """The block of least angular distance goes first, then the run is extended to the side that keeps it least."""
     depth, distances = profile.depth, profile.angular
     first = last = min(range(depth), key=lambda block: distances[0][block])
@@ -19,4 +19,4 @@ def order(reference: PreTrainedModel, tokens_BT: Tensor, profile: Profile, searc
         first, last = (first - 1, last) if down < up else (first, last + 1)
         gone.append(first if down < up else last)
     reason = "one run of blocks is left out, where the hidden state turns least"
-    return Choice("angular", reason, depth, tuple(gone))
+    return Ordering("angular", reason, depth, tuple(gone))

@@ -9,13 +9,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from inheritune.errors import OutputError
-from inheritune.progress import Count, silent
+from inheritune.progress import Tally, silent
 from inheritune.records.profile import Profile
 from inheritune.records.stages import BlockOrder
 
 
 @dataclass(frozen=True)
-class Choice:
+class Ordering:
     """Blocks of the reference in the order of their removal: growing takes them back in the opposite order.
 
     `flops` and `tokens` are what the criterion itself spent on forward passes.
@@ -45,18 +45,18 @@ class Search:
     shallowest: int = 1
     minutes: float | None = None
     kept: Path | None = None
-    count: Count = silent
+    count: Tally = silent
 
 
-WHOLE = Search()
+FULL_SEARCH = Search()
 
 
 class Criterion(Protocol):
     """Orders the blocks of `reference`, by its loss on `tokens_BT` or by its profile."""
 
     def __call__(
-        self, reference: PreTrainedModel, tokens_BT: Tensor, profile: Profile, search: Search = WHOLE
-    ) -> Choice: ...
+        self, reference: PreTrainedModel, tokens_BT: Tensor, profile: Profile, search: Search = FULL_SEARCH
+    ) -> Ordering: ...
 
 
 def by_score(scores: Sequence[float]) -> tuple[int, ...]:
@@ -64,14 +64,14 @@ def by_score(scores: Sequence[float]) -> tuple[int, ...]:
     return tuple(sorted(range(len(scores)), key=lambda block: (scores[block], -block)))
 
 
-def to_record(choice: Choice, seconds: float) -> BlockOrder:
+def to_record(choice: Ordering, seconds: float) -> BlockOrder:
     """A choice as it is kept, with the blocks of every depth; it took `seconds`."""
     depths = {depth: choice.blocks(depth) for depth in range(1, choice.depth + 1)}
     return BlockOrder(**asdict(choice), seconds=seconds, depths=depths)
 
 
-def from_record(found: BlockOrder, depth: int) -> Choice:
+def from_record(found: BlockOrder, depth: int) -> Ordering:
     """A choice that was kept; OutputError where it is not one of a reference of this depth."""
     if sorted(found.order) != list(range(depth)):
         raise OutputError(f"{BlockOrder.NAME} orders other blocks than 0 to {depth - 1}: {BlockOrder.MENDED_BY}")
-    return Choice(found.method, found.reason, depth, found.order, found.tokens, found.flops)
+    return Ordering(found.method, found.reason, depth, found.order, found.tokens, found.flops)

@@ -3,10 +3,10 @@
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from inheritune.choosing.choice import WHOLE, Choice, Search
+from inheritune.choosing.choice import FULL_SEARCH, Ordering, Search
 from inheritune.records.profile import Profile
 
 
-def order(reference: PreTrainedModel, tokens_BT: Tensor, profile: Profile, search: Search = WHOLE) -> Choice:
+def order(reference: PreTrainedModel, tokens_BT: Tensor, profile: Profile, search: Search = FULL_SEARCH) -> Ordering:
     """Blocks go from the top (paper, Algorithm 1)."""
-    return Choice("first", "the first blocks, as in the paper", profile.depth, tuple(reversed(range(profile.depth))))
+    return Ordering("first", "the first blocks, as in the paper", profile.depth, tuple(reversed(range(profile.depth))))

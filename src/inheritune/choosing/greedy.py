@@ -7,14 +7,14 @@ from itertools import count
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from inheritune.choosing.choice import WHOLE, Choice, Search, by_score
+from inheritune.choosing.choice import FULL_SEARCH, Ordering, Search, by_score
 from inheritune.decoder.stack import Stack
 from inheritune.diagnosis.cuts import Loss, Places, least
 from inheritune.disk.kept import Kept
 from inheritune.records.profile import Profile
 
 
-def order(reference: PreTrainedModel, tokens_BT: Tensor, profile: Profile, search: Search = WHOLE) -> Choice:
+def order(reference: PreTrainedModel, tokens_BT: Tensor, profile: Profile, search: Search = FULL_SEARCH) -> Ordering:
     """Remove one block after another by the loss on `tokens_BT` without any training.
 
     It ends at the shallowest depth that is searched, or when the time is over. The blocks that are left then go by influence.
@@ -40,7 +40,7 @@ def order(reference: PreTrainedModel, tokens_BT: Tensor, profile: Profile, searc
     over = f"; at {len(held)} the time was over" if late and len(held) > search.shallowest else ""
     down = f", down to {len(held)} blocks{over}, and the rest by influence" if len(held) > 1 else ""
     reason = f"blocks are left out one by one, each time the one that costs the least loss on {tokens_BT.numel():,} tokens{down}"
-    return Choice("greedy", reason, stack.depth, (*gone, *rest), tokens_BT.numel(), stack.flops)
+    return Ordering("greedy", reason, stack.depth, (*gone, *rest), tokens_BT.numel(), stack.flops)
 
 
 def _telling(search: Search, depth: int, left: int) -> Callable[[], None]:

@@ -3,14 +3,14 @@
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from inheritune.choosing.choice import WHOLE, Choice, Search, by_score
+from inheritune.choosing.choice import FULL_SEARCH, Ordering, Search, by_score
 from inheritune.records.profile import Profile
 
 
-def order(reference: PreTrainedModel, tokens_BT: Tensor, profile: Profile, search: Search = WHOLE) -> Choice:
+def order(reference: PreTrainedModel, tokens_BT: Tensor, profile: Profile, search: Search = FULL_SEARCH) -> Ordering:
     """The blocks that turn the hidden state least go first."""
     scores = [layer.influence for layer in profile.layers]
-    return Choice(
+    return Ordering(
         "influence",
         "the blocks that change the hidden state least are left out",
         profile.depth,

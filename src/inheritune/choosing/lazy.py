@@ -3,15 +3,15 @@
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from inheritune.choosing.choice import WHOLE, Choice, Search, by_score
+from inheritune.choosing.choice import FULL_SEARCH, Ordering, Search, by_score
 from inheritune.records.profile import Layer, Profile
 
 
-def order(reference: PreTrainedModel, tokens_BT: Tensor, profile: Profile, search: Search = WHOLE) -> Choice:
+def order(reference: PreTrainedModel, tokens_BT: Tensor, profile: Profile, search: Search = FULL_SEARCH) -> Ordering:
     """Layers by their MaxRank (paper, section 2); a layer without softmax attention is never called lazy."""
     count = len(profile.lazy_layers)
     reason = f"the layers with the lowest attention rank are left out ({count} of {profile.depth} are lazy)"
-    return Choice("lazy", reason, profile.depth, by_score([_rank(layer) for layer in profile.layers]))
+    return Ordering("lazy", reason, profile.depth, by_score([_rank(layer) for layer in profile.layers]))
 
 
 def _rank(layer: Layer) -> float:

@@ -40,7 +40,7 @@ def command(
 
     from inheritune.comparison.sweep import compare
     from inheritune.progress import Progress
-    from inheritune.report.compare_table import missing, terminal
+    from inheritune.report.compare_table import missing_lines, terminal
 
     found = compare(recipe, out, place, gather, Progress(quiet, to_stderr=as_json), **overrides)
     if as_json:
@@ -48,7 +48,7 @@ def command(
         return
     console = Console(highlight=False, soft_wrap=True)
     console.print(terminal(found))
-    for line in missing(found):
+    for line in missing_lines(found):
         console.print(f"missing: {line}")
     folder = out or f"runs/{checked.name}"
     console.print(f"Every column: {folder}/compare.md. Figures: {folder}/figures")

@@ -41,15 +41,15 @@ def command(
     from inheritune.config.sections import Source
     from inheritune.data.corpora import require
     from inheritune.diagnosis.diagnose import diagnose, natural_length
-    from inheritune.diagnosis.text import windows
+    from inheritune.diagnosis.text import spread_windows
     from inheritune.disk.files import reserve, writing
     from inheritune.models.find import locate
     from inheritune.models.gguf import read_once
-    from inheritune.models.load import load_model, load_tokenizer
+    from inheritune.models.load import load_model, tokenizer_at
     from inheritune.models.reference import with_size
     from inheritune.progress import Progress, Rates
     from inheritune.records.profile import Profile
-    from inheritune.report.profile_folder import write
+    from inheritune.report.profile_folder import write_profile_folder
     from inheritune.report.profile_table import answer
 
     other = None if against is None else Profile.load(against)
@@ -60,11 +60,11 @@ def command(
     place = locate(model, trust=trust_remote_code)
     with closing(Progress(quiet, to_stderr=True)) as progress:
         with progress.waiting(f"Model: {with_size(model)}"), read_once(place):
-            words = load_tokenizer(place if tokenizer is None else locate(tokenizer))
+            words = tokenizer_at(place if tokenizer is None else locate(tokenizer))
             decoder = load_model(place, trust=trust_remote_code)
-        tokens_NT = windows(text, words, length, sequences, field)
+        tokens_NT = spread_windows(text, words, length, sequences, field)
         second = other_length or natural_length(decoder)
-        longer = [windows(text, words, second, 4, field)] if second != length else []
+        longer = [spread_windows(text, words, second, 4, field)] if second != length else []
         tell, told = Rates(progress), 0
 
         def seen(profile: Profile) -> None:
@@ -92,7 +92,7 @@ def command(
                 seen=seen,
             ).model_copy(update={"model": model})
             if out is not None:
-                written = write(profile, decoder, tokens_NT, out, other, tell)
+                written = write_profile_folder(profile, decoder, tokens_NT, out, other, tell)
                 (out / "cuts.jsonl").unlink(missing_ok=True)
     if as_json:
         typer.echo(profile.model_dump_json())

@@ -28,11 +28,11 @@ def command(
 ) -> None:
     """Grow a model: its own trained blocks stay, and the reference's others come in at their places."""
     wanted = parse(blocks)
-    from inheritune.surgery.commands import Growth, grow_folder
+    from inheritune.surgery.commands import GrowRequest, grow_folder
     from inheritune.surgery.record import held_blocks
 
     known = held_blocks(target) if held is None else parse(held)
-    plan = Growth(known, wanted, new, prove, seed, trust_remote_code)
+    plan = GrowRequest(known, wanted, new, prove, seed, trust_remote_code)
     record = grow_folder(target, reference, dest, plan, force)
     depth = record.reference_depth
     typer.echo(json.dumps(vars(record)) if as_json else f"{dest}: {len(wanted)} of {depth} blocks ({record.shown})")

@@ -45,10 +45,10 @@ def _whole(
     """The cut by way of the model itself, which loads torch."""
     from inheritune.models.find import locate
     from inheritune.models.load import dtype_named
-    from inheritune.surgery.commands import Cut, inherit_folder
+    from inheritune.surgery.commands import CutRequest, inherit_folder
 
     chosen = None if parts is None else [part.strip() for part in parts.split(",")]
-    cut = Cut(blocks, chosen, outside, heal, dtype_named(dtype), prove, seed, trust)
+    cut = CutRequest(blocks, chosen, outside, heal, dtype_named(dtype), prove, seed, trust)
     return inherit_folder(locate(source, trust=trust), dest, cut, force)
 
 

@@ -22,7 +22,7 @@ from inheritune.records.rows import METRICS
 from inheritune.records.stages import LOSSES, PROFILE, Position, RoundEnd
 from inheritune.runs.bench import Bench
 from inheritune.runs.folder import once
-from inheritune.runs.rounds import RoundFolder, latest
+from inheritune.runs.rounds import RoundFolder, newest_checkpoint
 from inheritune.training import checkpoint
 from inheritune.training.metrics import Metrics
 
@@ -95,7 +95,7 @@ class Work:
                 checkpoint.save(beside / "checkpoints", model, {}, Position())
                 spent = self.given.spent
                 PhaseStart(tokens=spent.tokens, flops=spent.flops).save(beside / PhaseStart.NAME)
-        checkpoint.load(latest(place), model)
+        checkpoint.load(newest_checkpoint(place), model)
         return model
 
     def _train(self, number: int, model: PreTrainedModel, tokens: int, before: Position) -> Position:

@@ -82,7 +82,7 @@ _AsList = BeforeValidator(_as_list)
 Sources = Annotated[list[Source], _AsList, Field(min_length=1)]
 
 
-def told(sources: list[Source]) -> str:
+def named_sources(sources: list[Source]) -> str:
     """Sources as a sentence names them."""
     return ", ".join(repr(source.source) for source in sources)
 

@@ -14,12 +14,12 @@ from typing import Any
 
 import numpy as np
 
-from inheritune.config.sections import Source, told
+from inheritune.config.sections import Source, named_sources
 from inheritune.data import sides, store
 from inheritune.data.coding import Coding
 from inheritune.data.documents import Encoded
 from inheritune.data.ids import encoded
-from inheritune.data.kinds import kind_of
+from inheritune.data.kinds import source_kind
 from inheritune.data.store import MANIFEST, Writer
 from inheritune.disk.files import digest
 from inheritune.disk.folders import sweep
@@ -28,7 +28,7 @@ from inheritune.errors import DataError
 
 _CHUNK = 4 << 20  # tokens
 _SECONDS = 1.0  # between two words on how far it is
-Tell = Callable[[str], None]
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -59,10 +59,10 @@ class Job:
         }
 
     def _source(self, source: Source) -> list[str | None]:
-        return [kind_of(source).fingerprint(), source.field, source.name, source.split, source.revision]
+        return [source_kind(source).fingerprint(), source.field, source.name, source.split, source.revision]
 
 
-def build(job: Job, folder: Path, tell: Tell) -> None:
+def build(job: Job, folder: Path, tell: Say) -> None:
     """Fill `folder`, or go on filling it; nothing is done where it is finished. A second process waits for the first.
 
     Raises DataError for text that is no use (what was written is removed), OSError where the folder cannot be written.
@@ -79,7 +79,7 @@ def build(job: Job, folder: Path, tell: Tell) -> None:
             writer.finish(_manifest(job, writer))
         except DataError:
             # A stream that broke off goes on from here; a file that is wrong has to change first.
-            if not any(kind_of(source).streamed for source in (*job.train, *job.valid)):
+            if not any(source_kind(source).streamed for source in (*job.train, *job.valid)):
                 writer.remove()
             raise
         finally:
@@ -97,7 +97,7 @@ def _held(folder: Path) -> Iterator[None]:
         held.release()
 
 
-def _fill(job: Job, writer: Writer, tell: Tell) -> None:
+def _fill(job: Job, writer: Writer, tell: Say) -> None:
     sources = [*job.valid, *job.train]
     filling = _Filling(job, writer, tell)
     for number in range(writer.state.source, len(sources)):
@@ -115,7 +115,7 @@ def _fill(job: Job, writer: Writer, tell: Tell) -> None:
 class _Filling:
     """Documents put on their sides: those that stand on one already are passed over."""
 
-    def __init__(self, job: Job, writer: Writer, tell: Tell):
+    def __init__(self, job: Job, writer: Writer, tell: Say):
         self.job, self.writer, self.tell = job, writer, tell
         self.opening = np.asarray(job.coding.begin.ids, job.coding.dtype).tobytes()
         self.seen = {_digest(row.tobytes()) for row in writer.documents()}
@@ -149,7 +149,7 @@ class _Filling:
         if (now := time.monotonic()) - self.told >= _SECONDS:
             self.told, done = now, self.writer.tokens
             rate = (done - self.before) / (now - self.began)
-            self.tell(f"{told([source])}: {len(self.seen):,} documents, {done:,} tokens, {rate:,.0f} tokens/s")
+            self.tell(f"{named_sources([source])}: {len(self.seen):,} documents, {done:,} tokens, {rate:,.0f} tokens/s")
 
 
 def _digest(row: bytes) -> bytes:
@@ -159,21 +159,23 @@ def _digest(row: bytes) -> bytes:
 def _require_both_sides(job: Job, writer: Writer) -> None:
     train, valid = (writer.state.sizes[side][1] for side in store.SIDES)
     if job.valid and job.train and not train:
-        raise DataError(f"every document of data.train ({told(job.train)}) stands in data.valid too: give other text")
+        raise DataError(
+            f"every document of data.train ({named_sources(job.train)}) stands in data.valid too: give other text"
+        )
     if not job.valid and (train < 1 or (valid < 2 and job.share)):
         raise DataError(
-            f"{told(job.train)} has {train + valid} document(s), of which a share of {job.share:g} leaves {train} for training"
+            f"{named_sources(job.train)} has {train + valid} document(s), of which a share of {job.share:g} leaves {train} for training"
             f" and {valid} for validation, too few: give {job.remedy}, or more text"
         )
 
 
 def _manifest(job: Job, writer: Writer) -> dict[str, Any]:
-    origin, ends = origin_of(job), writer.state.ends
+    origin, ends = folder_origin(job), writer.state.ends
     sources = [{**source, **end} for source, end in zip(origin["sources"], ends, strict=True)]
     return {**origin, "repeats": writer.state.repeats, "vocabulary": job.coding.vocabulary, "sources": sources}
 
 
-def origin_of(job: Job) -> dict[str, Any]:
+def folder_origin(job: Job) -> dict[str, Any]:
     """What a folder is made from. No date and no machine: the same text gives the same bytes."""
     sides = ["valid"] * len(job.valid) + ["train"] * len(job.train)
     return {
@@ -195,5 +197,5 @@ def _begin(coding: Coding) -> dict[str, list[int]]:
 
 def _told(source: Source, field: str) -> dict[str, Any]:
     named = {"field": field, **source.model_dump(exclude={"weight"}, exclude_none=True)}
-    contents = [{"name": name, "sha256": digest(path)} for name, path in kind_of(source).contents()]
+    contents = [{"name": name, "sha256": digest(path)} for name, path in source_kind(source).contents()]
     return {**named, "files": contents} if contents else named

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from inheritune.config.sections import Source
 from inheritune.data.documents import LONGEST, Document
-from inheritune.data.kinds import kind_of
+from inheritune.data.kinds import source_kind
 from inheritune.errors import DataError
 
 
@@ -15,7 +15,7 @@ def documents(source: Source | str, field: str = "text") -> Iterator[Document]:
     """
     source = Source(source=source) if isinstance(source, str) else source
     found = False
-    for document in kind_of(source).documents(source.field or field):
+    for document in source_kind(source).documents(source.field or field):
         if len(document.text) > LONGEST:
             raise DataError(
                 f"{document.name!r} in {source.source!r} has more than {LONGEST >> 20} MB: cut it into documents"
@@ -29,4 +29,4 @@ def documents(source: Source | str, field: str = "text") -> Iterator[Document]:
 def require(sources: list[Source]) -> None:
     """Raise DataError where a source is not there, without reading it; the hub is not asked."""
     for source in sources:
-        kind_of(source).require()
+        source_kind(source).require()

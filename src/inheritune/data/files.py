@@ -10,7 +10,7 @@ from pathlib import Path
 
 from inheritune.errors import DataError
 
-PACKED = (".gz", ".xz", ".zst")
+PACKED_SUFFIXES = (".gz", ".xz", ".zst")
 # What stands beside data without being any.
 _ABOUT = re.compile(r"(readme|licen[cs]e|notice|changelog|citation|dataset_infos?)\b.*", re.IGNORECASE)
 
@@ -26,7 +26,7 @@ class File:
     @property
     def is_packed(self) -> bool:
         """Whether it has to be unpacked."""
-        return self.path.suffix.lower() in PACKED
+        return self.path.suffix.lower() in PACKED_SUFFIXES
 
 
 def files(source: str, wanted: str) -> list[File]:
@@ -92,7 +92,7 @@ def _file(path: Path, root: Path) -> File:
     require_regular(path)
     if path.stat().st_size == 0:
         raise DataError(f"{str(path)!r} is empty: give a file with at least one document")
-    plain = path.with_suffix("") if path.suffix.lower() in PACKED else path
+    plain = path.with_suffix("") if path.suffix.lower() in PACKED_SUFFIXES else path
     return File(path, plain.relative_to(root).as_posix(), plain.suffix.lower())
 
 

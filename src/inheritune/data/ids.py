@@ -11,7 +11,7 @@ from inheritune.config.sections import Source
 from inheritune.data import corpora
 from inheritune.data.coding import Coding
 from inheritune.data.documents import Document, Encoded
-from inheritune.data.kinds import kind_of
+from inheritune.data.kinds import source_kind
 from inheritune.data.sections import ids_in_sections, in_sections
 from inheritune.errors import DataError
 
@@ -25,7 +25,7 @@ def encoded(source: Source, field: str, coding: Coding, skip: int = 0, by_sectio
 
     `by_section`: long ones are cut into sections, which are documents then.
     """
-    of_tokens = kind_of(source).encoded(coding)
+    of_tokens = source_kind(source).encoded(coding)
     if of_tokens is not None:
         return islice(ids_in_sections(of_tokens) if by_section else of_tokens, skip, None)
     documents = corpora.documents(source, field)

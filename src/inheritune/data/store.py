@@ -98,7 +98,7 @@ class Tokens:
         return bisect_right(numbers, token, key=lambda number: self.starts[number] - self.begin * number) - 1
 
 
-def read(folder: Path, side: str) -> Tokens:
+def read_side(folder: Path, side: str) -> Tokens:
     """One side of a finished folder, memory-mapped; DataError where its files are not what its manifest says."""
     manifest = read_manifest(folder)
     told, width = manifest["sides"][side], manifest["bytes"]
@@ -149,7 +149,7 @@ def tokenizer_fingerprint(tokenizer: Tokenizer) -> str:
 
 
 @dataclass
-class State:
+class Preparation:
     """How far a preparation is: `read` documents of source `source`, and each side's tokens, documents and books in all.
 
     `ends` has the same at the end of each source that is done. `book` is the one read last, `section` which document of it that was,
@@ -181,17 +181,17 @@ class State:
             self.book, self.section, self.sides = document.book, 0, []
         self.has_long = self.has_long or self.section > 0 or is_long(document)
 
-    def end_source(self, held_out: str | None) -> "State":
+    def end_source(self, held_out: str | None) -> "Preparation":
         """The state before the next source."""
         sizes = {side: list(size) for side, size in self.sizes.items()}
         end = {"read": self.read, "sizes": sizes, "repeats": self.repeats, "held_out": held_out}
-        return State(self.source + 1, 0, self.repeats, self.sizes, [*self.ends, end])
+        return Preparation(self.source + 1, 0, self.repeats, self.sizes, [*self.ends, end])
 
-    def again_by_section(self) -> "State":
+    def again_by_section(self) -> "Preparation":
         """The state before this source, which is to be read by section."""
-        before = self.ends[-1] if self.ends else vars(State())
+        before = self.ends[-1] if self.ends else vars(Preparation())
         sizes = {side: list(size) for side, size in before["sizes"].items()}
-        return State(self.source, 0, before["repeats"], sizes, self.ends, by_section=True)
+        return Preparation(self.source, 0, before["repeats"], sizes, self.ends, by_section=True)
 
 
 class Writer:
@@ -200,7 +200,7 @@ class Writer:
     def __init__(self, folder: Path, dtype: np.dtype, job: dict[str, Any]):
         self.folder, self.dtype = folder, dtype
         lines = _whole_lines(folder / JOURNAL)
-        self.state = _state_of(lines[-1], folder) if len(lines) > 1 else State()
+        self.state = _state_of(lines[-1], folder) if len(lines) > 1 else Preparation()
         self._files = {side: [self._open(f"{side}.{kind}") for kind in _KINDS] for side in SIDES}
         self._cut_back()
         self._journal = self._open(JOURNAL)
@@ -321,12 +321,12 @@ def job_of(folder: Path) -> dict[str, Any] | None:
     raise _damaged(folder, "its first line is no object")
 
 
-def _state_of(line: bytes, folder: Path) -> State:
+def _state_of(line: bytes, folder: Path) -> Preparation:
     try:
         found = JournalLine.model_validate_json(line, strict=True)
     except ValidationError as error:
         raise _damaged(folder, first_fault(error)) from None
-    return State(**found.model_dump(mode="json", exclude_unset=True))
+    return Preparation(**found.model_dump(mode="json", exclude_unset=True))
 
 
 def _damaged(folder: Path, what: str) -> DataError:

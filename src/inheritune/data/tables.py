@@ -15,7 +15,7 @@ def require_text(schema: Any, field: str, source: str) -> None:
     import pyarrow.types as kinds
 
     if field not in schema.names:
-        raise missing(schema.names, field, source)
+        raise missing_column(schema.names, field, source)
     kind = schema.field(field).type
     kind = kind.value_type if kinds.is_dictionary(kind) else kind
     of_text = (kinds.is_string, kinds.is_large_string, kinds.is_string_view)
@@ -25,7 +25,7 @@ def require_text(schema: Any, field: str, source: str) -> None:
         )
 
 
-def missing(names: list[str], field: str, source: str) -> DataError:
+def missing_column(names: list[str], field: str, source: str) -> DataError:
     """That there is no such column."""
     return DataError(
         f"{source!r} has no column {field!r}: name one of {', '.join(names)[:400]} in data.field (--field)"

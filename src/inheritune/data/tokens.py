@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from inheritune.config.sections import Data, Source, told
+from inheritune.config.sections import Data, Source, named_sources
 from inheritune.data import store
-from inheritune.data.building import Job, Tell, build, origin_of
+from inheritune.data.building import Job, Say, build, folder_origin
 from inheritune.data.coding import Coding
 from inheritune.data.kinds.prepared import Prepared
 from inheritune.data.sides import on_validation_side
@@ -22,7 +22,7 @@ from inheritune.errors import DataError, OutputError
 __all__ = ["Tokens", "cache_folder", "on_validation_side", "outside", "prepare", "prepare_folder"]
 
 
-def prepare(data: Data, coding: Coding, vocabulary: int, tell: Tell = lambda _: None) -> tuple[Tokens, Tokens]:
+def prepare(data: Data, coding: Coding, vocabulary: int, tell: Say = lambda _: None) -> tuple[Tokens, Tokens]:
     """Training and validation tokens of a recipe; `tell` hears how it goes.
 
     Ids must lie below `vocabulary`. Raises DataError for unusable text, OutputError for a cache that cannot be written.
@@ -32,24 +32,24 @@ def prepare(data: Data, coding: Coding, vocabulary: int, tell: Tell = lambda _: 
     folder = _as_prepared(data, coding) or _cached(
         Job(data.train, data.valid or [], data.field, 0.0 if data.valid else data.valid_share, coding), tell
     )
-    train, valid = store.read(folder, "train"), store.read(folder, "valid")
-    _check_range(train, vocabulary, told(data.train))
-    _check_range(valid, vocabulary, told(data.valid or data.train))
+    train, valid = store.read_side(folder, "train"), store.read_side(folder, "valid")
+    _check_range(train, vocabulary, named_sources(data.train))
+    _check_range(valid, vocabulary, named_sources(data.valid or data.train))
     own = store.read_manifest(folder)["sources"]
     valid = replace(valid, shares_books=any(source.get("held_out") == "sections" for source in own))
     return _in_parts(train, data.train, own), _mixed(valid, data.train if data.valid is None else data.valid, own)
 
 
-def outside(data: Data, name: str, coding: Coding, vocabulary: int, tell: Tell = lambda _: None) -> Tokens:
+def outside(data: Data, name: str, coding: Coding, vocabulary: int, tell: Say = lambda _: None) -> Tokens:
     """The documents of one of the recipe's outside texts."""
     sources = data.outside[name]
     folder = _cached(Job([], sources, data.field, 0.0, coding), tell)
-    found = store.read(folder, "valid")
-    _check_range(found, vocabulary, told(sources))
+    found = store.read_side(folder, "valid")
+    _check_range(found, vocabulary, named_sources(sources))
     return _mixed(found, sources, store.read_manifest(folder)["sources"])
 
 
-def prepare_folder(job: Job, dest: Path, tell: Tell) -> dict[str, Any]:
+def prepare_folder(job: Job, dest: Path, tell: Say) -> dict[str, Any]:
     """Fill `dest`, or go on filling it, and return its manifest.
 
     Raises OutputError where it cannot be written, or holds anything but the same preparation.
@@ -68,7 +68,7 @@ def _refuse_place(job: Job, dest: Path) -> None:
     if dest.exists() and not dest.is_dir():
         raise OutputError(f"{str(dest)!r} is a file: name a folder")
     if (dest / store.MANIFEST).exists():
-        wanted, found = origin_of(job), store.read_manifest(dest)
+        wanted, found = folder_origin(job), store.read_manifest(dest)
         found["sources"] = [{k: v for k, v in s.items() if k not in store.OF_END} for s in found["sources"]]
     elif (begun := store.job_of(dest)) is not None:
         wanted, found = job.about(), begun
@@ -100,7 +100,7 @@ def _as_prepared(data: Data, coding: Coding) -> Path | None:
     return folder
 
 
-def _cached(job: Job, tell: Tell) -> Path:
+def _cached(job: Job, tell: Say) -> Path:
     key = hashlib.blake2b(json.dumps([store.FORMAT, job.about()]).encode(), digest_size=16).hexdigest()
     folder = cache_folder() / "tokens" / key
     try:

@@ -20,16 +20,16 @@ NOT_KIND = frozenset({"training", "layer_idx", "layer_id", "layer_number", "bloc
 BY_LAYER = re.compile(r"layer|block|pattern|interval|period|step|every|freq|scale_depth")
 # What a config says of its own making.
 NOT_CONFIG = frozenset({"_name_or_path", "architectures", "dtype", "transformers_version"})
-Kind = dict[str, Any]
+BlockKind = dict[str, Any]
 
 
-def kind_of(block: nn.Module) -> Kind:
+def kind_of(block: nn.Module) -> BlockKind:
     """Everything that sets a block apart but its weights, by name."""
-    kind: Kind = {}
+    kind: BlockKind = {}
     for name, module in block.named_modules():
         kind[name] = type(module).__name__
         saved = set(module.state_dict(keep_vars=True))
-        own: Kind = {key: tuple(value.shape) for key, value in module.named_parameters(recurse=False)}
+        own: BlockKind = {key: tuple(value.shape) for key, value in module.named_parameters(recurse=False)}
         own |= {key: value for key, value in module.named_buffers(recurse=False) if key not in saved}
         own |= {key: value for key, value in vars(module).items() if _plain(key, value)}
         kind |= {f"{name}.{key}".lstrip("."): value for key, value in own.items()}

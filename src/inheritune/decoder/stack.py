@@ -94,7 +94,7 @@ class Stack:
         self.head_passes += 1
         with evaluating(self.model):
             parts = enumerate(self._parts(hidden))
-            return torch.cat([token_losses(self._logits(i, part), self.tokens[i]).mean(1) for i, part in parts])
+            return torch.cat([next_token_losses(self._logits(i, part), self.tokens[i]).mean(1) for i, part in parts])
 
     def losses_at(self, hidden: Tensor, places_BN: Tensor) -> Tensor:
         """Loss of the token after each of these places, (B, N) in float64: the head's product is taken there alone."""
@@ -130,7 +130,7 @@ class Stack:
             for remove in hooks:
                 remove()
         self._calls.append(calls)
-        return entered[0], token_losses(logits_BTV, tokens_BT)
+        return entered[0], next_token_losses(logits_BTV, tokens_BT)
 
     def _logits(self, chunk: int, hidden: Tensor) -> Tensor:
         like = self.tokens[chunk][:, : hidden.shape[1]]  # some models give their output the shape of their input
@@ -152,7 +152,7 @@ class Stack:
                     block.forward = forward
 
 
-def token_losses(logits_BTV: Tensor, tokens_BT: Tensor) -> Tensor:
+def next_token_losses(logits_BTV: Tensor, tokens_BT: Tensor) -> Tensor:
     """Cross-entropy of each next token, (B, T-1) in float64, nats."""
     loss = F.cross_entropy(logits_BTV[:, :-1].flatten(0, 1).float(), tokens_BT[:, 1:].flatten(), reduction="none")
     return loss.view(tokens_BT.shape[0], -1).double()

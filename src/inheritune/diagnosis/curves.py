@@ -15,7 +15,7 @@ from inheritune.decoder.stack import Stack
 from inheritune.diagnosis.cuts import Loss, Places, ascending, least
 from inheritune.diagnosis.suggestion import LARGEST_RISE, fits
 from inheritune.disk.kept import Kept
-from inheritune.progress import Count, silent
+from inheritune.progress import Tally, silent
 from inheritune.records.profile import Curves, Cut
 
 SHORTLIST = 3
@@ -29,7 +29,7 @@ class _Bench:
 
     stack: Stack
     kept: Kept
-    count: Count
+    count: Tally
     wanted: int
     until: float
     asked: int = 0
@@ -85,7 +85,7 @@ class _Bench:
 def inheritance_curves(
     stack: Stack,
     angular_SS: Tensor,
-    count: Count = silent,
+    count: Tally = silent,
     minutes: float | None = None,
     place: Path | None = None,
 ) -> tuple[Curves, dict[int, Cut]]:

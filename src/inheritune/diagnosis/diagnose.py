@@ -20,14 +20,14 @@ from inheritune.decoder.stack import Stack
 from inheritune.diagnosis.curves import inheritance_curves
 from inheritune.diagnosis.gradients import Norms, gradient_norms
 from inheritune.diagnosis.layers import contrast, lazy_heads, summarise
-from inheritune.diagnosis.measuring import Measured, by_length, measure
-from inheritune.diagnosis.sequences import Tokens, unpadded
+from inheritune.diagnosis.measuring import Measures, by_length, measure_sequences
+from inheritune.diagnosis.sequences import TokenRows, unpadded
 from inheritune.diagnosis.statistics import mean_and_error
 from inheritune.diagnosis.suggestion import at_chance, suggest
 from inheritune.errors import InputError, ModelError
-from inheritune.evidence.ledger import Spent
 from inheritune.models.quiet import quiet
-from inheritune.progress import Count, Tell, silent
+from inheritune.progress import Tally, Tell, silent
+from inheritune.records.entry import Spent
 from inheritune.records.profile import Contrast, Curves, Cut, Profile
 from inheritune.words import plural
 
@@ -38,16 +38,16 @@ LONGEST_CONTRAST = 1024
 
 def diagnose(
     model: PreTrainedModel,
-    tokens: Tokens,
+    tokens: TokenRows,
     *,
     threshold: float = 0.90,
-    attention_mask: Tokens | None = None,
+    attention_mask: TokenRows | None = None,
     curve_sequences: int = 12,
     minutes: float | None = None,
     kept: Path | None = None,
     gradients: bool = False,
     untrained: bool = True,
-    other_lengths: Sequence[Tokens] = (),
+    other_lengths: Sequence[TokenRows] = (),
     tell: Tell = silent,
     seen: Callable[[Profile], None] = silent,
 ) -> Profile:
@@ -89,7 +89,7 @@ class _Found:
     threshold: float
     began: float
     sequences: list[Tensor] = field(default_factory=list)
-    measured: Measured = field(init=False)
+    measured: Measures = field(init=False)
     curves: Curves | None = None
     without: dict[int, Cut] = field(default_factory=dict)
     norms: list[Norms | None] | None = None
@@ -128,15 +128,15 @@ class _Found:
 
 
 def _looks(
-    model: PreTrainedModel, sequences: list[Tensor], threshold: float, count: Count
-) -> Iterator[tuple[list[Tensor], Measured]]:
+    model: PreTrainedModel, sequences: list[Tensor], threshold: float, count: Tally
+) -> Iterator[tuple[list[Tensor], Measures]]:
     """The sequences read and what they say: first of a few, spread over all, so that there is an answer soon; then of all."""
     every = -(-len(sequences) // FIRST_LOOK)
     first, rest = sequences[::every], [row for place, row in enumerate(sequences) if place % every]
-    measured = measure(model, first, threshold, lambda done, _: count(done, len(sequences)))
+    measured = measure_sequences(model, first, threshold, lambda done, _: count(done, len(sequences)))
     yield first, measured
     if rest:
-        more = measure(model, rest, threshold, lambda done, _: count(len(first) + done, len(sequences)))
+        more = measure_sequences(model, rest, threshold, lambda done, _: count(len(first) + done, len(sequences)))
         yield sequences, measured + more
 
 
@@ -148,7 +148,7 @@ def natural_length(model: PreTrainedModel) -> int:
     )
 
 
-def _refuse_nan(measured: Measured) -> None:
+def _refuse_nan(measured: Measures) -> None:
     if not measured.losses_N.isfinite().all():
         raise ModelError(
             "The model's loss on this text is not finite: its weights are damaged or its dtype too narrow."
@@ -187,18 +187,22 @@ def _contrasts(
     sequences: list[Tensor],
     threshold: float,
     untrained: bool,
-    others: Sequence[Tokens],
+    others: Sequence[TokenRows],
     tell: Tell,
 ) -> list[Contrast]:
     found = []
     if untrained:
         fresh, few = _fresh(model), sequences[:CONTRAST_SEQUENCES]
         found.append(
-            contrast("untrained", few, measure(fresh, few, threshold, partial(tell, f"{_stage(few)}, untrained")))
+            contrast(
+                "untrained", few, measure_sequences(fresh, few, threshold, partial(tell, f"{_stage(few)}, untrained"))
+            )
         )
     for other in others:
         longer = unpadded(model, other, None)
-        found.append(contrast("trained", longer, measure(model, longer, threshold, partial(tell, _stage(longer)))))
+        found.append(
+            contrast("trained", longer, measure_sequences(model, longer, threshold, partial(tell, _stage(longer))))
+        )
     return found
 
 
@@ -229,5 +233,6 @@ def cost(model: PreTrainedModel, profile: Profile) -> Spent:
     if curves := profile.curves:
         head = 2 * anatomy(model).head.get_parameter("weight").numel()
         passes = curves.block_passes * (whole - head) / profile.depth + curves.head_passes * head
-        return Spent(profile.tokens, read * whole + curves.sequences * profile.longest * passes, profile.seconds)
-    return Spent(profile.tokens, float(read * whole), profile.seconds)
+        read_again = curves.sequences * profile.longest * passes
+        return Spent(tokens=profile.tokens, flops=read * whole + read_again, seconds=profile.seconds)
+    return Spent(tokens=profile.tokens, flops=float(read * whole), seconds=profile.seconds)

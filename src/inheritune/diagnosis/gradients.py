@@ -9,8 +9,8 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from inheritune.decoder.anatomy import anatomy, text_config
-from inheritune.decoder.stack import token_losses
-from inheritune.progress import Count, silent
+from inheritune.decoder.stack import next_token_losses
+from inheritune.progress import Tally, silent
 
 # Where families that keep queries and keys apart keep them.
 SEPARATE = (("q_proj", "k_proj"), ("query", "key"))
@@ -22,7 +22,7 @@ INTERLEAVED = ("query_key_value",)
 Norms = tuple[list[float], list[float]]
 
 
-def gradient_norms(model: PreTrainedModel, sequences: list[Tensor], count: Count = silent) -> list[Norms | None]:
+def gradient_norms(model: PreTrainedModel, sequences: list[Tensor], count: Tally = silent) -> list[Norms | None]:
     """For each layer the norms of dLoss/dW_Q and dLoss/dW_K by head (keys by key-value head), or None if they are not found.
 
     The loss is the mean over `sequences` (1-D ids) in nats per token. Gradients the model held are put back. `count` counts
@@ -38,7 +38,7 @@ def gradient_norms(model: PreTrainedModel, sequences: list[Tensor], count: Count
         count(0, len(sequences))
         for done, sequence in enumerate(sequences, 1):
             tokens_BT = sequence[None].to(model.device)
-            loss = token_losses(model(tokens_BT, use_cache=False).logits, tokens_BT).mean() / len(sequences)
+            loss = next_token_losses(model(tokens_BT, use_cache=False).logits, tokens_BT).mean() / len(sequences)
             loss.backward()
             count(done, len(sequences))
         return [_of_block(block, model) for block in anatomy(model).blocks]

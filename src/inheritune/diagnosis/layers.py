@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from inheritune.diagnosis.gradients import Norms
-from inheritune.diagnosis.measuring import Measured
+from inheritune.diagnosis.measuring import Measures
 from inheritune.diagnosis.statistics import mean_and_error, probability_below, standard_error, wilson
 from inheritune.records.profile import ATTENTION, OTHER, Contrast, Curves, Cut, Head, Layer
 
@@ -18,7 +18,7 @@ LAZY_RANK = 1.5
 
 
 def summarise(
-    measured: Measured,
+    measured: Measures,
     curves: Curves | None = None,
     without: Mapping[int, Cut] | None = None,
     gradients: list[Norms | None] | None = None,
@@ -81,7 +81,7 @@ def _heads(measures: dict[str, Tensor], norms: Norms | None) -> list[Head]:
     return [Head(**row, lazy_probability=probability_below(row["rank"], row["rank_se"], LAZY_RANK)) for row in rows]
 
 
-def contrast(name: str, sequences: list[Tensor], measured: Measured) -> Contrast:
+def contrast(name: str, sequences: list[Tensor], measured: Measures) -> Contrast:
     """The layers' attention measures of other weights or another length."""
     layers = summarise(measured)
     return Contrast(

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from inheritune.decoder.stack import evaluating
 from inheritune.diagnosis.probe import probing
-from inheritune.progress import Count, silent
+from inheritune.progress import Tally, silent
 from inheritune.records.profile import Profile
 
 # Sequences that are run together.
@@ -50,7 +50,7 @@ def telling_heads(profile: Profile) -> dict[str, tuple[int, int]]:
 
 
 def mean_maps(
-    model: PreTrainedModel, tokens_NT: Tensor, heads: dict[str, tuple[int, int]], count: Count = silent
+    model: PreTrainedModel, tokens_NT: Tensor, heads: dict[str, tuple[int, int]], count: Tally = silent
 ) -> dict[str, Tensor]:
     """The mean map (T, T) over sequences of one length of each named (layer, head); `count` counts sequences."""
     summer, done = _Summer(heads), 0

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from inheritune.decoder.anatomy import Anatomy, anatomy, text_config
-from inheritune.decoder.stack import evaluating, token_losses
+from inheritune.decoder.stack import evaluating, next_token_losses
 from inheritune.diagnosis.columns import (
     column_energies,
     dominant_mass,
@@ -23,14 +23,14 @@ from inheritune.diagnosis.columns import (
 from inheritune.diagnosis.influence import angular_distance, block_influence, cosines, recording
 from inheritune.diagnosis.probe import probing
 from inheritune.diagnosis.rank import approximate_rank
-from inheritune.progress import Count, silent
+from inheritune.progress import Tally, silent
 
 # One layer's maps and one batch's hidden states each stay below this; a single sequence may need more.
 BATCH_BYTES = 64 * 2**20
 
 
 @dataclass
-class Measured:
+class Measures:
     """Measures by sequence. `heads[layer]` maps a measure's name to (N, H) and is empty where no map was seen."""
 
     heads: list[dict[str, Tensor]]
@@ -38,10 +38,10 @@ class Measured:
     angular_SS: Tensor
     losses_N: Tensor
 
-    def __add__(self, more: "Measured") -> "Measured":
+    def __add__(self, more: "Measures") -> "Measures":
         """The measures of these sequences and of `more`."""
         one, two = len(self.losses_N), len(more.losses_N)
-        return Measured(
+        return Measures(
             [
                 {name: torch.cat([had[name], new[name]]) for name in had}
                 for had, new in zip(self.heads, more.heads, strict=True)
@@ -93,7 +93,9 @@ class _Collector:
         return found
 
 
-def measure(model: PreTrainedModel, sequences: list[Tensor], threshold: float, count: Count = silent) -> Measured:
+def measure_sequences(
+    model: PreTrainedModel, sequences: list[Tensor], threshold: float, count: Tally = silent
+) -> Measures:
     """Run every sequence (unpadded, 1-D) once and measure maps, hidden states and losses; `count` counts sequences."""
     parts = anatomy(model)
     collector = _Collector(threshold, parts.depth)
@@ -109,9 +111,9 @@ def measure(model: PreTrainedModel, sequences: list[Tensor], threshold: float, c
             cosines_BTSS = cosines(states)
             influence.append(block_influence(cosines_BTSS).double().cpu())
             angular += angular_distance(cosines_BTSS).sum(0).cpu()
-            losses.append(token_losses(logits_BTV, tokens_BT).mean(1).cpu())
+            losses.append(next_token_losses(logits_BTV, tokens_BT).mean(1).cpu())
             count(sum(map(len, losses)), len(sequences))
-    return Measured(collector.result(), torch.cat(influence), angular / len(sequences), torch.cat(losses))
+    return Measures(collector.result(), torch.cat(influence), angular / len(sequences), torch.cat(losses))
 
 
 def batches(sequences: list[Tensor], model: PreTrainedModel, parts: Anatomy) -> Iterator[Tensor]:

@@ -10,10 +10,10 @@ from transformers import PreTrainedModel
 from inheritune.decoder.anatomy import text_config
 from inheritune.errors import DataError
 
-Tokens = Tensor | np.ndarray | Sequence[Sequence[int]]
+TokenRows = Tensor | np.ndarray | Sequence[Sequence[int]]
 
 
-def unpadded(model: PreTrainedModel, tokens: Tokens, attention_mask: Tokens | None) -> list[Tensor]:
+def unpadded(model: PreTrainedModel, tokens: TokenRows, attention_mask: TokenRows | None) -> list[Tensor]:
     """Each sequence of `tokens` as a 1-D tensor of the ids that the mask keeps.
 
     Raises DataError for ids outside the vocabulary, sequences shorter than 2 or longer than the model's positions.

@@ -13,7 +13,9 @@ from inheritune.models.begin import begin_of
 CHARACTERS_A_TOKEN = 40
 
 
-def windows(source: str, tokenizer: PreTrainedTokenizerBase, length: int, count: int, field: str = "text") -> Tensor:
+def spread_windows(
+    source: str, tokenizer: PreTrainedTokenizerBase, length: int, count: int, field: str = "text"
+) -> Tensor:
     """`count` sequences of `length` tokens that do not overlap, evenly spread over the first part of a text: (N, T).
 
     Documents follow one another with the end token between, and the tokenizer's begin of text opens each sequence. Raises DataError if the text is too short for one sequence.

@@ -8,8 +8,8 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from inheritune.diagnosis.layers import summarise
-from inheritune.diagnosis.measuring import measure
-from inheritune.diagnosis.sequences import Tokens, unpadded
+from inheritune.diagnosis.measuring import measure_sequences
+from inheritune.diagnosis.sequences import TokenRows, unpadded
 from inheritune.disk.files import append
 
 
@@ -25,7 +25,7 @@ class Glance:
 
 
 def watch(
-    model: PreTrainedModel, tokens: Tokens, *, every: int, threshold: float = 0.90, log: Path | None = None
+    model: PreTrainedModel, tokens: TokenRows, *, every: int, threshold: float = 0.90, log: Path | None = None
 ) -> Callable[[int], Glance | None]:
     """A callback for a training loop: called with the step, it measures every `every` steps and gives a `Glance`.
 
@@ -37,7 +37,7 @@ def watch(
     def look(step: int) -> Glance | None:
         if step % every:
             return None
-        layers = summarise(measure(model, sequences, threshold))
+        layers = summarise(measure_sequences(model, sequences, threshold))
         glance = Glance(
             step=step,
             max_rank=[layer.max_rank for layer in layers],

@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from inheritune.disk.files import MARK, left_of, sync
-from inheritune.disk.locks import LOCK, Held, hold
+from inheritune.disk.locks import LOCK, HeldFolder, hold
 from inheritune.errors import OutputError
 
 SPARE = 64 << 20  # bytes of a disk that stay free
@@ -120,7 +120,7 @@ def _is_ours(stage: Path) -> bool:
     return not names or {LOCK} <= names <= {LOCK, _NEW, _OLD}
 
 
-def _let_go(place: Path, held: Held) -> None:
+def _let_go(place: Path, held: HeldFolder) -> None:
     try:
         _put_back(place)
     finally:

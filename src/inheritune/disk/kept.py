@@ -7,7 +7,7 @@ from typing import Any
 from inheritune.disk.files import append, write_text
 from inheritune.errors import OutputError
 
-Result = dict[str, Any]
+Answer = dict[str, Any]
 
 
 class Kept:
@@ -17,8 +17,8 @@ class Kept:
     be written, OutputError where it is somebody else's.
     """
 
-    def __init__(self, place: Path | None, question: Result):
-        self.place, self.results = place, list[Result]()
+    def __init__(self, place: Path | None, question: Answer):
+        self.place, self.results = place, list[Answer]()
         if place is None:
             return
         lines = _whole_lines(place)
@@ -28,16 +28,16 @@ class Kept:
         self.results = lines[1:] if lines[:1] == [asked] else []
         write_text(place, "".join(json.dumps(line) + "\n" for line in (asked, *self.results)))
 
-    def add(self, result: Result) -> None:
+    def add(self, result: Answer) -> None:
         """One more result, on the disk before this returns."""
         self.results.append(result)
         if self.place is not None:
             append(self.place, json.dumps(result) + "\n")
 
 
-def _whole_lines(place: Path) -> list[Result]:
+def _whole_lines(place: Path) -> list[Answer]:
     """The lines up to the first that is no JSON object."""
-    found: list[Result] = []
+    found: list[Answer] = []
     try:
         for line in place.read_bytes().splitlines():
             found.append(dict(json.loads(line)))

@@ -12,7 +12,7 @@ from inheritune.errors import OutputError
 LOCK = ".lock"
 
 
-class Held:
+class HeldFolder:
     """A folder that this process holds until `release`."""
 
     def __init__(self, folder: Path, lock: FileLock, made: bool):
@@ -36,7 +36,7 @@ class Held:
                 self.folder.rmdir()
 
 
-def hold(folder: Path, wait: bool = False) -> Held | None:
+def hold(folder: Path, wait: bool = False) -> HeldFolder | None:
     """Hold a folder, which is made if it is not there; where another has it, wait for it or give None.
 
     Raises OutputError for a file in the lock's place that is none, OSError where it cannot be written.
@@ -50,4 +50,4 @@ def hold(folder: Path, wait: bool = False) -> Held | None:
         lock.acquire()
     except Timeout:
         return None
-    return Held(folder, lock, made)
+    return HeldFolder(folder, lock, made)

@@ -8,7 +8,7 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Place:
+class Band:
     """Positions `first` to `last` of a window (from 0): their mean loss in nats per token, and how many tokens it rests on."""
 
     first: int
@@ -17,12 +17,12 @@ class Place:
     tokens: int
 
 
-def by_position(losses: Sequence[np.ndarray]) -> list[Place]:
+def by_position(losses: Sequence[np.ndarray]) -> list[Band]:
     """Mean loss in bands of positions that double in width (0, 1, 2-3, 4-7, ...)."""
     places = []
     for first, last in bands(max(map(len, losses)), 1):
         held = np.concatenate([row[first : last + 1] for row in losses])
-        places.append(Place(first, last, float(held.mean()), len(held)))
+        places.append(Band(first, last, float(held.mean()), len(held)))
     return places
 
 

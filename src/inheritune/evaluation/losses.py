@@ -16,7 +16,7 @@ from inheritune.models.begin import Begin
 
 
 @dataclass(frozen=True)
-class Validation:
+class ValidationSet:
     """Windows of the validation documents (ids and labels of shape (windows, T)) and the document of each.
 
     `sources` has the book or file that each document is a section of, as an integer; without it each is its own.
@@ -48,7 +48,7 @@ class Validation:
         return float(self.ids.size) * forward_flops_per_token(model, self.ids.shape[1])
 
 
-def validation(tokens: Tokens, data: Data, begin: Begin | None = None) -> Validation:
+def validation(tokens: Tokens, data: Data, begin: Begin | None = None) -> ValidationSet:
     """The documents that a recipe compares on, cut into windows; DataError if fewer than two."""
     begin = begin or Begin()
     chosen = held_out.chosen(tokens, data.valid_documents)
@@ -64,15 +64,15 @@ def validation(tokens: Tokens, data: Data, begin: Begin | None = None) -> Valida
             rows += pieces
             owner += [number] * len(pieces)
     books = None if tokens.books is None else np.asarray(tokens.books)[chosen]
-    return Validation(*padded(rows, begin.unasked), np.asarray(owner), books)
+    return ValidationSet(*padded(rows, begin.unasked), np.asarray(owner), books)
 
 
-def document_losses(model: PreTrainedModel, documents: Validation, precision: str = "fp32") -> np.ndarray:
+def document_losses(model: PreTrainedModel, documents: ValidationSet, precision: str = "fp32") -> np.ndarray:
     """Mean loss of each document in nats per token, shape (documents,), in float64."""
     sums = label_losses(model, documents.ids, documents.labels, precision).sum(axis=1)
     return np.bincount(documents.owner, weights=sums) / documents.weights
 
 
-def mean_loss(losses: np.ndarray, documents: Validation) -> float:
+def mean_loss(losses: np.ndarray, documents: ValidationSet) -> float:
     """Documents' losses as one number: nats per token."""
     return float(np.average(losses, weights=documents.weights))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
-from inheritune.evaluation.by_position import Place, by_position
+from inheritune.evaluation.by_position import Band, by_position
 from inheritune.evaluation.token_losses import token_losses
 from inheritune.evaluation.windows import windows
 from inheritune.evidence.gap import Gap, gap
@@ -37,7 +37,7 @@ class OnText:
     tokens: np.ndarray
     text_nats: np.ndarray
     bytes: np.ndarray
-    by_position: list[Place]
+    by_position: list[Band]
 
     @property
     def val_loss(self) -> float:

@@ -1,11 +1,10 @@
 """What a run spent, by phase: tokens, FLOPs and seconds. Sums of what each stage wrote down, so that a stop loses nothing."""
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
 from typing import Protocol
 
 
-class Cost(Protocol):
+class Costly(Protocol):
     """Whatever took tokens, FLOPs and seconds."""
 
     @property
@@ -21,22 +20,19 @@ class Cost(Protocol):
         """Seconds of wall clock."""
 
 
-@dataclass(frozen=True)
-class Spent:
-    """Tokens read, FLOPs of matrix products, seconds of wall clock."""
-
-    tokens: int = 0
-    flops: float = 0.0
-    seconds: float = 0.0
-
-    def __add__(self, other: Cost) -> "Spent":
-        return Spent(self.tokens + other.tokens, self.flops + other.flops, self.seconds + other.seconds)
-
-
-def ledger(entries: Iterable[tuple[str, Cost]]) -> dict[str, dict]:
+def ledger(entries: Iterable[tuple[str, Costly]]) -> dict[str, dict]:
     """Entries (phase, cost) as `{"phases": {phase: sums}, "total": sums}`."""
-    phases: dict[str, Spent] = {}
+    phases: dict[str, list[Costly]] = {}
     for phase, cost in entries:
-        phases[phase] = phases.get(phase, Spent()) + cost
-    total = sum(phases.values(), Spent())
-    return {"phases": {name: asdict(spent) for name, spent in phases.items()}, "total": asdict(total)}
+        phases.setdefault(phase, []).append(cost)
+    by_phase = {phase: _sums(costs) for phase, costs in phases.items()}
+    tokens, flops, seconds = (sum(sums[name] for sums in by_phase.values()) for name in ("tokens", "flops", "seconds"))
+    return {"phases": by_phase, "total": {"tokens": tokens, "flops": float(flops), "seconds": float(seconds)}}
+
+
+def _sums(costs: list[Costly]) -> dict[str, float]:
+    return {
+        "tokens": sum(cost.tokens for cost in costs),
+        "flops": sum((cost.flops for cost in costs), 0.0),
+        "seconds": sum((cost.seconds for cost in costs), 0.0),
+    }

@@ -16,7 +16,7 @@ _SPREAD, _APART, _WITHIN = 0.27, 0.01, 0.004
 
 
 @dataclass(frozen=True)
-class Left:
+class ExpectedGap:
     """The gap in nats per token that is expected after a round, for a cut that loses `lost` untrained."""
 
     lost: float
@@ -32,14 +32,14 @@ class Left:
         return f"{said} is expected to be left after a round"
 
 
-def left_after(lost: float, tokens: float, parameters: float) -> Left:
+def left_after(lost: float, tokens: float, parameters: float) -> ExpectedGap:
     """What a round of `tokens` leaves of `lost` nats, in a model whose reference has `parameters`."""
     start = _PART * max(lost, 0.0) ** _BEND
     mean = start / (1 + (tokens / parameters / _HALF) ** _STEEPNESS)
-    return Left(lost, mean, math.hypot(_SPREAD * mean, _APART))
+    return ExpectedGap(lost, mean, math.hypot(_SPREAD * mean, _APART))
 
 
-def after_seen(wanted: Left, seen: Left, gap: float) -> Left:
+def after_seen(wanted: ExpectedGap, seen: ExpectedGap, gap: float) -> ExpectedGap:
     """What is expected of a cut, now that another one of the same reference was seen to come to `gap`."""
     mean = wanted.mean * max(gap, 0.0) / seen.mean if seen.mean else wanted.mean
-    return Left(wanted.lost, mean, math.hypot(_SPREAD * mean, _WITHIN))
+    return ExpectedGap(wanted.lost, mean, math.hypot(_SPREAD * mean, _WITHIN))

@@ -7,16 +7,16 @@ from typing import Any, Literal
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from inheritune.choosing import CRITERIA, Choice, Search
+from inheritune.choosing import CRITERIA, Ordering, Search
 from inheritune.decoder.anatomy import anatomy
 from inheritune.decoder.costs import forward_flops_per_token
 from inheritune.diagnosis.diagnose import diagnose
-from inheritune.evidence.ledger import Spent
 from inheritune.records.cells import ChosenBlocks
-from inheritune.records.entry import Spent as Took
+from inheritune.records.entry import Spent
 from inheritune.surgery.heal import heal
 
 _CHOICE, _HEAL = 12, 32_768
+_NOTHING = Spent(tokens=0, flops=0.0, seconds=0.0)
 
 Keep = Callable[[str, Callable[[], ChosenBlocks]], ChosenBlocks]
 Matched = Literal["tokens", "total-flops"]
@@ -39,7 +39,7 @@ class Given:
     sequences: Callable[[int, int], Tensor]
     diagnosed: tuple[int, int] = (16, 100)
     keep: Keep = field(default=lambda criterion, make: make())
-    spent: Spent = field(default_factory=Spent)
+    spent: Spent = _NOTHING
 
     @property
     def whole(self) -> int:
@@ -55,15 +55,15 @@ class Given:
     def _choose(self, criterion: str) -> ChosenBlocks:
         profile_BT, choice_BT = self.sequences(*self.diagnosed), self.sequences(_CHOICE, self.length)
         profile = diagnose(self.reference, profile_BT, curve_sequences=0, untrained=False)
-        choice: Choice = CRITERIA[criterion](self.reference, choice_BT, profile, Search(self.depth))
+        choice: Ordering = CRITERIA[criterion](self.reference, choice_BT, profile, Search(self.depth))
         read = profile.tokens * forward_flops_per_token(self.reference, profile_BT.shape[1])
-        spent = Took(tokens=profile.tokens + choice.tokens, flops=read + choice.flops, seconds=profile.seconds)
+        spent = Spent(tokens=profile.tokens + choice.tokens, flops=read + choice.flops, seconds=profile.seconds)
         return ChosenBlocks(blocks=choice.blocks(self.depth), spent=spent)
 
     def heal(self, target: PreTrainedModel, blocks: list[int]) -> PreTrainedModel:
         """Repair a cut in place, in closed form."""
         healed = heal(target, self.reference, blocks, self.sequences(max(2, _HEAL // self.length), self.length))
-        self.spent += Spent(healed.tokens, float(healed.flops))
+        self.spent += Spent(tokens=healed.tokens, flops=float(healed.flops), seconds=0.0)
         return target
 
 

@@ -62,7 +62,7 @@ def begin_of(tokenizer: PreTrainedTokenizerBase, wanted: str = AUTO) -> Begin:
     return Begin(tuple(whole[: next((place for place in places if whole[place : place + len(bare)] == bare), 0)]))
 
 
-def told(begin: Begin, tokenizer: PreTrainedTokenizerBase) -> str:
+def begin_told(begin: Begin, tokenizer: PreTrainedTokenizerBase) -> str:
     """A begin as `data.begin` names it."""
     return "".join(tokenizer.convert_ids_to_tokens(list(begin.ids))) or NONE
 

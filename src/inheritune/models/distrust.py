@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from inheritune.decoder.anatomy import DEPTH_FIELDS, Anatomy, further_layers
 from inheritune.decoder.parts import split_name
 from inheritune.errors import ModelError
-from inheritune.models.shards import WHOLE, Held, Piece, same_bytes
+from inheritune.models.shards import INTEGER_DTYPES, Piece, StoredTensor, same_bytes
 from inheritune.runtime.gauge import free_memory
 
 # What is built one by one, so that an absurd number would never end; and what no model can do without.
@@ -33,7 +33,7 @@ def require_numbers(config: dict[str, Any], folder: Path) -> None:
 
 
 def require_agreement(
-    model: PreTrainedModel, tensors: Sequence[Held], left: Sequence[str], found: Anatomy, folder: Path
+    model: PreTrainedModel, tensors: Sequence[StoredTensor], left: Sequence[str], found: Anatomy, folder: Path
 ) -> None:
     """Raise ModelError for blocks beyond the depth and for whole numbers where weights belong.
 
@@ -42,7 +42,7 @@ def require_agreement(
     _no_more_blocks(model, left, found, folder)
     floats = {name for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
     for piece in (held.piece for held in tensors if held.own in floats):
-        if piece.dtype in WHOLE:
+        if piece.dtype in INTEGER_DTYPES:
             raise ModelError(
                 f"{piece.name} in {folder} holds whole numbers ({piece.dtype}): weights are F32, F16 or BF16."
             )
@@ -59,7 +59,7 @@ def _no_more_blocks(model: PreTrainedModel, left: Sequence[str], found: Anatomy,
             )
 
 
-def belies_ties(model: PreTrainedModel, tensors: Sequence[Held]) -> bool:
+def belies_ties(model: PreTrainedModel, tensors: Sequence[StoredTensor]) -> bool:
     """Whether the files hold two tensors that differ where the config ties them; transformers then ties neither."""
     held, names = {held.own: held.piece for held in tensors}, defaultdict(list)
     for name, parameter in model.named_parameters(remove_duplicate=False):

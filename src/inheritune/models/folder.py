@@ -24,7 +24,7 @@ ALONG = re.compile(
     r"|(LICEN[CS]E|NOTICE|COPYING|USE_POLICY).*)",
     re.IGNORECASE,
 )
-TEMPLATES = "additional_chat_templates"  # a folder of further templates, which goes along whole
+CHAT_TEMPLATES = "additional_chat_templates"  # a folder of further templates, which goes along whole
 
 
 def inside(folder: Path, name: str) -> Path:
@@ -62,7 +62,7 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
 def require_own_files(folder: Path) -> None:
     """Raise ModelError where a file that goes along with a model (tokenizer, template) is a link out of its folder."""
     for path in sorted(folder.iterdir() if folder.is_dir() else ()):
-        if path.is_symlink() and path.name == TEMPLATES:
+        if path.is_symlink() and path.name == CHAT_TEMPLATES:
             raise ModelError(f"{path} is a link: copy the templates there instead.")
         if path.is_symlink() and ALONG.fullmatch(path.name):
             inside(folder, path.name)
@@ -126,9 +126,9 @@ def copy_along(source: Path, target: Path) -> None:
     for path in sorted(source.iterdir()):
         if path.is_file() and (ALONG.fullmatch(path.name) or (code and path.suffix == ".py")):
             shutil.copyfile(inside(source, path.name), target / path.name)
-    for path in sorted((source / TEMPLATES).glob("*.jinja")):
-        (target / TEMPLATES).mkdir(exist_ok=True)
-        shutil.copyfile(inside(source / TEMPLATES, path.name), target / TEMPLATES / path.name)
+    for path in sorted((source / CHAT_TEMPLATES).glob("*.jinja")):
+        (target / CHAT_TEMPLATES).mkdir(exist_ok=True)
+        shutil.copyfile(inside(source / CHAT_TEMPLATES, path.name), target / CHAT_TEMPLATES / path.name)
 
 
 def require_place(target: Path, sources: list[Path], force: bool) -> None:

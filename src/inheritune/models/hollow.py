@@ -15,7 +15,7 @@ from inheritune.errors import ModelError
 from inheritune.models.distrust import belies_ties, require_agreement, require_numbers
 from inheritune.models.folder import CONFIG, pieces_of, read_json
 from inheritune.models.quiet import quiet
-from inheritune.models.shards import Held
+from inheritune.models.shards import StoredTensor
 from inheritune.models.stored import Mapping, require_whole
 from inheritune.models.tower import tower_config, tower_pieces
 
@@ -26,7 +26,7 @@ class Checkpoint:
 
     folder: Path
     config: PretrainedConfig
-    tensors: list[Held]
+    tensors: list[StoredTensor]
     model: PreTrainedModel
 
     @property

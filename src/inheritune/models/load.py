@@ -115,7 +115,7 @@ def _require_gguf(path: Path) -> None:
             raise ModelError(f"{path} needs the package {name!r}, which is not here: pip install 'inheritune[gguf]'.")
 
 
-def load_tokenizer(path: Path) -> PreTrainedTokenizerBase:
+def tokenizer_at(path: Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a folder or a GGUF file; raises ModelError where there is none."""
     require_own_files(path)
     gguf = {}

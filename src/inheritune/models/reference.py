@@ -10,8 +10,7 @@ from inheritune.errors import ModelError
 from inheritune.models.find import BUNDLED, locate
 from inheritune.models.folder import read_json
 from inheritune.models.gguf import read_once
-from inheritune.models.load import kept_dtype, load_model
-from inheritune.models.load import load_tokenizer as read_tokenizer
+from inheritune.models.load import kept_dtype, load_model, tokenizer_at
 from inheritune.runtime.device import device
 
 __all__ = ["BUNDLED", "Reference", "load_reference", "load_tokenizer", "with_size"]
@@ -41,7 +40,7 @@ def load_reference(source: str, revision: str | None = None, trust: bool = False
     """
     place = locate(source, revision, trust=trust)
     with read_once(place):
-        model, tokenizer = load_model(place, torch.float32, trust), _usable(read_tokenizer(place), source)
+        model, tokenizer = load_model(place, torch.float32, trust), _usable(tokenizer_at(place), source)
     model.to(device())  # type: ignore[arg-type]
     return Reference(source, model, tokenizer, _trained_tokens(place), place, kept_dtype(place))
 
@@ -56,7 +55,7 @@ def with_size(source: str) -> str:
 
 def load_tokenizer(source: str, revision: str | None = None) -> PreTrainedTokenizerFast:
     """The fast tokenizer of a folder, GGUF file or hub id; ModelError if there is none, or it names no end of text."""
-    return _usable(read_tokenizer(locate(source, revision, weights=False)), source)
+    return _usable(tokenizer_at(locate(source, revision, weights=False)), source)
 
 
 def _usable(tokenizer: PreTrainedTokenizerBase, source: str) -> PreTrainedTokenizerFast:

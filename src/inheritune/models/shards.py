@@ -13,8 +13,10 @@ from inheritune.errors import ModelError
 from inheritune.runtime.system import BUFFER, copy_some
 
 MOST_HEADER = 100_000_000  # bytes; the format's own limit
-PACKED = frozenset({"U8", "I8", "U16", "I16", "U32", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F4", "F6_E2M3", "F6_E3M2"})
-WHOLE = frozenset({"BOOL", "I32", "I64", "U64"})
+PACKED_DTYPES = frozenset(
+    {"U8", "I8", "U16", "I16", "U32", "F8_E4M3", "F8_E5M2", "F8_E8M0", "F4", "F6_E2M3", "F6_E3M2"}
+)
+INTEGER_DTYPES = frozenset({"BOOL", "I32", "I64", "U64"})
 WIDTHS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2, "C64": 8, "BOOL": 1, "I32": 4, "I64": 8, "U64": 8}
 SAMPLE = 4096  # bytes of each tensor that a fingerprint reads
 
@@ -39,20 +41,20 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Held:
+class StoredTensor:
     """A tensor in a file, the model's parameter `own` that it becomes, and its name `around` the number of its block."""
 
     piece: Piece
     own: str
     around: tuple[str, str] | None = None
 
-    def moved(self, own: str, path: str) -> "Held":
+    def moved(self, own: str, path: str) -> "StoredTensor":
         """The same tensor as the parameter `own` of another model, under the name that becomes it."""
         place, _ = split_name(own, path)
         if self.around is None or place is None:
             return replace(self, own=own)
         before, after = self.around
-        return Held(replace(self.piece, name=f"{before}{place}{after}"), own, self.around)
+        return StoredTensor(replace(self.piece, name=f"{before}{place}{after}"), own, self.around)
 
 
 def read_header(file: Path) -> list[Piece]:
@@ -88,7 +90,7 @@ def _piece(name: str, entry: Any, file: Path, base: int) -> Piece:
         shape, dtype = tuple(entry["shape"]), entry["dtype"]
         if not all(type(size) is int and 0 <= size < 1 << 62 for size in (start, end, *shape)) or end < start:
             raise ValueError
-        if dtype not in PACKED and end - start != math.prod(shape) * WIDTHS[dtype]:
+        if dtype not in PACKED_DTYPES and end - start != math.prod(shape) * WIDTHS[dtype]:
             raise ValueError
         return Piece(name, dtype, shape, file, base + start, base + end)
     except (KeyError, TypeError, ValueError) as error:
@@ -100,7 +102,7 @@ def _piece(name: str, entry: Any, file: Path, base: int) -> Piece:
 def _check(pieces: list[Piece], file: Path, base: int, size: int) -> None:
     at = base
     for piece in pieces:
-        if piece.dtype in PACKED:
+        if piece.dtype in PACKED_DTYPES:
             raise ModelError(f"{piece.name} in {file} is packed ({piece.dtype}): give an unquantised model.")
         if piece.start != at or piece.end < at:
             raise ModelError(f"The tensors of {file} overlap or leave gaps at {piece.name!r}: fetch it again.")

@@ -21,10 +21,10 @@ from transformers.modeling_utils import LoadStateDictConfig
 
 from inheritune.decoder.parts import split_name
 from inheritune.errors import ModelError
-from inheritune.models.shards import Held, Piece
+from inheritune.models.shards import Piece, StoredTensor
 
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
-DTYPES = {
+STORED_DTYPES = {
     **FLOATS,
     **{"C64": torch.complex64, "BOOL": torch.bool, "I32": torch.int32, "I64": torch.int64, "U64": torch.uint64},
 }
@@ -40,7 +40,7 @@ class Unread:
         with self.piece.file.open("rb") as stream:
             stream.seek(self.piece.start)
             raw = bytearray(stream.read(self.piece.size))
-        return torch.frombuffer(raw, dtype=DTYPES[self.piece.dtype]).view(self.piece.shape)
+        return torch.frombuffer(raw, dtype=STORED_DTYPES[self.piece.dtype]).view(self.piece.shape)
 
 
 class Mapping:
@@ -52,7 +52,7 @@ class Mapping:
         self._converters = [one for one in transforms if isinstance(one, WeightConverter)]
         self._prefix, self._state = model.base_model_prefix, model.state_dict()
 
-    def held(self, pieces: Sequence[Piece], path: str) -> tuple[list[Held], list[str]]:
+    def held(self, pieces: Sequence[Piece], path: str) -> tuple[list[StoredTensor], list[str]]:
         """The tensors that become a parameter, and the names that transformers finds no parameter for and leaves.
 
         Raises ModelError for a tensor whose name in the file does not count the blocks under `path` as the model does.
@@ -63,24 +63,24 @@ class Mapping:
         left = [own[name] for name in names if own[name] not in self._state]
         return [self._held(piece, own[piece.name], path) for piece in pieces if own[piece.name] in self._state], left
 
-    def _held(self, piece: Piece, own: str, path: str) -> Held:
+    def _held(self, piece: Piece, own: str, path: str) -> StoredTensor:
         block, suffix = split_name(own, path)
         if block is None:
-            return Held(piece, own)
+            return StoredTensor(piece, own)
         mapped = str if own == piece.name else self._raw
         end, parts = f"{block}.{suffix}", piece.name.split(".")
         start = mapped(piece.name).removesuffix(end)
         for at in [at for at, part in enumerate(parts) if part == str(block)]:
             before, after = ".".join([*parts[:at], ""]), ".".join(["", *parts[at + 1 :]])
             if mapped(f"{before}{block + 1}{after}") == f"{start}{block + 1}.{suffix}":
-                return Held(piece, own, (before, after))
+                return StoredTensor(piece, own, (before, after))
         raise ModelError(f"{piece.name} in {piece.file.parent} does not say its block, which is {block} in the model.")
 
     def converts(self, name: str) -> str | None:
         """What is done with the tensor of this name beside renaming it, in words to compare; None: nothing."""
         pattern = rename_source_key(name, self._renamings, self._converters)[1]
         one = next((one for one in self._converters if pattern in one.source_patterns), None)
-        return one and f"{pattern} {one.target_patterns} {one.operations}"
+        return f"{pattern} {one.target_patterns} {one.operations}" if one else None
 
     def _own(self, name: str) -> str:
         own = rename_source_key(name, self._renamings, self._converters, self._prefix, self._state)[0]
@@ -98,7 +98,7 @@ def require_whole(model: PreTrainedModel, pieces: Sequence[Piece], folder: Path)
 
     `model` is loaded as `from_pretrained` loads it, its weights as little there as before.
     """
-    state = {piece.name: torch.empty(piece.shape, dtype=DTYPES[piece.dtype], device="meta") for piece in pieces}
+    state = {piece.name: torch.empty(piece.shape, dtype=STORED_DTYPES[piece.dtype], device="meta") for piece in pieces}
     mapping: Any = get_model_conversion_mapping(model)
     plan = LoadStateDictConfig(device_map={"": "meta"}, weight_mapping=mapping)
     info, _ = convert_and_load_state_dict_in_model(model, state, plan)

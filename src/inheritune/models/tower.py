@@ -20,13 +20,13 @@ from inheritune.models.stored import Mapping
 # three axes, all alike.
 SAME = {"qwen2_vl_text": "qwen2", "qwen2_5_vl_text": "qwen2", "qwen3_vl_text": "qwen3"}
 # Models whose logits for text alone are those of their text tower, bit by bit (`benchmarks/families.py`).
-WHOLE = frozenset({"llava", "mistral3", "qwen2_vl", "qwen2_5_vl", "qwen3_vl"})
+KEPT_WHOLE = frozenset({"llava", "mistral3", "qwen2_vl", "qwen2_5_vl", "qwen3_vl"})
 _AXES = ("mrope_section", "mrope_interleaved")
 
 
 def tower_config(config: PretrainedConfig) -> PretrainedConfig | None:
     """The config of the causal model that a larger one is for text alone; None where none is known, or it is causal itself."""
-    if config.model_type not in WHOLE:
+    if config.model_type not in KEPT_WHOLE:
         return None
     plain = text_config(config)
     kind = SAME.get(plain.model_type, plain.model_type)

@@ -27,6 +27,11 @@ class Spent(Entry):
     flops: Amount
     seconds: Amount
 
+    def __add__(self, other: "Spent") -> "Spent":
+        return Spent(
+            tokens=self.tokens + other.tokens, flops=self.flops + other.flops, seconds=self.seconds + other.seconds
+        )
+
 
 class JsonFile(Entry):
     """A record that is a file: one JSON object, named `NAME` in its folder."""

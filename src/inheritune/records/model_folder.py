@@ -21,6 +21,7 @@ class ModelOrigin(JsonFile):
     new_blocks: str | None
     origin: dict[str, str] | None
     trained_tokens: Count | None
+    tower_of: str | None
     blocks_shown: str
     versions: dict[str, str]
 

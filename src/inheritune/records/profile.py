@@ -13,18 +13,18 @@ from rich.console import Console, ConsoleOptions, RenderResult
 
 from inheritune.disk.files import write_text
 from inheritune.errors import InputError
+from inheritune.records.entry import Count
 
-Count = Annotated[int, Field(ge=0)]
 ATTENTION, OTHER = "softmax attention", "no softmax attention"
 
 
-class Entry(BaseModel):
+class ProfileEntry(BaseModel):
     """A part of a profile: no unknown keys, fixed once made."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Head(Entry):
+class Head(ProfileEntry):
     """One attention head. Shares are of attention, entropy in nats; `output` is relative to the residual's norm."""
 
     rank: float
@@ -46,7 +46,7 @@ class Head(Entry):
     key_gradient: float | None = None
 
 
-class Layer(Entry):
+class Layer(ProfileEntry):
     """One block. Attention measures are None where it has no softmax attention; block measures are always there.
 
     `lazy` is the strict definition: k* = 1 in every head of every sequence. `lazy_sequences` is the share of sequences
@@ -75,7 +75,7 @@ class Layer(Entry):
     without_rise_se: float | None = None
 
 
-class Cut(Entry):
+class Cut(ProfileEntry):
     """A list of blocks that was run as it is: its loss, and its rise over the whole with the paired standard error."""
 
     removed: Count
@@ -85,7 +85,7 @@ class Cut(Entry):
     rise_se: float
 
 
-class Curves(Entry):
+class Curves(ProfileEntry):
     """The inheritance curve: what is left of the model when blocks go. Index `removed` - 1 in each list.
 
     Lists end early where the time was over: `left_out` more were wanted. Of a large vocabulary each cut is first read at `places`
@@ -103,7 +103,7 @@ class Curves(Entry):
     head_passes: Count
 
 
-class Contrast(Entry):
+class Contrast(ProfileEntry):
     """The same attention measures elsewhere: untrained weights, or another length. One value a layer."""
 
     name: str
@@ -114,7 +114,7 @@ class Contrast(Entry):
     lazy_share: list[float | None]
 
 
-class Suggestion(Entry):
+class Suggestion(ProfileEntry):
     """A depth and blocks to start from, why, and what that rests on."""
 
     depth: Annotated[int, Field(ge=1)]
@@ -123,7 +123,7 @@ class Suggestion(Entry):
     rests_on: str
 
 
-class Profile(Entry):
+class Profile(ProfileEntry):
     """What every layer and head of a decoder does on one corpus.
 
     `lazy_heads` names the heads whose mean k* is at most 1.5, by layer. `chance_loss` is ln V, a uniform guess's; `at_chance` says that `loss` is at least 0.9 of it, and so no cut's loss tells.
@@ -173,9 +173,9 @@ class Profile(Entry):
             raise InputError(f"{path} is not a profile: {place}: {first['msg']}.") from error
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        from inheritune.report.profile_table import lines
+        from inheritune.report.profile_table import table_lines
 
-        yield from lines(self)
+        yield from table_lines(self)
 
     def __str__(self) -> str:
         console = Console(width=80, color_system=None)

@@ -111,10 +111,12 @@ class DecisionRow(Entry):
     reason: str
 
 
-Row = Annotated[StepRow | SkippedRow | ValidationRow | WatchRow | GrowthRow | DecisionRow, Field(discriminator="kind")]
-ROW: TypeAdapter[Row] = TypeAdapter(Row)
+MetricsRow = Annotated[
+    StepRow | SkippedRow | ValidationRow | WatchRow | GrowthRow | DecisionRow, Field(discriminator="kind")
+]
+ROW: TypeAdapter[MetricsRow] = TypeAdapter(MetricsRow)
 
 
-def step_of(row: Row) -> int:
+def step_of(row: MetricsRow) -> int:
     """The step of the run that a row is about; a decision is about none."""
     return 0 if isinstance(row, DecisionRow) else row.step

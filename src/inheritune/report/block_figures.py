@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from inheritune.report.folder import Point
+from inheritune.report.folder import CurvePoint
 from inheritune.report.style import (
     CONTROL,
     LAZY,
@@ -79,11 +79,11 @@ def block_map_figure(depth: int, blocks: Sequence[int], lazy: Container[int] = (
     return figure
 
 
-def _known(ranks: Sequence[float | None]) -> list[Point]:
+def _known(ranks: Sequence[float | None]) -> list[CurvePoint]:
     return [(layer, rank) for layer, rank in enumerate(ranks) if rank is not None and rank > 0]
 
 
-def _rank_points(axes: Axes, points: Sequence[Point], is_lazy: bool, is_kept: bool, named: bool) -> None:
+def _rank_points(axes: Axes, points: Sequence[CurvePoint], is_lazy: bool, is_kept: bool, named: bool) -> None:
     if not points:
         return
     colour = LAZY if is_lazy else TARGET
@@ -116,7 +116,7 @@ def _rank_frame(axes: Axes, ranks: Sequence[float], layers: int) -> None:
     axes.set_ylabel("rank k*, highest head")
 
 
-def _cell(axes: Axes, corner: Point, block: int, times: int, lazy: bool) -> None:
+def _cell(axes: Axes, corner: CurvePoint, block: int, times: int, lazy: bool) -> None:
     x, y = corner
     outline = FancyBboxPatch(
         (x + 0.08, y + 0.08),

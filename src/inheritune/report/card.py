@@ -34,7 +34,7 @@ def model_card(result: Result, config: RunRecipe, license_name: str | None = Non
     environment.filters |= {
         "plain": literal,
         "code": code_span,
-        "count": words.count,
+        "count": words.large_number,
         "size": words.size,
         "flops": words.flops,
         "duration": words.duration,

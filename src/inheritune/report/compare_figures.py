@@ -16,7 +16,7 @@ from matplotlib.ticker import EngFormatter, MaxNLocator
 from inheritune.disk.files import make_folder, whole_file
 from inheritune.report.style import CONTROL, INK, LAZY, MUTED, REFERENCE, TARGET, WIDE, canvas, figure_style
 
-Row = dict[str, Any]
+MethodData = dict[str, Any]
 Line = tuple[str, list[tuple[float, float]]]
 
 _KINDS = {
@@ -53,7 +53,7 @@ def write_figures(folder: Path) -> list[Path]:
     return places
 
 
-def loss_over(found: Row, what: str) -> Figure:
+def loss_over(found: MethodData, what: str) -> Figure:
     """Validation loss of each method over tokens or FLOPs; the reference's as a level."""
     lines = []
     for row in found["rows"]:
@@ -74,7 +74,7 @@ def loss_over(found: Row, what: str) -> Figure:
     return figure
 
 
-def ranks(found: Row) -> Figure:
+def ranks(found: MethodData) -> Figure:
     """MaxRank of each layer of the final models, and of the reference (the paper's Figure 1)."""
     lines = [(row["method"], _profile(row["max_ranks"])) for row in found["rows"]]
     figure, panels = _panels(found, lines, (_AS_IT_IS, _profile(found["reference_ranks"])))
@@ -89,7 +89,7 @@ def ranks(found: Row) -> Figure:
     return figure
 
 
-def time_to_loss(found: Row) -> Figure:
+def time_to_loss(found: MethodData) -> Figure:
     """FLOPs until random initialisation's final loss, where a method reaches it, the fastest first."""
     rows = [row for row in found["rows"] if row["flops_to_random"] is not None]
     never = [row["method"] for row in found["rows"] if row["flops_to_random"] is None]
@@ -106,7 +106,7 @@ def time_to_loss(found: Row) -> Figure:
     return figure
 
 
-def gaps(found: Row) -> Figure:
+def gaps(found: MethodData) -> Figure:
     """Each method's gap to the reference with its interval, the smallest first."""
     rows = sorted(found["rows"], key=lambda row: row["gap"]["mean"])
     figure, axes = _points(
@@ -124,7 +124,7 @@ def gaps(found: Row) -> Figure:
 _SMALL: Any = {"fontsize": 9, "color": MUTED}
 
 
-def _panels(found: Row, lines: Sequence[Line], level: Line) -> tuple[Figure, list[tuple[Axes, list[Line]]]]:
+def _panels(found: MethodData, lines: Sequence[Line], level: Line) -> tuple[Figure, list[tuple[Axes, list[Line]]]]:
     """A panel for each kind of method, its lines named at their ends, all other lines pale behind them."""
     first, by_name = lines[0][0], dict(lines)
     always = [name for name in (first, "reference") if name in by_name]
@@ -192,7 +192,7 @@ def _points(rows: Sequence[tuple[str, float, str]]) -> tuple[Figure, Axes]:
     return figure, axes
 
 
-_FIGURES: dict[str, Callable[[Row], Figure]] = {
+_FIGURES: dict[str, Callable[[MethodData], Figure]] = {
     "loss-tokens": lambda found: loss_over(found, "tokens"),
     "loss-flops": lambda found: loss_over(found, "flops"),
     "time-to-loss": time_to_loss,

@@ -33,11 +33,11 @@ def markdown(found: Comparison) -> str:
     lines = [_title(found), "", "| " + " | ".join(_HEADS) + " |", "|---" * len(_HEADS) + "|"]
     lines += ["| " + " | ".join(_cells(found, row)) + " |" for row in found.rows]
     lines += ["", *(f"- `{row.method}`: {row.says}" for row in found.rows)]
-    lines += ["", *(f"- Missing: {line}" for line in missing(found))]
+    lines += ["", *(f"- Missing: {line}" for line in missing_lines(found))]
     return "\n".join(lines).strip() + "\n"
 
 
-def missing(found: Comparison) -> list[str]:
+def missing_lines(found: Comparison) -> list[str]:
     """What is missing, a line for each reason."""
     names: dict[str, list[str]] = {}
     for left in found.missing:

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from inheritune.report import words
-from inheritune.report.folder import Curve, Point
+from inheritune.report.folder import Curve, CurvePoint
 from inheritune.report.style import (
     CONTROL,
     INK,
@@ -46,7 +46,7 @@ class GapRow:
     control: bool = False
 
 
-def smooth(points: Sequence[Point], window: float = 0.08) -> list[Point]:
+def smooth(points: Sequence[CurvePoint], window: float = 0.08) -> list[CurvePoint]:
     """A running mean over `window` of the points, thinned to what a picture can show."""
     half = max(1, round(len(points) * window / 2))
     stride = max(1, math.ceil(len(points) / MOST_POINTS))
@@ -92,7 +92,7 @@ def gap_figure(rows: Sequence[GapRow], margin: float, width: float = WIDE) -> Fi
     return figure
 
 
-def control_figure(gaps: Mapping[str, Sequence[Point]], margin: float, width: float = WIDE) -> Figure:
+def control_figure(gaps: Mapping[str, Sequence[CurvePoint]], margin: float, width: float = WIDE) -> Figure:
     """Gap to the reference over each model's own tokens; the first of `gaps` is the target."""
     dashes = [DASHED, (0, (1, 1.5)), (0, (4, 1.5, 1, 1.5))]
     with figure_style():
@@ -117,7 +117,7 @@ def control_figure(gaps: Mapping[str, Sequence[Point]], margin: float, width: fl
 def _token_axis(axes: Axes) -> None:
     axes.set_xlabel("tokens")
     axes.xaxis.set_major_locator(MaxNLocator(5))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda tokens, _: words.count(tokens)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda tokens, _: words.large_number(tokens)))
     axes.set_xlim(left=0)
 
 

@@ -15,8 +15,8 @@ import yaml
 from inheritune.errors import InputError
 from inheritune.records.result import Result
 
-Point = tuple[float, float]
-Row = Mapping[str, Any]
+CurvePoint = tuple[float, float]
+RowData = Mapping[str, Any]
 T = TypeVar("T")
 
 
@@ -26,9 +26,9 @@ class Curve:
 
     round: int
     depth: int
-    training: list[Point] = field(default_factory=list)
-    validation: list[Point] = field(default_factory=list)
-    gaps: list[Point] = field(default_factory=list)
+    training: list[CurvePoint] = field(default_factory=list)
+    validation: list[CurvePoint] = field(default_factory=list)
+    gaps: list[CurvePoint] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class RunFolder:
     """All that a run folder says. None: the file is not there; `notices` says what could not be read."""
 
     path: Path
-    config: Row | None
-    profile: Row | None
-    choice: Row | None
+    config: RowData | None
+    profile: RowData | None
+    choice: RowData | None
     result: Result | None
-    rows: list[Row]
+    rows: list[RowData]
     controls: dict[str, list[Curve]]
     notices: list[str]
 
@@ -49,7 +49,7 @@ class RunFolder:
         """The rounds in order, on one axis of tokens."""
         return curves(self.rows)
 
-    def of_kind(self, kind: str) -> list[Row]:
+    def of_kind(self, kind: str) -> list[RowData]:
         """The log's rows of one kind, in order."""
         return [row for row in self.rows if row.get("kind") == kind]
 
@@ -75,7 +75,7 @@ def read_run(path: Path) -> RunFolder:
     )
 
 
-def curves(rows: Iterable[Row]) -> list[Curve]:
+def curves(rows: Iterable[RowData]) -> list[Curve]:
     """The log's rounds on one axis of tokens, whether the log counts tokens anew in each round or not."""
     found: dict[int, Curve] = {}
     offset = latest = 0.0
@@ -91,7 +91,7 @@ def curves(rows: Iterable[Row]) -> list[Curve]:
     return list(found.values())
 
 
-def _add(curve: Curve, row: Row, tokens: float) -> None:
+def _add(curve: Curve, row: RowData, tokens: float) -> None:
     # Where a teacher's terms are trained on too, what is drawn beside the reference's loss is the text's part.
     read = {
         "cross_entropy" if "cross_entropy" in row else "loss": curve.training,
@@ -119,7 +119,7 @@ def _read(path: Path, parse: Callable[[str], T], notices: list[str]) -> T | None
         return None
 
 
-def _read_log(path: Path, notices: list[str]) -> list[Row]:
+def _read_log(path: Path, notices: list[str]) -> list[RowData]:
     return _read(path, lambda text: _rows(text, path.name, notices), notices) or []
 
 
@@ -133,24 +133,24 @@ def _read_result(path: Path, notices: list[str]) -> Result | None:
         return None
 
 
-def _json_mapping(text: str) -> Row:
+def _json_mapping(text: str) -> RowData:
     return _mapping(json.loads(text))
 
 
-def _yaml_mapping(text: str) -> Row:
+def _yaml_mapping(text: str) -> RowData:
     return _mapping(yaml.safe_load(text))
 
 
-def _mapping(value: object) -> Row:
+def _mapping(value: object) -> RowData:
     if not isinstance(value, dict):
         raise ValueError("it does not hold a mapping")
     return value
 
 
-def _rows(text: str, name: str, notices: list[str]) -> list[Row]:
+def _rows(text: str, name: str, notices: list[str]) -> list[RowData]:
     """One JSON object a line. A last line cut short by a kill is silently left out; any other is reported."""
     lines = text.splitlines()
-    rows: list[Row] = []
+    rows: list[RowData] = []
     for number, line in enumerate(lines, 1):
         try:
             rows.append(_mapping(json.loads(line)))

@@ -14,11 +14,10 @@ from markupsafe import Markup
 from inheritune.disk.files import write_text
 from inheritune.records.result import Footprint, Result
 from inheritune.report import story, words
-from inheritune.report.folder import Row, RunFolder, read_run
+from inheritune.report.card import TEMPLATES
+from inheritune.report.folder import RowData, RunFolder, read_run
 from inheritune.report.pictures import pictures
 from inheritune.words import harmless, ranges
-
-TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_report(run_folder: Path) -> Path:
@@ -42,7 +41,7 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters |= {
-        "count": words.count,
+        "count": words.large_number,
         "flops": words.flops,
         "duration": words.duration,
         "signed": words.signed,
@@ -91,8 +90,8 @@ def _comparison(result: Result) -> list[tuple[str, str, str, str]]:
         ("Blocks", str(reference.depth), str(target.depth), _change(reference.depth, target.depth)),
         (
             "Parameters",
-            words.count(reference.parameters),
-            words.count(target.parameters),
+            words.large_number(reference.parameters),
+            words.large_number(target.parameters),
             _change(reference.parameters, target.parameters),
         ),
         (
@@ -139,11 +138,11 @@ def _ledger(result: Result) -> list[dict[str, Any]]:
     ]
 
 
-def _suggestion(profile: Row | None) -> str:
+def _suggestion(profile: RowData | None) -> str:
     suggestion = (profile or {}).get("suggestion")
     return str(suggestion.get("reason", "")) if isinstance(suggestion, dict) else ""
 
 
-def _caveats(profile: Row | None) -> list[str]:
+def _caveats(profile: RowData | None) -> list[str]:
     caveats = (profile or {}).get("caveats")
     return [str(caveat) for caveat in caveats] if isinstance(caveats, list) else []

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from inheritune.records.result import Result
 from inheritune.report import block_figures, figures, profile_figures, story
 from inheritune.report.figures import GapRow
-from inheritune.report.folder import Row, RunFolder
+from inheritune.report.folder import RowData, RunFolder
 from inheritune.report.style import NARROW, WIDE, inline_svg
 from inheritune.report.watch_figure import watch_figure
 
@@ -61,7 +61,7 @@ def _profile_pictures(run: RunFolder) -> list[tuple[Markup, str]]:
     return [(_both(name, partial(_drawn, draw, profile)), caption) for name, (draw, caption) in _CAPTIONS.items()]
 
 
-def _drawn(draw: Callable[..., Figure], profile: Row, width: float) -> Figure:
+def _drawn(draw: Callable[..., Figure], profile: RowData, width: float) -> Figure:
     return draw(profile, width=width)
 
 
@@ -115,7 +115,7 @@ def _control_picture(run: RunFolder) -> Markup | None:
     return _both("control", lambda width: figures.control_figure(gaps, margin, width)) if drawable else None
 
 
-def _layers(run: RunFolder) -> list[Row]:
+def _layers(run: RunFolder) -> list[RowData]:
     layers = (run.profile or {}).get("layers")
     return [layer for layer in layers if isinstance(layer, dict)] if isinstance(layers, list) else []
 

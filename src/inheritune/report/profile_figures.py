@@ -30,7 +30,7 @@ from inheritune.report.style import (
     rank_shades,
 )
 
-Profile = Mapping[str, Any]
+ProfileData = Mapping[str, Any]
 COLOURS = "cividis"
 CONTRAST_LOOKS: tuple[Any, ...] = (
     {"color": CONTROL, "ls": "--", "lw": 1.3},
@@ -47,7 +47,7 @@ HEAD_MEASURES = {
 }
 
 
-def rank_and_mass(profile: Profile, against: Profile | None = None, width: float = WIDE) -> Figure:
+def rank_and_mass(profile: ProfileData, against: ProfileData | None = None, width: float = WIDE) -> Figure:
     """MaxRank and mass by layer with bands of one standard error, beside untrained weights and other lengths, or a model.
 
     Every rank hides something; a line below says what.
@@ -69,7 +69,7 @@ def rank_and_mass(profile: Profile, against: Profile | None = None, width: float
     return figure
 
 
-def head_map(profile: Profile, measure: str = "rank", width: float = WIDE) -> Figure:
+def head_map(profile: ProfileData, measure: str = "rank", width: float = WIDE) -> Figure:
     """One measure of every head, layers across, heads up; layers without softmax attention stay empty."""
     heads = max((len(layer["heads"]) for layer in profile["layers"]), default=0)
     values = np.full((heads, len(profile["layers"])), np.nan)
@@ -91,7 +91,7 @@ def head_map(profile: Profile, measure: str = "rank", width: float = WIDE) -> Fi
     return figure
 
 
-def influence(profile: Profile, width: float = WIDE) -> Figure:
+def influence(profile: ProfileData, width: float = WIDE) -> Figure:
     """How much every block turns the hidden state, and what the loss is without it."""
     figure, (turning, without) = _panels(2, width)
     layers = profile["layers"]
@@ -117,7 +117,7 @@ def influence(profile: Profile, width: float = WIDE) -> Figure:
     return figure
 
 
-def inheritance_curve(profile: Profile, width: float = WIDE) -> Figure:
+def inheritance_curve(profile: ProfileData, width: float = WIDE) -> Figure:
     """The loss of what is left, by the number of blocks left and the way of cutting."""
     curves, suggestion = profile["curves"], profile["suggestion"]
     with figure_style():
@@ -142,7 +142,7 @@ def inheritance_curve(profile: Profile, width: float = WIDE) -> Figure:
     return figure
 
 
-def mean_maps(maps: Mapping[str, Any]) -> Figure:
+def maps_figure(maps: Mapping[str, Any]) -> Figure:
     """Mean attention maps (T, T) of chosen heads side by side, each under its name; square-root shading."""
     with figure_style():
         figure = Figure(figsize=(WIDE * (0.1 + 0.3 * len(maps)), 2.7), layout="constrained")
@@ -159,7 +159,9 @@ def mean_maps(maps: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def save_figures(profile: Profile, folder: Path, maps: Mapping[str, Any], against: Profile | None = None) -> list[Path]:
+def save_figures(
+    profile: ProfileData, folder: Path, maps: Mapping[str, Any], against: ProfileData | None = None
+) -> list[Path]:
     """Write every figure as SVG and PNG into `folder`; the paths written."""
     figures = {"rank-and-mass": rank_and_mass(profile), "influence": influence(profile)}
     if any(layer["heads"] for layer in profile["layers"]):
@@ -167,7 +169,7 @@ def save_figures(profile: Profile, folder: Path, maps: Mapping[str, Any], agains
     if profile["curves"]:
         figures["inheritance-curve"] = inheritance_curve(profile)
     if maps:
-        figures["attention-maps"] = mean_maps(maps)
+        figures["attention-maps"] = maps_figure(maps)
     if against is not None:
         figures["against"] = rank_and_mass(profile, against)
     written = []
@@ -198,7 +200,7 @@ def _panels(rows: int, width: float) -> tuple[Figure, Sequence[Axes]]:
         return figure, figure.subplots(rows, 1, sharex=True)
 
 
-def _band(axes: Axes, profile: Profile, key: str, colour: str, marker: str, label: str) -> None:
+def _band(axes: Axes, profile: ProfileData, key: str, colour: str, marker: str, label: str) -> None:
     layers = [layer for layer in profile["layers"] if layer[key] is not None]
     at = [layer["index"] for layer in layers]
     mean = np.array([layer[key] for layer in layers])
@@ -239,5 +241,5 @@ def _whole_numbers(axes: Axes) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _name(profile: Profile) -> str:
+def _name(profile: ProfileData) -> str:
     return f"{Path(profile['model']).name} (T = {profile['longest']}, {profile['sequences']} sequences)"

@@ -14,7 +14,7 @@ from inheritune.records.profile import Profile
 from inheritune.words import plural
 
 
-def write(
+def write_profile_folder(
     profile: Profile,
     model: PreTrainedModel,
     tokens_NT: Tensor,

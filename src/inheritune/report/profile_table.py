@@ -35,7 +35,7 @@ def lazy(profile: Profile) -> str:
     return f"Lazy in the strict sense: {layers}. Lazy heads (mean k* up to 1.5), {count} of {of}{names}."
 
 
-def lines(profile: Profile) -> Iterator[Table | str]:
+def table_lines(profile: Profile) -> Iterator[Table | str]:
     """What a terminal shows of a profile, from top to bottom, for rich to print."""
     yield _table(profile)
     yield lazy(profile)

@@ -14,7 +14,7 @@ LONGEST_LABEL = 24
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Headline:
     """The page's first words. `state` is good, bad or open, and picks colour and mark."""
 
     state: str
@@ -24,7 +24,7 @@ class Verdict:
     evidence: str
 
 
-def verdict(run: RunFolder) -> Verdict:
+def verdict(run: RunFolder) -> Headline:
     """What the run found; or, before its end, how far it is."""
     return verdict_of(run.result) if run.result else _unfinished(run)
 
@@ -35,11 +35,11 @@ def target_gap(result: Result) -> GapResult | None:
     return gaps[-1] if gaps else None
 
 
-def verdict_of(result: Result) -> Verdict:
+def verdict_of(result: Result) -> Headline:
     """What a finished run found."""
     state = "good" if result.outcome == "matched" else "bad"
     mark = "✓" if state == "good" else "✕"
-    return Verdict(state, mark, _headline(result), result.message, evidence(result))
+    return Headline(state, mark, _headline(result), result.message, evidence(result))
 
 
 def _headline(result: Result) -> str:
@@ -59,7 +59,7 @@ def evidence(result: Result) -> str:
     """The gap with its interval, beside the margin and what it was measured on."""
     measured = (
         f"{plural(result.validation.documents, 'validation document')} "
-        f"({words.count(result.validation.tokens)} tokens), paired document by document"
+        f"({words.large_number(result.validation.tokens)} tokens), paired document by document"
     )
     gap = target_gap(result)
     if gap is None:
@@ -72,16 +72,16 @@ def evidence(result: Result) -> str:
     )
 
 
-def _unfinished(run: RunFolder) -> Verdict:
+def _unfinished(run: RunFolder) -> Headline:
     curves = run.curves
     if not curves:
         message = "Nothing has been trained yet. Running the same command again goes on from here."
-        return Verdict("open", "…", "This run has not finished", message, "")
+        return Headline("open", "…", "This run has not finished", message, "")
     last = curves[-1]
     tokens = max(point[0] for point in (*last.training, *last.validation, (0.0, 0.0)))
     message = (
         f"It is going on or was stopped in round {last.round}, at {plural(last.depth, 'block')}, "
-        f"after {words.count(tokens)} tokens of training. Running the same command again goes on from here."
+        f"after {words.large_number(tokens)} tokens of training. Running the same command again goes on from here."
     )
     standing = ""
     if last.gaps:
@@ -89,7 +89,7 @@ def _unfinished(run: RunFolder) -> Verdict:
             f"At its latest look the target stood at {words.signed(last.gaps[-1][1])} nats per token "
             "from the reference. That is one look without an interval, and no verdict."
         )
-    return Verdict("open", "…", "This run has not finished", message, standing)
+    return Headline("open", "…", "This run has not finished", message, standing)
 
 
 def reference_training(result: Result) -> str:
@@ -100,7 +100,7 @@ def reference_training(result: Result) -> str:
             "How long the reference was trained is not known here. "
             "A reference with much left to learn is easier to match than a finished one."
         )
-    said = f"The reference was trained on {words.count(reference.trained_tokens)} tokens"
+    said = f"The reference was trained on {words.large_number(reference.trained_tokens)} tokens"
     per_parameter = reference.tokens_per_parameter
     if per_parameter is None:
         return said + "."
@@ -113,7 +113,7 @@ def reference_training(result: Result) -> str:
 def spent(result: Result) -> str:
     """What the whole run took, beside the reference's training where that is known."""
     total = result.ledger.total
-    said = f"The run took {words.duration(total.seconds)} and processed {words.count(total.tokens)} tokens"
+    said = f"The run took {words.duration(total.seconds)} and processed {words.large_number(total.tokens)} tokens"
     trained = result.reference.trained_tokens
     if not trained:
         return said + "."

@@ -9,12 +9,12 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from inheritune.report import words
-from inheritune.report.folder import Row
+from inheritune.report.folder import RowData
 from inheritune.report.style import LAZY, PAPER, WIDE, canvas, figure_style, note, rank_shades
 from inheritune.words import plural
 
 
-def watch_figure(rows: Sequence[Row], blocks: Mapping[int, Sequence[int]], width: float = WIDE) -> Figure:
+def watch_figure(rows: Sequence[RowData], blocks: Mapping[int, Sequence[int]], width: float = WIDE) -> Figure:
     """Each glance a column, each block a row by its number in the reference, MaxRank as shade; lazy ones are triangles.
 
     `blocks` are the target's blocks at each depth. Blocks that the target did not hold stay empty, so that a block grown
@@ -27,18 +27,18 @@ def watch_figure(rows: Sequence[Row], blocks: Mapping[int, Sequence[int]], width
         for number in sorted({row["round"] for row in rows}):
             _round(axes, [row for row in rows if row["round"] == number], blocks, shades)
         axes.set(xlabel="tokens", ylabel="block of the reference")
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: words.count(value)))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: words.large_number(value)))
         axes.xaxis.set_major_locator(MaxNLocator(5 if width > 5 else 3))
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         figure.colorbar(axes.collections[0], ax=axes, label="rank k*, highest head", pad=0.01, format="%g")
     return figure
 
 
-def _held(row: Row, blocks: Mapping[int, Sequence[int]]) -> Sequence[int]:
+def _held(row: RowData, blocks: Mapping[int, Sequence[int]]) -> Sequence[int]:
     return blocks.get(row["depth"]) or range(row["depth"])
 
 
-def _round(axes: Axes, rows: Sequence[Row], blocks: Mapping[int, Sequence[int]], norm: BoundaryNorm) -> None:
+def _round(axes: Axes, rows: Sequence[RowData], blocks: Mapping[int, Sequence[int]], norm: BoundaryNorm) -> None:
     """One round: its glances are columns, each half-way to its neighbours wide."""
     held = _held(rows[0], blocks)
     at = np.array([float(row["tokens"]) for row in rows])

@@ -10,7 +10,7 @@ MINUS, TIMES = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
 SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def count(value: float | None) -> str:
+def large_number(value: float | None) -> str:
     """A large number in three digits: 1_228_800 is "1.23 M"; None is an en dash."""
     if value is None:
         return EN_DASH

@@ -2,12 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 from inheritune.evidence.gap import Gap
-from inheritune.evidence.left import Left
-
-Outcome = Literal["matched", "not_matched", "budget_spent"]
+from inheritune.evidence.left import ExpectedGap
+from inheritune.records.result import Outcome
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ class Plan:
     decay_steps: int = 0
     rate: Callable[[int, int], float] = lambda step, end: 1.0
     step_flops: Mapping[int, float] = field(default_factory=dict)
-    left: Mapping[int, Left] = field(default_factory=dict)
+    left: Mapping[int, ExpectedGap] = field(default_factory=dict)
 
     @property
     def looks(self) -> int:

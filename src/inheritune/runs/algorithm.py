@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
-from inheritune.choosing.choice import Choice
+from inheritune.choosing.choice import Ordering
 from inheritune.records.profile import Profile
 from inheritune.runs.actions import Action, Finished, Grow, History, Inherit, Plan, Seen, Stop, Train
 from inheritune.runs.policy import next_action
@@ -21,16 +21,16 @@ class Lab(Protocol):
     def diagnose(self) -> Profile:
         """Measure every layer and head of the reference."""
 
-    def choose(self, profile: Profile) -> Choice:
+    def choose(self, profile: Profile) -> Ordering:
         """Order the reference's blocks by what they are worth."""
 
-    def plan(self, choice: Choice) -> Plan:
+    def plan(self, choice: Ordering) -> Plan:
         """Depths and limits, and what the choice's cuts lose before any training."""
 
-    def inherit(self, round_: int, choice: Choice, depth: int) -> None:
+    def inherit(self, round_: int, choice: Ordering, depth: int) -> None:
         """Cut the first target out of the reference, with everything outside the blocks, and prove it."""
 
-    def grow(self, round_: int, choice: Choice, depth: int) -> None:
+    def grow(self, round_: int, choice: Ordering, depth: int) -> None:
         """Add the reference's next blocks to the target as it is trained so far, and prove it."""
 
     def train(self, round_: int, steps: int, ask: Ask) -> None:

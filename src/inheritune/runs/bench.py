@@ -16,18 +16,18 @@ from transformers import PreTrainedModel
 from inheritune.config.recipes import RunRecipe
 from inheritune.data import tokens
 from inheritune.data.batches import Batches
-from inheritune.data.building import Tell
+from inheritune.data.building import Say
 from inheritune.data.coding import Coding
 from inheritune.decoder.anatomy import embedding_rows, text_config
 from inheritune.decoder.costs import forward_flops_per_token, parameter_count
 from inheritune.errors import ModelError, OutputError, RecipeError, TrainingError
 from inheritune.evaluation.beginnings import compare_beginnings
-from inheritune.evaluation.losses import Validation, document_losses, mean_loss, validation
+from inheritune.evaluation.losses import ValidationSet, document_losses, mean_loss, validation
 from inheritune.evaluation.outside import compare_outside, openings
 from inheritune.evaluation.sanity import explained_nats_per_byte
 from inheritune.evaluation.token_losses import IGNORED
 from inheritune.evidence.gap import Gap, gap
-from inheritune.models.begin import AUTO, Begin, begin_of, told
+from inheritune.models.begin import AUTO, Begin, begin_of, begin_told
 from inheritune.models.reference import Reference
 from inheritune.records.entry import Spent
 from inheritune.records.stages import BeginLosses, Machine, OutsideLosses, ReferenceLosses
@@ -52,7 +52,7 @@ class Measured:
 class Bench:
     """Reference, text and validation of one run; made once, used by the target's rounds and the controls."""
 
-    def __init__(self, recipe: RunRecipe, folder: Path, reference: Reference, tell: Tell = lambda _: None):
+    def __init__(self, recipe: RunRecipe, folder: Path, reference: Reference, tell: Say = lambda _: None):
         self.recipe, self.folder, self.reference = recipe, folder, reference
         length, positions = (
             recipe.data.sequence_length,
@@ -69,7 +69,7 @@ class Bench:
         self.train_tokens, valid_tokens = processes.main_first(
             lambda: tokens.prepare(recipe.data, self.coding, embedding_rows(self.model), tell)
         )
-        self.documents: Validation = validation(valid_tokens, recipe.data, self.begin)
+        self.documents: ValidationSet = validation(valid_tokens, recipe.data, self.begin)
         self.shares_books = valid_tokens.shares_books
         outside = self._outside_texts(tell)
         self.outside = {
@@ -95,7 +95,7 @@ class Bench:
         recipe, length = self.recipe, self.recipe.data.sequence_length
         return Batches(self.train_tokens, recipe.seed, recipe.training.batch_tokens // length, length, self.begin)
 
-    def _outside_texts(self, tell: Tell) -> dict[str, tokens.Tokens]:
+    def _outside_texts(self, tell: Say) -> dict[str, tokens.Tokens]:
         data, vocabulary = self.recipe.data, embedding_rows(self.model)
         return {name: tokens.outside(data, name, self.coding, vocabulary, tell) for name in data.outside}
 
@@ -118,7 +118,7 @@ class Bench:
                 )
             )
             self._require_finite(found.losses)
-            losses = {told(begin, tokenizer): loss for begin, loss in zip(begins, found.losses, strict=True)}
+            losses = {begin_told(begin, tokenizer): loss for begin, loss in zip(begins, found.losses, strict=True)}
             worse = None if found.better is None else _told_beginnings(losses, found.better)
             if worse and self.recipe.data.begin == AUTO:
                 raise RecipeError(worse)
@@ -174,7 +174,7 @@ class Bench:
     def matrix_rate(self) -> float:
         """FLOP/s of this machine's matrix products, measured once a run: what MFU is a share of."""
         precision = self.recipe.training.precision
-        return matrix_rate(self.folder, precision)
+        return machine_rate(self.folder, precision)
 
     @property
     def reference_loss(self) -> float:
@@ -251,7 +251,7 @@ class Bench:
         return compare_outside(model, self.model, self.outside, self.recipe.match, precision, self.begin.unasked)
 
 
-def matrix_rate(folder: Path, precision: str) -> float:
+def machine_rate(folder: Path, precision: str) -> float:
     """FLOP/s of this machine's matrix products, measured once a run folder."""
     return once(Machine, folder / Machine.NAME, lambda: Machine(matrix_rate=gauge.matrix_rate(precision))).matrix_rate
 

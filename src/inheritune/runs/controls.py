@@ -13,7 +13,7 @@ from inheritune.records.result import Control
 from inheritune.records.rows import METRICS
 from inheritune.records.stages import Position
 from inheritune.runs.bench import Bench
-from inheritune.runs.rounds import RoundFolder, latest
+from inheritune.runs.rounds import RoundFolder, newest_checkpoint
 from inheritune.runtime import processes
 from inheritune.surgery.in_memory import fresh
 from inheritune.training import checkpoint
@@ -35,7 +35,7 @@ def run_control(
 
     processes.on_main(begin)
     model = _start(name, bench, blocks)
-    checkpoint.load(latest(place), model)
+    checkpoint.load(newest_checkpoint(place), model)
     training = bench.recipe.training.model_copy(update={"tokens": tokens})
     metrics, depth = Metrics(place / METRICS), anatomy(model).depth
     progress.stage(f"Control: {name}, {depth} blocks, {tokens:,} tokens")

@@ -13,7 +13,7 @@ from inheritune.config.recipes import MAY_CHANGE
 from inheritune.config.strict_yaml import read_file, read_yaml
 from inheritune.disk.files import left_of, refusal, write_text
 from inheritune.disk.folders import sweep
-from inheritune.disk.locks import LOCK, Held, hold
+from inheritune.disk.locks import LOCK, HeldFolder, hold
 from inheritune.errors import InputError, OutputError, RecipeError
 from inheritune.records.entry import JsonFile
 from inheritune.records.made_of import MadeOf
@@ -21,9 +21,9 @@ from inheritune.runtime import processes
 
 CONFIG = "config.yaml"
 _SCHEDULE = "training.schedule"
-Value = TypeVar("Value")
+_Value = TypeVar("_Value")
 Stored = TypeVar("Stored", bound=JsonFile)
-_held: dict[Path, Held] = {}
+_held: dict[Path, HeldFolder] = {}
 
 
 def open_folder(path: Path, recipe: BaseModel) -> Path:
@@ -85,7 +85,7 @@ def once(kind: type[Stored], path: Path, compute: Callable[[], Stored]) -> Store
     return kind.load(path)
 
 
-def timed(compute: Callable[[], Value]) -> tuple[Value, float]:
+def timed(compute: Callable[[], _Value]) -> tuple[_Value, float]:
     """What a computation gives, and the seconds it took."""
     began = time.perf_counter()
     return compute(), time.perf_counter() - began

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
-from inheritune.choosing import CRITERIA, Choice, Search
+from inheritune.choosing import CRITERIA, Ordering, Search
 from inheritune.choosing.by_hand import blocks_by_hand, last_to_go
 from inheritune.choosing.choice import from_record, to_record
 from inheritune.config.recipes import RunRecipe
@@ -26,7 +26,7 @@ from inheritune.models.load import DTYPES
 from inheritune.models.quiet import quiet
 from inheritune.progress import Progress, Rates
 from inheritune.records.profile import Profile
-from inheritune.records.rows import METRICS, DecisionRow, GrowthRow, Row
+from inheritune.records.rows import METRICS, DecisionRow, GrowthRow, MetricsRow
 from inheritune.records.stages import (
     CUTS,
     PROFILE,
@@ -44,7 +44,7 @@ from inheritune.runs.algorithm import Ask
 from inheritune.runs.bench import Bench
 from inheritune.runs.folder import once, timed
 from inheritune.runs.planning import make_plan, of_steps
-from inheritune.runs.rounds import RoundFolder, blocks_name, latest
+from inheritune.runs.rounds import RoundFolder, blocks_name, newest_checkpoint
 from inheritune.runs.trackers import trackers
 from inheritune.runtime import processes
 from inheritune.surgery.blockmap import show
@@ -54,7 +54,7 @@ from inheritune.surgery.on_optimizer import carry
 from inheritune.surgery.proof import prove
 from inheritune.training import checkpoint
 from inheritune.training.metrics import Metrics
-from inheritune.training.optimizer import State
+from inheritune.training.optimizer import OptimizerState
 from inheritune.training.schedule import learning_rate
 from inheritune.words import plural
 
@@ -96,7 +96,7 @@ class FolderLab:
         self.progress.note(f"of {self.depth} layers {lazy}; {profile.suggestion.reason}")
         return profile
 
-    def choose(self, profile: Profile) -> Choice:
+    def choose(self, profile: Profile) -> Ordering:
         """Order the blocks; `choice.json`."""
         wanted = self.recipe.choice
 
@@ -112,7 +112,7 @@ class FolderLab:
         self.progress.note(f"Choice: {choice.reason}. First to go: {', '.join(map(str, choice.order[:6]))}")
         return choice
 
-    def plan(self, choice: Choice) -> Plan:
+    def plan(self, choice: Ordering) -> Plan:
         """Depths and limits, from the recipe and what the cuts lose untrained (`untrained.json`)."""
         plan, whole = make_plan(self.bench, self.folder, choice, len(self.by_hand)), self.recipe.match.confidence
         planned = PlannedLooks(looks=plan.looks, confidence=look_confidence(whole, plan.looks))
@@ -128,11 +128,11 @@ class FolderLab:
         """The looks that were declared before the first round."""
         return PlannedLooks.load(self.folder / PlannedLooks.NAME)
 
-    def inherit(self, round_: int, choice: Choice, depth: int) -> None:
+    def inherit(self, round_: int, choice: Ordering, depth: int) -> None:
         """Cut the first target, prove it, repair it."""
         blocks = choice.blocks(depth)
 
-        def cut(beside: Path) -> tuple[PreTrainedModel, State, RoundStart]:
+        def cut(beside: Path) -> tuple[PreTrainedModel, OptimizerState, RoundStart]:
             target = inherit(self.bench.model, blocks, seed=self.recipe.seed)
             with quiet():
                 prove(target, self.bench.model, blocks).require().save(beside / PROOF)
@@ -140,16 +140,16 @@ class FolderLab:
 
         self._begin(round_, blocks, cut)
 
-    def grow(self, round_: int, choice: Choice, depth: int) -> None:
+    def grow(self, round_: int, choice: Ordering, depth: int) -> None:
         """The target of the round before, deeper by the next blocks of the choice; its optimizer state goes along."""
         if self.recipe.growth.literal:
             return self.inherit(round_, choice, depth)
         held, blocks = self.blocks(round_ - 1), choice.blocks(depth)
 
-        def deeper(beside: Path) -> tuple[PreTrainedModel, State, RoundStart]:
+        def deeper(beside: Path) -> tuple[PreTrainedModel, OptimizerState, RoundStart]:
             reference, seed = self.bench.model, self.recipe.seed
             target = inherit(reference, held, seed=seed)
-            state, _ = checkpoint.load(latest(self._folder(round_ - 1)), target)
+            state, _ = checkpoint.load(newest_checkpoint(self._folder(round_ - 1)), target)
             block_map = growth(target, reference, held, blocks, self.recipe.growth.new_blocks)
             grown = assemble([target, reference], block_map, seed)
             against = ([target, reference], block_map) if block_map.whole else (None, None)
@@ -221,7 +221,7 @@ class FolderLab:
     def target(self, round_: int) -> PreTrainedModel:
         """The round's target with the weights of its newest checkpoint."""
         model = inherit(self.bench.model, self.blocks(round_), seed=self.recipe.seed)
-        checkpoint.load(latest(self._folder(round_)), model)
+        checkpoint.load(newest_checkpoint(self._folder(round_)), model)
         return model
 
     @property
@@ -261,7 +261,7 @@ class FolderLab:
         return found[0]
 
     def _begin(
-        self, round_: int, blocks: list[int], make: Callable[[Path], tuple[PreTrainedModel, State, RoundStart]]
+        self, round_: int, blocks: list[int], make: Callable[[Path], tuple[PreTrainedModel, OptimizerState, RoundStart]]
     ) -> None:
         """Make a round's first checkpoint in a folder beside, and move it into place when it is whole."""
 
@@ -282,7 +282,7 @@ class FolderLab:
                 f" {RoundStart.MENDED_BY}"
             )
 
-    def _note_once(self, row: Row) -> None:
+    def _note_once(self, row: MetricsRow) -> None:
         if row not in self.metrics.rows():
             self.metrics.add(row)
 

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 import inheritune
 from inheritune.decoder.costs import parameter_count
-from inheritune.evidence.ledger import Cost, ledger
+from inheritune.evidence.ledger import Costly, ledger
 from inheritune.models.export import cache_bytes_per_token, weight_bytes
 from inheritune.records.gap import GapResult
 from inheritune.records.result import (
@@ -37,7 +37,7 @@ from inheritune.training.metrics import Metrics
 _NEXT = "next: more tokens a round (training.tokens), another learning rate (training.peak_lr), or deeper (growth.max_depth)"
 
 
-def assemble(
+def assemble_result(
     lab: FolderLab,
     stop: Stop,
     history: History,
@@ -153,7 +153,7 @@ def _decisions(metrics: Metrics) -> list[Decision]:
 
 def _entries(
     lab: FolderLab, rounds: int, controls: list[Control], best: int, model: PreTrainedModel
-) -> Iterator[tuple[str, Cost]]:
+) -> Iterator[tuple[str, Costly]]:
     """What each stage wrote down, by phase."""
     yield "diagnosis", DiagnosisCost.load(lab.folder / DiagnosisCost.NAME)
     yield "choice", BlockOrder.load(lab.folder / BlockOrder.NAME)
@@ -176,7 +176,7 @@ def _entries(
         )
 
 
-def _measured(metrics: Metrics) -> Iterator[tuple[str, Cost]]:
+def _measured(metrics: Metrics) -> Iterator[tuple[str, Costly]]:
     """What measuring beside the training took, by phase."""
     for row in metrics.rows():
         if isinstance(row, ValidationRow | GrowthRow | WatchRow):

@@ -3,12 +3,12 @@
 import math
 from pathlib import Path
 
-from inheritune.choosing import Choice
+from inheritune.choosing import Ordering
 from inheritune.config.sections import Training
 from inheritune.decoder.anatomy import anatomy
 from inheritune.decoder.costs import parameter_count
 from inheritune.decoder.stack import Stack
-from inheritune.evidence.left import Left, left_after
+from inheritune.evidence.left import ExpectedGap, left_after
 from inheritune.records.stages import Untrained
 from inheritune.runs.actions import Plan
 from inheritune.runs.bench import Bench
@@ -18,7 +18,7 @@ from inheritune.training.costs import step_flops
 from inheritune.training.schedule import learning_rate, steps_of
 
 
-def make_plan(bench: Bench, folder: Path, choice: Choice, by_hand: int) -> Plan:
+def make_plan(bench: Bench, folder: Path, choice: Ordering, by_hand: int) -> Plan:
     """The recipe's plan: where it starts, how it grows, and its limits.
 
     It starts at the depth of the blocks named `by_hand` (0: none), else at the recipe's. Without either, the paper's loop starts at
@@ -51,13 +51,13 @@ def of_steps(training: Training, steps: int) -> Training:
     return training.model_copy(update={"tokens": steps * training.batch_tokens})
 
 
-def _left(bench: Bench, untrained: dict[int, float]) -> dict[int, Left]:
+def _left(bench: Bench, untrained: dict[int, float]) -> dict[int, ExpectedGap]:
     """The gap that is expected of each depth after a round."""
     whole, parameters = untrained[max(untrained)], parameter_count(bench.model)
     return {d: left_after(loss - whole, bench.recipe.training.tokens, parameters) for d, loss in untrained.items()}
 
 
-def _untrained(bench: Bench, folder: Path, choice: Choice, depths: range) -> dict[int, float]:
+def _untrained(bench: Bench, folder: Path, choice: Ordering, depths: range) -> dict[int, float]:
     """The loss of each depth's cut before any training or repair, the whole reference's last; `untrained.json`.
 
     A depth whose loss is not finite is left out: no cut is expected to match from there.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from inheritune.evidence.forecast import Forecast, forecast
-from inheritune.evidence.left import Left, after_seen
+from inheritune.evidence.left import ExpectedGap, after_seen
 from inheritune.runs.actions import Action, Decay, Finished, GoOn, Grow, History, Inherit, Plan, Seen, Stop, Train
 
 # A round is not ended before half of it is seen, and then by an interval that errs in 1 of 100 looks (docs/results/forecast.md).
@@ -89,7 +89,7 @@ class Ours:
         return max(int(_LEAST_SHARE * plan.round_steps), 2 * plan.warmup_steps, 1)
 
 
-def starting_depth(left: Mapping[int, Left], deepest: int, margin: float) -> int:
+def starting_depth(left: Mapping[int, ExpectedGap], deepest: int, margin: float) -> int:
     """The smallest depth whose cut has a fair chance to lie within the margin after a round, else the deepest allowed."""
     fair = (d for d in sorted(left) if d < deepest and left[d].chance_below(margin) >= _FAIR)
     return next(fair, deepest)

@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, Pre
 
 from inheritune.config.loading import load_recipe
 from inheritune.config.recipes import TrainRecipe
-from inheritune.config.sections import told
+from inheritune.config.sections import named_sources
 from inheritune.data import corpora, tokens
 from inheritune.data.batches import Batches
 from inheritune.data.coding import Coding
@@ -30,15 +30,14 @@ from inheritune.progress import Progress, clock
 from inheritune.records.entry import Spent
 from inheritune.records.rows import METRICS, SkippedRow, StepRow, ValidationRow, step_of
 from inheritune.records.stages import Position, Trained
-from inheritune.runs.bench import matrix_rate
+from inheritune.runs.bench import machine_rate
 from inheritune.runs.folder import close_folder, left_if_used, open_folder, timed
 from inheritune.runs.made_of import bind, is_begun, made_of
 from inheritune.runs.trackers import trackers
 from inheritune.runtime import processes, sharded
 from inheritune.runtime.device import device, make_repeatable
 from inheritune.runtime.memory import keep_freed_memory
-from inheritune.training.loop import Loop
-from inheritune.training.loop import train as train_round
+from inheritune.training.loop import Loop, train_to_end
 from inheritune.training.metrics import Metrics
 from inheritune.training.schedule import steps_of
 
@@ -66,7 +65,7 @@ class _Pretraining:
         self.metrics = Metrics(folder / METRICS, trackers(recipe.track, recipe.name, folder))
 
     def run(self) -> Trained:
-        self.progress.stage(f"Text: {told(self.recipe.data.train)}")
+        self.progress.stage(f"Text: {named_sources(self.recipe.data.train)}")
         tokenizer = self._tokenizer()
         keep_freed_memory()
         make_repeatable(self.recipe.seed)
@@ -83,7 +82,7 @@ class _Pretraining:
         )
         self.progress.note(f"{len(train_tokens):,} training tokens, {self.documents.tokens:,} for validation")
         self.progress.stage(f"Training {parameter_count(model):,} parameters on {self.recipe.training.tokens:,} tokens")
-        position = train_round(model, self._round(train_tokens))
+        position = train_to_end(model, self._round(train_tokens))
         trained = self._trained(model, position)
         state = {name: sharded.whole(tensor) for name, tensor in model.state_dict().items()}
         processes.on_main(lambda: self._save(model, state, tokenizer, trained))
@@ -124,7 +123,7 @@ class _Pretraining:
         return Loop(
             training=training, batches=batches, first_batch=0, checkpoints=checkpoints, observe=self._observe,
             evaluate=self._evaluate, resume=self._resume, say=self.progress.note,
-            matrix_rate=matrix_rate(self.folder, training.precision), parallel=self.recipe.processes.parallel,
+            matrix_rate=machine_rate(self.folder, training.precision), parallel=self.recipe.processes.parallel,
             extensible=True,
         )  # fmt: skip
 

@@ -24,7 +24,7 @@ from inheritune.runs.bench import Bench, Measured
 from inheritune.runs.folder import once, timed
 from inheritune.runtime import processes
 from inheritune.training import checkpoint
-from inheritune.training.loop import Loop, train
+from inheritune.training.loop import Loop, train_to_end
 from inheritune.training.metrics import Metrics
 from inheritune.training.schedule import steps_of
 
@@ -97,7 +97,7 @@ class RoundFolder:
 
     def _stage(self, model: PreTrainedModel) -> Position:
         """Train on one schedule."""
-        return train(
+        return train_to_end(
             model,
             Loop(
                 training=self.schedule,
@@ -214,7 +214,7 @@ def falling(training: Training, fall: RateFall) -> Training:
     return training.model_copy(update={"tokens": end * batch, "decay_share": share})
 
 
-def latest(folder: Path) -> Path:
+def newest_checkpoint(folder: Path) -> Path:
     """The newest checkpoint of a round's folder; OutputError where it has none that is whole."""
     place = checkpoint.latest(folder / "checkpoints")
     if place is None:

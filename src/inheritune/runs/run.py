@@ -9,7 +9,7 @@ from transformers import PreTrainedModel
 from inheritune.choosing.by_hand import refuse_depths
 from inheritune.config.loading import load_recipe
 from inheritune.config.recipes import RunRecipe
-from inheritune.config.sections import told
+from inheritune.config.sections import named_sources
 from inheritune.data.corpora import require
 from inheritune.decoder.anatomy import anatomy
 from inheritune.decoder.parts import PARTS
@@ -28,7 +28,7 @@ from inheritune.runs.bench import Bench
 from inheritune.runs.controls import NAMES, run_control
 from inheritune.runs.folder import close_folder, left_if_used, open_folder
 from inheritune.runs.lab import FolderLab
-from inheritune.runs.outcome import assemble, footprint
+from inheritune.runs.outcome import assemble_result, footprint
 from inheritune.runtime import processes
 from inheritune.runtime.device import make_repeatable
 from inheritune.runtime.memory import keep_freed_memory
@@ -63,7 +63,7 @@ def _run(checked: RunRecipe, folder: Path, progress: Progress) -> Result:
     try:
         keep_freed_memory()
         make_repeatable(checked.seed)
-        progress.stage(f"Text: {told(checked.data.train)}")
+        progress.stage(f"Text: {named_sources(checked.data.train)}")
         with left_if_used(folder):
             bench = Bench(checked, folder, reference, progress.now)
         progress.note(
@@ -91,7 +91,7 @@ def _carry_out(recipe: RunRecipe, folder: Path, bench: Bench, progress: Progress
 
     def conclude() -> None:
         target = lab.target(best)
-        found = assemble(lab, stop, history, best=best, model=target, controls=controls, command=_command())
+        found = assemble_result(lab, stop, history, best=best, model=target, controls=controls, command=_command())
         _save_model(lab, target, found).save(folder / "result.json")
         write_report(folder)
 

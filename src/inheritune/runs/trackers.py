@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from inheritune.errors import RecipeError
-from inheritune.records.rows import Row, step_of
+from inheritune.records.rows import MetricsRow, step_of
 from inheritune.runtime import processes
 
-Tell = Callable[[Row], None]
+Send = Callable[[MetricsRow], None]
 _MODULES = {"tensorboard": "torch.utils.tensorboard", "trackio": "trackio", "wandb": "wandb"}
 
 
-def trackers(names: Sequence[str], run: str, folder: Path) -> list[Tell]:
+def trackers(names: Sequence[str], run: str, folder: Path) -> list[Send]:
     """What to tell each row of a run to, in the main process; RecipeError names a tracker that is not installed."""
     return [_MAKERS[name](_module(name), run, folder) for name in names if processes.is_main()]
 
@@ -25,10 +25,10 @@ def _module(name: str) -> Any:
         raise RecipeError(f"track names {name!r}, which is not installed: pip install {name}") from None
 
 
-def _tensorboard(module: Any, run: str, folder: Path) -> Tell:
+def _tensorboard(module: Any, run: str, folder: Path) -> Send:
     writer = module.SummaryWriter(str(folder / "tensorboard"))
 
-    def tell(row: Row) -> None:
+    def tell(row: MetricsRow) -> None:
         for name, value in _numbers(row).items():
             writer.add_scalar(name, value, step_of(row))
         writer.flush()
@@ -36,17 +36,17 @@ def _tensorboard(module: Any, run: str, folder: Path) -> Tell:
     return tell
 
 
-def _trackio(module: Any, run: str, folder: Path) -> Tell:
+def _trackio(module: Any, run: str, folder: Path) -> Send:
     module.init(project="inheritune", name=run, resume="allow")
     return lambda row: module.log(_numbers(row), step=step_of(row))
 
 
-def _wandb(module: Any, run: str, folder: Path) -> Tell:
+def _wandb(module: Any, run: str, folder: Path) -> Send:
     logged = module.init(project="inheritune", name=run, dir=str(folder), resume="allow")
     return lambda row: logged.log(_numbers(row), step=step_of(row))
 
 
-def _numbers(row: Row) -> dict[str, float]:
+def _numbers(row: MetricsRow) -> dict[str, float]:
     """A row's numbers, each named after the row's kind; those of a gap or a cost after that too."""
     tree = row.model_dump(exclude_unset=True)
     flat = {key: value for key, value in tree.items() if not isinstance(value, dict)}
@@ -54,7 +54,7 @@ def _numbers(row: Row) -> dict[str, float]:
     return {f"{row.kind}/{key}": value for key, value in flat.items() if isinstance(value, int | float)}
 
 
-_MAKERS: dict[str, Callable[[Any, str, Path], Tell]] = {
+_MAKERS: dict[str, Callable[[Any, str, Path], Send]] = {
     "tensorboard": _tensorboard,
     "trackio": _trackio,
     "wandb": _wandb,

@@ -35,14 +35,14 @@ def peak_memory() -> int:
     """Most bytes held so far: of the accelerator if there is one, else of the process."""
     if device().type == "cuda":
         return torch.cuda.max_memory_allocated()
-    return system.peak_memory()
+    return system.peak_host_memory()
 
 
 def free_memory() -> int:
     """Bytes that can still be had: of the accelerator, or of the machine within its container's limit."""
     if device().type == "cuda":
         return torch.cuda.mem_get_info()[0]
-    return system.free_memory()
+    return system.free_host_memory()
 
 
 def _product(matrix: torch.Tensor) -> float:

@@ -23,7 +23,7 @@ from inheritune.errors import Interrupted, WorkerError
 _BEAT, _PATIENCE = 0.5, 3.0  # seconds between signs of life, and without one until a process counts as lost
 _BUCKET = 1 << 24  # elements of gradients that are summed at once
 _groups, _turns = itertools.count(), itertools.count()
-Value = TypeVar("Value")
+_Value = TypeVar("_Value")
 _store: dist.Store | None = None
 _acting = False
 
@@ -102,7 +102,7 @@ def meet() -> None:
     on_main(lambda: None)
 
 
-def main_first(compute: Callable[[], Value]) -> Value:
+def main_first(compute: Callable[[], _Value]) -> _Value:
     """What a computation gives in each process, where the main one leaves what the others find."""
     if count() == 1:
         return compute()

@@ -11,7 +11,7 @@ from inheritune.runtime import processes
 _CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
-class Stop:
+class StopRequest:
     """Whether somebody asked the process to stop, and with which exit code."""
 
     code: int | None = None
@@ -24,9 +24,9 @@ class Stop:
 
 
 @contextmanager
-def on_request() -> Iterator[Stop]:
+def on_request() -> Iterator[StopRequest]:
     """Turn the first signal into a request and, in a single process, the second into KeyboardInterrupt, while the block runs."""
-    stop = Stop()
+    stop = StopRequest()
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return

@@ -16,7 +16,7 @@ UNKNOWN = sys.maxsize  # bytes of free memory, where the system does not say
 _REFUSED = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
-def peak_memory() -> int:
+def peak_host_memory() -> int:
     """Most bytes that this process has held; 0 where the system does not say."""
     status = Path("/proc/self/status")
     if status.exists():  # getrusage would give the peak of the process that started this one, where that is larger
@@ -27,7 +27,7 @@ def peak_memory() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def free_memory() -> int:
+def free_host_memory() -> int:
     """Bytes that can still be had of the machine, within its container's limit; UNKNOWN where the system does not say."""
     return min([_free(), *_container()])
 

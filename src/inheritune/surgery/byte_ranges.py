@@ -8,16 +8,16 @@ from pathlib import Path
 from inheritune.disk.files import write_text
 from inheritune.disk.folders import require_room
 from inheritune.models.folder import INDEX, WEIGHTS
-from inheritune.models.shards import ZEROS, Held, Piece, write_shard
+from inheritune.models.shards import ZEROS, Piece, StoredTensor, write_shard
 from inheritune.surgery.blockmap import BlockMap
 
 TINY = 200_000_000  # bytes of weights up to which every cut is proved unless asked not to
 
 
-Shards = dict[Path, list[Held]]
+Shards = dict[Path, list[StoredTensor]]
 
 
-def inherited(sources: Sequence[Sequence[Held]], block_map: BlockMap, path: str) -> Shards:
+def inherited(sources: Sequence[Sequence[StoredTensor]], block_map: BlockMap, path: str) -> Shards:
     """What each file of the target holds: one for each file of the sources of which anything is taken."""
     shards: Shards = {}
     for number, tensors in enumerate(sources):
@@ -30,12 +30,12 @@ def inherited(sources: Sequence[Sequence[Held]], block_map: BlockMap, path: str)
     return shards
 
 
-def _zeros(held: Held) -> Held:
+def _zeros(held: StoredTensor) -> StoredTensor:
     """Zeros of the same form."""
     return replace(held, piece=replace(held.piece, file=ZEROS, start=0, end=held.piece.size))
 
 
-def write(shards: Sequence[list[Piece]], target: Path) -> None:
+def write_shards(shards: Sequence[list[Piece]], target: Path) -> None:
     """Write these shards, with an index where there are several; raises OutputError where the disk has no room."""
     shards = [shard for shard in shards if shard]
     total = sum(piece.size for shard in shards for piece in shard)

@@ -14,7 +14,7 @@ from inheritune.disk.folders import require_room
 from inheritune.models.export import write_model
 from inheritune.models.folder import PROOF, copy_along, pieces_of, placed, require_place
 from inheritune.models.hollow import Checkpoint, open_checkpoint, tower_of
-from inheritune.models.load import load_model, load_tokenizer, tokens_of
+from inheritune.models.load import load_model, tokenizer_at, tokens_of
 from inheritune.models.quiet import quiet
 from inheritune.models.shards import fingerprint
 from inheritune.surgery.blockmap import BlockMap, require_kept
@@ -29,7 +29,7 @@ HEAL_LENGTH, HEAL_SEQUENCES = 512, 64
 
 
 @dataclass(frozen=True)
-class Cut:
+class CutRequest:
     """What to inherit and what to do with it; `proved` None: prove it if it is small; `trust`: code that it brings may run."""
 
     blocks: list[int]
@@ -43,7 +43,7 @@ class Cut:
 
 
 @dataclass(frozen=True)
-class Growth:
+class GrowRequest:
     """The reference's blocks that a target holds and those wanted, how new ones start; `proved`, `trust` as in `Cut`."""
 
     held: Sequence[int]
@@ -55,7 +55,7 @@ class Growth:
 
 
 @quiet()
-def inherit_folder(source: Path, target: Path, cut: Cut, force: bool = False) -> Record:
+def inherit_folder(source: Path, target: Path, cut: CutRequest, force: bool = False) -> Record:
     """Cut the model `source` (a folder or a GGUF file) into the new folder `target`; the source is only read.
 
     Raises InputError for what is wrong with source, blocks or target, and ProofError where the cut fails its
@@ -74,7 +74,7 @@ def inherit_folder(source: Path, target: Path, cut: Cut, force: bool = False) ->
 
 
 @quiet()
-def grow_folder(target: Path, reference: Path, out: Path, plan: Growth, force: bool = False) -> Record:
+def grow_folder(target: Path, reference: Path, out: Path, plan: GrowRequest, force: bool = False) -> Record:
     """Grow the model `target`, which holds the reference's blocks `plan.held`, to `plan.wanted`, in the folder `out`."""
     require_place(out, [target, reference], force)
     own, parent = open_checkpoint(target, plan.trust), open_checkpoint(reference, plan.trust)
@@ -96,7 +96,7 @@ def grow_folder(target: Path, reference: Path, out: Path, plan: Growth, force: b
     return record
 
 
-def _between_files(checkpoint: Checkpoint, target: Path, cut: Cut, force: bool) -> Record:
+def _between_files(checkpoint: Checkpoint, target: Path, cut: CutRequest, force: bool) -> Record:
     source, parts = checkpoint.folder, sorted(PARTS if cut.parts is None else cut.parts)
     block_map = with_outside(BlockMap.of(cut.blocks).of_parts(cut.parts), checkpoint.model, cut.outside)
     depth, print_ = checkpoint.stack.depth, print_of(checkpoint.folder)
@@ -119,7 +119,7 @@ def _prove(folder: Path, sources: list[Path], block_map: BlockMap, trust: bool) 
     prove(load_model(folder, trust=trust), against, block_map if against else None).require().save(folder / PROOF)
 
 
-def _in_memory(source: Path, target: Path, cut: Cut, print_: str, force: bool) -> Record:
+def _in_memory(source: Path, target: Path, cut: CutRequest, print_: str, force: bool) -> Record:
     reference = load_model(source, cut.dtype, cut.trust)
     model = inherit(reference, cut.blocks, parts=cut.parts, outside=cut.outside, seed=cut.seed)
     parts = sorted(PARTS if cut.parts is None else cut.parts)
@@ -132,7 +132,7 @@ def _in_memory(source: Path, target: Path, cut: Cut, print_: str, force: bool) -
         if cut.heal is not None:
             record = replace(record, healed=_heal(model, reference, cut, source))
             proof = _both(proof, prove(model)) if proof else None
-        write_model(model, folder, source=source, tokenizer=None if source.is_dir() else load_tokenizer(source))
+        write_model(model, folder, source=source, tokenizer=None if source.is_dir() else tokenizer_at(source))
         if proof:
             proof.require().save(folder / PROOF)
             record = replace(record, proved=True)
@@ -140,10 +140,10 @@ def _in_memory(source: Path, target: Path, cut: Cut, print_: str, force: bool) -
     return record
 
 
-def _heal(model: PreTrainedModel, reference: PreTrainedModel, cut: Cut, source: Path) -> dict[str, object]:
+def _heal(model: PreTrainedModel, reference: PreTrainedModel, cut: CutRequest, source: Path) -> dict[str, object]:
     assert cut.heal is not None
     longest = getattr(model.config, "max_position_embeddings", None) or HEAL_LENGTH
-    tokens_BT = tokens_of(cut.heal, load_tokenizer(source), min(HEAL_LENGTH, longest), HEAL_SEQUENCES)
+    tokens_BT = tokens_of(cut.heal, tokenizer_at(source), min(HEAL_LENGTH, longest), HEAL_SEQUENCES)
     kept = {name: parameter.dtype for name, parameter in model.named_parameters()}
     healing = heal(model.float(), reference.float(), cut.blocks, tokens_BT)
     for name, parameter in model.named_parameters():

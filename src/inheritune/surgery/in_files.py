@@ -19,8 +19,8 @@ from inheritune.models.quiet import quiet
 from inheritune.models.shards import read_header
 from inheritune.models.stored import FLOATS, Mapping, Unread, require_whole
 from inheritune.surgery.blockmap import BlockMap
-from inheritune.surgery.byte_ranges import Shards, inherited, write
-from inheritune.surgery.in_memory import build, repeated
+from inheritune.surgery.byte_ranges import Shards, inherited, write_shards
+from inheritune.surgery.in_memory import new_model, repeated
 
 
 @quiet()
@@ -44,7 +44,7 @@ def assemble_files(sources: Sequence[Checkpoint], block_map: BlockMap, target: P
             _add_fresh(shards, parent, config, seed, Path(made))
         written = [[held.piece for held in shard] for shard in shards.values()]
         require_whole(model, [piece for shard in written for piece in shard], sources[0].folder)
-        write(written, target)
+        write_shards(written, target)
     save_config(config, target, sources[0].folder)
 
 
@@ -63,7 +63,7 @@ def _add_fresh(shards: Shards, parent: Checkpoint, config: PretrainedConfig, see
     covered = {held.own for shard in shards.values() for held in shard}
     kept = next((FLOATS[held.piece.dtype] for held in parent.tensors if held.piece.dtype in FLOATS), None)
     dtype = config.dtype if isinstance(config.dtype, torch.dtype) else kept
-    drawn = build(type(parent.model), config, dtype, seed, initialised=True)
+    drawn = new_model(type(parent.model), config, dtype, seed, initialised=True)
     drawn.save_pretrained(made)
     tensors, _ = Mapping(drawn).held(pieces_of(made), parent.stack.path)
     single = len({held.piece.file for held in parent.tensors}) == 1 and shards

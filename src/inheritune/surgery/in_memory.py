@@ -20,7 +20,7 @@ from inheritune.errors import InputError, ModelError
 from inheritune.surgery.blockmap import BlockMap, grown, require_held, require_kept
 
 OUTSIDE = ("all", "as-released", "none")
-State = dict[str, Tensor]
+Tensors = dict[str, Tensor]
 
 
 def inherit(
@@ -89,7 +89,7 @@ def assemble(sources: Sequence[PreTrainedModel], block_map: BlockMap, seed: int 
     parent, path = sources[-1], stacks[-1].path
     configs = [true_config(source) for source in sources]
     config = cut_config(configs[-1], block_map.kinds, base=configs[0])
-    target = build(type(parent), config, parent.dtype, seed, not block_map.whole)
+    target = new_model(type(parent), config, parent.dtype, seed, not block_map.whole)
     state = _zeros(parent.state_dict(), block_map, path)
     for number, source in enumerate(sources):
         state |= _carried(source.state_dict(), block_map, path, number)
@@ -151,11 +151,11 @@ def fresh(source: PreTrainedModel | PretrainedConfig, depth: int, seed: int) -> 
     config = source.config if isinstance(source, PreTrainedModel) else source
     refuse_unsupported(config)
     kinds = [place % depth_of(config) for place in range(depth)]
-    cut = cut_config(config, kinds)
+    cut = cut_config(config, kinds, config)
     if not isinstance(source, PreTrainedModel):
         kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-        return build(kind, cut, None, seed, initialised=True)
-    return _as_is(build(type(source), cut, source.dtype, seed, initialised=True), source)
+        return new_model(kind, cut, None, seed, initialised=True)
+    return _as_is(new_model(type(source), cut, source.dtype, seed, initialised=True), source)
 
 
 def as_map(blocks: Sequence[int] | str | BlockMap) -> BlockMap:
@@ -165,7 +165,7 @@ def as_map(blocks: Sequence[int] | str | BlockMap) -> BlockMap:
     return BlockMap.parse(blocks) if isinstance(blocks, str) else BlockMap.of(blocks)
 
 
-def build(
+def new_model(
     kind: type[PreTrainedModel], config: PretrainedConfig, dtype: torch.dtype | None, seed: int, initialised: bool
 ) -> PreTrainedModel:
     """A model of this config, initialised from `seed` as its architecture does it, or with weights yet to be filled.
@@ -189,16 +189,16 @@ def _as_is(made: PreTrainedModel, source: PreTrainedModel) -> PreTrainedModel:
     return made.train(source.training)
 
 
-def _zeros(state: State, block_map: BlockMap, path: str) -> State:
+def _zeros(state: Tensors, block_map: BlockMap, path: str) -> Tensors:
     """Zeros for what closes the silent blocks."""
     return {name: torch.zeros_like(tensor) for old, tensor in state.items() for name in block_map.zeros(old, path)}
 
 
-def _carried(state: State, block_map: BlockMap, path: str, source: int) -> State:
+def _carried(state: Tensors, block_map: BlockMap, path: str, source: int) -> Tensors:
     return {name: tensor for old, tensor in state.items() for name in block_map.targets(old, path, source)}
 
 
-def _fill(target: PreTrainedModel, state: State, whole: bool) -> None:
+def _fill(target: PreTrainedModel, state: Tensors, whole: bool) -> None:
     """Copies the tensors in, each with its own dtype, which a model may mix; `whole`: none may be missing."""
     own = {name: tensor for name, tensor in target.state_dict(keep_vars=True).items() if tensor is not None}
     wrong = [name for name in state if name not in own or own[name].shape != state[name].shape]

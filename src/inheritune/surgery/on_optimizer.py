@@ -8,12 +8,12 @@ from transformers import PretrainedConfig
 from inheritune.decoder import fold
 from inheritune.surgery.blockmap import BlockMap
 
-State = dict[str, dict[str, Tensor]]
+OptimizerState = dict[str, dict[str, Tensor]]
 # How a state's value follows its parameter when that is multiplied by f: as f to this power.
 _POWERS = {"exp_avg": -1, "exp_avg_sq": -2, "momentum_buffer": -1}
 
 
-def carry(states: Sequence[State], block_map: BlockMap, path: str, config: PretrainedConfig) -> State:
+def carry(states: Sequence[OptimizerState], block_map: BlockMap, path: str, config: PretrainedConfig) -> OptimizerState:
     """The state of the model that `block_map` makes of the models that `states` belong to, by parameter name.
 
     `path` is where the blocks stand ("transformer.h"), `config` the new model's. A copied block takes the state

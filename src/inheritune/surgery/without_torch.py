@@ -16,9 +16,9 @@ from inheritune.decoder.families import FAMILIES, Family
 from inheritune.decoder.parts import PARTS, split_name
 from inheritune.disk.files import write_text
 from inheritune.models.folder import CONFIG, copy_along, pieces_of, placed, read_json, require_place
-from inheritune.models.shards import Held, Piece, fingerprint
+from inheritune.models.shards import Piece, StoredTensor, fingerprint
 from inheritune.surgery.blockmap import BlockMap
-from inheritune.surgery.byte_ranges import inherited, write
+from inheritune.surgery.byte_ranges import inherited, write_shards
 from inheritune.surgery.record import Record, license_of, origin_of
 
 # Keys that say something by layer, or might.
@@ -46,10 +46,10 @@ def inherit_light(source: Path, target: Path, blocks: Sequence[int], least: int,
     record = Record(
         "inherit", source.name, print_, depth, list(blocks), sorted(PARTS), "all", origin=origin_of(source, blocks)
     )
-    tensors = [Held(piece, piece.name, _around(piece.name, family.path)) for piece in pieces]
+    tensors = [StoredTensor(piece, piece.name, _around(piece.name, family.path)) for piece in pieces]
     shards = inherited([tensors], block_map, family.path).values()
     with placed(target, force) as folder:
-        write([[held.piece for held in shard] for shard in shards], folder)
+        write_shards([[held.piece for held in shard] for shard in shards], folder)
         content = json.dumps(_cut(config, family, blocks), indent=2, sort_keys=True)
         write_text(folder / CONFIG, content + "\n")
         copy_along(source, folder)

@@ -17,14 +17,19 @@ from inheritune.disk.folders import beside, remove, whole_folder
 from inheritune.errors import OutputError
 from inheritune.records.stages import CheckpointState, Position
 from inheritune.runtime import processes, sharded
-from inheritune.training.optimizer import State
+from inheritune.training.optimizer import OptimizerState
 
 KEPT = 2
 _FILES = ("model.safetensors", "optimizer.safetensors")
 
 
 def save(
-    folder: Path, model: nn.Module, state: State, position: Position, kept: int = KEPT, before_fall: bool = False
+    folder: Path,
+    model: nn.Module,
+    state: OptimizerState,
+    position: Position,
+    kept: int = KEPT,
+    before_fall: bool = False,
 ) -> Path:
     """Write a checkpoint of this position under `folder`, and drop the ones before the last `kept`.
 
@@ -91,7 +96,7 @@ def position_of(place: Path) -> Position:
     return CheckpointState.load(place / CheckpointState.NAME).position
 
 
-def load(place: Path, model: nn.Module) -> tuple[State, Position]:
+def load(place: Path, model: nn.Module) -> tuple[OptimizerState, Position]:
     """Put a checkpoint's weights in place; returns the optimizer's state and the position.
 
     A sharded model and a whole one load the same checkpoints, whatever number of processes wrote them.
@@ -108,7 +113,7 @@ def load(place: Path, model: nn.Module) -> tuple[State, Position]:
     return _unflat(flat), position_of(place)
 
 
-def size(model: nn.Module, states: int) -> int:
+def checkpoint_bytes(model: nn.Module, states: int) -> int:
     """Bytes of a checkpoint whose optimizer keeps `states` numbers a weight."""
     return (1 + states) * sum(tensor.numel() * tensor.element_size() for tensor in _weights(model).values())
 
@@ -134,12 +139,12 @@ def _drop_old(folder: Path, kept: int) -> None:
         remove(old)
 
 
-def _flat(state: State) -> dict[str, Tensor]:
+def _flat(state: OptimizerState) -> dict[str, Tensor]:
     return {f"{name}|{kind}": tensor for name, kinds in state.items() for kind, tensor in kinds.items()}
 
 
-def _unflat(flat: dict[str, Tensor]) -> State:
-    state: State = {}
+def _unflat(flat: dict[str, Tensor]) -> OptimizerState:
+    state: OptimizerState = {}
     for key, tensor in flat.items():
         name, _, kind = key.rpartition("|")
         state.setdefault(name, {})[kind] = tensor

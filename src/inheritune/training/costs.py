@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from inheritune.config.sections import Training
 from inheritune.decoder.anatomy import anatomy
 from inheritune.decoder.costs import block_flops_per_token, forward_flops_per_token
-from inheritune.training.muon import STEPS, pieces_of
+from inheritune.training.muon import STEPS, matrices_in
 
 
 def step_flops(
@@ -62,7 +62,7 @@ def _matrices(block: nn.Module) -> Iterator[tuple[int, int, int]]:
     """Rows, columns and pieces of each of a block's matrices that is trained."""
     for name, parameter in block.named_parameters():
         if parameter.requires_grad and parameter.ndim == 2:
-            yield (*parameter.shape, pieces_of(block, name))
+            yield (*parameter.shape, matrices_in(block, name))
 
 
 def _newton_schulz_flops(rows: int, columns: int, pieces: int) -> int:

@@ -23,7 +23,7 @@ _RISE = 0.5  # nats per token above the best so far that are no noise
 def require_disk(folder: Path, model: PreTrainedModel, kept: int) -> None:
     """Raise OutputError where the disk has no room for a round's checkpoints: `kept`, and the one being written."""
     held = sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
-    needed, free = (kept + 1) * checkpoint.size(model, _STATES) - held, free_bytes(folder)
+    needed, free = (kept + 1) * checkpoint.checkpoint_bytes(model, _STATES) - held, free_bytes(folder)
     if free < needed:
         raise OutputError(
             f"the checkpoints in {str(folder)!r} need {(needed + SPARE) / 1e9:.2f} GB, and the disk has {(free + SPARE) / 1e9:.2f} GB free:"
@@ -48,7 +48,7 @@ def slow_bf16(training: Training) -> str | None:
     return f"Warning: bf16 products are {times:.1f} times slower than fp32's on this CPU: training.precision=fp32 in a new run"
 
 
-def require_memory(model: PreTrainedModel, training: Training, length: int) -> None:
+def require_training_memory(model: PreTrainedModel, training: Training, length: int) -> None:
     """Raise TrainingError where the first step cannot fit: gradients, optimizer, and one micro-batch at the very least."""
     needed, free = least_memory(model, training, length), gauge.free_memory()
     if free < needed:

@@ -18,7 +18,7 @@ from inheritune.training.kernels import add_product
 _CHUNK = 1 << 25  # logits at once: few enough to be small beside the weights, enough rows for a full-speed product
 
 
-class Head:
+class OutputHead:
     """The product that gives a model's logits; `apart` where they are that product and nothing else.
 
     Where a family does more (a bias, a softcap, a scale, experts) the states are the logits themselves.

@@ -25,7 +25,7 @@ from inheritune.runtime import gauge, processes, sharded, stop
 from inheritune.runtime.device import device
 from inheritune.training import checkpoint, guards
 from inheritune.training.costs import step_flops
-from inheritune.training.objective import Objective
+from inheritune.training.objective import TrainingLoss
 from inheritune.training.optimizer import Optimizer
 from inheritune.training.schedule import learning_rate, steps_before_fall, steps_of
 
@@ -57,7 +57,7 @@ class Loop:
     extensible: bool = False
 
 
-def train(model: PreTrainedModel, round_: Loop) -> Position:
+def train_to_end(model: PreTrainedModel, round_: Loop) -> Position:
     """Train `model` to the end of the round, from the round's newest checkpoint if there is one.
 
     Raises OutputError or TrainingError where disk or memory are too small, TrainingError after too many steps without
@@ -66,7 +66,7 @@ def train(model: PreTrainedModel, round_: Loop) -> Position:
     guards.require_disk(round_.checkpoints, model, round_.training.checkpoints_kept + _falls(round_))
     batch = round_.batches[round_.first_batch]
     guards.require_shares(round_.training, len(batch), round_.parallel)
-    guards.require_memory(model, round_.training, batch.shape[1] - 1)
+    guards.require_training_memory(model, round_.training, batch.shape[1] - 1)
     if round_.first_batch == 0 and processes.is_main() and (warning := guards.slow_bf16(round_.training)):
         round_.say(warning)
     try:
@@ -101,7 +101,7 @@ class _Training:
         if self.sharded:
             sharded.shard(model, anatomy(model).blocks)
         self.optimizer, self.position = Optimizer(model, self.training), Position()
-        self.objective = Objective(model, self.training, round_.wanted, round_.teacher, round_.batches.begin.unasked)
+        self.objective = TrainingLoss(model, self.training, round_.wanted, round_.teacher, round_.batches.begin.unasked)
         length = round_.batches.length
         self.flops = step_flops(model, self.training, length, self.objective.teacher)
         self.divergence = guards.Divergence(round_.reference_loss)

@@ -10,20 +10,20 @@ from pydantic import ValidationError
 from inheritune.disk.files import append, no_link, write_text
 from inheritune.errors import OutputError
 from inheritune.records.entry import Entry, first_fault
-from inheritune.records.rows import ROW, Row, SkippedRow, StepRow
+from inheritune.records.rows import ROW, MetricsRow, SkippedRow, StepRow
 from inheritune.runtime import processes
 
-Kind = TypeVar("Kind", bound=Entry)
+RowKind = TypeVar("RowKind", bound=Entry)
 
 
 class Metrics:
     """The metrics of one run, appended row by row, and told to each of `trackers`."""
 
-    def __init__(self, path: Path, trackers: Sequence[Callable[[Row], None]] = ()):
+    def __init__(self, path: Path, trackers: Sequence[Callable[[MetricsRow], None]] = ()):
         self.path, self.trackers = path, trackers
         self._mended = False
 
-    def add(self, row: Row) -> None:
+    def add(self, row: MetricsRow) -> None:
         """Append one row; the main process does."""
         if not processes.is_main():
             return
@@ -42,18 +42,18 @@ class Metrics:
                 file.truncate(file.read().rfind(b"\n") + 1)
         self._mended = True
 
-    def rows(self) -> list[Row]:
+    def rows(self) -> list[MetricsRow]:
         """Every whole row so far; a line broken off by a kill is none. OutputError names a line that is damaged."""
         return [self._parsed(line, number) for number, line in enumerate(self._lines(), 1)]
 
-    def of(self, kind: type[Kind]) -> list[Kind]:
+    def of(self, kind: type[RowKind]) -> list[RowKind]:
         """The rows of one kind, without reading the others."""
         start = json.dumps({"kind": kind.model_fields["kind"].default})[:-1].encode()
         lines = ((number, line) for number, line in enumerate(self._lines(), 1) if line.startswith(start))
         found = (self._parsed(line, number) for number, line in lines)
         return [row for row in found if isinstance(row, kind)]
 
-    def keep(self, wanted: Callable[[Row], bool]) -> None:
+    def keep(self, wanted: Callable[[MetricsRow], bool]) -> None:
         """Drop the rows that are not wanted, in one atomic step; the main process does."""
         if processes.is_main():
             write_text(self.path, "".join(_line(row) for row in self.rows() if wanted(row)))
@@ -71,7 +71,7 @@ class Metrics:
         lines = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
         return [line for line in lines if line.endswith(b"\n")]
 
-    def _parsed(self, line: bytes, number: int) -> Row:
+    def _parsed(self, line: bytes, number: int) -> MetricsRow:
         try:
             return ROW.validate_json(line, strict=True)
         except ValidationError as error:
@@ -81,5 +81,5 @@ class Metrics:
             ) from None
 
 
-def _line(row: Row) -> str:
+def _line(row: MetricsRow) -> str:
     return json.dumps({"kind": row.kind, **row.model_dump(mode="json", exclude_unset=True, by_alias=True)}) + "\n"

@@ -67,7 +67,7 @@ class Muon(torch.optim.Optimizer):
         return state["momentum_buffer"]
 
 
-def pieces_of(module: nn.Module, name: str) -> int:
+def matrices_in(module: nn.Module, name: str) -> int:
     """How many matrices the parameter `name` counts as: GPT-2's queries, keys and values side by side, (in, 3 * out), are three."""
     owner, (rows, columns) = module.get_submodule(name.rpartition(".")[0]), module.get_parameter(name).shape
     return 3 if isinstance(owner, Conv1D) and columns == 3 * rows and "attn" in name else 1

@@ -16,12 +16,12 @@ from inheritune.decoder.anatomy import anatomy
 from inheritune.decoder.stack import evaluating
 from inheritune.errors import RecipeError
 from inheritune.runtime.device import autocast
-from inheritune.training.head import Head
+from inheritune.training.head import OutputHead
 from inheritune.training.kernels import attending, row_losses
 from inheritune.training.terms.hidden import hidden
 
 
-class Objective:
+class TrainingLoss:
     """The loss of one model's training; made once a round.
 
     `teacher` is needed where `wanted` has a term that it gives, is run in evaluation mode and never trained. The first `unasked`
@@ -42,11 +42,11 @@ class Objective:
         if self.wanted.taught and teacher is None:
             raise RecipeError("objective.logits and objective.hidden need a teacher, and this training has none")
         dtype = torch.bfloat16 if training.precision == "bf16" else torch.float32
-        self.head = Head(model, dtype)
+        self.head = OutputHead(model, dtype)
         self.pairs: list[tuple[int, int]] = []
         if self.teacher is not None:
             self.pairs = _pairs(model, self.teacher, self.wanted)
-            self.teacher_head = Head(self.teacher, dtype)
+            self.teacher_head = OutputHead(self.teacher, dtype)
 
     def backward(self, batch_BT: Tensor, tokens: int) -> dict[str, float]:
         """Add the gradient of the loss summed over `batch_BT`, divided by `tokens`; returns `loss` and, where it has several terms, each.

@@ -7,14 +7,14 @@ scaled to AdamW's root mean square, so that one learning rate serves both.
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedModel
 
 from inheritune.config.sections import Training
 from inheritune.decoder.anatomy import anatomy
-from inheritune.training.muon import Muon, pieces_of
+from inheritune.surgery.on_optimizer import OptimizerState
+from inheritune.training.muon import Muon, matrices_in
 
-State = dict[str, dict[str, Tensor]]
 Parameters = dict[str, nn.Parameter]
 
 
@@ -43,11 +43,11 @@ class Optimizer:
             part.step()
             part.zero_grad()
 
-    def state(self) -> State:
+    def state(self) -> OptimizerState:
         """Each parameter's state by the parameter's name."""
         return {name: dict(part.state[p]) for name, p in self.parameters.items() for part in self._holding(p)}
 
-    def load_state(self, state: State) -> None:
+    def load_state(self, state: OptimizerState) -> None:
         """Take over states by name; a parameter that is not named starts afresh."""
         for name, values in state.items():
             parameter = self.parameters[name]
@@ -75,5 +75,5 @@ def _adamw(
 def _muon(model: PreTrainedModel, parameters: Parameters, muon: set[str], training: Training) -> Muon | None:
     if not muon:
         return None
-    chosen = [(parameters[name], pieces_of(model, name)) for name in parameters if name in muon]
+    chosen = [(parameters[name], matrices_in(model, name)) for name in parameters if name in muon]
     return Muon(chosen, training.weight_decay)

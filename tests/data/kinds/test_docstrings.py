@@ -4,7 +4,7 @@ import pytest
 
 from inheritune.config.sections import Source
 from inheritune.data.corpora import documents
-from inheritune.data.kinds import docstrings, kind_of
+from inheritune.data.kinds import docstrings, source_kind
 
 MODULE = '''"""The module.
 
@@ -58,7 +58,7 @@ def test_docstrings_of_a_package(package: Path) -> None:
 
 
 def fingerprint() -> str:
-    return kind_of(Source(source=docstrings.DOCSTRINGS)).fingerprint()
+    return source_kind(Source(source=docstrings.DOCSTRINGS)).fingerprint()
 
 
 def test_fingerprint_follows_the_packages(package: Path) -> None:

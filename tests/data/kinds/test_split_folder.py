@@ -5,7 +5,7 @@ import pytest
 
 from inheritune.config.sections import Source
 from inheritune.data.corpora import documents
-from inheritune.data.kinds import kind_of
+from inheritune.data.kinds import source_kind
 from inheritune.data.kinds.split_folder import SplitFolder, split_of
 from inheritune.errors import DataError
 
@@ -47,7 +47,7 @@ def folder(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
 def test_one_split_is_read_and_training_unless_another_is_named(folder: Path, asked: str | None, found: str) -> None:
     source = Source(source=str(folder), split=asked)
     assert [document.text for document in documents(source)] == [f"of {found}"]
-    assert [found in name for name, _ in kind_of(source).contents()] == [True]
+    assert [found in name for name, _ in source_kind(source).contents()] == [True]
 
 
 def test_what_is_refused(folder: Path) -> None:

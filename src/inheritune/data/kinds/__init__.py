@@ -16,6 +16,6 @@ from inheritune.data.kinds.split_folder import SplitFolder
 SOURCE_KINDS: tuple[type[SourceKind], ...] = (Docstrings, Hub, Saved, Prepared, SplitFolder, PlainFiles)
 
 
-def kind_of(source: Source) -> SourceKind:
+def source_kind(source: Source) -> SourceKind:
     """A source as one of its kind."""
     return next(kind for kind in SOURCE_KINDS if kind.claims(source))(source)

@@ -9,7 +9,7 @@ from inheritune.config.sections import Source
 from inheritune.data.documents import Document
 from inheritune.data.kind import SourceKind
 from inheritune.data.rows import told_kind
-from inheritune.data.tables import missing, numbered
+from inheritune.data.tables import missing_column, numbered
 from inheritune.errors import DataError
 from inheritune.models.find import SECONDS, answers
 
@@ -58,7 +58,7 @@ class Hub(SourceKind):
 
     def _text(self, row: Any, field: str) -> str | None:
         if field not in row:
-            raise missing(list(row), field, self.source.source)
+            raise missing_column(list(row), field, self.source.source)
         if (text := row[field]) is not None and not isinstance(text, str):
             raise DataError(
                 f"{self.source.source!r} has no text in {field!r} but {told_kind(text)}: name a column of text in data.field"

@@ -8,7 +8,7 @@ from pathlib import Path
 from inheritune.config.sections import Source
 from inheritune.data.coding import Coding
 from inheritune.data.documents import Document, Encoded
-from inheritune.data.files import PACKED, File, files
+from inheritune.data.files import PACKED_SUFFIXES, File, files
 from inheritune.data.kind import FileKind, SourceKind
 from inheritune.data.kinds.arrow import Arrow
 from inheritune.data.kinds.json_array import JsonArray
@@ -22,7 +22,7 @@ FILE_KINDS: tuple[FileKind, ...] = (RunningText(), JsonLines(), JsonArray(), Par
 _BY_SUFFIX = {suffix: kind for kind in FILE_KINDS for suffix in kind.suffixes}
 _PACKED = ", ".join(suffix for suffix, kind in _BY_SUFFIX.items() if kind.packed)
 _WHOLE = ", ".join(suffix for suffix, kind in _BY_SUFFIX.items() if not kind.packed)
-READ = f"{_PACKED} (plain or {', '.join(PACKED)}), {_WHOLE}"
+READ = f"{_PACKED} (plain or {', '.join(PACKED_SUFFIXES)}), {_WHOLE}"
 
 
 class PlainFiles(SourceKind):

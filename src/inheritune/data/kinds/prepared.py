@@ -27,7 +27,7 @@ class Prepared(SourceKind):
         """The documents as they are; DataError where another tokenizer made them."""
         store.require_same_tokenizer(self.place, store.read_manifest(self.place), coding)
         for side in store.SIDES:
-            tokens = store.read(self.place, side)
+            tokens = store.read_side(self.place, side)
             for number in range(len(tokens.starts)):
                 book = number if tokens.books is None else tokens.books[number]
                 name = f"{self.place.name}/{side}"
