@@ -149,16 +149,6 @@ def test_tokenizer_that_is_no_json(refuse: Refuse, model: Path) -> None:
     assert "tokenizer" in refuse(reference=str(model))
 
 
-def test_tokenizer_with_more_tokens_than_the_embedding(refuse: Refuse, model: Path) -> None:
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(model)
-    tokenizer.add_tokens(["one more", "and one more"])
-    tokenizer.save_pretrained(model)
-    said = refuse(reference=str(model))
-    assert "322 tokens" in said and "320 rows" in said
-
-
 def test_tokenizer_without_an_end(refuse: Refuse, model: Path) -> None:
     config = json.loads((model / "tokenizer_config.json").read_text())
     del config["eos_token"]

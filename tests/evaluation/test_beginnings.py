@@ -22,6 +22,9 @@ class Counting(nn.Module):
     device = torch.device("cpu")
     config = SimpleNamespace(get_text_config=lambda: SimpleNamespace(vocab_size=VOCABULARY))
 
+    def get_input_embeddings(self) -> nn.Embedding:
+        return nn.Embedding(VOCABULARY, 1)
+
     def forward(self, input_ids: Tensor, use_cache: bool) -> SimpleNamespace:
         logits = nn.functional.one_hot((input_ids + 1) % VOCABULARY, VOCABULARY).float() * 100
         return SimpleNamespace(logits=logits * (input_ids[:, :1, None] == BOS))

@@ -77,7 +77,7 @@ def test_killed_and_continued_to_the_same_bits(
 ) -> None:
     def act(patch: pytest.MonkeyPatch) -> None:
         if moment.startswith("between"):
-            kill_at_call(patch, rounds, "train", 1, after=True)
+            kill_at_call(patch, rounds, "train_to_end", 1, after=True)
         else:
             kill_at_call(patch, checkpoint, "save_file", 7)
 

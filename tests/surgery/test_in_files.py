@@ -192,7 +192,7 @@ def test_a_kill_leaves_no_model_under_the_name(folders, tmp_path):
         "whole = byte_ranges.write_shard\n"
         "def slow(shard, path): whole(shard, path); print('shard', flush=True); time.sleep(60)\n"
         "byte_ranges.write_shard = slow\n"
-        "commands.inherit_folder(Path(sys.argv[1]), Path(sys.argv[2]), commands.Cut([0, 1]))\n"
+        "commands.inherit_folder(Path(sys.argv[1]), Path(sys.argv[2]), commands.CutRequest([0, 1]))\n"
     )
     arguments = [sys.executable, "-c", script, str(folders / "gpt2"), str(tmp_path / "cut")]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE) as process:

@@ -77,17 +77,19 @@ PATTERNS = (
 )
 
 
-def cut_config(config: PretrainedConfig, blocks: Sequence[int], base: PretrainedConfig) -> PretrainedConfig:
-    """A copy of `base`, which may be `config`, for a target whose place i repeats the kind of `config`'s block `blocks[i]`.
+def cut_config(
+    config: PretrainedConfig, blocks: Sequence[int], base: PretrainedConfig | None = None
+) -> PretrainedConfig:
+    """A copy of `base` (None: of `config`) for a target whose place i repeats the kind of `config`'s block `blocks[i]`.
 
     What is said by layer comes from `config`, all else from `base`: a target that grows keeps its positions and its words.
     Raises ModelError, naming the field, for a pattern by index that these blocks cannot keep.
     """
-    cut = copy.deepcopy(base)
+    cut = copy.deepcopy(base or config)
     for name in FURTHER:
         if getattr(text_config(cut), name, None):
             setattr(text_config(cut), name, 0)  # what predicts further tokens is not loaded, so it is not kept
-    if base is config and list(blocks) == list(range(depth_of(config))):
+    if base in (None, config) and list(blocks) == list(range(depth_of(config))):
         return cut
     values, new = _by_layer(config, blocks), text_config(cut)
     if getattr(new, "is_heterogeneous", False):

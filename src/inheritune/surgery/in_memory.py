@@ -151,7 +151,7 @@ def fresh(source: PreTrainedModel | PretrainedConfig, depth: int, seed: int) -> 
     config = source.config if isinstance(source, PreTrainedModel) else source
     refuse_unsupported(config)
     kinds = [place % depth_of(config) for place in range(depth)]
-    cut = cut_config(config, kinds, config)
+    cut = cut_config(config, kinds)
     if not isinstance(source, PreTrainedModel):
         kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
         return new_model(kind, cut, None, seed, initialised=True)
