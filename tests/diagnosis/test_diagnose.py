@@ -4,6 +4,7 @@ import copy
 import json
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import families
 import numpy as np
@@ -12,15 +13,20 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
+from transformers import GPTNeoConfig, MistralConfig
 
 from inheritune import DataError, InputError, ModelError, Profile, diagnose
+from inheritune.decoder.anatomy import anatomy
+from inheritune.decoder.kinds import window_at
 from inheritune.diagnosis import measuring
 from inheritune.diagnosis.gradients import gradient_norms
 from inheritune.diagnosis.meanmaps import telling_heads
+from inheritune.diagnosis.sequences import unpadded
 from inheritune.diagnosis.statistics import probability_below, standard_error, wilson
 from inheritune.diagnosis.suggestion import LARGEST_RISE, suggest
 from inheritune.diagnosis.watch import watch
 from inheritune.records.profile import Curves, Cut, schema_text
+from inheritune.report.profile_figures import rank_and_mass
 
 TOKENS_NT = torch.randint(3, 96, (5, 32), generator=torch.Generator().manual_seed(0))
 LAYERS = 6
@@ -110,6 +116,16 @@ def test_padding_is_never_counted(profile: Profile) -> None:
     assert again.loss == profile.loss and again.curves.first == profile.curves.first
 
 
+def test_tokens_are_taken_from_whatever_holds_them(profile: Profile) -> None:
+    """A tensor of an accelerator cannot become an array of numpy: neither can one of the device `meta`."""
+    one = torch.ones(1, 4, dtype=torch.long, device="meta")
+    with pytest.raises(RuntimeError, match="meta"):  # its ids are asked for, and nothing before that
+        unpadded(families.reference("llama"), one, None)
+    for tokens in (TOKENS_NT, TOKENS_NT.numpy(), TOKENS_NT.tolist(), list(TOKENS_NT), TOKENS_NT.int()):
+        rows = unpadded(families.reference("llama"), tokens, None)
+        assert torch.equal(torch.stack(rows), TOKENS_NT)
+
+
 def test_sequences_of_several_lengths_are_each_measured_whole() -> None:
     rows = [TOKENS_NT[0], TOKENS_NT[1, :20], TOKENS_NT[2]]
     profile = diagnose(families.reference("gpt2"), rows, untrained=False)
@@ -158,6 +174,30 @@ def test_layers_without_softmax_attention_are_said_to_be_so_and_measured(family:
     assert "-" in str(profile)
 
 
+def test_layers_that_slide_say_how_far_they_see() -> None:
+    profile = diagnose(families.reference("gemma3_text"), TOKENS_NT, untrained=False)
+    config = families.reference("gemma3_text").config
+    assert {"sliding_attention", "full_attention"} == set(config.layer_types)
+    for layer, kind in zip(profile.layers, config.layer_types, strict=True):
+        slides = kind == "sliding_attention"
+        assert layer.kind == ("sliding attention" if slides else "softmax attention")
+        assert layer.window == (config.sliding_window if slides else None)
+    text = str(profile)
+    assert max(map(len, text.splitlines())) <= 80 and "…" not in text
+    assert "sees" in text and rank_and_mass(profile.model_dump()).legends[0].get_texts()[-1].get_text().startswith(
+        "full attention"
+    )
+
+
+def test_windows_are_read_off_the_config() -> None:
+    assert (
+        window_at(MistralConfig(sliding_window=9), 0) == 9 and window_at(MistralConfig(sliding_window=None), 0) is None
+    )
+    neo = GPTNeoConfig(attention_types=[[["global", "local"], 1]], num_layers=2, window_size=7)
+    assert [window_at(neo, 0), window_at(neo, 1)] == [None, 7]
+    assert window_at(families.reference("llama").config, 0) is None
+
+
 @pytest.mark.parametrize(
     ("family", "query", "key"),
     [("llama", "self_attn.q_proj", "self_attn.k_proj"), ("opt", "self_attn.q_proj", "self_attn.k_proj")],
@@ -174,10 +214,46 @@ def test_gradient_norms_add_up_to_the_matrix_s(family: str, query: str, key: str
         assert np.linalg.norm(found) == pytest.approx(whole, rel=1e-4)
 
 
-def test_fused_gradients_are_split_by_head() -> None:
-    for family in ("gpt2", "phi3", "gpt_neox", "bloom"):
-        norms = gradient_norms(families.reference(family), [TOKENS_NT[0]])
-        assert all(layer is not None and len(layer[0]) == 4 and min(layer[0]) > 0 for layer in norms)
+@pytest.mark.parametrize("family", ["gpt2", "phi3", "gpt_neox", "bloom"])
+def test_fused_gradients_are_split_into_those_of_queries_and_of_keys(family: str) -> None:
+    """Oracle: the loss is the same if one head's queries are turned and its keys with them, so that dL/dW_Q . W_Q sums over
+    a head to the same as dL/dW_K . W_K, biases included; dL/dW_V . W_V does not."""
+    model = copy.deepcopy(families.reference(family))
+    config, found = model.config, gradient_norms(model, [TOKENS_NT[0]])
+    tokens_1T = TOKENS_NT[:1]
+    model.zero_grad()
+    logits = model(tokens_1T, use_cache=False).logits
+    nn.functional.cross_entropy(logits[:, :-1].mT, tokens_1T[:, 1:]).backward()
+    block, heads = anatomy(model).blocks[2], config.num_attention_heads
+    name, fused = next(
+        (name, module)
+        for name, module in block.named_modules()
+        if name.endswith(("c_attn", "qkv_proj", "query_key_value"))
+    )
+    turned = (lambda tensor: tensor.T) if family == "gpt2" else (lambda tensor: tensor)
+    rows, weights = turned(fused.weight.grad), turned(fused.weight.detach())
+    biased = fused.bias is not None
+    if biased:
+        rows = torch.cat([rows, fused.bias.grad[:, None]], 1)
+        weights = torch.cat([weights, fused.bias.detach()[:, None]], 1)
+    interleaved = "query_key_value" in name
+    parts = rows.unflatten(0, (heads, 3, -1)).unbind(1) if interleaved else by_parts(rows, config)
+    own = weights.unflatten(0, (heads, 3, -1)).unbind(1) if interleaved else by_parts(weights, config)
+    products = [(grad * weight).sum((1, 2)) for grad, weight in zip(parts, own, strict=True)]
+    if len(products[0]) == len(products[1]):
+        torch.testing.assert_close(products[0], products[1], atol=1e-6, rtol=1e-3)
+        assert not torch.allclose(products[0], products[2], atol=1e-6, rtol=1e-3)
+    for part, norms in zip(parts, found[2] or (), strict=False):
+        matrix = part[..., :-1] if biased else part
+        assert norms == pytest.approx(matrix.flatten(1).norm(dim=1).tolist(), rel=1e-4)
+
+
+def by_parts(rows: torch.Tensor, config: Any) -> list[torch.Tensor]:
+    """Queries, keys and values of one matrix that holds them one after the other, by head."""
+    heads = config.num_attention_heads
+    shared = getattr(config, "num_key_value_heads", None) or heads
+    width = len(rows) // (heads + 2 * shared)
+    return [part.unflatten(0, (-1, width)) for part in rows.split([heads * width, shared * width, shared * width])]
 
 
 def test_a_profile_reads_back_equal_and_fits_its_schema(profile: Profile, tmp_path: Path) -> None:
@@ -332,6 +408,14 @@ def test_the_suggestion_is_the_smallest_depth_that_starts_near(profile: Profile)
     assert suggest(profile.layers[:4], nowhere, 3, 6).blocks == [0, 1, 2, 3]
     assert suggest(profile.layers[:4], None, 3, 6).depth == 4
     assert suggest(profile.layers[:4], curves, 5.41, 6).blocks == [0, 1, 2, 3]
+
+
+def test_a_cut_is_suggested_only_if_its_error_leaves_room(profile: Profile) -> None:
+    """The same rise, 0.01 below the bound, with an error of 0.009 and of 0.011."""
+    for error, depth in ((0.009, 3), (0.011, 4)):
+        one = [Cut(removed=1, blocks=[0, 1, 2], loss=3, rise=LARGEST_RISE - 0.01, rise_se=error)]
+        curves = Curves(whole_loss=3, first=one, run=one, scattered=one, sequences=5, block_passes=0, head_passes=0)
+        assert suggest(profile.layers[:4], curves, 3, 6).depth == depth
 
 
 @pytest.mark.parametrize(

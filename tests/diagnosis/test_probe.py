@@ -1,6 +1,8 @@
 """Maps seen while a model runs, against the model's own eager maps; and the model, which is left as it was."""
 
 import copy
+import math
+from collections.abc import Callable
 from typing import Any
 
 import families
@@ -15,7 +17,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from inheritune.decoder.anatomy import anatomy
 from inheritune.diagnosis.columns import column_energies, dominant_mass
-from inheritune.diagnosis.probe import probing
+from inheritune.diagnosis.probe import _dense, _fused_weights, probing
 from inheritune.diagnosis.rank import approximate_rank
 
 TOKENS_BT = torch.randint(3, 96, (2, 40), generator=torch.Generator().manual_seed(0))
@@ -168,6 +170,78 @@ def test_head_outputs_are_the_norms_of_what_each_head_adds() -> None:
         alone[..., 8 * head : 8 * head + 8] = heads_BTD[..., 8 * head : 8 * head + 8]
         share_BT = (alone @ attention.o_proj.weight.T).norm(dim=-1) / residual_BTD.norm(dim=-1)
         torch.testing.assert_close(keeper.outputs[2][:, head], share_BT.mean(1), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("family", "meets"),
+    [
+        ("gemma2", "pre_feedforward_layernorm"),
+        ("gemma3_text", "pre_feedforward_layernorm"),
+        ("glm4", "post_attention_layernorm"),
+        ("olmo2", "mlp"),
+    ],
+)
+def test_head_outputs_are_taken_behind_the_norm_where_one_stands_there(family: str, meets: str) -> None:
+    """Oracle: a norm scales each channel of what attention gives, and each head's part with it; `meets` reads the sum."""
+    model = families.reference(family)
+    keeper, block = seen(model), anatomy(model).blocks[2]
+    inputs: dict[str, Tensor] = {}
+    before, projection, after = block, block.self_attn.o_proj, block.get_submodule(meets)
+
+    def taking(name: str) -> Any:
+        def take(_module: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            inputs[name] = args[0] if args else kwargs["hidden_states"]
+
+        return take
+
+    hooks = [
+        module.register_forward_pre_hook(taking(name), with_kwargs=True)
+        for name, module in (("residual", before), ("heads", projection), ("sum", after))
+    ]
+    with torch.no_grad():
+        model(TOKENS_BT, use_cache=False)
+    for hook in hooks:
+        hook.remove()
+    heads_BTD, count = inputs["heads"], keeper.maps[2].shape[1]
+    with torch.no_grad():
+        scale_BTD = (inputs["sum"] - inputs["residual"]) / projection(heads_BTD)
+        for head, part in enumerate(torch.arange(heads_BTD.shape[-1]).chunk(count)):
+            written_BTD = heads_BTD[..., part] @ projection.weight[:, part].T * scale_BTD
+            share_BT = written_BTD.norm(dim=-1) / inputs["residual"].norm(dim=-1)
+            torch.testing.assert_close(keeper.outputs[2][:, head], share_BT.mean(1), atol=1e-4, rtol=1e-3)
+
+
+def by_hand(
+    query_1HTE: Tensor, key_1GTE: Tensor, scale: float, sees: Callable[[int, int], bool]
+) -> list[list[list[float]]]:
+    """Attention weights in plain Python, head by head: query head h reads key head h // (H / G)."""
+    shared, maps = query_1HTE.shape[1] // key_1GTE.shape[1], []
+    for head, queries in enumerate(query_1HTE[0].double().tolist()):
+        keys = key_1GTE[0, head // shared].double().tolist()
+        rows = []
+        for at, query in enumerate(queries):
+            weights = [
+                math.exp(scale * sum(q * k for q, k in zip(query, key, strict=True))) if sees(at, other) else 0.0
+                for other, key in enumerate(keys)
+            ]
+            rows.append([weight / sum(weights) for weight in weights])
+        maps.append(rows)
+    return maps
+
+
+@pytest.mark.parametrize("scale", [None, 0.7])
+def test_fused_weights_share_key_heads_and_are_scaled(scale: float | None) -> None:
+    query = torch.randn(1, 4, 6, 3, generator=torch.Generator().manual_seed(1))
+    key = torch.randn(1, 2, 6, 3, generator=torch.Generator().manual_seed(2))
+    found = _fused_weights(query, key, is_causal=True, scale=scale, enable_gqa=True)
+    expected = by_hand(query, key, 3**-0.5 if scale is None else scale, lambda at, other: other <= at)
+    torch.testing.assert_close(found[0].double(), torch.tensor(expected, dtype=torch.float64), atol=1e-6, rtol=0)
+
+
+def test_a_window_of_three_holds_the_query_and_two_before_it() -> None:
+    query, key = torch.randn(1, 2, 6, 3), torch.randn(1, 2, 6, 3)
+    seen_TT = _dense(None, query, key, 3)[0, 0] == 0
+    assert seen_TT.tolist() == [[at - 2 <= other <= at for other in range(6)] for at in range(6)]
 
 
 def test_everything_is_put_back_after_an_error() -> None:

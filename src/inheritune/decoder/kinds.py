@@ -20,6 +20,12 @@ NOT_KIND = frozenset({"training", "layer_idx", "layer_id", "layer_number", "bloc
 BY_LAYER = re.compile(r"layer|block|pattern|interval|period|step|every|freq|scale_depth")
 # What a config says of its own making.
 NOT_CONFIG = frozenset({"_name_or_path", "architectures", "dtype", "transformers_version"})
+# The config's field that holds the window of a layer that is called so.
+WINDOW_FIELDS = {
+    "sliding_attention": "sliding_window",
+    "chunked_attention": "attention_chunk_size",
+    "local": "window_size",
+}
 BlockKind = dict[str, Any]
 
 
@@ -34,6 +40,14 @@ def kind_of(block: nn.Module) -> BlockKind:
         own |= {key: value for key, value in vars(module).items() if _plain(key, value)}
         kind |= {f"{name}.{key}".lstrip("."): value for key, value in own.items()}
     return kind
+
+
+def window_at(config: PretrainedConfig, index: int) -> int | None:
+    """How many tokens a query of block `index` may look back to, itself counted; None where it sees all."""
+    plain = text_config(config)
+    kinds = getattr(plain, "layer_types", None) or getattr(plain, "attention_layers", None)
+    window = getattr(plain, WINDOW_FIELDS.get(kinds[index] if kinds else "sliding_attention", ""), None)
+    return window if type(window) is int else None
 
 
 def _plain(key: str, value: Any) -> bool:

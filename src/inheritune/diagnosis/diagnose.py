@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from inheritune.decoder.anatomy import anatomy, text_config
 from inheritune.decoder.costs import forward_flops_per_token
+from inheritune.decoder.kinds import window_at
 from inheritune.decoder.stack import Stack
 from inheritune.diagnosis.curves import inheritance_curves
 from inheritune.diagnosis.gradients import Norms, gradient_norms
@@ -98,7 +99,8 @@ class _Found:
     def profile(self) -> Profile:
         """The profile of what is there."""
         lengths = [len(sequence) for sequence in self.sequences]
-        layers = summarise(self.measured, self.curves, self.without, self.norms)
+        windows = [window_at(self.model.config, index) for index in range(len(self.measured.heads))]
+        layers = summarise(self.measured, self.curves, self.without, self.norms, windows)
         loss, loss_se = mean_and_error(self.measured.losses_N)
         config = text_config(self.model.config)
         chance = math.log(config.vocab_size)

@@ -3,7 +3,7 @@
 Shapes: N sequences, H heads, L blocks.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from torch import Tensor
 from inheritune.diagnosis.gradients import Norms
 from inheritune.diagnosis.measuring import Measures
 from inheritune.diagnosis.statistics import mean_and_error, probability_below, standard_error, wilson
-from inheritune.records.profile import ATTENTION, OTHER, Contrast, Curves, Cut, Head, Layer
+from inheritune.records.profile import ATTENTION, OTHER, SLIDING, Contrast, Curves, Cut, Head, Layer
 
 LAZY_RANK = 1.5
 """A head is lazy in the useful sense when its mean k* is at most this."""
@@ -22,8 +22,12 @@ def summarise(
     curves: Curves | None = None,
     without: Mapping[int, Cut] | None = None,
     gradients: list[Norms | None] | None = None,
+    windows: Sequence[int | None] = (),
 ) -> list[Layer]:
-    """One `Layer` for each block; `without` holds the cuts that lack one block, by that block."""
+    """One `Layer` for each block; `without` holds the cuts that lack one block, by that block.
+
+    `windows` are how far each layer's queries look back (None: to all tokens).
+    """
     depth, without = len(measured.heads), without or {}
     exits = {len(cut.blocks) - 1: cut.loss for cut in curves.first} | {depth - 1: curves.whole_loss} if curves else {}
     layers = []
@@ -31,7 +35,8 @@ def summarise(
         influence, influence_se = mean_and_error(measured.influence_NL[:, index])
         norms = gradients[index] if gradients else None
         alone = without.get(index)
-        attention = _attention(heads, norms) if heads else {"kind": OTHER, "heads": []}
+        window = windows[index] if windows else None
+        attention = _attention(heads, norms, window) if heads else {"kind": OTHER, "heads": []}
         layers.append(
             Layer(
                 index=index,
@@ -46,7 +51,7 @@ def summarise(
     return layers
 
 
-def _attention(measures: dict[str, Tensor], norms: Norms | None) -> dict[str, object]:
+def _attention(measures: dict[str, Tensor], norms: Norms | None, window: int | None) -> dict[str, object]:
     """The fields of a layer that attends."""
     heads = _heads(measures, norms)
     widest = max(heads, key=lambda head: head.rank)
@@ -54,7 +59,8 @@ def _attention(measures: dict[str, Tensor], norms: Norms | None) -> dict[str, ob
     whole_N = (measures["rank"] == 1).all(1)
     low, high = wilson(int(whole_N.sum()), len(whole_N))
     return {
-        "kind": ATTENTION,
+        "kind": ATTENTION if window is None else SLIDING,
+        "window": window,
         "heads": heads,
         "max_rank": widest.rank,
         "max_rank_se": widest.rank_se,

@@ -11,6 +11,7 @@ Shapes: B sequences, H heads, T tokens (queries and keys), D hidden size, E size
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -33,7 +34,7 @@ class Observer(Protocol):
         """The attention weights of one layer, after the softmax."""
 
     def saw_output(self, layer: int, share_BH: Tensor) -> None:
-        """How much each head writes: norm of its part of the attention's output over the norm of the residual."""
+        """How much each head writes: norm of what it adds to the residual, over the norm of the residual."""
 
 
 @contextmanager
@@ -60,6 +61,7 @@ class _Probe:
         self.busy = False
         self._residual_BT: Tensor | None = None
         self._heads: int | None = None
+        self._written: _Written | None = None
 
     def hooks(self) -> Iterator[Callable[[], None]]:
         for index, block in enumerate(self.blocks):
@@ -67,7 +69,9 @@ class _Probe:
             yield block.register_forward_hook(self._leaving, always_call=True).remove
             for module in block.modules():
                 if isinstance(module, nn.Linear | Conv1D):
-                    yield module.register_forward_pre_hook(self._projecting).remove
+                    yield module.register_forward_hook(self._projected).remove
+                elif _scales(module):
+                    yield module.register_forward_hook(self._normed).remove
 
     def _entering(self, index: int) -> Callable[..., None]:
         def enter(_block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -78,6 +82,7 @@ class _Probe:
         return enter
 
     def _leaving(self, *_: Any) -> None:
+        self._show_written()
         self.layer = self._heads = self._residual_BT = None
 
     @contextmanager
@@ -91,30 +96,74 @@ class _Probe:
 
     def show(self, maps_BHTT: Tensor) -> None:
         assert self.layer is not None
+        self._show_written()
         self._heads = maps_BHTT.shape[1]
         with self.looking(), torch.no_grad():
             self.observer.saw_map(self.layer, maps_BHTT.detach())
 
-    def _projecting(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+    def _projected(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
         """The first projection after a map is the attention's output projection: its input is the heads side by side."""
         if self._heads is None or self.layer is None:
             return
         inputs, heads, self._heads = args[0], self._heads, None
         if self._residual_BT is None or inputs.shape[-1] % heads or inputs.shape[:2] != self._residual_BT.shape:
             return
-        with self.looking(), torch.no_grad():
-            written_BTH = _written(module, inputs, heads)
-            self.observer.saw_output(self.layer, (written_BTH / self._residual_BT[..., None]).mean(1))
+        self._written = _Written(module, inputs.detach(), heads, output.detach())
+
+    def _normed(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
+        """A norm of the attention's very output, as Gemma 2 and 3 have it: heads meet the residual behind it."""
+        if self._written is not None and _same(args[0], self._written.output):
+            with self.looking(), torch.no_grad():
+                self._written.scale_by(module, output.detach())
+
+    def _show_written(self) -> None:
+        """Tell what the heads have written, once it is known what stands between them and the residual."""
+        written, self._written = self._written, None
+        if written is not None and self.layer is not None and self._residual_BT is not None:
+            with self.looking(), torch.no_grad():
+                self.observer.saw_output(self.layer, (written.norms_BTH() / self._residual_BT[..., None]).mean(1))
 
 
-def _written(projection: nn.Module, inputs: Tensor, heads: int) -> Tensor:
-    """Norm of what each head adds to the residual stream, (B, T, H), through the Gram matrix of its slice of weights."""
-    weight = projection.weight.T if isinstance(projection, nn.Linear) else projection.weight
-    assert isinstance(weight, Tensor)
-    weight_HED = weight.detach().float().unflatten(0, (heads, -1))
-    parts_BTHE = inputs.detach().float().unflatten(-1, (heads, -1))
-    gram_HEE = weight_HED @ weight_HED.mT
-    return torch.einsum("bthe,hef,bthf->bth", parts_BTHE, gram_HEE, parts_BTHE).clamp(min=0).sqrt()
+@dataclass
+class _Written:
+    """What the heads of a layer write: the inputs (B, T, H E) of the projection that sums them, and its output (B, T, D).
+
+    A norm without a mean behind it multiplies each head's part by `gain_D` and, at every token, by `scale_BT`.
+    """
+
+    projection: nn.Module
+    inputs: Tensor
+    heads: int
+    output: Tensor
+    gain_D: Tensor | None = None
+    scale_BT: Tensor | None = None
+
+    def scale_by(self, norm: nn.Module, normed_BTD: Tensor) -> None:
+        """Take what `norm` made of the output into account."""
+        self.gain_D = norm(self.output.new_ones(1, 1, self.output.shape[-1])).flatten().float()
+        plain_BTD = self.output.float() * self.gain_D
+        self.scale_BT = normed_BTD.float().norm(dim=-1) / plain_BTD.norm(dim=-1).clamp(min=1e-30)
+
+    def norms_BTH(self) -> Tensor:
+        """Norm of what each head adds to the residual, through the Gram matrix of its slice of weights."""
+        weight = self.projection.weight.T if isinstance(self.projection, nn.Linear) else self.projection.weight
+        assert isinstance(weight, Tensor)
+        weight_HED = weight.detach().float().unflatten(0, (self.heads, -1))
+        if self.gain_D is not None:
+            weight_HED = weight_HED * self.gain_D
+        parts_BTHE = self.inputs.float().unflatten(-1, (self.heads, -1))
+        gram_HEE = weight_HED @ weight_HED.mT
+        norms_BTH = torch.einsum("bthe,hef,bthf->bth", parts_BTHE, gram_HEE, parts_BTHE).clamp(min=0).sqrt()
+        return norms_BTH if self.scale_BT is None else norms_BTH * self.scale_BT[..., None]
+
+
+def _scales(module: nn.Module) -> bool:
+    """Whether a module is a norm without a mean, which is a product with a gain and a scale of each token."""
+    return type(module).__name__.endswith("RMSNorm") or isinstance(module, nn.RMSNorm)
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one.shape == other.shape and one.data_ptr() == other.data_ptr()
 
 
 def _interfaces(model: PreTrainedModel) -> list[AttentionInterface]:

@@ -14,13 +14,13 @@ TokenRows = Tensor | np.ndarray | Sequence[Sequence[int]]
 
 
 def unpadded(model: PreTrainedModel, tokens: TokenRows, attention_mask: TokenRows | None) -> list[Tensor]:
-    """Each sequence of `tokens` as a 1-D tensor of the ids that the mask keeps.
+    """Each sequence of `tokens` as a 1-D tensor of the ids that the mask keeps, on the device where it is.
 
     Raises DataError for ids outside the vocabulary, sequences shorter than 2 or longer than the model's positions.
     """
-    rows = [torch.as_tensor(np.asarray(row)) for row in tokens]
+    rows = [torch.as_tensor(row) for row in tokens]
     if attention_mask is not None:
-        kept = [torch.as_tensor(np.asarray(row)).bool() for row in attention_mask]
+        kept = [torch.as_tensor(row).bool() for row in attention_mask]
         rows = [row[mask] for row, mask in zip(rows, kept, strict=True)]
     if not rows:
         raise DataError("There are no tokens to diagnose on: give at least one sequence.")

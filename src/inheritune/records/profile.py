@@ -15,7 +15,7 @@ from inheritune.disk.files import write_text
 from inheritune.errors import InputError
 from inheritune.records.entry import Count
 
-ATTENTION, OTHER = "softmax attention", "no softmax attention"
+ATTENTION, SLIDING, OTHER = "softmax attention", "sliding attention", "no softmax attention"
 
 
 class ProfileEntry(BaseModel):
@@ -49,13 +49,16 @@ class Head(ProfileEntry):
 class Layer(ProfileEntry):
     """One block. Attention measures are None where it has no softmax attention; block measures are always there.
 
+    Sliding attention is softmax attention whose queries look back to `window` tokens, themselves counted.
+
     `lazy` is the strict definition: k* = 1 in every head of every sequence. `lazy_sequences` is the share of sequences
     on which it holds, with its 95% interval. `lazy_share` is the share of heads whose mean k* is at most 1.5; between
     `_low` and `_high` lie the heads of which the sampling error leaves this open. `max_rank_se` is that of the widest head.
     """
 
     index: Count
-    kind: Literal["softmax attention", "no softmax attention"]
+    kind: Literal["softmax attention", "sliding attention", "no softmax attention"]
+    window: Count | None = None
     heads: list[Head]
     max_rank: float | None = None
     max_rank_se: float | None = None

@@ -61,12 +61,23 @@ def rank_and_mass(profile: ProfileData, against: ProfileData | None = None, widt
             values = [np.nan if value is None else value for value in contrast[key]]
             axes.plot(values, label=_contrast_name(contrast), **look)
         _from_one(axes, label)
+    _bands(profile, ranks, masses)
     lazy = [layer["index"] for layer in profile["layers"] if layer["lazy"]]
     if lazy:
         ranks.plot(lazy, [1] * len(lazy), "v", color=LAZY, ms=7, label="lazy: rank 1 in every head and sequence")
     _finish(figure, ranks, masses)
     masses.set_xlabel(f"layer\n{HIDDEN if width == WIDE else HIDDEN.replace('; ', ';' + chr(10))}")
     return figure
+
+
+def _bands(profile: ProfileData, *panels: Axes) -> None:
+    """Where some layers slide, those that see all stand on a band."""
+    windows = {layer["window"] for layer in profile["layers"] if layer.get("window")}
+    full = [layer["index"] for layer in profile["layers"] if layer["heads"] and not layer.get("window")]
+    for axes in panels if windows else ():
+        for place, index in enumerate(full):
+            label = f"full attention (the others see {', '.join(map(str, sorted(windows)))} tokens)"
+            axes.axvspan(index - 0.4, index + 0.4, color=MUTED, alpha=0.15, lw=0, label="_" if place else label)
 
 
 def head_map(profile: ProfileData, measure: str = "rank", width: float = WIDE) -> Figure:

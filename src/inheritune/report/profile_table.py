@@ -54,14 +54,21 @@ def _table(profile: Profile) -> Table:
     on = f", on {plural(curves.sequences, 'sequence')}; whole: the whole model's on the same." if curves else "."
     table = Table(title=title, caption=LEGEND + on, box=SIMPLE_HEAD, show_edge=False, padding=0)
     beside = ["fresh" if contrast.name == "untrained" else f"T {contrast.length}" for contrast in profile.contrasts]
-    for name in ("layer", "MaxRank", *beside, *COLUMNS):
+    sees = ["sees"] if any(layer.window for layer in profile.layers) else []
+    for name in ("layer", *sees, "MaxRank", *beside, *COLUMNS):
         table.add_column(name, justify="right", no_wrap=True)
     for layer in profile.layers:
-        table.add_row(*_row(layer, [contrast.max_rank[layer.index] for contrast in profile.contrasts]))
+        index, *row = _row(layer, [contrast.max_rank[layer.index] for contrast in profile.contrasts])
+        table.add_row(index, *([_sees(layer)] if sees else []), *row)
     if curves:
         whole = [_number(curves.whole_loss, 2), _number(curves.whole_loss, 3)]
         table.add_row("whole", *[""] * (len(table.columns) - 3), *whole)
     return table
+
+
+def _sees(layer: Layer) -> str:
+    """How many tokens a layer's queries look back to."""
+    return "-" if not layer.heads else "all" if layer.window is None else f"{layer.window:,}"
 
 
 def _measured(profile: Profile) -> str:
