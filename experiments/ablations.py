@@ -42,7 +42,7 @@ from inheritune.disk.files import write_text
 from inheritune.evidence.gap import gap
 from inheritune.progress import Progress
 from inheritune.runs.folder import close_folder, open_folder
-from inheritune.surgery.blockmap import show
+from inheritune.words import show
 
 
 def cells(lab: Lab) -> Iterator[Cell]:

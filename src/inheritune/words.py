@@ -29,6 +29,11 @@ def ranges(blocks: Sequence[int]) -> str:
     return ", ".join(span(*run) for run in runs(blocks))
 
 
+def show(blocks: Sequence[int]) -> str:
+    """Block indices as options take them, and as `parse` reads them back: [0, 1, 2, 5] is "0-2,5"."""
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs(blocks))
+
+
 def plural(number: int, noun: str) -> str:
     """A count with its noun: 1 block, 2 blocks."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")

@@ -31,7 +31,8 @@ from inheritune.models.begin import Begin
 from inheritune.models.folder import pieces_of, read_json
 from inheritune.models.reference import load_tokenizer
 from inheritune.models.shards import read_header
-from inheritune.surgery.blockmap import MOST_BLOCKS, parse, show
+from inheritune.surgery.blockmap import MOST_BLOCKS, parse
+from inheritune.words import show
 
 EXAMPLES = int(os.environ.get("INHERITUNE_FUZZ", "0"))
 MOST_MEMORY = 512 << 20  # bytes that the whole of a fuzzer may add to the process

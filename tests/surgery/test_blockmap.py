@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inheritune.errors import InputError
-from inheritune.surgery.blockmap import BlockMap, grown, parse, show
+from inheritune.surgery.blockmap import BlockMap, grown, parse
+from inheritune.words import show
 
 BLOCKS = st.lists(st.integers(0, 40), min_size=1, max_size=30)
 

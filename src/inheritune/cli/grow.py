@@ -1,6 +1,5 @@
 """`inheritune grow`: a model with more of its reference's blocks."""
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -32,7 +31,7 @@ def command(
     from inheritune.surgery.record import held_blocks
 
     known = held_blocks(target) if held is None else parse(held)
-    plan = GrowRequest(known, wanted, new, prove, seed, trust_remote_code)
+    plan = GrowRequest(known, wanted, start=new, proved=prove, seed=seed, trust=trust_remote_code)
     record = grow_folder(target, reference, dest, plan, force)
-    depth = record.reference_depth
-    typer.echo(json.dumps(vars(record)) if as_json else f"{dest}: {len(wanted)} of {depth} blocks ({record.shown})")
+    said = f"{dest}: {len(wanted)} of {record.reference_depth} blocks ({record.blocks_shown})"
+    typer.echo(record.as_printed() if as_json else said)

@@ -1,12 +1,14 @@
 """`inheritune inherit`: a new model of some blocks of another."""
 
-import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from inheritune.surgery.blockmap import parse
+
+if TYPE_CHECKING:
+    from inheritune.records.model_folder import ModelOrigin
 
 
 def command(
@@ -34,31 +36,30 @@ def command(
 
         record = inherit_light(Path(source), dest, listed, TINY if prove is None else 0, force)
     if record is None:
-        record = _whole(source, dest, listed, parts, outside, heal, dtype, prove, seed, force, trust_remote_code)
-    typer.echo(json.dumps(vars(record)) if as_json else _sentence(record, dest))
+        from inheritune.models.find import locate
+        from inheritune.models.load import dtype_named
+        from inheritune.surgery.commands import CutRequest, inherit_folder
+
+        cut = CutRequest(
+            listed,
+            parts=None if parts is None else [part.strip() for part in parts.split(",")],
+            outside=outside,
+            heal=heal,
+            dtype=dtype_named(dtype),
+            proved=prove,
+            seed=seed,
+            trust=trust_remote_code,
+        )
+        record = inherit_folder(locate(source, trust=trust_remote_code), dest, cut, force)
+    typer.echo(record.as_printed() if as_json else _sentence(record, dest))
 
 
-def _whole(
-    source: str, dest: Path, blocks: list[int], parts: str | None, outside: str, heal: Path | None,
-    dtype: str | None, prove: bool | None, seed: int, force: bool, trust: bool,
-) -> Any:  # fmt: skip
-    """The cut by way of the model itself, which loads torch."""
-    from inheritune.models.find import locate
-    from inheritune.models.load import dtype_named
-    from inheritune.surgery.commands import CutRequest, inherit_folder
-
-    chosen = None if parts is None else [part.strip() for part in parts.split(",")]
-    cut = CutRequest(blocks, chosen, outside, heal, dtype_named(dtype), prove, seed, trust)
-    return inherit_folder(locate(source, trust=trust), dest, cut, force)
-
-
-def _sentence(record: Any, dest: Path) -> str:
+def _sentence(record: "ModelOrigin", dest: Path) -> str:
     """What was done, for people."""
-    lines = [f"{dest}: {len(record.blocks)} of {record.reference_depth} blocks ({record.shown})"]
+    lines = [f"{dest}: {len(record.blocks)} of {record.reference_depth} blocks ({record.blocks_shown})"]
     if record.tower_of:
         lines.append(f"this is the text tower of a {record.tower_of!r} model: it reads text alone")
     if record.healed:
-        healed = record.healed
-        lines.append(f"healed: {healed['loss_before']:.3f} to {healed['loss_after']:.3f} nats per token")
+        lines.append(f"healed: {record.healed.loss_before:.3f} to {record.healed.loss_after:.3f} nats per token")
     lines.append(f"proved: {dest / 'proof.json'}" if record.proved else "not proved (--prove asks for it)")
     return "\n".join(lines)

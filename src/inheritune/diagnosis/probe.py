@@ -197,7 +197,15 @@ def _tap(kernel: Callable[..., Any] | None, probe: _Probe) -> Callable[..., Any]
             return compute(module, query, key, value, mask, **kwargs)
         with probe.looking():
             output = compute(module, query, key, value, mask, **kwargs)
-            maps = output[1] if kernel is None else _weights(module, eager, query, key, value, mask, kwargs)
+            if kernel is None:
+                maps = output[1]
+            else:
+                dense = _dense(mask, query, key, kwargs.get("sliding_window"))
+                maps = (
+                    _fused_weights(query, key, attn_mask=dense, scale=kwargs.get("scaling"))
+                    if eager is None
+                    else eager(module, query, key, value, dense, **kwargs)[1]
+                )
         probe.show(maps)
         return output
 
@@ -208,21 +216,6 @@ def _eager(module: nn.Module) -> Callable[..., Any] | None:
     """The eager attention that the module's own family defines."""
     homes = (sys.modules.get(kind.__module__) for kind in type(module).__mro__)
     return next((found for home in homes if (found := getattr(home, "eager_attention_forward", None))), None)
-
-
-def _weights(
-    module: nn.Module,
-    eager: Callable[..., Any] | None,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    mask: Any,
-    kwargs: dict[str, Any],
-) -> Tensor:
-    dense = _dense(mask, query, key, kwargs.get("sliding_window"))
-    if eager is None:
-        return _fused_weights(query, key, attn_mask=dense, scale=kwargs.get("scaling"))
-    return eager(module, query, key, value, dense, **kwargs)[1]
 
 
 def _dense(mask: Any, query: Tensor, key: Tensor, window: int | None) -> Tensor:

@@ -1,8 +1,7 @@
 """From measured losses to a depth and blocks to start from, with the reason in a sentence."""
 
 from inheritune.records.profile import Curves, Cut, Layer, Suggestion
-from inheritune.surgery.blockmap import show
-from inheritune.words import plural
+from inheritune.words import plural, show
 
 # A judgement from one trial, not a fit: a 24-block model's 20-block cut that started at +0.21 nats ended at +0.013.
 LARGEST_RISE = 0.25

@@ -37,11 +37,13 @@ class JsonFile(Entry):
     """A record that is a file: one JSON object, named `NAME` in its folder."""
 
     NAME: ClassVar[str]
+    WITH_DEFAULTS: ClassVar[bool] = False  # whether what was left at its default is written too
     MENDED_BY: ClassVar[str] = "remove it, and the same command makes it again"
 
     def save(self, path: Path) -> None:
         """Write the file; a reader sees the old one or the new one, never a half. Raises OSError where the disk refuses."""
-        write_text(path, json.dumps(self.model_dump(mode="json", exclude_unset=True), indent=1) + "\n")
+        tree = self.model_dump(mode="json", exclude_unset=not self.WITH_DEFAULTS)
+        write_text(path, json.dumps(tree, indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -1,14 +1,40 @@
 """What stands beside the weights of a model that was cut or grown: where it came from, and what was proved of it."""
 
-from typing import Any, ClassVar
+import json
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import ClassVar
+
+from pydantic import Field
 
 from inheritune.records.entry import Count, Depth, Entry, JsonFile
+from inheritune.words import show
+
+
+@dataclass(frozen=True)
+class Healing:
+    """What a repair did: mean loss in nats per token before and after, the places refitted, its cost."""
+
+    loss_before: float
+    loss_after: float
+    places: list[int]
+    tokens: int
+    flops: int
+
+
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in ("inheritune", "torch", "transformers", "safetensors")}
 
 
 class ModelOrigin(JsonFile):
-    """How a model was made; `blocks_shown` are its blocks as ranges, `origin` whose blocks its source's were."""
+    """How a model was made: the source's blocks at its places, what else was taken, and what was done to it.
+
+    `origin` names the model that the source's own blocks came from. `tower_of` is the type of a source that reads
+    images or sound too, of which this model is the text tower alone.
+    """
 
     NAME: ClassVar[str] = "inheritune.json"
+    WITH_DEFAULTS: ClassVar[bool] = True
     action: str
     source: str
     fingerprint: str
@@ -16,14 +42,18 @@ class ModelOrigin(JsonFile):
     blocks: list[Count]
     parts: list[str]
     outside: str
-    healed: dict[str, Any] | None
-    proved: bool | None
-    new_blocks: str | None
-    origin: dict[str, str] | None
-    trained_tokens: Count | None
-    tower_of: str | None
-    blocks_shown: str
-    versions: dict[str, str]
+    healed: Healing | None = None
+    proved: bool | None = None
+    new_blocks: str | None = None
+    origin: dict[str, str] | None = None
+    trained_tokens: Count | None = None
+    tower_of: str | None = None
+    blocks_shown: str = Field(default_factory=lambda found: show(found.get("blocks", [])))
+    versions: dict[str, str] = Field(default_factory=_versions)
+
+    def as_printed(self) -> str:
+        """What the commands print with --json: the record without what follows from the rest."""
+        return json.dumps(self.model_dump(mode="json", exclude={"blocks_shown", "versions"}))
 
 
 class CheckRecord(Entry):

@@ -47,7 +47,6 @@ from inheritune.runs.planning import make_plan, of_steps
 from inheritune.runs.rounds import RoundFolder, blocks_name, newest_checkpoint
 from inheritune.runs.trackers import trackers
 from inheritune.runtime import processes
-from inheritune.surgery.blockmap import show
 from inheritune.surgery.heal import heal
 from inheritune.surgery.in_memory import assemble, growth, inherit
 from inheritune.surgery.on_optimizer import carry
@@ -56,7 +55,7 @@ from inheritune.training import checkpoint
 from inheritune.training.metrics import Metrics
 from inheritune.training.optimizer import OptimizerState
 from inheritune.training.schedule import learning_rate
-from inheritune.words import plural
+from inheritune.words import plural, show
 
 _NAMES = {Inherit: "inherit", Grow: "grow", Stop: "stop"}
 

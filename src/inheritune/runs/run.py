@@ -20,6 +20,7 @@ from inheritune.models.folder import CARD
 from inheritune.models.hollow import tower_of
 from inheritune.models.reference import BUNDLED, load_reference, with_size
 from inheritune.progress import Progress
+from inheritune.records.model_folder import ModelOrigin
 from inheritune.records.result import Result
 from inheritune.report.card import model_card
 from inheritune.report.page import write_report
@@ -33,7 +34,7 @@ from inheritune.runtime import processes
 from inheritune.runtime.device import make_repeatable
 from inheritune.runtime.memory import keep_freed_memory
 from inheritune.surgery.commands import print_of
-from inheritune.surgery.record import Record, license_of
+from inheritune.surgery.record import license_of
 
 
 def run(recipe: str = "laptop", out: str | None = None, progress: Progress | None = None, **overrides: Any) -> Result:
@@ -115,15 +116,15 @@ def _save_model(lab: FolderLab, target: PreTrainedModel, result: Result) -> Resu
         write_model(target, beside, source=reference.place, tokenizer=words, dtype=lab.model_dtype)
         takes = footprint(beside, target, lab.model_dtype)
         result = result.model_copy(update={"target": result.target.model_copy(update={"footprint": takes})})
-        _record(lab, result).save(beside)
+        _origin(lab, result).save(beside / ModelOrigin.NAME)
         write_text(beside / CARD, model_card(result, lab.recipe, license_of(reference.place)))
     return result
 
 
-def _record(lab: FolderLab, result: Result) -> Record:
+def _origin(lab: FolderLab, result: Result) -> ModelOrigin:
     """The machine's record of a run's model, so that other commands know its blocks."""
     reference, tokens = lab.bench.reference, sum(round_.tokens for round_ in result.rounds)
-    return Record(
+    return ModelOrigin(
         action="run",
         source=result.reference.model,
         fingerprint=print_of(reference.place),

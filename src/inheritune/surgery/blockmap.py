@@ -6,12 +6,12 @@ between safetensors files (`files`) and on an optimizer's state (`training.carry
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 from inheritune.decoder.parts import ATTENTION, PARTS, closes, part_of, split_name
 from inheritune.errors import InputError
+from inheritune.words import show
 
 _ITEM = re.compile(r"(\d{1,6})(?:-(\d{1,6}))?")
 MOST_BLOCKS = 4096
@@ -145,23 +145,6 @@ def _range(item: str, text: str) -> range:
     if last < first:
         raise InputError(f"The range {item} runs backwards: write {last}-{first}.")
     return range(first, last + 1)
-
-
-def show(blocks: Sequence[int]) -> str:
-    """The blocks as text that `parse` reads back: [0, 1, 2, 5] is "0-2,5"."""
-    return ",".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in _runs(blocks))
-
-
-def _runs(blocks: Sequence[int]) -> Iterator[list[int]]:
-    if not blocks:
-        return
-    run = [blocks[0]]
-    for before, block in pairwise(blocks):
-        if block != before + 1:
-            yield run
-            run = []
-        run.append(block)
-    yield run
 
 
 def require_held(held: Sequence[int], depth: int) -> None:

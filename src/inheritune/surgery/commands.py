@@ -1,7 +1,7 @@
 """Surgery on model folders: cut or grow, heal, prove, and put the result in place."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -17,13 +17,14 @@ from inheritune.models.hollow import Checkpoint, open_checkpoint, tower_of
 from inheritune.models.load import load_model, tokenizer_at, tokens_of
 from inheritune.models.quiet import quiet
 from inheritune.models.shards import fingerprint
+from inheritune.records.model_folder import Healing, ModelOrigin
 from inheritune.surgery.blockmap import BlockMap, require_kept
 from inheritune.surgery.byte_ranges import TINY
 from inheritune.surgery.heal import heal
 from inheritune.surgery.in_files import assemble_files
 from inheritune.surgery.in_memory import growth, inherit, require_identities, with_outside
 from inheritune.surgery.proof import Proof, prove
-from inheritune.surgery.record import Record, license_of, origin_of
+from inheritune.surgery.record import license_of, origin_of, save_with_card
 
 HEAL_LENGTH, HEAL_SEQUENCES = 512, 64
 
@@ -55,7 +56,7 @@ class GrowRequest:
 
 
 @quiet()
-def inherit_folder(source: Path, target: Path, cut: CutRequest, force: bool = False) -> Record:
+def inherit_folder(source: Path, target: Path, cut: CutRequest, force: bool = False) -> ModelOrigin:
     """Cut the model `source` (a folder or a GGUF file) into the new folder `target`; the source is only read.
 
     Raises InputError for what is wrong with source, blocks or target, and ProofError where the cut fails its
@@ -74,43 +75,60 @@ def inherit_folder(source: Path, target: Path, cut: CutRequest, force: bool = Fa
 
 
 @quiet()
-def grow_folder(target: Path, reference: Path, out: Path, plan: GrowRequest, force: bool = False) -> Record:
+def grow_folder(target: Path, reference: Path, out: Path, plan: GrowRequest, force: bool = False) -> ModelOrigin:
     """Grow the model `target`, which holds the reference's blocks `plan.held`, to `plan.wanted`, in the folder `out`."""
     require_place(out, [target, reference], force)
     own, parent = open_checkpoint(target, plan.trust), open_checkpoint(reference, plan.trust)
     block_map = growth(own.model, parent.model, plan.held, plan.wanted, plan.start)
     require_kept(plan.held, plan.wanted)
-    record = Record(
-        "grow", reference.name, print_of(reference), parent.stack.depth, list(plan.wanted), sorted(PARTS), "target",
+    record = ModelOrigin(
+        action="grow",
+        source=reference.name,
+        fingerprint=print_of(reference),
+        reference_depth=parent.stack.depth,
+        blocks=list(plan.wanted),
+        parts=sorted(PARTS),
+        outside="target",
         new_blocks=plan.start,
-    )  # fmt: skip
+    )
     with placed(out, force) as folder:
         assemble_files([own, parent], block_map, folder, plan.seed)
         copy_along(target, folder)
         if _proves(plan.proved, parent.size):
             _prove(folder, [target, reference], block_map, plan.trust)
-            record = replace(record, proved=True)
+            record = record.model_copy(update={"proved": True})
         elif plan.start == "identity":
             require_identities(load_model(folder, trust=plan.trust), block_map)
-        record.save_with_card(folder, license_of(target) or license_of(reference))
+        save_with_card(record, folder, license_of(target) or license_of(reference))
     return record
 
 
-def _between_files(checkpoint: Checkpoint, target: Path, cut: CutRequest, force: bool) -> Record:
-    source, parts = checkpoint.folder, sorted(PARTS if cut.parts is None else cut.parts)
+def _between_files(checkpoint: Checkpoint, target: Path, cut: CutRequest, force: bool) -> ModelOrigin:
+    source = checkpoint.folder
     block_map = with_outside(BlockMap.of(cut.blocks).of_parts(cut.parts), checkpoint.model, cut.outside)
-    depth, print_ = checkpoint.stack.depth, print_of(checkpoint.folder)
-    origin = origin_of(source, cut.blocks)
-    record = Record("inherit", source.name, print_, depth, cut.blocks, parts, cut.outside, origin=origin)
-    record = replace(record, tower_of=checkpoint.tower_of)
+    record = _origin(source, cut, print_of(source), checkpoint.stack.depth, checkpoint.tower_of)
     with placed(target, force) as folder:
         assemble_files([checkpoint], block_map, folder, cut.seed)
         copy_along(source, folder)
         if _proves(cut.proved, checkpoint.size):
             _prove(folder, [source], block_map, cut.trust)
-            record = replace(record, proved=True)
-        record.save_with_card(folder, license_of(source))
+            record = record.model_copy(update={"proved": True})
+        save_with_card(record, folder, license_of(source))
     return record
+
+
+def _origin(source: Path, cut: CutRequest, print_: str, depth: int, tower: str | None) -> ModelOrigin:
+    return ModelOrigin(
+        action="inherit",
+        source=source.name,
+        fingerprint=print_,
+        reference_depth=depth,
+        blocks=cut.blocks,
+        parts=sorted(PARTS if cut.parts is None else cut.parts),
+        outside=cut.outside,
+        origin=origin_of(source, cut.blocks),
+        tower_of=tower,
+    )
 
 
 def _prove(folder: Path, sources: list[Path], block_map: BlockMap, trust: bool) -> None:
@@ -119,28 +137,26 @@ def _prove(folder: Path, sources: list[Path], block_map: BlockMap, trust: bool) 
     prove(load_model(folder, trust=trust), against, block_map if against else None).require().save(folder / PROOF)
 
 
-def _in_memory(source: Path, target: Path, cut: CutRequest, print_: str, force: bool) -> Record:
+def _in_memory(source: Path, target: Path, cut: CutRequest, print_: str, force: bool) -> ModelOrigin:
     reference = load_model(source, cut.dtype, cut.trust)
     model = inherit(reference, cut.blocks, parts=cut.parts, outside=cut.outside, seed=cut.seed)
-    parts = sorted(PARTS if cut.parts is None else cut.parts)
-    record = Record("inherit", source.name, print_, anatomy(reference).depth, cut.blocks, parts, cut.outside)
-    record = replace(record, origin=origin_of(source, cut.blocks), tower_of=tower_of(source, reference))
+    record = _origin(source, cut, print_, anatomy(reference).depth, tower_of(source, reference))
     require_room(target, sum(tensor.numel() * tensor.element_size() for tensor in model.parameters()))
     with placed(target, force) as folder:
         whole = cut.parts is None and cut.outside == "all"
         proof = prove(model, reference if whole else None, cut.blocks) if cut.proved else None
         if cut.heal is not None:
-            record = replace(record, healed=_heal(model, reference, cut, source))
+            record = record.model_copy(update={"healed": _heal(model, reference, cut, source)})
             proof = _both(proof, prove(model)) if proof else None
         write_model(model, folder, source=source, tokenizer=None if source.is_dir() else tokenizer_at(source))
         if proof:
             proof.require().save(folder / PROOF)
-            record = replace(record, proved=True)
-        record.save_with_card(folder, license_of(source))
+            record = record.model_copy(update={"proved": True})
+        save_with_card(record, folder, license_of(source))
     return record
 
 
-def _heal(model: PreTrainedModel, reference: PreTrainedModel, cut: CutRequest, source: Path) -> dict[str, object]:
+def _heal(model: PreTrainedModel, reference: PreTrainedModel, cut: CutRequest, source: Path) -> Healing:
     assert cut.heal is not None
     longest = getattr(model.config, "max_position_embeddings", None) or HEAL_LENGTH
     tokens_BT = tokens_of(cut.heal, tokenizer_at(source), min(HEAL_LENGTH, longest), HEAL_SEQUENCES)
@@ -148,7 +164,7 @@ def _heal(model: PreTrainedModel, reference: PreTrainedModel, cut: CutRequest, s
     healing = heal(model.float(), reference.float(), cut.blocks, tokens_BT)
     for name, parameter in model.named_parameters():
         parameter.data = parameter.data.to(kept[name])
-    return asdict(healing)
+    return healing
 
 
 def _both(first: Proof, second: Proof) -> Proof:

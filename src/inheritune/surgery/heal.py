@@ -5,7 +5,6 @@ reference gave. Only forward passes are needed, and the model stays a stock one.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,21 +13,11 @@ from transformers import PreTrainedModel
 from inheritune.decoder.anatomy import anatomy
 from inheritune.decoder.stack import Stack
 from inheritune.errors import ModelError
+from inheritune.records.model_folder import Healing
 from inheritune.surgery.refit import refit
 
 EXACT = {torch.float32, torch.float64}
 # Shapes: B sequences, T tokens, D hidden width.
-
-
-@dataclass(frozen=True)
-class Healing:
-    """What a repair did: mean loss in nats per token before and after, the places refitted, its cost."""
-
-    loss_before: float
-    loss_after: float
-    places: list[int]
-    tokens: int
-    flops: int
 
 
 def heal(target: PreTrainedModel, reference: PreTrainedModel, blocks: Sequence[int], tokens_BT: Tensor) -> Healing:

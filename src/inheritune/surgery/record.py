@@ -2,10 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -13,46 +10,16 @@ from inheritune.disk.files import write_text
 from inheritune.errors import InputError
 from inheritune.models.folder import CARD, RECORD, read_json
 from inheritune.records.model_folder import ModelOrigin
-from inheritune.surgery.blockmap import BlockMap, show
-from inheritune.words import code_span
+from inheritune.surgery.blockmap import BlockMap
+from inheritune.words import code_span, show
 
 _LICENSE = re.compile(r"[\w.+-]{1,60}")
 
 
-@dataclass(frozen=True)
-class Record:
-    """How a model was made: the reference's blocks at its places, what else was taken, what was done to it.
-
-    `tower_of` is the type of a source that reads images or sound too, of which this is the text tower alone.
-    """
-
-    action: str
-    source: str
-    fingerprint: str
-    reference_depth: int
-    blocks: list[int]
-    parts: list[str]
-    outside: str
-    healed: dict[str, Any] | None = None
-    proved: bool | None = None
-    new_blocks: str | None = None
-    origin: dict[str, str] | None = None
-    trained_tokens: int | None = None
-    tower_of: str | None = None
-
-    @property
-    def shown(self) -> str:
-        """The blocks as ranges."""
-        return show(self.blocks)
-
-    def save(self, folder: Path) -> None:
-        """Write the record into a model folder."""
-        ModelOrigin(**asdict(self), blocks_shown=self.shown, versions=_versions()).save(folder / RECORD)
-
-    def save_with_card(self, folder: Path, license_name: str | None) -> None:
-        """Write the record and a model card made of it into a model folder."""
-        self.save(folder)
-        write_text(folder / CARD, _card(self, license_name))
+def save_with_card(origin: ModelOrigin, folder: Path, license_name: str | None) -> None:
+    """Write where a model came from into its folder: the record, and a model card made of it."""
+    origin.save(folder / RECORD)
+    write_text(folder / CARD, _card(origin, license_name))
 
 
 def held_blocks(folder: Path) -> list[int]:
@@ -97,17 +64,13 @@ def license_of(folder: Path) -> str | None:
     return name if isinstance(name, str) and _LICENSE.fullmatch(name) else None
 
 
-def _versions() -> dict[str, str]:
-    return {name: version(name) for name in ("inheritune", "torch", "transformers", "safetensors")}
-
-
-def _card(record: Record, license_name: str | None) -> str:
+def _card(record: ModelOrigin, license_name: str | None) -> str:
     front = {"library_name": "transformers", "pipeline_tag": "text-generation", "tags": ["inheritune"]}
     front |= {"license": license_name} if license_name else {}
     lines = [
         f"# {len(record.blocks)} of {record.reference_depth} blocks of {code_span(record.source)}",
         "",
-        f"Blocks, counted from 0: `{record.shown}`. Parts of each block: {', '.join(record.parts)}. "
+        f"Blocks, counted from 0: `{record.blocks_shown}`. Parts of each block: {', '.join(record.parts)}. "
         f"Outside the blocks: {record.outside}.",
         "",
         f"Source fingerprint: {code_span(record.fingerprint)}.",
@@ -121,8 +84,8 @@ def _card(record: Record, license_name: str | None) -> str:
         source, blocks, mark = (code_span(record.origin[name]) for name in ("source", "blocks", "fingerprint"))
         lines += ["", f"The source was itself made of {source}: these are its blocks {blocks}, fingerprint {mark}."]
     if record.healed:
-        before, after = (record.healed[name] for name in ("loss_before", "loss_after"))
-        lines += ["", f"Healed in closed form at places {show(record.healed['places'])}: "]
-        lines[-1] += f"{before:.3f} to {after:.3f} nats per token on {record.healed['tokens']} tokens."
-    lines += ["", "Made with " + ", ".join(f"{name} {number}" for name, number in _versions().items()) + "."]
+        healed = record.healed
+        lines += ["", f"Healed in closed form at places {show(healed.places)}: "]
+        lines[-1] += f"{healed.loss_before:.3f} to {healed.loss_after:.3f} nats per token on {healed.tokens} tokens."
+    lines += ["", "Made with " + ", ".join(f"{name} {number}" for name, number in record.versions.items()) + "."]
     return f"---\n{yaml.safe_dump(front, sort_keys=False)}---\n\n" + "\n".join(lines) + "\n"

@@ -17,9 +17,10 @@ from inheritune.decoder.parts import PARTS, split_name
 from inheritune.disk.files import write_text
 from inheritune.models.folder import CONFIG, copy_along, pieces_of, placed, read_json, require_place
 from inheritune.models.shards import Piece, StoredTensor, fingerprint
+from inheritune.records.model_folder import ModelOrigin
 from inheritune.surgery.blockmap import BlockMap
 from inheritune.surgery.byte_ranges import inherited, write_shards
-from inheritune.surgery.record import Record, license_of, origin_of
+from inheritune.surgery.record import license_of, origin_of, save_with_card
 
 # Keys that say something by layer, or might.
 _BY_LAYER = re.compile(r"layer|block|pattern|interval|period|step|every|freq|apart|quant|auto_map")
@@ -30,7 +31,7 @@ _ACTIVATIONS = frozenset({"silu", "gelu", "gelu_new", "gelu_fast", "gelu_pytorch
 _FLOATS = frozenset({"F32", "F16", "BF16"})
 
 
-def inherit_light(source: Path, target: Path, blocks: Sequence[int], least: int, force: bool) -> Record | None:
+def inherit_light(source: Path, target: Path, blocks: Sequence[int], least: int, force: bool) -> ModelOrigin | None:
     """Cut a model folder of more than `least` bytes into the new folder `target`; None, and nothing done, if it cannot.
 
     Raises InputError for a block that does not exist, and what `folder` raises for damaged or unsafe folders.
@@ -42,9 +43,15 @@ def inherit_light(source: Path, target: Path, blocks: Sequence[int], least: int,
     family = FAMILIES[config["model_type"]]
     depth = family.depth(config)
     block_map = BlockMap.of(blocks).within(depth)
-    print_ = fingerprint((source / CONFIG).read_bytes(), pieces)
-    record = Record(
-        "inherit", source.name, print_, depth, list(blocks), sorted(PARTS), "all", origin=origin_of(source, blocks)
+    record = ModelOrigin(
+        action="inherit",
+        source=source.name,
+        fingerprint=fingerprint((source / CONFIG).read_bytes(), pieces),
+        reference_depth=depth,
+        blocks=list(blocks),
+        parts=sorted(PARTS),
+        outside="all",
+        origin=origin_of(source, blocks),
     )
     tensors = [StoredTensor(piece, piece.name, _around(piece.name, family.path)) for piece in pieces]
     shards = inherited([tensors], block_map, family.path).values()
@@ -53,7 +60,7 @@ def inherit_light(source: Path, target: Path, blocks: Sequence[int], least: int,
         content = json.dumps(_cut(config, family, blocks), indent=2, sort_keys=True)
         write_text(folder / CONFIG, content + "\n")
         copy_along(source, folder)
-        record.save_with_card(folder, license_of(source))
+        save_with_card(record, folder, license_of(source))
     return record
 
 
