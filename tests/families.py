@@ -10,8 +10,9 @@ from shrink import DEPTH, shrink
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForMultimodalLM, PreTrainedModel
 
 from inheritune.models.load import load_model
-from inheritune.surgery.commands import CutRequest, inherit_folder
+from inheritune.surgery.commands import inherit_folder
 from inheritune.surgery.in_memory import inherit
+from inheritune.surgery.requests import CutRequest
 
 MIXED = ["sliding_attention", "full_attention"] * 3
 TOKENS = {"vocab_size": 96, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}

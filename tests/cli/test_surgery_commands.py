@@ -92,7 +92,7 @@ def test_a_healed_model_keeps_its_dtype_and_is_proved_itself(inheritune, source,
         model.model.layers[2].mlp.down_proj.weight.data[0, 0] = float("nan")
         return healing
 
-    monkeypatch.setattr("inheritune.surgery.commands.heal", harmful)
+    monkeypatch.setattr("inheritune.surgery.by_model.heal", harmful)
     code, _, err = inheritune("inherit", source, tmp_path / "harmed", *options)
     assert code == 2 and "healed: every weight is a number" in err and not (tmp_path / "harmed").exists()
 

@@ -9,7 +9,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from inheritune.models.load import load_model
-from inheritune.surgery.commands import CutRequest, inherit_folder
+from inheritune.surgery.commands import inherit_folder
+from inheritune.surgery.requests import CutRequest
 
 # Experts one by one on disk, queries and keys turned, other names: each by way of a conversion of transformers.
 CONVERTED = ("mixtral", "qwen3_moe", "deepseek_v3", "nemotron_h", "granitemoehybrid", "gpt_neox")

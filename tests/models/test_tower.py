@@ -11,7 +11,8 @@ from transformers import AutoModelForCausalLM, AutoModelForMultimodalLM
 
 from inheritune.errors import ModelError
 from inheritune.models.hollow import open_checkpoint
-from inheritune.surgery.commands import CutRequest, inherit_folder
+from inheritune.surgery.commands import inherit_folder
+from inheritune.surgery.requests import CutRequest
 
 TOKENS_BT = torch.randint(3, 96, (2, 24), generator=torch.Generator().manual_seed(2))
 WHOLE_COMES_OUT = {"gemma3"}

@@ -25,12 +25,13 @@ from inheritune.decoder.stack import Stack
 from inheritune.errors import InputError, ModelError, OutputError
 from inheritune.models.hollow import open_checkpoint
 from inheritune.models.load import load_model
-from inheritune.surgery import commands
+from inheritune.surgery import by_model
 from inheritune.surgery.blockmap import STARTS, BlockMap
-from inheritune.surgery.commands import CutRequest, inherit_folder
+from inheritune.surgery.commands import inherit_folder
 from inheritune.surgery.in_files import assemble_files
 from inheritune.surgery.in_memory import OUTSIDE, assemble, growth, inherit, with_outside
 from inheritune.surgery.on_optimizer import carry
+from inheritune.surgery.requests import CutRequest
 
 LISTS = st.lists(st.integers(0, DEPTH - 1), min_size=1, max_size=8)
 
@@ -179,7 +180,7 @@ def test_a_failure_leaves_nothing_and_keeps_what_was_there(folders, tmp_path, mo
     if fault == "room":
         monkeypatch.setattr("inheritune.disk.folders.SPARE", 1 << 60)
     if fault == "proof":
-        monkeypatch.setattr(commands, "load_model", lambda _folder, **_: inherit(reference("gpt2"), [3]))
+        monkeypatch.setattr(by_model, "load_model", lambda _folder, **_: inherit(reference("gpt2"), [3]))
     with pytest.raises(Exception, match=r"No space left|free|fails the check"):
         inherit_folder(folders / "gpt2", out, CutRequest([0, 5]), force=True)
     assert same(weights(out), before)
@@ -188,11 +189,11 @@ def test_a_failure_leaves_nothing_and_keeps_what_was_there(folders, tmp_path, mo
 
 def test_a_kill_leaves_no_model_under_the_name(folders, tmp_path):
     script = (
-        "import sys, time; from pathlib import Path; from inheritune.surgery import byte_ranges, commands\n"
+        "import sys, time; from pathlib import Path; from inheritune.surgery import byte_ranges, commands, requests\n"
         "whole = byte_ranges.write_shard\n"
         "def slow(shard, path): whole(shard, path); print('shard', flush=True); time.sleep(60)\n"
         "byte_ranges.write_shard = slow\n"
-        "commands.inherit_folder(Path(sys.argv[1]), Path(sys.argv[2]), commands.CutRequest([0, 1]))\n"
+        "commands.inherit_folder(Path(sys.argv[1]), Path(sys.argv[2]), requests.CutRequest([0, 1]))\n"
     )
     arguments = [sys.executable, "-c", script, str(folders / "gpt2"), str(tmp_path / "cut")]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE) as process:

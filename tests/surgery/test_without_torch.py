@@ -14,7 +14,8 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from inheritune.decoder import families
 from inheritune.errors import InputError
-from inheritune.surgery.commands import CutRequest, inherit_folder
+from inheritune.surgery.by_model import cut_by_model
+from inheritune.surgery.requests import CutRequest
 from inheritune.surgery.without_torch import inherit_light
 
 # Whose config says by index what a block is, or that hold what a rule cannot foresee: the model is built for them.
@@ -55,7 +56,7 @@ def save(folder: Path, case: str, **changes: object) -> Path:
 def test_it_writes_what_the_way_by_the_model_writes(case, tmp_path):
     source = save(tmp_path / "source", case)
     light = inherit_light(source, tmp_path / "light", BLOCKS, 0, False)
-    whole = inherit_folder(source, tmp_path / "whole", CutRequest(BLOCKS, proved=False))
+    whole = cut_by_model(source, tmp_path / "whole", CutRequest(BLOCKS, proved=False))
     assert light == whole
     names = {path.name for path in (tmp_path / "whole").iterdir()}
     assert {path.name for path in (tmp_path / "light").iterdir()} == names
@@ -153,16 +154,25 @@ def test_a_block_that_does_not_exist_is_named_and_small_models_go_the_other_way(
     assert inherit_light(source, tmp_path / "cut", BLOCKS, 1 << 30, False) is None
 
 
-def test_the_command_loads_neither_torch_nor_transformers(tmp_path):
+BY_COMMAND = """
+sys.argv = ["inheritune", "inherit", *sys.argv[1:], "--blocks", "0,5", "--no-prove"]
+from inheritune.cli import main
+try: main()
+except SystemExit: pass
+"""
+IN_PYTHON = """
+from pathlib import Path
+from inheritune.surgery.commands import inherit_folder
+from inheritune.surgery.requests import CutRequest
+inherit_folder(Path(sys.argv[1]), Path(sys.argv[2]), CutRequest([0, 5], proved=False))
+"""
+
+
+@pytest.mark.parametrize("caller", [BY_COMMAND, IN_PYTHON], ids=["command", "python"])
+def test_neither_torch_nor_transformers_is_loaded(caller, tmp_path):
     source = save(tmp_path / "source", "llama")
-    arguments = ["inherit", str(source), str(tmp_path / "cut"), "--blocks", "0,5", "--no-prove"]
-    script = (
-        f"import sys; sys.argv = ['inheritune', *{arguments!r}]\n"
-        "from inheritune.cli import main\n"
-        "try: main()\n"
-        "except SystemExit: pass\n"
-        "assert not {'torch', 'transformers', 'numpy'} & set(sys.modules)\n"
-    )
-    subprocess.run([sys.executable, "-c", script], check=True, stdout=subprocess.DEVNULL)
+    script = f"import sys\n{caller}\nassert not {{'torch', 'transformers', 'numpy'}} & set(sys.modules)\n"
+    arguments = [sys.executable, "-c", script, str(source), str(tmp_path / "cut")]
+    subprocess.run(arguments, check=True, stdout=subprocess.DEVNULL)
     assert len(load_file(next((tmp_path / "cut").glob("*00001*")))) > 0
     assert AutoModelForCausalLM.from_pretrained(tmp_path / "cut").config.num_hidden_layers == 2

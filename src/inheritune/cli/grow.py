@@ -27,8 +27,9 @@ def command(
 ) -> None:
     """Grow a model: its own trained blocks stay, and the reference's others come in at their places."""
     wanted = parse(blocks)
-    from inheritune.surgery.commands import GrowRequest, grow_folder
+    from inheritune.surgery.by_model import grow_folder
     from inheritune.surgery.record import held_blocks
+    from inheritune.surgery.requests import GrowRequest
 
     known = held_blocks(target) if held is None else parse(held)
     plan = GrowRequest(known, wanted, start=new, proved=prove, seed=seed, trust=trust_remote_code)

@@ -8,6 +8,8 @@ import typer
 from inheritune.surgery.blockmap import parse
 
 if TYPE_CHECKING:
+    import torch
+
     from inheritune.records.model_folder import ModelOrigin
 
 
@@ -28,30 +30,31 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
 ) -> None:
     """Cut a model: keep the blocks named, with all that stands outside them, as a plain model folder."""
-    listed = parse(blocks)
-    record = None
-    if Path(source).is_dir() and not prove and (parts, outside, heal, dtype) == (None, "all", None, None):
-        from inheritune.surgery.byte_ranges import TINY
-        from inheritune.surgery.without_torch import inherit_light
+    from inheritune.models.find import locate
+    from inheritune.surgery.commands import inherit_folder
+    from inheritune.surgery.requests import CutRequest
 
-        record = inherit_light(Path(source), dest, listed, TINY if prove is None else 0, force)
-    if record is None:
-        from inheritune.models.find import locate
-        from inheritune.models.load import dtype_named
-        from inheritune.surgery.commands import CutRequest, inherit_folder
-
-        cut = CutRequest(
-            listed,
-            parts=None if parts is None else [part.strip() for part in parts.split(",")],
-            outside=outside,
-            heal=heal,
-            dtype=dtype_named(dtype),
-            proved=prove,
-            seed=seed,
-            trust=trust_remote_code,
-        )
-        record = inherit_folder(locate(source, trust=trust_remote_code), dest, cut, force)
+    cut = CutRequest(
+        parse(blocks),
+        parts=None if parts is None else [part.strip() for part in parts.split(",")],
+        outside=outside,
+        heal=heal,
+        dtype=_dtype(dtype),
+        proved=prove,
+        seed=seed,
+        trust=trust_remote_code,
+    )
+    record = inherit_folder(locate(source, trust=trust_remote_code), dest, cut, force)
     typer.echo(record.as_printed() if as_json else _sentence(record, dest))
+
+
+def _dtype(name: str | None) -> "torch.dtype | None":
+    """The torch dtype of this name; only for one is torch loaded."""
+    if name is None:
+        return None
+    from inheritune.models.load import dtype_named
+
+    return dtype_named(name)
 
 
 def _sentence(record: "ModelOrigin", dest: Path) -> str:

@@ -33,7 +33,7 @@ from inheritune.runs.outcome import assemble_result, footprint
 from inheritune.runtime import processes
 from inheritune.runtime.device import make_repeatable
 from inheritune.runtime.memory import keep_freed_memory
-from inheritune.surgery.commands import print_of
+from inheritune.surgery.by_model import print_of
 from inheritune.surgery.record import license_of
 
 

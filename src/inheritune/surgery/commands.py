@@ -1,183 +1,24 @@
-"""Surgery on model folders: cut or grow, heal, prove, and put the result in place."""
+"""Surgery on model folders, the way in: a cut that needs no model built loads no torch."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-from transformers import PreTrainedModel
-
-from inheritune.decoder.anatomy import anatomy
-from inheritune.decoder.parts import PARTS
-from inheritune.disk.files import digest
-from inheritune.disk.folders import require_room
-from inheritune.models.export import write_model
-from inheritune.models.folder import PROOF, copy_along, pieces_of, placed, require_place
-from inheritune.models.hollow import Checkpoint, open_checkpoint, tower_of
-from inheritune.models.load import load_model, tokenizer_at, tokens_of
-from inheritune.models.quiet import quiet
-from inheritune.models.shards import fingerprint
-from inheritune.records.model_folder import Healing, ModelOrigin
-from inheritune.surgery.blockmap import BlockMap, require_kept
+from inheritune.records.model_folder import ModelOrigin
 from inheritune.surgery.byte_ranges import TINY
-from inheritune.surgery.heal import heal
-from inheritune.surgery.in_files import assemble_files
-from inheritune.surgery.in_memory import growth, inherit, require_identities, with_outside
-from inheritune.surgery.proof import Proof, prove
-from inheritune.surgery.record import license_of, origin_of, save_with_card
-
-HEAL_LENGTH, HEAL_SEQUENCES = 512, 64
+from inheritune.surgery.requests import CutRequest
+from inheritune.surgery.without_torch import inherit_light
 
 
-@dataclass(frozen=True)
-class CutRequest:
-    """What to inherit and what to do with it; `proved` None: prove it if it is small; `trust`: code that it brings may run."""
-
-    blocks: list[int]
-    parts: list[str] | None = None
-    outside: str = "all"
-    heal: Path | None = None
-    dtype: torch.dtype | None = None
-    proved: bool | None = None
-    seed: int = 0
-    trust: bool = False
-
-
-@dataclass(frozen=True)
-class GrowRequest:
-    """The reference's blocks that a target holds and those wanted, how new ones start; `proved`, `trust` as in `Cut`."""
-
-    held: Sequence[int]
-    wanted: Sequence[int]
-    start: str = "inherited"
-    proved: bool | None = None
-    seed: int = 0
-    trust: bool = False
-
-
-@quiet()
 def inherit_folder(source: Path, target: Path, cut: CutRequest, force: bool = False) -> ModelOrigin:
     """Cut the model `source` (a folder or a GGUF file) into the new folder `target`; the source is only read.
 
     Raises InputError for what is wrong with source, blocks or target, and ProofError where the cut fails its
     proof; then nothing is written.
     """
-    require_place(target, [source], force)
-    if source.suffix == ".gguf":
-        proved = replace(cut, proved=_proves(cut.proved, source.stat().st_size))
-        return _in_memory(source, target, proved, print_of(source), force)
-    checkpoint = open_checkpoint(source, cut.trust)
-    BlockMap.of(cut.blocks).within(checkpoint.stack.depth)
-    if cut.heal is not None or cut.dtype is not None:
-        proved = replace(cut, proved=_proves(cut.proved, checkpoint.size))
-        return _in_memory(source, target, proved, print_of(checkpoint.folder), force)
-    return _between_files(checkpoint, target, cut, force)
+    record = None
+    if source.is_dir() and cut.plain and not cut.proved:
+        record = inherit_light(source, target, cut.blocks, TINY if cut.proved is None else 0, force)
+    if record is None:
+        from inheritune.surgery.by_model import cut_by_model
 
-
-@quiet()
-def grow_folder(target: Path, reference: Path, out: Path, plan: GrowRequest, force: bool = False) -> ModelOrigin:
-    """Grow the model `target`, which holds the reference's blocks `plan.held`, to `plan.wanted`, in the folder `out`."""
-    require_place(out, [target, reference], force)
-    own, parent = open_checkpoint(target, plan.trust), open_checkpoint(reference, plan.trust)
-    block_map = growth(own.model, parent.model, plan.held, plan.wanted, plan.start)
-    require_kept(plan.held, plan.wanted)
-    record = ModelOrigin(
-        action="grow",
-        source=reference.name,
-        fingerprint=print_of(reference),
-        reference_depth=parent.stack.depth,
-        blocks=list(plan.wanted),
-        parts=sorted(PARTS),
-        outside="target",
-        new_blocks=plan.start,
-    )
-    with placed(out, force) as folder:
-        assemble_files([own, parent], block_map, folder, plan.seed)
-        copy_along(target, folder)
-        if _proves(plan.proved, parent.size):
-            _prove(folder, [target, reference], block_map, plan.trust)
-            record = record.model_copy(update={"proved": True})
-        elif plan.start == "identity":
-            require_identities(load_model(folder, trust=plan.trust), block_map)
-        save_with_card(record, folder, license_of(target) or license_of(reference))
+        record = cut_by_model(source, target, cut, force)
     return record
-
-
-def _between_files(checkpoint: Checkpoint, target: Path, cut: CutRequest, force: bool) -> ModelOrigin:
-    source = checkpoint.folder
-    block_map = with_outside(BlockMap.of(cut.blocks).of_parts(cut.parts), checkpoint.model, cut.outside)
-    record = _origin(source, cut, print_of(source), checkpoint.stack.depth, checkpoint.tower_of)
-    with placed(target, force) as folder:
-        assemble_files([checkpoint], block_map, folder, cut.seed)
-        copy_along(source, folder)
-        if _proves(cut.proved, checkpoint.size):
-            _prove(folder, [source], block_map, cut.trust)
-            record = record.model_copy(update={"proved": True})
-        save_with_card(record, folder, license_of(source))
-    return record
-
-
-def _origin(source: Path, cut: CutRequest, print_: str, depth: int, tower: str | None) -> ModelOrigin:
-    return ModelOrigin(
-        action="inherit",
-        source=source.name,
-        fingerprint=print_,
-        reference_depth=depth,
-        blocks=cut.blocks,
-        parts=sorted(PARTS if cut.parts is None else cut.parts),
-        outside=cut.outside,
-        origin=origin_of(source, cut.blocks),
-        tower_of=tower,
-    )
-
-
-def _prove(folder: Path, sources: list[Path], block_map: BlockMap, trust: bool) -> None:
-    """Prove what was written, against its sources where every block is inherited whole."""
-    against = [load_model(source, trust=trust) for source in sources] if block_map.whole else None
-    prove(load_model(folder, trust=trust), against, block_map if against else None).require().save(folder / PROOF)
-
-
-def _in_memory(source: Path, target: Path, cut: CutRequest, print_: str, force: bool) -> ModelOrigin:
-    reference = load_model(source, cut.dtype, cut.trust)
-    model = inherit(reference, cut.blocks, parts=cut.parts, outside=cut.outside, seed=cut.seed)
-    record = _origin(source, cut, print_, anatomy(reference).depth, tower_of(source, reference))
-    require_room(target, sum(tensor.numel() * tensor.element_size() for tensor in model.parameters()))
-    with placed(target, force) as folder:
-        whole = cut.parts is None and cut.outside == "all"
-        proof = prove(model, reference if whole else None, cut.blocks) if cut.proved else None
-        if cut.heal is not None:
-            record = record.model_copy(update={"healed": _heal(model, reference, cut, source)})
-            proof = _both(proof, prove(model)) if proof else None
-        write_model(model, folder, source=source, tokenizer=None if source.is_dir() else tokenizer_at(source))
-        if proof:
-            proof.require().save(folder / PROOF)
-            record = record.model_copy(update={"proved": True})
-        save_with_card(record, folder, license_of(source))
-    return record
-
-
-def _heal(model: PreTrainedModel, reference: PreTrainedModel, cut: CutRequest, source: Path) -> Healing:
-    assert cut.heal is not None
-    longest = getattr(model.config, "max_position_embeddings", None) or HEAL_LENGTH
-    tokens_BT = tokens_of(cut.heal, tokenizer_at(source), min(HEAL_LENGTH, longest), HEAL_SEQUENCES)
-    kept = {name: parameter.dtype for name, parameter in model.named_parameters()}
-    healing = heal(model.float(), reference.float(), cut.blocks, tokens_BT)
-    for name, parameter in model.named_parameters():
-        parameter.data = parameter.data.to(kept[name])
-    return healing
-
-
-def _both(first: Proof, second: Proof) -> Proof:
-    """One proof of the cut and of the healed model."""
-    return Proof([*first.checks, *(replace(check, name=f"healed: {check.name}") for check in second.checks)])
-
-
-def _proves(asked: bool | None, size: int) -> bool:
-    return size <= TINY if asked is None else asked
-
-
-def print_of(place: Path) -> str:
-    """The fingerprint of a model folder or GGUF file, as records name their source."""
-    if place.suffix == ".gguf":
-        return digest(place)
-    return fingerprint((place / "config.json").read_bytes(), pieces_of(place))
