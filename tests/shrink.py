@@ -5,7 +5,7 @@ from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
 
-from inheritune.decoder.anatomy import DEPTH_FIELDS
+from inheritune.decoder.names import DEPTH_FIELDS
 
 DEPTH = 6
 SIZES = {

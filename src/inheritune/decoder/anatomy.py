@@ -1,7 +1,6 @@
-"""Where a decoder keeps its blocks, embeddings, final norm and head.
+"""Where a decoder keeps its blocks and its head.
 
-Most of it is found by structure: the one `ModuleList` as long as the depth, what stands beside it, and the
-output embeddings that the model itself names. What structure cannot tell is data at the top of this file.
+It is found by structure: the one `ModuleList` as long as the depth, and the output embeddings that the model itself names.
 """
 
 import copy
@@ -15,32 +14,18 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 )
 
+from inheritune.decoder.names import DEPTH_FIELDS, FURTHER
 from inheritune.errors import DataError, ModelError
-
-DEPTH_FIELDS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
-# Layers after the last block that predict further tokens; no causal model of transformers has them.
-FURTHER = ("num_nextn_predict_layers", "num_mtp_layers", "mtp_num_hidden_layers")
-FINAL_NORMS = (
-    "norm",
-    "ln_f",
-    "final_layernorm",
-    "final_layer_norm",
-    "final_norm",
-    "norm_f",
-    "embedding_norm",
-)
 
 _CAUSAL = frozenset(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
 
 
 @dataclass(frozen=True)
 class Anatomy:
-    """A decoder's parts: `path` names `blocks` in the model; `embeddings` stand outside, before them."""
+    """A decoder's parts: `path` names `blocks` in the model."""
 
     path: str
     blocks: nn.ModuleList
-    embeddings: list[nn.Module]
-    final_norm: nn.Module | None
     head: nn.Module
 
     @property
@@ -164,12 +149,7 @@ def anatomy(model: PreTrainedModel) -> Anatomy:
     """Find a decoder's parts; raises ModelError if there is not exactly one stack of blocks."""
     refuse_unsupported(plain_numbers(model.config) if is_unpacked(model) else model.config, type(model))
     path, blocks = _stack(model)
-    holder = model.get_submodule(path.rpartition(".")[0])
-    own = path.rpartition(".")[2]
-    children = {name: child for name, child in holder.named_children() if name != own}
-    norm = next((children[name] for name in FINAL_NORMS if name in children), None)
-    before = [child for child in children.values() if child is not norm and next(child.parameters(), None) is not None]
-    return Anatomy(path, blocks, before, norm, _head(model))
+    return Anatomy(path, blocks, _head(model))
 
 
 def _stack(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:

@@ -5,8 +5,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from inheritune.decoder.anatomy import anatomy, text_config
-
-EXPERTS_PER_TOKEN = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "top_k_experts")
+from inheritune.decoder.names import ATTENTION_WORDS, EXPERTS_PER_TOKEN, HEAD_WIDTHS, ROUTERS
 
 
 def parameter_count(model: PreTrainedModel) -> int:
@@ -42,7 +41,7 @@ def _linear(block: nn.Module, config: PretrainedConfig) -> int:
 
 def _is_product(module: nn.Module) -> bool:
     """A linear layer, or a router that holds its matrix itself."""
-    return isinstance(module, nn.Linear | Conv1D) or type(module).__name__.endswith(("Router", "Gate"))
+    return isinstance(module, nn.Linear | Conv1D) or type(module).__name__.endswith(ROUTERS)
 
 
 def _share(name: str, module: nn.Module, config: PretrainedConfig) -> float:
@@ -57,10 +56,11 @@ def _share(name: str, module: nn.Module, config: PretrainedConfig) -> float:
 
 def _attention_width(block: nn.Module, config: PretrainedConfig) -> int:
     """Heads times head width, averaged over keys and values where they differ; 0 without attention."""
-    if not any("attn" in name or "attention" in name for name, _ in block.named_children()):
+    if not any(word in name for name, _ in block.named_children() for word in ATTENTION_WORDS):
         return 0
     plain = text_config(config)
     heads = plain.num_attention_heads
-    if getattr(plain, "v_head_dim", None):
-        return heads * (plain.qk_nope_head_dim + plain.qk_rope_head_dim + plain.v_head_dim) // 2
+    widths = [getattr(plain, name, None) or 0 for name in HEAD_WIDTHS]
+    if widths[-1]:
+        return heads * sum(widths) // 2
     return heads * (getattr(plain, "head_dim", None) or plain.hidden_size // heads)

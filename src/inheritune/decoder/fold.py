@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from torch import Tensor
 from transformers import PretrainedConfig
 
-FIELD = "scale_attn_by_inverse_layer_idx"
+from inheritune.decoder.names import BY_INDEX, FUSED_QUERIES
 
 
 def factors(config: PretrainedConfig, path: str, before: Sequence[int]) -> dict[str, float]:
@@ -17,10 +17,10 @@ def factors(config: PretrainedConfig, path: str, before: Sequence[int]) -> dict[
 
     The queries are the first third of the tensor's last axis, in weight and bias alike.
     """
-    if not getattr(config, FIELD, False):
+    if not getattr(config, BY_INDEX, False):
         return {}
     moved = [(place, (place + 1) / (index + 1)) for place, index in enumerate(before) if place != index]
-    return {f"{path}.{place}.attn.c_attn.{own}": factor for place, factor in moved for own in ("weight", "bias")}
+    return {f"{path}.{place}.{FUSED_QUERIES}.{own}": factor for place, factor in moved for own in ("weight", "bias")}
 
 
 def scaled(tensor: Tensor, factor: float) -> Tensor:
@@ -32,4 +32,4 @@ def scaled(tensor: Tensor, factor: float) -> Tensor:
 
 def folded(config: PretrainedConfig) -> frozenset[str]:
     """What may differ between a block and the one that it repeats, because it is folded into the weights."""
-    return frozenset({"attn.scaling"} if getattr(config, FIELD, False) else ())
+    return frozenset({"attn.scaling"} if getattr(config, BY_INDEX, False) else ())

@@ -4,7 +4,6 @@ The rules for per-layer config fields know what is listed; this check needs to k
 built blocks themselves: classes, shapes, and every plain number, flag and fixed buffer that they hold.
 """
 
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -13,11 +12,9 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig
 
 from inheritune.decoder.anatomy import text_config
+from inheritune.decoder.names import BY_LAYER, NOT_KIND
 from inheritune.errors import ModelError
 
-# What a block knows of its place or of the whole, without computing anything else from it.
-NOT_KIND = frozenset({"training", "layer_idx", "layer_id", "layer_number", "block_idx", "num_hidden_layers"})
-BY_LAYER = re.compile(r"layer|block|pattern|interval|period|step|every|freq|scale_depth")
 # What a config says of its own making.
 NOT_CONFIG = frozenset({"_name_or_path", "architectures", "dtype", "transformers_version"})
 # The config's field that holds the window of a layer that is called so.

@@ -1,4 +1,4 @@
-"""The config fields that are indexed by layer follow the blocks: by rule, with exceptions as data.
+"""The config fields that are indexed by layer follow the blocks: by rule, with exceptions by name.
 
 A list as long as the depth follows the blocks item by item. A pattern (every second layer, the first three)
 is searched anew, and refused by the name of its fields where none gives every place the kind of its block.
@@ -12,15 +12,19 @@ from typing import Any
 
 from transformers import PretrainedConfig
 
-from inheritune.decoder.anatomy import FURTHER, depth_field, depth_of, text_config
+from inheritune.decoder.anatomy import depth_field, depth_of, text_config
+from inheritune.decoder.names import (
+    CYCLES,
+    FROM_BLOCK,
+    FURTHER,
+    INDEX_LISTS,
+    LAST_BLOCKS,
+    NOT_BY_LAYER,
+    PERIODS,
+    SPARSE_SPAN,
+    SPARSE_STEP,
+)
 from inheritune.errors import ModelError
-
-# Lists that may happen to be as long as the depth.
-NOT_BY_LAYER = frozenset({"eos_token_id", "architectures", "mrope_section", "time_step_limit", "attention_types"})
-# Lists of block numbers.
-INDEX_LISTS = frozenset({"attn_layer_indices", "full_attn_idxs", "moe_layers", "cross_attention_layers"})
-# Lists that are repeated up to the depth.
-CYCLES = frozenset({"block_types"})
 
 Values = tuple[Any, ...]
 
@@ -52,25 +56,16 @@ def _spans(values: Values, kinds: list[Any]) -> Iterator[Values]:
 
 
 PATTERNS = (
-    *(
-        Pattern((name,), lambda values, i, depth: i >= values[0], _thresholds)
-        for name in ("first_k_dense_replace", "num_dense_layers")
-    ),
-    Pattern(("num_kv_shared_layers",), lambda values, i, depth: i >= depth - values[0], _thresholds),
-    *(
-        Pattern(names, lambda values, i, depth: i % values[0] == values[1], _periods)
-        for names in (
-            ("attn_layer_period", "attn_layer_offset"),
-            ("expert_layer_period", "expert_layer_offset"),
-        )
-    ),
+    *(Pattern((name,), lambda values, i, depth: i >= values[0], _thresholds) for name in FROM_BLOCK),
+    Pattern(LAST_BLOCKS, lambda values, i, depth: i >= depth - values[0], _thresholds),
+    *(Pattern(names, lambda values, i, depth: i % values[0] == values[1], _periods) for names in PERIODS),
     Pattern(
-        ("decoder_sparse_step", "mlp_only_layers"),
+        SPARSE_STEP,
         lambda values, i, depth: i in (values[1] or []) or (i + 1) % values[0] != 0,
         _steps,
     ),
     Pattern(
-        ("moe_layer_interval", "moe_layer_start_index", "moe_layer_end_index"),
+        SPARSE_SPAN,
         lambda values, i, depth: (i + 1) % values[0] == 0 and values[1] <= i <= values[2] % depth,
         _spans,
     ),

@@ -1,23 +1,14 @@
-"""Which part of a block a tensor belongs to, and which tensors close a part, by their names: pure data."""
+"""Which part of a block a tensor belongs to, and which tensors close a part, by their names."""
 
-import re
+from inheritune.decoder.names import CLOSING, MIXER_WORDS, NORM_WORDS
 
 ATTENTION, MLP, NORMS = "attention", "mlp", "norms"
 PARTS = frozenset({ATTENTION, MLP, NORMS})
 
-_NORM_NAMES = ("norm", "ln_", "layernorm")
-_MIXER_NAMES = ("attn", "attention", "mixer", "mamba", "conv", "ssm", "temporal", "time_mix", "recurrent")
-
-# The matrices by which a block's parts add to the residual.
-_CLOSING = re.compile(
-    r"(^|\.)(o_proj|c_proj|out_proj|[wW]o|dense|dense_4h_to_h|down_proj|fc2|fc_out|w2|output_linear)"
-    r"(\.(weight|bias)|_bias|$)"
-)
-
 
 def closes(suffix: str) -> bool:
     """Whether the tensor `suffix`, a name inside its block, closes a part: zero, the part adds nothing."""
-    return _CLOSING.search(suffix) is not None
+    return CLOSING.search(suffix) is not None
 
 
 def part_of(suffix: str) -> str:
@@ -27,9 +18,9 @@ def part_of(suffix: str) -> str:
     nor the attention (or what stands for it: Mamba, convolution, recurrence) belongs to the MLP.
     """
     module = suffix.split(".", 1)[0].lower()
-    if any(word in module for word in _NORM_NAMES):
+    if any(word in module for word in NORM_WORDS):
         return NORMS
-    return ATTENTION if any(word in module for word in _MIXER_NAMES) else MLP
+    return ATTENTION if any(word in module for word in MIXER_WORDS) else MLP
 
 
 def split_name(name: str, path: str) -> tuple[int | None, str]:

@@ -9,15 +9,9 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from inheritune.decoder.anatomy import anatomy, text_config
+from inheritune.decoder.names import HEAD_BY_HEAD, QUERIES_FIRST, QUERY_KEY
 from inheritune.decoder.stack import next_token_losses
 from inheritune.progress import Tally, silent
-
-# Where families that keep queries and keys apart keep them.
-SEPARATE = (("q_proj", "k_proj"), ("query", "key"))
-# One matrix of all queries, then all keys, then all values.
-STACKED = ("c_attn", "qkv_proj", "Wqkv")
-# One matrix in which each head's query, key and value follow one another.
-INTERLEAVED = ("query_key_value",)
 
 Norms = tuple[list[float], list[float]]
 
@@ -55,14 +49,14 @@ def _of_block(block: nn.Module, model: PreTrainedModel) -> Norms | None:
     heads = config.num_attention_heads
     shared = getattr(config, "num_key_value_heads", None) or heads
     named = {name.rpartition(".")[2]: module for name, module in block.named_modules()}
-    for query, key in SEPARATE:
+    for query, key in QUERY_KEY:
         if query in named and key in named:
             return _norms(_rows(named[query]), heads), _norms(_rows(named[key]), shared)
-    for name in STACKED:
+    for name in QUERIES_FIRST:
         if name in named and (rows := _rows(named[name])) is not None:
             width = len(rows) // (heads + 2 * shared)
             return _norms(rows[: heads * width], heads), _norms(rows[heads * width : (heads + shared) * width], shared)
-    for name in INTERLEAVED:
+    for name in HEAD_BY_HEAD:
         if name in named and shared == heads and (rows := _rows(named[name])) is not None:
             parts_H3ED = rows.unflatten(0, (heads, 3, -1))
             return _norms(parts_H3ED[:, 0].flatten(0, 1), heads), _norms(parts_H3ED[:, 1].flatten(0, 1), heads)

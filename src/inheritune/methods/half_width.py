@@ -8,13 +8,12 @@ from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
 from inheritune.decoder.anatomy import text_config
+from inheritune.decoder.names import FUSED_QUERIES, HALVED_BY_ROWS, HALVED_BY_THIRDS
 from inheritune.errors import ModelError
 from inheritune.methods.method import Given, Method, Phase
 from inheritune.surgery.in_memory import fresh
 
-# Families whose projections lie apart, so that the first half of their rows is the first half of the heads.
-_APART = ("llama", "qwen2", "qwen3", "mistral", "olmo2", "smollm3", "gemma", "gemma2", "gemma3_text")
-_FUSED = ("attn.c_attn.weight", "attn.c_attn.bias")
+_FUSED = (f"{FUSED_QUERIES}.weight", f"{FUSED_QUERIES}.bias")
 
 
 def _start(given: Given, before: PreTrainedModel | None) -> PreTrainedModel:
@@ -35,12 +34,12 @@ def halved(config: PretrainedConfig) -> PretrainedConfig:
     half, plain = copy.deepcopy(config), text_config(config)
     kind, heads = config.model_type, plain.num_attention_heads
     groups = getattr(plain, "num_key_value_heads", None) or heads
-    if kind not in (*_APART, "gpt2"):
+    if kind not in (*HALVED_BY_ROWS, HALVED_BY_THIRDS):
         raise ModelError(f"half-width is not known for {kind!r}: its projections may not be cut by heads")
     if heads % 2 or groups % 2:
         raise ModelError(f"half-width cannot halve {kind!r} with {heads} heads ({groups} for keys): both must be even")
     changes: dict[str, Any] = {"num_attention_heads": heads // 2}
-    if kind == "gpt2":
+    if kind == HALVED_BY_THIRDS:
         changes |= {"hidden_size": plain.hidden_size // 2, "n_inner": plain.n_inner and plain.n_inner // 2}
     else:
         width = getattr(plain, "head_dim", None) or plain.hidden_size // heads

@@ -9,15 +9,15 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
-from inheritune.decoder.anatomy import DEPTH_FIELDS, Anatomy, further_layers
+from inheritune.decoder.anatomy import Anatomy, further_layers
+from inheritune.decoder.names import SIZES
 from inheritune.decoder.parts import split_name
 from inheritune.errors import ModelError
 from inheritune.models.shards import INTEGER_DTYPES, Piece, StoredTensor, same_bytes
 from inheritune.runtime.gauge import free_memory
 
-# What is built one by one, so that an absurd number would never end; and what no model can do without.
+# What is built one by one, so that an absurd number would never end.
 _COUNTED = re.compile(r"(^|_)(layers?|experts?|heads?|blocks?)$")
-_NEEDED = (*DEPTH_FIELDS, "hidden_size", "n_embd", "vocab_size", "num_attention_heads", "n_head")
 _MOST = 1 << 14
 
 
@@ -26,7 +26,7 @@ def require_numbers(config: dict[str, Any], folder: Path) -> None:
     for key, value in config.items():
         if isinstance(value, dict):
             require_numbers(value, folder)
-        elif key in _NEEDED and value is not None and (type(value) is not int or value < 1):
+        elif key in SIZES and value is not None and (type(value) is not int or value < 1):
             raise ModelError(f"config.json of {folder} says {key} = {value!r:.40}: a whole number from 1 on is needed.")
         elif _COUNTED.search(key) and type(value) is int and value > _MOST:
             raise ModelError(f"config.json of {folder} says {key} = {value!r:.40}: more than {_MOST:,} are no model's.")

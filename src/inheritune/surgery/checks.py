@@ -11,20 +11,17 @@ from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
 from inheritune.decoder.anatomy import anatomy, embedding_rows, is_tied, text_config, ties_told
+from inheritune.decoder.names import CACHES, CHOOSERS, WINDOWS
 from inheritune.decoder.stack import Stack
 from inheritune.models.quiet import quiet
 from inheritune.surgery.blockmap import BlockMap
 
 # Shapes: B sequences, T tokens, V vocabulary.
 
-CACHES = ("cache", "past_key_values", "cache_params")
 # A scan in pieces rounds differently; a block that reads another's cache is off by far more.
 CACHED = {torch.float32: 1e-3, torch.float64: 1e-6, torch.bfloat16: 0.1, torch.float16: 0.02}
 # Equal but for a folded scale and for kernels that round by where a tensor lies in memory.
 ARRANGED = {torch.float32: 1e-5, torch.float64: 1e-12, torch.bfloat16: 0.02, torch.float16: 0.005}
-# Parameters that only choose among experts or positions: no gradient reaches them in any model.
-CHOOSERS = ("correction_bias", "expert_bias", "indexer", "position_bias")
-WINDOWS = ("sliding_window", "attention_chunk_size", "attention_window_size")
 WIDE, NARROW = 256, 16  # the widest window that is walked past as it is; the one that a wider one is narrowed to
 
 

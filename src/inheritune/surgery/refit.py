@@ -15,15 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
+from inheritune.decoder.names import EXPERTS_CLOSING, MLP_CLOSING, MLP_NORMS
 from inheritune.decoder.stack import Stack
 from inheritune.errors import ModelError
 
-MATRICES = (
-    *("mlp.down_proj", "mlp.c_proj", "mlp.dense_4h_to_h", "mlp.fc2", "fc2", "feed_forward.w2", "mlp.w2", "mlp.fc_out"),
-    *("mlp.shared_experts.down_proj", "shared_mlp.output_linear", "feed_forward.down_proj", "mixer.out_proj"),
-)
-NORMS = ("post_feedforward_layernorm", "post_mlp_layernorm")
-EXPERTS = "experts.down_proj"
 RIDGE = 0.01
 STRAIGHT = 1e-3  # how far a block's output may be from linear in what is refitted, relative
 
@@ -37,9 +32,9 @@ def refit(stack: Stack, place: int, below_BTD: Tensor, wanted_BTD: Tensor) -> fl
     block as it is, where what closes its MLP has none of the three forms.
     """
     modules = dict(stack.blocks[place].named_modules())
-    matrix = next((modules[name] for name in MATRICES if isinstance(modules.get(name), Matrix)), None)
-    norm = next((modules[name] for name in NORMS if name in modules), None)
-    experts = next((p for name, p in stack.blocks[place].named_parameters() if name.endswith(EXPERTS)), None)
+    matrix = next((modules[name] for name in MLP_CLOSING if isinstance(modules.get(name), Matrix)), None)
+    norm = next((modules[name] for name in MLP_NORMS if name in modules), None)
+    experts = next((p for name, p in stack.blocks[place].named_parameters() if name.endswith(EXPERTS_CLOSING)), None)
     fit = _Fit(stack, place, below_BTD, wanted_BTD)
     with torch.no_grad():
         if matrix is not None and norm is None and (scale := fit.scale_of(matrix)):
