@@ -68,7 +68,7 @@ class Lab:
     def __init__(self, recipe: RunRecipe, folder: Path, progress: Progress):
         make_repeatable(recipe.seed)
         self.recipe, self.folder, self.progress = recipe, folder, progress
-        self.bench = Bench(recipe, folder, load_reference(recipe.reference, recipe.revision), progress.now)
+        self.bench = Bench(recipe, folder, load_reference(recipe.reference, recipe.revision), progress)
         lab = FolderLab(recipe, folder, self.bench, progress)
         profile = lab.diagnose()
         self.choice = lab.choose(profile)

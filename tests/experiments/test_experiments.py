@@ -11,8 +11,12 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
 
 import ablations
+import book_texts
 import compute_to_match
+import greedy_tokens
+import real_models
 import yardstick_curves
+from shell import command
 
 
 @pytest.fixture
@@ -53,3 +57,52 @@ def test_a_strategy_is_priced_by_its_ledger_and_drawn(
     figure = tmp_path / "curves.png"
     asked(monkeypatch, yardstick_curves.main, str(out), "--out", str(figure))
     assert figure.read_bytes().startswith(b"\x89PNG")
+
+
+def in_process(asked: list[str], said: Path, log: Path) -> real_models.Cost:
+    """A step's command without a process of its own."""
+    if asked[1:3] == ["-m", "inheritune"]:
+        ended = command(*asked[3:])
+        assert ended.code == 0, ended
+        said.write_text(ended.out)
+    else:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "argv", asked[1:])
+            greedy_tokens.main()
+    return real_models.Cost(1.5, 1.0, 2.0)
+
+
+def test_a_real_models_steps_agree_and_are_done_once(
+    tree: dict[str, Any], write_recipe: Callable[[dict[str, Any]], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = tree["data"]
+    data |= {"valid": str(tmp_path / "held.jsonl"), "valid_tokens_per_document": 1024}
+    Path(data["valid"]).write_text("".join(f"{line}\n" for line in Path(data["train"]).read_text().splitlines()[:12]))
+    tree["growth"] = {"start": 2, "max_depth": 2}
+    monkeypatch.setattr(real_models, "spend", in_process)
+    monkeypatch.setattr(greedy_tokens, "PROMPTS", ("ab",))
+    out = tmp_path / "road"
+    asked(monkeypatch, real_models.main, write_recipe(tree), "--out", str(out))
+    table = (out / "table.md").read_text()
+    for what in ("reference's loss", "target's loss, as written"):
+        run, evaluated = (cell.strip() for cell in table.split(f"| {what} |")[1].split("|")[:2])
+        assert run == evaluated, what
+    assert "| inherit | 2 | 1 | 2 |" in table and "nats per token before" in table
+    monkeypatch.setattr(real_models, "spend", lambda *_: pytest.fail("a step is done twice"))
+    asked(monkeypatch, real_models.main, str(next(tmp_path.glob("*.yaml"))), "--out", str(out))
+
+
+def test_continuations_part_where_their_first_tokens_differ() -> None:
+    ours = {"tokens": [5, 6, 7], "margins": [2.0, 0.25, 1.0]}
+    assert real_models.compared(ours, {"tokens": [5, 6, 7]}) == "all 3 tokens equal"
+    assert (
+        real_models.compared(ours, {"tokens": [5, 8, 7]})
+        == "1 of 3 tokens equal, then a choice with a margin of 0.25 nats"
+    )
+
+
+def test_a_book_is_what_stands_between_its_marks() -> None:
+    raw = "A licence.\r\n*** START OF THIS BOOK ***\r\n\r\nOne\r\nline.\r\n\r\nMore.\r\n*** END OF THIS\r\nBOOK ***\r\nA licence."
+    assert book_texts.body(raw) == "One line.\n\nMore."
+    text = "Before. " * 300 + "\n\n" + "After. " * 200
+    assert book_texts.passage(text) == ("After. " * 200)[:1000]

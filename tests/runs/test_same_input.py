@@ -16,6 +16,7 @@ from inheritune.config.loading import load_recipe
 from inheritune.config.recipes import RunRecipe
 from inheritune.evaluation.beginnings import Beginnings
 from inheritune.models.reference import load_reference
+from inheritune.progress import Progress
 from inheritune.runs import bench
 from inheritune.runs.bench import Bench
 
@@ -97,6 +98,18 @@ def test_another_begin_that_is_better_is_refused_unless_the_recipe_names_one(
     assert "did you mean '<|endoftext|>'" in refused(
         "run", recipe, "--set", "data.begin=<|endoftxt|>", "--out", str(out)
     )
+
+
+def test_what_the_reference_is_asked_is_told_while_it_takes_its_time(
+    tree: dict[str, Any], write_recipe: Callable[..., str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = load_recipe(RunRecipe, write_recipe(tree), {})
+    reference = load_reference(recipe.reference)
+    stages = ("Begin of text: the reference is asked", "Reference's loss on the validation documents")
+    for told in (True, False):  # and is not asked again
+        assert Bench(recipe, tmp_path, reference, Progress()).reference_loss > 0
+        said = capsys.readouterr().out
+        assert [stage in said for stage in stages] == [told, told]
 
 
 def test_a_loss_above_what_a_models_size_explains_is_said(

@@ -92,7 +92,7 @@ class _Sweep:
                 self.reference = self._load()
                 self.depth = self.recipe.depth or round(anatomy(self.reference.model).depth * 2 / 3)
                 asked = self._as_run(self.recipe.seed, self.recipe.training.peak_lr)
-                self.bench = Bench(asked, self.place, self.reference)
+                self.bench = Bench(asked, self.place, self.reference, self.progress)
             refuse_mixed(self.folder)
             for caution in self.bench.unchecked:
                 self.progress.note(f"Caution: {caution}")

