@@ -19,12 +19,13 @@ from tiny import BEGIN, VOCABULARY, with_begin
 from transformers import PreTrainedTokenizerFast
 
 from inheritune.config.sections import Data, Source
-from inheritune.data import building, store
+from inheritune.data import building, store, writer
 from inheritune.data.building import Job, build
 from inheritune.data.coding import Coding
 from inheritune.data.tokens import prepare, prepare_folder
 from inheritune.errors import DataError, OutputError
 from inheritune.models.begin import begin_of
+from inheritune.records.prepared import SourceFile
 
 
 def job(tokenizer: PreTrainedTokenizerFast, *sources: Path, share: float = 0.2) -> Job:
@@ -69,7 +70,7 @@ def test_a_kill_after_any_document_changes_no_byte(
     monkeypatch.setattr(building, "_CHUNK", 500)
     wanted = job(tokenizer, corpus / "words.jsonl", corpus / "words.txt")
     build(wanted, tmp_path / "whole", print)
-    add, added = store.Writer.add, []
+    add, added = writer.Writer.add, []
 
     def counting(*arguments: Any) -> None:
         added.append(1)
@@ -78,7 +79,7 @@ def test_a_kill_after_any_document_changes_no_byte(
         add(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(store.Writer, "add", counting)
+        patch.setattr(writer.Writer, "add", counting)
         with pytest.raises(Killed):
             build(wanted, tmp_path / "killed", print)
     with (tmp_path / "killed" / "journal.jsonl").open("ab") as journal:
@@ -144,16 +145,12 @@ def test_manifest_tells_sources_sides_and_hashes(
     assert sorted(digests(tmp_path / "out")) == [
         "manifest.json", "train.bin", "train.books", "train.starts", "valid.bin", "valid.books", "valid.starts",
     ]  # fmt: skip
-    for side in store.SIDES:
-        assert manifest["sides"][side]["sha256"] == digests(tmp_path / "out")[f"{side}.bin"]
-        assert (
-            manifest["sides"][side]["documents"]
-            == manifest["sides"][side]["books"]
-            == len(rows(tmp_path / "out", side))
-        )
-    (source,) = manifest["sources"]
+    for side, told in (("train", manifest.sides.train), ("valid", manifest.sides.valid)):
+        assert told.sha256 == digests(tmp_path / "out")[f"{side}.bin"]
+        assert told.documents == told.books == len(rows(tmp_path / "out", side))
+    (source,) = manifest.sources
     digest = hashlib.sha256((corpus / "words.jsonl").read_bytes()).hexdigest()
-    assert source["files"] == [{"name": "words.jsonl", "sha256": digest}] and source["read"] == len(texts)
+    assert source.files == (SourceFile(name="words.jsonl", sha256=digest),) and source.read == len(texts)
     wanted = {(*tokenizer(text)["input_ids"], 0) for text in texts}
     assert {tuple(row) for side in store.SIDES for row in rows(tmp_path / "out", side)} == wanted
 
@@ -304,7 +301,7 @@ def test_data_shorter_than_the_journal_says_are_told(
     """As a disk that lost what it was given leaves them: going on would fill the gap with zeros."""
     wanted = job(tokenizer, corpus / "words.jsonl")
     with monkeypatch.context() as patch:
-        patch.setattr(store.Writer, "finish", lambda *_: (_ for _ in ()).throw(Killed))
+        patch.setattr(writer.Writer, "finish", lambda *_: (_ for _ in ()).throw(Killed))
         with pytest.raises(Killed):
             build(wanted, tmp_path / "tokens", print)
     os.truncate(tmp_path / "tokens" / "train.bin", 10)
@@ -340,4 +337,4 @@ def test_a_finished_folder_that_may_only_be_read_is_used(
     wanted = job(tokenizer, corpus / "words.jsonl")
     prepare_folder(wanted, tmp_path / "tokens", print)
     monkeypatch.setattr(building, "hold", lambda *_, **__: (_ for _ in ()).throw(PermissionError("read-only")))
-    assert prepare_folder(wanted, tmp_path / "tokens", print)["sides"]
+    assert prepare_folder(wanted, tmp_path / "tokens", print).sides

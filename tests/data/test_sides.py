@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,8 +16,9 @@ from inheritune.data.coding import Coding
 from inheritune.data.sides import on_validation_side, section_on_validation_side
 from inheritune.data.store import Tokens
 from inheritune.data.tokens import prepare
+from inheritune.records.prepared import Manifest
 
-Made = tuple[Tokens, Tokens, dict[str, Any]]
+Made = tuple[Tokens, Tokens, Manifest]
 
 
 def held_out(book: str, count: int, share: float) -> list[int]:
@@ -75,7 +75,7 @@ def test_enough_books_stand_each_on_one_side(library: Path, tmp_path: Path, toke
     train, valid, manifest = made(tmp_path / "out", tokenizer, library, share=0.5)
     here, there = (marks(texts_of(side, tokenizer)) for side in (train, valid))
     assert len(here) + len(there) == 180 and not {book for book, _ in here} & {book for book, _ in there}
-    assert manifest["sources"][0]["held_out"] == "books" and len({book for book, _ in there}) >= sides.ENOUGH
+    assert manifest.sources[0].held_out == "books" and len({book for book, _ in there}) >= sides.ENOUGH
     assert valid.books is not None
     assert len(set(zip(valid.books.tolist(), (book for book, _ in there), strict=True))) == len(
         {book for book, _ in there}
@@ -87,7 +87,7 @@ def test_of_too_few_books_sections_are_held_out(
 ) -> None:
     train, valid, manifest = made(tmp_path / "out", tokenizer, library, share=0.25)
     here, there = (marks(texts_of(side, tokenizer)) for side in (train, valid))
-    assert manifest["sources"][0]["held_out"] == "sections" and sorted(here + there) == [
+    assert manifest.sources[0].held_out == "sections" and sorted(here + there) == [
         (b, s) for b in range(30) for s in range(6)
     ]
     assert there == [
@@ -96,7 +96,7 @@ def test_of_too_few_books_sections_are_held_out(
         if section_on_validation_side(f"{mark[0]}.txt", mark[1], 0.25)
     ]
     assert {book for book, _ in here} & {book for book, _ in there}
-    assert manifest["sides"]["valid"]["books"] == len({book for book, _ in there})
+    assert manifest.sides.valid.books == len({book for book, _ in there})
 
 
 def test_six_books_as_rows_can_be_used(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
@@ -105,7 +105,7 @@ def test_six_books_as_rows_can_be_used(tmp_path: Path, tokenizer: PreTrainedToke
     train, valid, manifest = made(tmp_path / "out", tokenizer, tmp_path / "a.jsonl")
     here, there = (marks(texts_of(side, tokenizer)) for side in (train, valid))
     assert {book for book, _ in here} == set(range(6)) and len(here) + len(there) == 180
-    assert manifest["sides"]["valid"]["books"] == len({book for book, _ in there}) > 2
+    assert manifest.sides.valid.books == len({book for book, _ in there}) > 2
     assert valid.books is not None and valid.books.tolist() == [
         sorted({book for book, _ in there}).index(book) for book, _ in there
     ]
@@ -115,7 +115,7 @@ def test_a_row_of_ids_without_an_end(tmp_path: Path, tokenizer: PreTrainedTokeni
     ids = np.random.default_rng(0).integers(1, 300, 80_000).astype("<u2")
     ids.tofile(tmp_path / "train.bin")
     train, valid, manifest = made(tmp_path / "out", tokenizer, tmp_path / "train.bin", share=0.2)
-    assert manifest["sides"]["valid"]["books"] == manifest["sides"]["train"]["books"] == 1
+    assert manifest.sides.valid.books == manifest.sides.train.books == 1
     wanted = [ids[start : start + 1024].tolist() for start in range(0, len(ids), 1024)]
     held = [row for number, row in enumerate(wanted) if section_on_validation_side("train.bin#0", number, 0.2)]
     assert [valid.document(number).tolist() for number in range(len(valid.starts))] == held and len(held)
@@ -126,7 +126,7 @@ def test_only_the_source_with_too_few_is_read_by_section(
     library: Path, tmp_path: Path, tokenizer: PreTrainedTokenizerFast, corpus: Path
 ) -> None:
     _, valid, manifest = made(tmp_path / "both", tokenizer, corpus / "words.jsonl", library / "1.txt", share=0.2)
-    assert [source["held_out"] for source in manifest["sources"]] == ["books", "sections"]
+    assert [source.held_out for source in manifest.sources] == ["books", "sections"]
     alone = made(tmp_path / "alone", tokenizer, corpus / "words.jsonl", share=0.2)[1]
     documents = len(alone.starts)
     assert valid.ids[: len(alone.ids)].tolist() == alone.ids.tolist()
@@ -160,16 +160,18 @@ def test_books_stay_with_their_documents_where_sources_are_mixed(
 def test_prepared_folders_keep_their_books(library: Path, tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     made(tmp_path / "out", tokenizer, library, share=0.5)
     again = made(tmp_path / "again", tokenizer, tmp_path / "out", share=0.5)
-    assert again[2]["sources"][0]["held_out"] == "books"
+    assert again[2].sources[0].held_out == "books"
     here, there = (marks(texts_of(side, tokenizer)) for side in again[:2])
     assert not {book for book, _ in here} & {book for book, _ in there}
 
 
 def test_folders_of_before_books_are_read(tmp_path: Path, tokenizer: PreTrainedTokenizerFast, corpus: Path) -> None:
-    valid, manifest = made(tmp_path / "out", tokenizer, corpus / "words.jsonl", share=0.2)[1:]
+    valid = made(tmp_path / "out", tokenizer, corpus / "words.jsonl", share=0.2)[1]
+    place = tmp_path / "out" / "manifest.json"
+    written = json.loads(place.read_text())
     for side in store.SIDES:
         (tmp_path / "out" / f"{side}.books").unlink()
-        del manifest["sides"][side]["books"], manifest["sides"][side]["books_sha256"]
-    (tmp_path / "out" / "manifest.json").write_text(json.dumps({**manifest, "format": "inheritune tokens 1"}))
+        del written["sides"][side]["books"], written["sides"][side]["books_sha256"]
+    place.write_text(json.dumps({**written, "format": "inheritune tokens 1"}))
     older = store.read_side(tmp_path / "out", "valid")
     assert older.books is None and older.ids.tolist() == valid.ids.tolist()

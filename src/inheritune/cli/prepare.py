@@ -45,14 +45,14 @@ def command(
     finally:
         progress.close()
     if as_json:
-        print(json.dumps(manifest))
+        print(json.dumps(manifest.model_dump(mode="json", exclude_unset=True)))
         return
-    train, valid = (manifest["sides"][side] for side in ("train", "valid"))
+    train, valid = manifest.sides.train, manifest.sides.valid
     progress.stage(
-        f"{dest}: {train['tokens']:,} training tokens of {train['documents']:,} documents, {valid['tokens']:,} of"
-        f" {valid['documents']:,} for validation, {manifest['repeats']:,} repeats left out"
+        f"{dest}: {train.tokens:,} training tokens of {train.documents:,} documents, {valid.tokens:,} of"
+        f" {valid.documents:,} for validation, {manifest.repeats:,} repeats left out"
     )
-    if any(source.get("held_out") == "sections" for source in manifest["sources"]):
+    if any(source.held_out == "sections" for source in manifest.sources):
         progress.note(
-            f"Too few books or files to hold some out whole: sections of {valid['books']:,} are held out, and the others trained on"
+            f"Too few books or files to hold some out whole: sections of {valid.books:,} are held out, and the others trained on"
         )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import numpy as np
 
@@ -20,11 +20,13 @@ from inheritune.data.coding import Coding
 from inheritune.data.documents import Encoded
 from inheritune.data.ids import encoded
 from inheritune.data.kinds import source_kind
-from inheritune.data.store import MANIFEST, Writer
+from inheritune.data.store import MANIFEST
+from inheritune.data.writer import HeldOut, Writer
 from inheritune.disk.files import digest
 from inheritune.disk.folders import sweep
 from inheritune.disk.locks import hold
 from inheritune.errors import DataError
+from inheritune.records.prepared import JournalStart, NamedSource, Origin, SourceFile
 
 _CHUNK = 4 << 20  # tokens
 _SECONDS = 1.0  # between two words on how far it is
@@ -45,18 +47,18 @@ class Job:
     coding: Coding
     remedy: str = "data.valid, a larger data.valid_share"
 
-    def about(self) -> dict[str, Any]:
+    def about(self) -> JournalStart:
         """Everything that the resulting bytes depend on."""
-        return {
-            "format": store.FORMAT,
-            "tokenizer": store.tokenizer_fingerprint(self.coding.tokenizer),
-            "end": self.coding.end,
+        return JournalStart(
+            format=store.FORMAT,
+            tokenizer=store.tokenizer_fingerprint(self.coding.tokenizer),
+            end=self.coding.end,
             **_begin(self.coding),
-            "field": self.field,
-            "valid_share": self.share,
-            "train": [self._source(source) for source in self.train],
-            "valid": [self._source(source) for source in self.valid],
-        }
+            field=self.field,
+            valid_share=self.share,
+            train=[self._source(source) for source in self.train],
+            valid=[self._source(source) for source in self.valid],
+        )
 
     def _source(self, source: Source) -> list[str | None]:
         return [source_kind(source).fingerprint(), source.field, source.name, source.split, source.revision]
@@ -76,7 +78,7 @@ def build(job: Job, folder: Path, tell: Say) -> None:
         try:
             _fill(job, writer, tell)
             _require_both_sides(job, writer)
-            writer.finish(_manifest(job, writer))
+            writer.finish(folder_origin(job), job.coding.vocabulary)
         except DataError:
             # A stream that broke off goes on from here; a file that is wrong has to change first.
             if not any(source_kind(source).streamed for source in (*job.train, *job.valid)):
@@ -108,7 +110,7 @@ def _fill(job: Job, writer: Writer, tell: Say) -> None:
             writer.again_by_section()
             filling = _Filling(job, writer, tell)
             filling.read(sources[number], share)
-        by = "sections" if writer.state.by_section else "books"
+        by: HeldOut = "sections" if writer.state.by_section else "books"
         writer.end_source(by if share else None)
 
 
@@ -169,25 +171,16 @@ def _require_both_sides(job: Job, writer: Writer) -> None:
         )
 
 
-def _manifest(job: Job, writer: Writer) -> dict[str, Any]:
-    origin, ends = folder_origin(job), writer.state.ends
-    sources = [{**source, **end} for source, end in zip(origin["sources"], ends, strict=True)]
-    return {**origin, "repeats": writer.state.repeats, "vocabulary": job.coding.vocabulary, "sources": sources}
-
-
-def folder_origin(job: Job) -> dict[str, Any]:
+def folder_origin(job: Job) -> Origin:
     """What a folder is made from. No date and no machine: the same text gives the same bytes."""
-    sides = ["valid"] * len(job.valid) + ["train"] * len(job.train)
-    return {
-        "tokenizer": store.tokenizer_fingerprint(job.coding.tokenizer),
-        "end": job.coding.end,
+    valid = [_named(source, "valid", job.field) for source in job.valid]
+    return Origin(
+        tokenizer=store.tokenizer_fingerprint(job.coding.tokenizer),
+        end=job.coding.end,
         **_begin(job.coding),
-        "valid_share": job.share,
-        "sources": [
-            {**_told(source, job.field), "side": side}
-            for source, side in zip([*job.valid, *job.train], sides, strict=True)
-        ],
-    }
+        valid_share=job.share,
+        sources=[*valid, *(_named(source, "train", job.field) for source in job.train)],
+    )
 
 
 def _begin(coding: Coding) -> dict[str, list[int]]:
@@ -195,7 +188,8 @@ def _begin(coding: Coding) -> dict[str, list[int]]:
     return {"begin": list(coding.begin.ids)} if coding.begin else {}
 
 
-def _told(source: Source, field: str) -> dict[str, Any]:
+def _named(source: Source, side: Literal["train", "valid"], field: str) -> NamedSource:
     named = {"field": field, **source.model_dump(exclude={"weight"}, exclude_none=True)}
-    contents = [{"name": name, "sha256": digest(path)} for name, path in source_kind(source).contents()]
-    return {**named, "files": contents} if contents else named
+    if files := [SourceFile(name=name, sha256=digest(path)) for name, path in source_kind(source).contents()]:
+        named["files"] = files
+    return NamedSource(**named, side=side)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from inheritune.config.sections import Data, Source, named_sources
-from inheritune.data import store
+from inheritune.data import store, writer
 from inheritune.data.building import Job, Say, build, folder_origin
 from inheritune.data.coding import Coding
 from inheritune.data.kinds.prepared import Prepared
@@ -18,6 +19,8 @@ from inheritune.data.sides import on_validation_side
 from inheritune.data.store import Part, Tokens
 from inheritune.disk.locks import LOCK
 from inheritune.errors import DataError, OutputError
+from inheritune.records.entry import Entry
+from inheritune.records.prepared import Manifest, PreparedSource
 
 __all__ = ["Tokens", "cache_folder", "on_validation_side", "outside", "prepare", "prepare_folder"]
 
@@ -35,8 +38,8 @@ def prepare(data: Data, coding: Coding, vocabulary: int, tell: Say = lambda _: N
     train, valid = store.read_side(folder, "train"), store.read_side(folder, "valid")
     _check_range(train, vocabulary, named_sources(data.train))
     _check_range(valid, vocabulary, named_sources(data.valid or data.train))
-    own = store.read_manifest(folder)["sources"]
-    valid = replace(valid, shares_books=any(source.get("held_out") == "sections" for source in own))
+    own = store.read_manifest(folder).sources
+    valid = replace(valid, shares_books=any(source.held_out == "sections" for source in own))
     return _in_parts(train, data.train, own), _mixed(valid, data.train if data.valid is None else data.valid, own)
 
 
@@ -46,10 +49,10 @@ def outside(data: Data, name: str, coding: Coding, vocabulary: int, tell: Say = 
     folder = _cached(Job([], sources, data.field, 0.0, coding), tell)
     found = store.read_side(folder, "valid")
     _check_range(found, vocabulary, named_sources(sources))
-    return _mixed(found, sources, store.read_manifest(folder)["sources"])
+    return _mixed(found, sources, store.read_manifest(folder).sources)
 
 
-def prepare_folder(job: Job, dest: Path, tell: Say) -> dict[str, Any]:
+def prepare_folder(job: Job, dest: Path, tell: Say) -> Manifest:
     """Fill `dest`, or go on filling it, and return its manifest.
 
     Raises OutputError where it cannot be written, or holds anything but the same preparation.
@@ -68,18 +71,23 @@ def _refuse_place(job: Job, dest: Path) -> None:
     if dest.exists() and not dest.is_dir():
         raise OutputError(f"{str(dest)!r} is a file: name a folder")
     if (dest / store.MANIFEST).exists():
-        wanted, found = folder_origin(job), store.read_manifest(dest)
-        found["sources"] = [{k: v for k, v in s.items() if k not in store.OF_END} for s in found["sources"]]
-    elif (begun := store.job_of(dest)) is not None:
-        wanted, found = job.about(), begun
+        differing = _first_difference(folder_origin(job), store.read_manifest(dest).origin)
+    elif (begun := writer.job_of(dest)) is not None:
+        differing = _first_difference(job.about(), begun)
     elif dest.exists() and any(
-        entry.stat().st_size for entry in dest.iterdir() if entry.name not in (store.JOURNAL, LOCK)
+        entry.stat().st_size for entry in dest.iterdir() if entry.name not in (writer.JOURNAL, LOCK)
     ):
         raise OutputError(f"{str(dest)!r} is not empty and holds no prepared text: name another folder")
     else:
         return
-    if differing := [key for key in (*wanted, "begin") if wanted.get(key) != found.get(key)]:
-        raise OutputError(f"{str(dest)!r} holds another preparation (its {differing[0]} differs): name another folder")
+    if differing is not None:
+        raise OutputError(f"{str(dest)!r} holds another preparation (its {differing} differs): name another folder")
+
+
+def _first_difference(wanted: Entry, found: Entry) -> str | None:
+    """The name of the first field in which two records of a kind differ."""
+    names = type(wanted).model_fields
+    return next((name for name in names if getattr(wanted, name) != getattr(found, name)), None)
 
 
 def cache_folder() -> Path:
@@ -95,13 +103,15 @@ def _as_prepared(data: Data, coding: Coding) -> Path | None:
     folder = Path(data.train[0].source).expanduser()
     manifest = store.read_manifest(folder)
     store.require_same_tokenizer(folder, manifest, coding)
-    if manifest["sides"]["valid"]["documents"] < 2:
+    if manifest.sides.valid.documents < 2:
         raise DataError(f"{str(folder)!r} was prepared without validation documents: give data.valid")
     return folder
 
 
 def _cached(job: Job, tell: Say) -> Path:
-    key = hashlib.blake2b(json.dumps([store.FORMAT, job.about()]).encode(), digest_size=16).hexdigest()
+    key = hashlib.blake2b(
+        json.dumps([store.FORMAT, job.about().model_dump(mode="json", exclude_unset=True)]).encode(), digest_size=16
+    ).hexdigest()
     folder = cache_folder() / "tokens" / key
     try:
         build(job, folder, tell)
@@ -121,17 +131,17 @@ def _refuse_same(train: list[Source], valid: list[Source]) -> None:
             )
 
 
-def _in_parts(train: Tokens, sources: list[Source], own: list[dict[str, Any]]) -> Tokens:
+def _in_parts(train: Tokens, sources: list[Source], own: Sequence[PreparedSource]) -> Tokens:
     """The row, with what each source gave of it; DataError for one that gave nothing but repeats."""
-    sizes = [[0, 0], *([entry["sizes"][side][1] for side in store.SIDES] for entry in own)]
+    sizes = [[0, 0], *([entry.sizes.train[1], entry.sizes.valid[1]] for entry in own)]
     for entry, before, after in zip(own, sizes, sizes[1:], strict=False):
-        if entry["side"] == "train" and before == after:
+        if entry.side == "train" and before == after:
             raise DataError(
-                f"every document of {entry['source']!r} stands in another source or in data.valid too: leave it out of"
+                f"every document of {entry.source!r} stands in another source or in data.valid too: leave it out of"
                 " data.train, or give other text"
             )
-    sides = [entry["sizes"]["train"] for entry in own if entry["side"] == "train"]
-    ends = [tokens - train.begin * documents for tokens, documents, *_ in sides]
+    held = [entry.sizes.train for entry in own if entry.side == "train"]
+    ends = [tokens - train.begin * documents for tokens, documents, *_ in held]
     parts = (
         Part(repr(source.source), first, last, source.weight)
         for source, first, last in zip(sources, [0, *ends], ends, strict=False)
@@ -139,9 +149,9 @@ def _in_parts(train: Tokens, sources: list[Source], own: list[dict[str, Any]]) -
     return replace(train, parts=tuple(parts))
 
 
-def _mixed(valid: Tokens, sources: list[Source], own: list[dict[str, Any]]) -> Tokens:
+def _mixed(valid: Tokens, sources: list[Source], own: Sequence[PreparedSource]) -> Tokens:
     """Documents in an order in which any first part holds every source by its weight."""
-    ends = [entry["sizes"]["valid"][1] for entry in own]
+    ends = [entry.sizes.valid[1] for entry in own]
     counts = [count for count in np.diff([0, *ends]) if count]
     if len(counts) < 2 or len(counts) != len(sources):
         return valid

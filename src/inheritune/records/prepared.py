@@ -1,10 +1,11 @@
 """What a folder of prepared text says of itself: `manifest.json` when it is finished, `journal.jsonl` until then."""
 
+from collections.abc import Sequence
 from typing import ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
-from inheritune.records.entry import Count, Entry, JsonFile
+from inheritune.records.entry import Amount, Count, Entry, JsonFile
 
 Sizes = tuple[Count, Count, Count] | tuple[Count, Count]  # tokens, documents and books; no books in older folders
 
@@ -45,29 +46,80 @@ class SourceEnd(Entry):
     held_out: Literal["books", "sections"] | None = None
 
 
-class PreparedSource(SourceEnd):
-    """A source by its name, the side that it went to, and what it gave; whatever else the recipe says of it stands beside."""
+class SourceFile(Entry):
+    """A file that a source's text stood in, and its digest."""
 
+    name: str
+    sha256: str
+
+
+class NamedSource(Entry):
+    """A source as the recipe names it, the files that it was, and the side that its documents went to."""
+
+    model_config = ConfigDict(extra="allow")
+
+    field: str = "text"
     source: str
+    name: str | None = None
+    split: str | None = None
+    revision: str | None = None
+    files: tuple[SourceFile, ...] = ()
     side: Literal["train", "valid"]
 
 
-class Manifest(JsonFile):
-    """A finished folder: the width of an id in bytes, both sides, and everything that its bytes depend on."""
+class PreparedSource(SourceEnd, NamedSource):
+    """A source that was read to its end."""
+
+
+class Origin(Entry):
+    """What a folder's tokens were made from, and how. `begin` stands there only where a text has one in front."""
+
+    tokenizer: str
+    end: Count
+    begin: list[Count] = Field([])
+    valid_share: Amount = 0.0
+    sources: Sequence[NamedSource]
+
+
+class PreparedIds(JsonFile):
+    """How ids are stored: the format of the folder, the width of an id in bytes, and what both sides hold."""
+
+    format: str
+    bytes: Literal[2, 4]
+    sides: PreparedSides
+
+
+class Manifest(Origin, PreparedIds):
+    """A finished folder: its sides, and everything that their bytes depend on."""
 
     model_config = ConfigDict(extra="allow")
 
     NAME: ClassVar[str] = "manifest.json"
     MENDED_BY: ClassVar[str] = "prepare the folder again"
+    sources: Sequence[PreparedSource]
+    repeats: Count
+    vocabulary: Count
+
+    @property
+    def origin(self) -> Origin:
+        """What the folder was made from."""
+        ends = set(SourceEnd.model_fields)
+        sources = [NamedSource(**source.model_dump(exclude=ends, exclude_unset=True)) for source in self.sources]
+        made = {name: getattr(self, name) for name in Origin.model_fields}
+        return Origin(**{**made, "sources": sources})
+
+
+class JournalStart(Entry):
+    """The first line of a journal: everything that the bytes of the folder to be depend on, each source by its fingerprint."""
+
     format: str
-    bytes: Literal[2, 4]
-    sides: PreparedSides
     tokenizer: str
     end: Count
     begin: list[Count] = Field([])
-    sources: list[PreparedSource]
-    repeats: Count
-    vocabulary: Count
+    field: str
+    valid_share: Amount
+    train: list[list[str | None]]
+    valid: list[list[str | None]]
 
 
 class JournalLine(Entry):
