@@ -1,13 +1,15 @@
 """How often an interval holds the true gap, and how often a whole run calls a match though the target is worse than the margin.
 
-    python benchmarks/false_match.py [--runs 4000] [--tables clusters looks]
+    python benchmarks/false_match.py [--runs 4000] [--tables clusters looks further]
 
 `clusters`: documents are sections of books, and those of one book share part of their difference (`correlation`). `looks`: a run
 has 184 documents of uneven length whose differences have heavy tails. In both the true gap stands exactly on the margin, the worst
 case: whatever is called is false. Between looks a document's differences are correlated, for the documents are the same and the target
 is trained on; the default run's own rounds have 0.5 to 0.6. "timed": the run also evaluates ten times between looks, on
 the same documents, and takes its look at once where the gap stands half the margin below the margin, so that the moment of a
-look is picked by the data that it looks at. Takes about five minutes with 4,000 runs.
+look is picked by the data that it looks at. `further`: a look that cannot tell reads on, four times the documents in all, at the confidence that is
+kept for it; documents alone and sections of books, at the margin (every match is false) and at true gaps below it. Takes about
+five minutes with 4,000 runs.
 """
 
 import argparse
@@ -15,7 +17,7 @@ import argparse
 import numpy as np
 
 from inheritune.evidence.gap import gap
-from inheritune.evidence.sequential import look_confidence
+from inheritune.evidence.sequential import further_confidence, look_confidence
 
 DOCUMENTS, MARGIN, SPREAD, INSIDE = 184, 0.01, 0.07, 10
 Books = tuple[str, list[int]]
@@ -93,7 +95,39 @@ def looks(runs: int) -> None:
                 print(f"| {count} | {correlation:g} | {'yes' if timed else 'no'} | {row[0]} | {row[1]} |", flush=True)
 
 
-TABLES = {"clusters": clusters, "looks": looks}
+def called(random: np.random.Generator, true: float, count: int, correlation: float, reads_on: bool) -> bool:
+    """Whether a run of `count` looks calls a match: 184 documents, or 40 books of 5 to 14 sections, and four times that to read on."""
+    sizes = random.integers(5, 15, 160) if correlation else np.ones(4 * DOCUMENTS, int)
+    owner, first = np.repeat(np.arange(len(sizes)), sizes), int(sizes[: len(sizes) // 4].sum())
+    book, own = heavy_tailed(random, len(sizes))[owner], heavy_tailed(random, len(owner))
+    confidences = look_confidence(0.95, count, reads_on), further_confidence(0.95, count)
+    for _ in range(count):
+        now = 0.5**0.5 * own + 0.5**0.5 * heavy_tailed(random, len(owner))
+        seen = true + SPREAD / 2 * (correlation**0.5 * book + (1 - correlation) ** 0.5 * now)
+        for end, confidence in zip((first, len(owner)) if reads_on else (first,), confidences, strict=False):
+            found = gap(seen[:end], np.zeros(end), documents=owner[:end], margin=MARGIN, confidence=confidence)
+            if found.verdict != "cannot tell":
+                break
+        if found.matched:
+            return True
+    return False
+
+
+def further(runs: int) -> None:
+    """Matches of whole runs whose looks end where they are, and whose looks read on."""
+    print("| looks | correlation in a book | true gap | matched at once | with reading on |")
+    print("|---|---|---|---|---|")
+    for count in (1, 3, 8):
+        for correlation in (0.0, 0.1, 0.5):
+            for true in (MARGIN, 0.006, 0.003, 0.0):
+                row = []
+                for reads_on in (False, True):
+                    random = np.random.default_rng(0)
+                    row.append(np.mean([called(random, true, count, correlation, reads_on) for _ in range(runs)]))
+                print(f"| {count} | {correlation:g} | {true:+.3f} | {row[0]:.1%} | {row[1]:.1%} |", flush=True)
+
+
+TABLES = {"clusters": clusters, "looks": looks, "further": further}
 
 
 def main() -> None:

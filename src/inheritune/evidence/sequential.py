@@ -2,15 +2,27 @@
 
 # Documents' differences have heavier tails than a t interval allows for: at 2.5% it errs in 3% of looks, so not all is spent.
 _SPENT = 0.8
+_FIRST = 0.75  # of a look's share, where it may read on
 
 
-def look_confidence(confidence: float, looks: int) -> float:
+def look_confidence(confidence: float, looks: int, reads_on: bool = False) -> float:
     """The two-sided confidence of each of `looks` planned looks, so that a whole run keeps to `confidence`.
 
     A match is called by the interval's upper end alone, which errs with half of what the interval leaves out. The run's
     error, 1 - `confidence`, is spent to four fifths, in equal shares (Bonferroni), whatever the looks have in common; one look
-    is paid for by the plain interval. Raises ValueError for fewer than one look.
+    is paid for by the plain interval. A look that may read on (`reads_on`: on more text, where it cannot tell) keeps a quarter of
+    its share for that. Raises ValueError for fewer than one look.
     """
     if looks < 1:
         raise ValueError(f"{looks} looks are planned: a match needs at least one")
-    return max(confidence, 1 - 2 * _SPENT * (1 - confidence) / looks)
+    return max(confidence, 1 - _left_out(confidence, looks) * (_FIRST if reads_on else 1))
+
+
+def further_confidence(confidence: float, looks: int) -> float:
+    """The confidence of what a look that could not tell reads on."""
+    return 1 - _left_out(confidence, looks) * (1 - _FIRST)
+
+
+def _left_out(confidence: float, looks: int) -> float:
+    """What the intervals of one look leave out together, on both sides."""
+    return 2 * _SPENT * (1 - confidence) / looks
