@@ -17,7 +17,7 @@ import argparse
 import numpy as np
 
 from inheritune.evidence.gap import gap
-from inheritune.evidence.sequential import further_confidence, look_confidence
+from inheritune.evidence.sequential import look_confidence, reading_confidence
 
 DOCUMENTS, MARGIN, SPREAD, INSIDE = 184, 0.01, 0.07, 10
 Books = tuple[str, list[int]]
@@ -100,7 +100,7 @@ def called(random: np.random.Generator, true: float, count: int, correlation: fl
     sizes = random.integers(5, 15, 160) if correlation else np.ones(4 * DOCUMENTS, int)
     owner, first = np.repeat(np.arange(len(sizes)), sizes), int(sizes[: len(sizes) // 4].sum())
     book, own = heavy_tailed(random, len(sizes))[owner], heavy_tailed(random, len(owner))
-    confidences = look_confidence(0.95, count, reads_on), further_confidence(0.95, count)
+    confidences = look_confidence(0.95, count, int(reads_on)), reading_confidence(0.95, count, 1)
     for _ in range(count):
         now = 0.5**0.5 * own + 0.5**0.5 * heavy_tailed(random, len(owner))
         seen = true + SPREAD / 2 * (correlation**0.5 * book + (1 - correlation) ** 0.5 * now)

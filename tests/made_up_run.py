@@ -109,6 +109,7 @@ def _round(depth: int) -> dict[str, Any]:
         "seconds": 7.6 * depth,
         "val_loss": REFERENCE_LOSS + GAPS[depth]["mean"],
         "gap": GAPS[depth],
+        "further": None,
     }
 
 

@@ -3,7 +3,7 @@ import pytest
 
 from inheritune.evidence.gap import Gap, gap
 from inheritune.evidence.power import tokens_needed
-from inheritune.evidence.sequential import further_confidence, look_confidence
+from inheritune.evidence.sequential import look_confidence, reach_left, reading_confidence
 
 
 def test_share_of_each_look_by_hand() -> None:
@@ -14,15 +14,22 @@ def test_share_of_each_look_by_hand() -> None:
 
 def test_a_look_that_may_read_on_keeps_a_quarter_for_that() -> None:
     """Of the 1.6% that each of five looks leaves out on both sides, 1.2% and 0.4%."""
-    assert look_confidence(0.95, 5, reads_on=True) == pytest.approx(0.988)
-    assert further_confidence(0.95, 5) == pytest.approx(0.996)
-    assert look_confidence(0.95, 1, reads_on=True) == 0.95 and further_confidence(0.95, 1) == pytest.approx(0.98)
+    assert look_confidence(0.95, 5, reads=1) == pytest.approx(0.988)
+    assert reading_confidence(0.95, 5, reads=1) == pytest.approx(0.996)
+    assert reading_confidence(0.95, 5, reads=2) == pytest.approx(0.998)
+    assert look_confidence(0.95, 1, reads=1) == 0.95 and reading_confidence(0.95, 1, reads=1) == pytest.approx(0.98)
+
+
+def test_what_is_left_of_a_reach_by_hand() -> None:
+    """Four times the text halves it; 2.3263 deviations instead of 1.9600 widen it."""
+    assert reach_left(0.95, 0.98, 0.25) == pytest.approx(0.5 * 2.32635 / 1.95996, rel=1e-4)
+    assert reach_left(0.95, 0.95, 1.0) == pytest.approx(1.0)
 
 
 def reads_on(true: float, runs: int) -> tuple[float, float]:
     """Shares of made-up runs of two looks that call a match on 60 documents, and with 180 more where those cannot tell."""
     random, called = np.random.default_rng(0), np.zeros(2)
-    first, further = look_confidence(0.95, 2, reads_on=True), further_confidence(0.95, 2)
+    first, further = look_confidence(0.95, 2, reads=1), reading_confidence(0.95, 2, reads=1)
     for _ in range(runs):
         shared = random.normal(0, 0.025, 240)
         matched = [False, False]

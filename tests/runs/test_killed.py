@@ -18,6 +18,7 @@ from inheritune.training import checkpoint
 from inheritune.training.metrics import Metrics
 
 RUN, LAB = sys.modules["inheritune.runs.run"], sys.modules["inheritune.runs.lab"]
+ROUNDS = sys.modules["inheritune.runs.rounds"]
 
 
 @pytest.fixture
@@ -87,6 +88,7 @@ MOMENTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "measuring": lambda patch: kill_at_call(patch, LAB, "diagnose", 1, after=True),
     "training": lambda patch: kill_at_call(patch, Metrics, "add", 7),
     "training, in the midst of a checkpoint": lambda patch: kill_at_call(patch, checkpoint, "save_file", 3),
+    "reading on": lambda patch: kill_at_call(patch, ROUNDS, "read_on", 1, after=True),
     "between training and comparing": lambda patch: kill_at_call(patch, LAB.FolderLab, "compare", 1),
     "growing": lambda patch: kill_at_call(patch, LAB, "growth", 1, after=True),
     "growing, in the midst of its first checkpoint": lambda patch: kill_at_call(patch, checkpoint, "save_file", 5),

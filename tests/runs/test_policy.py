@@ -216,6 +216,9 @@ def test_a_round_is_left_by_what_the_interval_could_still_match() -> None:
     ).low
     assert isinstance(next_action(within(DOOMED, reach=0.004), replace(LONG, margin=low + 0.002)), Grow)
     assert isinstance(next_action(within(DOOMED, reach=0.001), replace(LONG, margin=low + 0.002)), GoOn)
+    reads_on = replace(LONG, margin=low + 0.003, reach_left=0.5)
+    assert isinstance(next_action(within(DOOMED, reach=0.004), reads_on), GoOn), "half of the reach goes by reading on"
+    assert isinstance(next_action(within(DOOMED, reach=0.004), replace(reads_on, reach_left=1.0)), Grow)
 
 
 def test_the_rate_falls_by_the_forecasts_upper_end() -> None:

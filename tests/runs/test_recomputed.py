@@ -63,8 +63,9 @@ class Run:
             inheritune.run(str(self.folder / "recipe.yaml"), out=str(self.out))
         self.result = read(self.out / "result.json")
         documents = [row[:48] for row in recompute.documents_of(self.folder / "cache", "valid")]
-        self.documents = [row for row in documents if len(row) > 1][:12]
-        self.weights = np.asarray([len(row) - 1.0 for row in self.documents])
+        self.all_documents = [row for row in documents if len(row) > 1]
+        self.all_weights = np.asarray([len(row) - 1.0 for row in self.all_documents])
+        self.documents, self.weights = self.all_documents[:12], self.all_weights[:12]
         self.ids = np.concatenate(recompute.documents_of(self.folder / "cache", "train"))
         return self
 
@@ -73,6 +74,11 @@ class Run:
 
     def losses(self, model: Any) -> np.ndarray:
         return recompute.document_losses(model, self.documents, 32)
+
+    def reference_losses(self) -> np.ndarray:
+        """Of all documents: of those that every look reads, and of those that are read on."""
+        kept = [read(self.out / name)["losses"] for name in ("reference.json", "further/1/reference.json")]
+        return np.concatenate(kept)
 
     def checkpoint(self, place: str, step: int) -> Path:
         return self.out / place / "checkpoints" / f"step-{step:07d}"
@@ -167,10 +173,10 @@ def test_the_model_that_is_saved_is_the_best_rounds_last_checkpoint_and_has_its_
 
 
 def test_gaps_are_those_of_the_documents_losses_at_the_looks_confidence(done: Run) -> None:
-    """Two rounds may call a match, so that each look has 1 - 0.8 * 2 * 0.1 / 2 for its confidence."""
+    """Two rounds may call a match, so that each leaves out 0.8 * 2 * 0.1 / 2, and keeps a quarter of that to read on."""
     assert (done.result["confidence"], done.result["validation"]["looks"]) == (0.9, 2)
-    assert done.result["validation"]["look_confidence"] == pytest.approx(0.92)
-    reference = np.asarray(read(done.out / "reference.json")["losses"])
+    assert done.result["validation"]["look_confidence"] == pytest.approx(0.94)
+    reference = done.reference_losses()
     validated = rows_of(done.out, "validation")
     assert [row["step"] for row in validated] == [3, 6, 9, 12]
     assert [row["end"] for row in validated] == [6, 6, 12, 12]
@@ -179,14 +185,29 @@ def test_gaps_are_those_of_the_documents_losses_at_the_looks_confidence(done: Ru
             np.load(done.out / "rounds" / name / "losses.npy"),
             read(done.out / "rounds" / name / "round.json"),
         )
-        mean, low, high = recompute.gap(own, reference, done.weights, 0.92)
-        wanted = {"mean": mean, "low": low, "high": high, "verdict": recompute.verdict(low, high, 1e-6)}
+        look = recompute.gap(own, reference[:12], done.weights, 0.94)
         for found in (told["gap"], round_["gap"], validated[at]["gap"]):
-            assert found["verdict"] == wanted["verdict"]
-            assert [found[key] for key in ("mean", "low", "high")] == pytest.approx([mean, low, high], rel=1e-3)
-    assert done.result["target"]["val_loss"] - done.result["reference"]["val_loss"] == pytest.approx(
-        min(each["gap"]["mean"] for each in done.result["rounds"])
-    )
+            assert_gap(found, look)
+        cannot_tell = recompute.verdict(*look[1:], 1e-6) == "cannot tell"
+        assert (told["further"] is not None) == cannot_tell
+        if cannot_tell:
+            own = np.load(done.out / "rounds" / name / "further.npy")
+            look = recompute.gap(own, reference, done.all_weights, 0.98)
+            assert told["further"]["val_loss"] == pytest.approx(np.average(own, weights=done.all_weights))
+            assert_gap(told["further"]["gap"], look)
+            assert told["further"]["val_loss"] - told["further"]["reference_loss"] == pytest.approx(look[0], abs=1e-6)
+    assert [each["further"] is not None for each in done.result["rounds"]] == [True, False]
+
+
+def test_what_is_read_on_is_read_by_the_rounds_last_checkpoint(done: Run) -> None:
+    model = recompute.model_of(done.checkpoint(f"rounds/{ROUNDS[0]}", STEPS), done.reference, DEPTHS[0])
+    losses = recompute.document_losses(model, done.all_documents, 32)
+    assert np.load(done.out / "rounds" / ROUNDS[0] / "further.npy") == pytest.approx(losses, abs=1e-5)
+
+
+def assert_gap(found: dict[str, Any], wanted: tuple[float, float, float]) -> None:
+    assert found["verdict"] == recompute.verdict(*wanted[1:], 1e-6)
+    assert [found[key] for key in ("mean", "low", "high")] == pytest.approx(wanted, rel=1e-3)
 
 
 def test_an_evaluation_within_a_round_is_that_of_the_model_then(done: Run) -> None:
@@ -235,6 +256,8 @@ def test_the_ledger_is_the_sum_of_what_the_stages_wrote_down(done: Run) -> None:
         "validation": [
             read(place / "begin.json"),
             read(place / "reference.json"),
+            read(place / "further" / "1" / "reference.json"),
+            read(rounds[0] / "round.json")["further"],
             *(row["cost"] for kind in ("validation", "growth") for row in rows_of(place, kind)),
         ],
         "outside": [read(rounds[-1 if done.result["target"]["depth"] == 3 else 0] / "outside.json")],
@@ -254,8 +277,9 @@ def test_the_ledger_is_the_sum_of_what_the_stages_wrote_down(done: Run) -> None:
     assert ledger["phases"]["training"]["tokens"] == 2 * STEPS * 256
     asked = read(place / "begin.json")["tokens"]
     assert asked == 16 * (31 + 32), "16 rows of a sequence's length, without a begin of text and behind the end of text"
-    assert ledger["phases"]["validation"]["tokens"] == asked + (1 + 4 + 1) * read_at_once, (
-        "the begin of text, the reference, four looks, the growth"
+    read_on = int(done.all_weights.sum()) - read_at_once
+    assert ledger["phases"]["validation"]["tokens"] == asked + (1 + 4 + 1) * read_at_once + 2 * read_on, (
+        "the begin of text, the reference, four looks, the growth; the reference and the first target on what was read on"
     )
     assert ledger["phases"]["controls"]["tokens"] == 2 * (12 * 256 + 4 * read_at_once) + sum(
         row["tokens"] for row in watched[len(rows_of(place, "watch")) :]

@@ -97,7 +97,7 @@ def test_numbers_of_the_result_agree_with_each_other(runs: Runs, family: str) ->
         assert done.gap.mean == pytest.approx(done.val_loss - result.reference.val_loss, abs=1e-9)
         assert done.gap.low < done.gap.mean < done.gap.high
     assert set(result.rounds[0].blocks) < set(result.rounds[1].blocks)
-    best = min(result.rounds, key=lambda done: done.gap.mean)
+    best = min(result.rounds, key=lambda done: done.decisive.mean)
     assert (result.target.blocks, result.target.val_loss) == (best.blocks, best.val_loss)
 
 

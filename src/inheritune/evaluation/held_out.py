@@ -6,6 +6,7 @@ from inheritune.config.sections import Data
 from inheritune.data.tokens import Tokens
 
 _GOLDEN = (5**0.5 - 1) / 2
+_TIMES, _READS = 4, 3  # four times the text halves an interval
 
 
 def chosen(tokens: Tokens, most: int) -> np.ndarray:
@@ -15,6 +16,16 @@ def chosen(tokens: Tokens, most: int) -> np.ndarray:
         return long_enough[:most]
     ranks = _ranks(np.asarray(tokens.books)[long_enough])
     return np.sort(long_enough[np.argsort(ranks, kind="stable")[:most]])
+
+
+def further(tokens: Tokens, most: int) -> list[np.ndarray]:
+    """Documents to read on where `most` cannot tell: each time so many that there are four times as many in all."""
+    found: list[np.ndarray] = []
+    seen = chosen(tokens, most)
+    while len(found) < _READS and len(more := np.setdiff1d(chosen(tokens, _TIMES * len(seen)), seen)):
+        found.append(more)
+        seen = np.union1d(seen, more)
+    return found
 
 
 def parts(document: np.ndarray, number: int, data: Data) -> list[np.ndarray]:

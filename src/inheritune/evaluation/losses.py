@@ -1,5 +1,6 @@
 """Losses per document on one fixed set of validation documents: what every comparison rests on."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,26 +41,40 @@ class ValidationSet:
     @property
     def clusters(self) -> np.ndarray:
         """The cluster of each document in an interval: its source, or itself where all come from one."""
-        documents = np.arange(len(self.weights))
-        return documents if self.sources is None or len(np.unique(self.sources)) < 2 else self.sources
+        return clusters_of([self])
 
     def flops(self, model: PreTrainedModel) -> float:
         """FLOPs of one evaluation."""
         return float(self.ids.size) * forward_flops_per_token(model, self.ids.shape[1])
 
 
+def clusters_of(sets: Sequence[ValidationSet]) -> np.ndarray:
+    """The cluster of each document of several sets: its source, or itself where none is told or all come from one."""
+    sources = [found.sources for found in sets if found.sources is not None]
+    if len(sources) < len(sets) or len(np.unique(together := np.concatenate(sources))) < 2:
+        return np.arange(sum(len(found.weights) for found in sets))
+    return together
+
+
 def validation(tokens: Tokens, data: Data, begin: Begin | None = None) -> ValidationSet:
     """The documents that a recipe compares on, cut into windows; DataError if fewer than two."""
-    begin = begin or Begin()
     chosen = held_out.chosen(tokens, data.valid_documents)
     if len(chosen) < 2:
         raise DataError(
             f"validation has {len(chosen)} document(s) of at least 2 tokens, and an interval needs 2 or more"
         )
+    return in_windows(tokens, chosen, data, begin)
+
+
+def in_windows(
+    tokens: Tokens, chosen: np.ndarray, data: Data, begin: Begin | None = None, before: int = 0
+) -> ValidationSet:
+    """Documents cut into windows; `before` are read before them, and where a long one is read follows its number among all."""
+    begin = begin or Begin()
     rows: list[np.ndarray] = []
     owner: list[int] = []
     for number, index in enumerate(chosen):
-        for part in held_out.parts(tokens.document(index), number, data):
+        for part in held_out.parts(tokens.document(index), before + number, data):
             pieces = windows(part, begin, data.sequence_length)
             rows += pieces
             owner += [number] * len(pieces)

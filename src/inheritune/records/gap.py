@@ -21,6 +21,11 @@ class GapResult(Entry):
         """A measured gap, as it is written down."""
         return cls(mean=gap.mean, low=gap.low, high=gap.high, verdict=gap.verdict)
 
+    @property
+    def measured(self) -> Gap:
+        """The gap as it was measured."""
+        return Gap(self.mean, self.low, self.high, self.verdict)
+
     @model_validator(mode="after")
     def _ordered(self) -> Self:
         if not self.low <= self.mean <= self.high:

@@ -58,8 +58,25 @@ class TargetModel(Entry):
         return self
 
 
+class Reading(Spent):
+    """What was read on where a look could not tell: documents and tokens by then in all, and losses and gap on them.
+
+    Tokens, FLOPs and seconds are what reading on took for the target.
+    """
+
+    documents: Count
+    tokens_in_all: Count
+    val_loss: float
+    reference_loss: float
+    gap: GapResult
+    confidence: Annotated[float, Field(gt=0, lt=1)]
+
+
 class Round(Entry):
-    """One depth, trained and compared. Tokens, FLOPs and seconds are this round's alone."""
+    """One depth, trained and compared. Tokens, FLOPs and seconds are this round's alone.
+
+    Where the look at its end could not tell and more was read, `further` has the gap that decides.
+    """
 
     depth: Depth
     blocks: list[Count]
@@ -69,6 +86,12 @@ class Round(Entry):
     seconds: Amount
     val_loss: float
     gap: GapResult
+    further: Reading | None = None
+
+    @property
+    def decisive(self) -> GapResult:
+        """The gap that decides: on all documents that were read."""
+        return self.further.gap if self.further else self.gap
 
 
 class Control(Entry):
@@ -162,9 +185,20 @@ class Result(Entry):
     outside: list[OutsideText] = Field([])
 
     @property
-    def gap_confidence(self) -> float:
-        """Confidence of a round's interval: the planned looks share the run's error among them."""
+    def look_confidence(self) -> float:
+        """Confidence of a look's interval: the planned looks share the run's error among them."""
         return self.validation.look_confidence or self.confidence
+
+    @property
+    def further(self) -> Reading | None:
+        """What was read on for the gap of the saved target."""
+        found = [round_.further for round_ in self.rounds if round_.blocks == self.target.blocks]
+        return found[-1] if found else None
+
+    @property
+    def gap_confidence(self) -> float:
+        """Confidence of the interval of the saved target's gap."""
+        return self.further.confidence if self.further else self.look_confidence
 
     def save(self, path: Path) -> None:
         """Write as JSON; a reader sees the old file or the new one, never a half."""

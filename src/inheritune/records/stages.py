@@ -7,11 +7,12 @@ from pydantic import Field
 
 from inheritune.evidence.gap import Gap
 from inheritune.records.entry import Amount, Count, Depth, JsonFile, Spent
-from inheritune.records.result import OutsideText
+from inheritune.records.result import OutsideText, Reading
 from inheritune.records.rows import GrowthRow
 
 PROFILE, REFERENCE_PROFILE, LOSSES = "profile.json", "reference-profile.json", "losses.npy"
 CUTS, REMOVALS = "cuts.jsonl", "removals.jsonl"  # what a diagnosis and a choice have measured, until they are done
+FURTHER_FOLDER, FURTHER_LOSSES = "further", "further.npy"
 _ROUND_ANEW = "remove the folders of this round and of those after it, and the same command begins there anew"
 
 
@@ -106,7 +107,10 @@ class RateFall(JsonFile):
 
 
 class RoundEnd(JsonFile):
-    """A round that is over: its steps and their cost, and its last comparison. `losses.npy` has each document's loss."""
+    """A round that is over: its steps and their cost, and its last comparison. `losses.npy` has each document's loss.
+
+    Where that could not tell and more was read, `further` has the gap that decides, and `further.npy` all documents' losses.
+    """
 
     NAME: ClassVar[str] = "round.json"
     MENDED_BY: ClassVar[str] = _ROUND_ANEW
@@ -120,6 +124,12 @@ class RoundEnd(JsonFile):
     depth: Depth
     val_loss: float
     gap: Gap
+    further: Reading | None = None
+
+    @property
+    def decisive(self) -> Gap:
+        """The gap that decides: on all documents that were read."""
+        return self.further.gap.measured if self.further else self.gap
 
 
 class OutsideLosses(Spent, JsonFile):
@@ -137,11 +147,16 @@ class WrittenLoss(Spent, JsonFile):
 
 
 class PlannedLooks(JsonFile):
-    """How many looks may call a match, declared before the first round, and the confidence of each."""
+    """How many looks may call a match, declared before the first round, and the confidence of each.
+
+    A look that cannot tell reads on up to `reads` times, each at `reading_confidence`.
+    """
 
     NAME: ClassVar[str] = "looks.json"
     looks: Count
     confidence: float = Field(gt=0, lt=1)
+    reads: Count = 0
+    reading_confidence: float | None = Field(None, gt=0, lt=1)
 
 
 class CheckpointState(JsonFile):

@@ -92,7 +92,7 @@ def _gap_picture(run: RunFolder) -> Markup | None:
 
 
 def _gap_rows(result: Result) -> list[GapRow]:
-    rounds = [GapRow(f"{r.depth} blocks", r.gap.mean, r.gap.low, r.gap.high) for r in result.rounds]
+    rounds = [GapRow(f"{r.depth} blocks", r.decisive.mean, r.decisive.low, r.decisive.high) for r in result.rounds]
     controls = [
         GapRow(story.control_label(c.name), c.gap.mean, c.gap.low, c.gap.high, control=True)
         for c in result.controls or []

@@ -31,7 +31,7 @@ def verdict(run: RunFolder) -> Headline:
 
 def target_gap(result: Result) -> GapResult | None:
     """The gap of the round that gave the saved target."""
-    gaps = [round_.gap for round_ in result.rounds if round_.blocks == result.target.blocks]
+    gaps = [round_.decisive for round_ in result.rounds if round_.blocks == result.target.blocks]
     return gaps[-1] if gaps else None
 
 
@@ -57,11 +57,11 @@ def _headline(result: Result) -> str:
 
 def evidence(result: Result) -> str:
     """The gap with its interval, beside the margin and what it was measured on."""
+    gap, first, further = target_gap(result), result.validation, result.further
+    documents, tokens = (further.documents, further.tokens_in_all) if further else (first.documents, first.tokens)
     measured = (
-        f"{plural(result.validation.documents, 'validation document')} "
-        f"({words.large_number(result.validation.tokens)} tokens), paired document by document"
+        f"{plural(documents, 'validation document')} ({words.large_number(tokens)} tokens), paired document by document"
     )
-    gap = target_gap(result)
     if gap is None:
         needed = f"A match needs a gap below {result.margin:g} nats per token"
         return f"The saved target was not compared. {needed} on {measured}."
@@ -69,6 +69,7 @@ def evidence(result: Result) -> str:
         f"Target minus reference is {words.signed(gap.mean)} nats per token, with a "
         f"{100 * result.gap_confidence:.3g}% interval of {words.signed(gap.low)} to {words.signed(gap.high)}. "
         f"The margin, declared before the run, is {result.margin:g}. Measured on {measured}."
+        + (f" The first {first.documents:,} could not tell, so more were read." if further else "")
     )
 
 

@@ -55,7 +55,7 @@ class Plan:
     A round has `round_steps` of `batch_tokens` each, the first `warmup_steps` of them with a rising rate. Where the rate is constant
     before its decay, `decay_steps` (else 0) are its decay, which may begin sooner. `rate(step, end)` is the rate in a
     round that ends at `end`. By depth: `step_flops`, the FLOPs of a step, and `left`, the gap that is expected after a round,
-    empty where nothing was measured. With `literal`, the rules are the paper's, and depths grow by `add`.
+    empty where nothing was measured. `reach_left` is the share of an interval's reach that is left once a look has read on. With `literal`, the rules are the paper's, and depths grow by `add`.
     """
 
     start: int
@@ -72,6 +72,7 @@ class Plan:
     warmup_steps: int = 0
     decay_steps: int = 0
     rate: Callable[[int, int], float] = lambda step, end: 1.0
+    reach_left: float = 1.0
     step_flops: Mapping[int, float] = field(default_factory=dict)
     left: Mapping[int, ExpectedGap] = field(default_factory=dict)
 

@@ -2,7 +2,7 @@
 
 import copy
 import math
-import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,8 +20,9 @@ from inheritune.data.coding import Coding
 from inheritune.decoder.anatomy import embedding_rows, text_config
 from inheritune.decoder.costs import forward_flops_per_token, parameter_count
 from inheritune.errors import ModelError, OutputError, RecipeError, TrainingError
+from inheritune.evaluation import held_out
 from inheritune.evaluation.beginnings import compare_beginnings
-from inheritune.evaluation.losses import ValidationSet, document_losses, mean_loss, validation
+from inheritune.evaluation.losses import ValidationSet, clusters_of, document_losses, in_windows, mean_loss, validation
 from inheritune.evaluation.outside import compare_outside, openings
 from inheritune.evaluation.sanity import explained_nats_per_byte
 from inheritune.evaluation.token_losses import IGNORED
@@ -71,6 +72,8 @@ class Bench:
             lambda: tokens.prepare(recipe.data, self.coding, embedding_rows(self.model), self.progress.now)
         )
         self.documents: ValidationSet = validation(valid_tokens, recipe.data, self.begin)
+        self.further = held_out.further(valid_tokens, recipe.data.valid_documents)
+        self._valid_tokens = valid_tokens
         self.shares_books = valid_tokens.shares_books
         outside = self._outside_texts()
         self.outside = {
@@ -152,23 +155,39 @@ class Bench:
     def reference_measured(self) -> ReferenceLosses:
         """The reference's losses on the validation documents, and what they cost; measured once a run."""
 
+        return self.reference_on(self.documents, self.folder / ReferenceLosses.NAME)
+
+    def reference_on(self, documents: ValidationSet, place: Path) -> ReferenceLosses:
+        """The reference's losses on documents, kept at `place`. Raises OutputError where those kept are of others."""
+
         def measure() -> ReferenceLosses:
             precision = self.recipe.training.precision
             with self.progress.waiting("Reference's loss on the validation documents"):
-                losses, seconds = timed(lambda: document_losses(self.model, self.documents, precision))
+                losses, seconds = timed(lambda: document_losses(self.model, documents, precision))
             self._require_finite(losses)
+            place.parent.mkdir(parents=True, exist_ok=True)
             return ReferenceLosses(
-                val_loss=mean_loss(losses, self.documents), losses=losses.tolist(),
-                tokens=self.documents.tokens, flops=self.documents.flops(self.model), seconds=seconds,
+                val_loss=mean_loss(losses, documents), losses=losses.tolist(),
+                tokens=documents.tokens, flops=documents.flops(self.model), seconds=seconds,
             )  # fmt: skip
 
-        found = once(ReferenceLosses, self.folder / ReferenceLosses.NAME, measure)
-        if len(found.losses) != len(self.documents.weights):
+        found = once(ReferenceLosses, place, measure)
+        if len(found.losses) != len(documents.weights):
             raise OutputError(
-                f"{str(self.folder / ReferenceLosses.NAME)!r} has the losses of {len(found.losses)} documents, and there are"
-                f" {len(self.documents.weights)}: {ReferenceLosses.MENDED_BY}"
+                f"{str(place)!r} has the losses of {len(found.losses)} documents, and there are"
+                f" {len(documents.weights)}: {ReferenceLosses.MENDED_BY}"
             )
         return found
+
+    @property
+    def most_documents(self) -> int:
+        """How many documents there are to be read, where a look reads on to the end."""
+        return len(self.documents.weights) + sum(map(len, self.further))
+
+    def further_documents(self, number: int) -> ValidationSet:
+        """What is read the `number`th time (from 0) that a look reads on."""
+        before = len(self.documents.weights) + sum(map(len, self.further[:number]))
+        return in_windows(self._valid_tokens, self.further[number], self.recipe.data, self.begin, before)
 
     @property
     def matrix_rate(self) -> float:
@@ -225,25 +244,32 @@ class Bench:
 
     def compare(self, model: PreTrainedModel, confidence: float | None = None) -> Measured:
         """A model against the reference on the same documents, paired, at the recipe's confidence or another."""
-        began, match = time.perf_counter(), self.recipe.match
-        losses = document_losses(model, self.documents, self.recipe.training.precision)
+        losses, spent = self.losses_on(self.documents, model)
+        against = self.gap_on([self.documents], losses, self.reference_measured.losses, confidence)
+        return Measured(mean_loss(losses, self.documents), against, losses, spent)
+
+    def losses_on(self, documents: ValidationSet, model: PreTrainedModel) -> tuple[np.ndarray, Spent]:
+        """A model's loss on each document, and what that took. Raises TrainingError where one is not finite."""
+        losses, seconds = timed(lambda: document_losses(model, documents, self.recipe.training.precision))
         if not np.isfinite(losses).all():
             raise TrainingError(
                 "the loss is not a finite number on the validation documents, so training has blown up; the checkpoints before"
                 f" are kept in {str(self.folder)!r}: start another run with a lower training.peak_lr"
             )
-        against = gap(
+        return losses, Spent(tokens=documents.tokens, flops=documents.flops(model), seconds=seconds)
+
+    def gap_on(
+        self, sets: Sequence[ValidationSet], losses: ArrayLike, reference: ArrayLike, confidence: float | None = None
+    ) -> Gap:
+        """The gap of losses on all documents of these sets to the reference's."""
+        return gap(
             losses,
-            self.reference_measured.losses,
-            tokens=self.documents.weights,
-            documents=self.documents.clusters,
-            margin=match.margin,
-            confidence=confidence or match.confidence,
+            reference,
+            tokens=np.concatenate([found.weights for found in sets]),
+            documents=clusters_of(sets),
+            margin=self.recipe.match.margin,
+            confidence=confidence or self.recipe.match.confidence,
         )
-        spent = Spent(
-            tokens=self.documents.tokens, flops=self.documents.flops(model), seconds=time.perf_counter() - began
-        )
-        return Measured(mean_loss(losses, self.documents), against, losses, spent)
 
     def compare_outside(self, model: PreTrainedModel) -> OutsideLosses:
         """A model against the reference on the outside texts."""

@@ -18,9 +18,8 @@ from inheritune.decoder.anatomy import anatomy
 from inheritune.diagnosis.diagnose import cost, diagnose
 from inheritune.disk.folders import whole_folder
 from inheritune.errors import OutputError
-from inheritune.evidence.gap import Gap
 from inheritune.evidence.power import DIFFERENCE, tokens_needed
-from inheritune.evidence.sequential import look_confidence
+from inheritune.evidence.sequential import look_confidence, reach_left, reading_confidence
 from inheritune.models.folder import PROOF
 from inheritune.models.load import DTYPES
 from inheritune.models.quiet import quiet
@@ -114,11 +113,20 @@ class FolderLab:
     def plan(self, choice: Ordering) -> Plan:
         """Depths and limits, from the recipe and what the cuts lose untrained (`untrained.json`)."""
         plan, whole = make_plan(self.bench, self.folder, choice, len(self.by_hand)), self.recipe.match.confidence
-        planned = PlannedLooks(looks=plan.looks, confidence=look_confidence(whole, plan.looks))
-        once(PlannedLooks, self.folder / PlannedLooks.NAME, lambda: planned)
+        reads = len(self.bench.further)
+        planned = PlannedLooks(looks=plan.looks, confidence=look_confidence(whole, plan.looks, reads))
+        if reads:
+            further = reading_confidence(whole, plan.looks, reads)
+            planned = planned.model_copy(update={"reads": reads, "reading_confidence": further})
+        planned = once(PlannedLooks, self.folder / PlannedLooks.NAME, lambda: planned)
+        if planned.reading_confidence:
+            share = len(self.bench.documents.weights) / self.bench.most_documents
+            left = reach_left(planned.confidence, planned.reading_confidence, share)
+            plan = replace(plan, reach_left=left)
         self.progress.note(
             f"At most {plural(plan.looks, 'look')} may call a match, each at {100 * planned.confidence:.3g}% confidence, so that the"
             f" whole run errs in less than {100 * (1 - whole):.2g}%"
+            + (f"; one that cannot tell reads up to {self.bench.most_documents:,} documents" if planned.reads else "")
         )
         return plan
 
@@ -188,14 +196,16 @@ class FolderLab:
         seen = self.round(round_).seen()
         if round_ == 1:
             self.progress.note(
-                f"{self.tokens_needed(found.gap):,} validation tokens of this kind would show a difference of {DIFFERENCE:g} nats"
+                f"{self.tokens_needed(found):,} validation tokens of this kind would show a difference of {DIFFERENCE:g} nats"
                 f" per token; there are {self.bench.documents.tokens:,}"
             )
-        return Finished(found.depth, found.gap, found.tokens, found.flops, found.seconds, seen)
+        return Finished(found.depth, found.decisive, found.tokens, found.flops, found.seconds, seen)
 
-    def tokens_needed(self, gap: Gap) -> int:
+    def tokens_needed(self, end: RoundEnd) -> int:
         """Validation tokens that would show a small difference, from one that was measured."""
-        return tokens_needed(gap, self.bench.documents.tokens, self.planned.confidence)
+        if further := end.further:
+            return tokens_needed(end.decisive, further.tokens_in_all, further.confidence)
+        return tokens_needed(end.gap, self.bench.documents.tokens, self.planned.confidence)
 
     def note(self, round_: int, action: Action) -> None:
         """Say what was decided, and keep it in the metrics once."""
@@ -234,7 +244,7 @@ class FolderLab:
         return RoundFolder(
             self.bench, self.progress, self._folder(round_), self.metrics,
             number=round_, depth=len(self.blocks(round_)), training=self._training(round_), before=self._before(round_),
-            confidence=self.planned.confidence, objective=self.recipe.objective,
+            planned=self.planned, objective=self.recipe.objective,
         )  # fmt: skip
 
     def _before(self, round_: int) -> Position:

@@ -28,13 +28,24 @@ from inheritune.records.result import (
     Versions,
 )
 from inheritune.records.rows import METRICS, DecisionRow, GrowthRow, ValidationRow, WatchRow
-from inheritune.records.stages import BlockOrder, DiagnosisCost, OutsideLosses, Untrained, WrittenLoss
+from inheritune.records.stages import (
+    BlockOrder,
+    DiagnosisCost,
+    OutsideLosses,
+    ReferenceLosses,
+    Untrained,
+    WrittenLoss,
+)
 from inheritune.runs.actions import History, Stop
 from inheritune.runs.folder import once
 from inheritune.runs.lab import FolderLab
+from inheritune.runs.reading_on import further_reference
 from inheritune.training.metrics import Metrics
 
-_NEXT = "next: more tokens a round (training.tokens), another learning rate (training.peak_lr), or deeper (growth.max_depth)"
+_NEXT = (
+    "next: more tokens a round (training.tokens), another learning rate (training.peak_lr), or deeper (growth.max_depth);"
+    " another run on the same validation documents is a further look at them"
+)
 
 
 def assemble_result(
@@ -79,7 +90,7 @@ def assemble_result(
             tokens=lab.bench.documents.tokens,
             looks=planned.looks,
             look_confidence=planned.confidence,
-            tokens_needed=lab.tokens_needed(history.rounds[best - 1].gap),
+            tokens_needed=lab.tokens_needed(lab.finished(best)),
         ),
         outside=texts,
     )
@@ -88,7 +99,7 @@ def assemble_result(
 def _message(
     stop: Stop, target: Round, reference: ReferenceModel, cautions: list[str], outside: list[OutsideText]
 ) -> str:
-    gap = target.gap
+    gap = target.decisive
     seen = f"{target.depth} of {reference.depth} blocks, gap {gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}] nats per token"
     elsewhere = "".join(
         f"; on {text.name!r} {text.gap.mean:+.4f} [{text.gap.low:+.4f}, {text.gap.high:+.4f}], {text.gap.verdict}"
@@ -143,7 +154,7 @@ def _round(lab: FolderLab, number: int) -> Round:
     found = lab.finished(number)
     return Round(
         depth=found.depth, blocks=lab.blocks(number), steps=found.step, tokens=found.tokens, flops=found.flops,
-        seconds=found.seconds, val_loss=found.val_loss, gap=GapResult.of(found.gap),
+        seconds=found.seconds, val_loss=found.val_loss, gap=GapResult.of(found.gap), further=found.further,
     )  # fmt: skip
 
 
@@ -163,7 +174,12 @@ def _entries(
     yield "validation", lab.bench.reference_measured
     for number in range(1, rounds + 1):
         yield "heal", lab.started(number)
-        yield "training", lab.finished(number)
+        yield "training", (end := lab.finished(number))
+        if end.further:
+            yield "validation", end.further
+    for number in range(lab.planned.reads):
+        if (place := further_reference(lab.folder, number)).exists():
+            yield "validation", ReferenceLosses.load(place)
     yield from _measured(lab.metrics)
     if written := _written(lab, best, model):
         yield "validation", written

@@ -56,7 +56,7 @@ class Ours:
         falls = plan.decay_steps and last.step >= last.end - plan.decay_steps
         if falls or len(history.seen) < _FEWEST_LOOKS:
             return GoOn()
-        wanted = plan.margin - (last.gap.high - last.gap.mean)
+        wanted = plan.margin - plan.reach_left * (last.gap.high - last.gap.mean)
         if plan.decay_steps and (now := _if_decayed(history, plan)).high < wanted:
             return Decay(plan.decay_steps, f"{depth} blocks: forecast gap {now} if the rate falls now, so it falls")
         if last.step < _SEEN_AT_LEAST * last.end:

@@ -16,12 +16,14 @@ from inheritune.disk.files import whole_file
 from inheritune.errors import OutputError
 from inheritune.progress import Progress, clock
 from inheritune.records.entry import Spent
+from inheritune.records.result import Reading
 from inheritune.records.rows import DecisionRow, SkippedRow, StepRow, ValidationRow, WatchRow, step_of
-from inheritune.records.stages import LOSSES, Position, RateFall, RoundEnd
+from inheritune.records.stages import FURTHER_LOSSES, LOSSES, PlannedLooks, Position, RateFall, RoundEnd
 from inheritune.runs.actions import Decay, GoOn, Seen
 from inheritune.runs.algorithm import Ask
 from inheritune.runs.bench import Bench, Measured
 from inheritune.runs.folder import once, timed
+from inheritune.runs.reading_on import read_on
 from inheritune.runtime import processes
 from inheritune.training import checkpoint
 from inheritune.training.loop import Loop, train_to_end
@@ -33,17 +35,17 @@ class RoundFolder:
     """One round of training of one model, in its folder.
 
     `number` counts from 1 in the metrics, and `before` is what the rounds before it did: steps, tokens, FLOPs and seconds.
-    `confidence` is that of the round's comparisons (the recipe's if none is given). Where `objective` has a term that a teacher
+    `planned` are the run's looks: their confidence is that of the round's comparisons (the recipe's if none is given). Where `objective` has a term that a teacher
     gives, the reference is the teacher.
     """
 
     def __init__(
         self, bench: Bench, progress: Progress, folder: Path, metrics: Metrics, *,
-        number: int, depth: int, training: Training, before: Position, confidence: float | None = None, objective: Objective | None = None,
+        number: int, depth: int, training: Training, before: Position, planned: PlannedLooks | None = None, objective: Objective | None = None,
     ):  # fmt: skip
         self.bench, self.progress, self.folder, self.metrics = bench, progress, folder, metrics
         self.number, self.depth, self.training, self.before = number, depth, training, before
-        self.confidence, self.objective = confidence, objective
+        self.planned, self.objective = planned, objective
         self._gap = ""
         self._ask: Ask = lambda seen: GoOn("")
         self._measured: tuple[int, Measured] | None = None
@@ -93,7 +95,8 @@ class RoundFolder:
             self.metrics.add(DecisionRow(round=self.number, action="decay", reason=action.reason))
             position = self._stage(model)
         measured = self._last_look(model, position)
-        return once(RoundEnd, self.folder / RoundEnd.NAME, lambda: self._finish(measured, position))
+        further = read_on(self.bench, model, measured, self.planned) if self.planned else None
+        return once(RoundEnd, self.folder / RoundEnd.NAME, lambda: self._finish(measured, position, further))
 
     def _stage(self, model: PreTrainedModel) -> Position:
         """Train on one schedule."""
@@ -125,10 +128,22 @@ class RoundFolder:
             self._measured = (position.step, self._evaluate(model, position))
         return self._measured[1]
 
-    def _finish(self, measured: Measured, position: Position) -> RoundEnd:
-        with whole_file(self.folder / LOSSES) as file:
-            np.save(file, measured.losses)
-        return RoundEnd(**asdict(position), depth=self.depth, val_loss=measured.val_loss, gap=measured.gap)
+    def _finish(self, measured: Measured, position: Position, further: tuple[Reading, np.ndarray] | None) -> RoundEnd:
+        self._keep_losses(LOSSES, measured.losses)
+        reading = None
+        if further:
+            reading, losses = further
+            self._keep_losses(FURTHER_LOSSES, losses)
+            self.progress.note(
+                f"It could not be told, so {reading.documents:,} documents were read: gap {reading.gap.measured}"
+            )
+        return RoundEnd(
+            **asdict(position), depth=self.depth, val_loss=measured.val_loss, gap=measured.gap, further=reading
+        )
+
+    def _keep_losses(self, name: str, losses: np.ndarray) -> None:
+        with whole_file(self.folder / name) as file:
+            np.save(file, losses)
 
     def _evaluate_and_ask(self, model: PreTrainedModel, position: Position) -> bool:
         """Whether the round ends here, at least on this schedule."""
@@ -178,7 +193,7 @@ class RoundFolder:
         return look
 
     def _evaluate(self, model: PreTrainedModel, position: Position) -> Measured:
-        measured = self.bench.compare(model, self.confidence)
+        measured = self.bench.compare(model, self.planned.confidence if self.planned else None)
         self.metrics.add(
             ValidationRow(
                 **self._done(position),

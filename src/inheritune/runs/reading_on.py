@@ -1,0 +1,50 @@
+"""Where a look cannot tell, more held-out text is read, in steps that were planned and are paid for."""
+
+from pathlib import Path
+
+import numpy as np
+from transformers import PreTrainedModel
+
+from inheritune.records.gap import GapResult
+from inheritune.records.result import Reading
+from inheritune.records.stages import FURTHER_FOLDER, PlannedLooks, ReferenceLosses
+from inheritune.runs.bench import Bench, Measured
+
+
+def further_reference(folder: Path, number: int) -> Path:
+    """Where a run keeps the reference's losses on what is read the `number`th time (from 0)."""
+    return folder / FURTHER_FOLDER / str(number + 1) / ReferenceLosses.NAME
+
+
+def read_on(
+    bench: Bench, model: PreTrainedModel, look: Measured, planned: PlannedLooks
+) -> tuple[Reading, np.ndarray] | None:
+    """The gap on as many documents as it takes to tell, or on all, and each one's loss.
+
+    None where the look could tell, or nothing is left to be read.
+    """
+    sets, seen, reference = [bench.documents], [look.losses], [bench.reference_measured.losses]
+    found, took, confidence = look.gap, None, planned.reading_confidence
+    for number in range(planned.reads):
+        if found.verdict != "cannot tell":
+            break
+        sets.append(more := bench.further_documents(number))
+        kept = bench.reference_on(more, further_reference(bench.folder, number))
+        losses, spent = bench.losses_on(more, model)
+        seen.append(losses)
+        reference.append(kept.losses)
+        took = spent if took is None else took + spent
+        found = bench.gap_on(sets, np.concatenate(seen), np.concatenate(reference), confidence)
+    if took is None:
+        return None
+    weights, all_losses = np.concatenate([one.weights for one in sets]), np.concatenate(seen)
+    reading = Reading(
+        **dict(took),
+        documents=len(weights),
+        tokens_in_all=int(weights.sum()),
+        val_loss=float(np.average(all_losses, weights=weights)),
+        reference_loss=float(np.average(np.concatenate(reference), weights=weights)),
+        gap=GapResult.of(found),
+        confidence=confidence,
+    )
+    return reading, all_losses
