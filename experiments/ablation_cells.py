@@ -169,7 +169,8 @@ class Lab:
             return model, {"flops": 0.0}
         if cell.start == "heal all":
             return model, {"flops": heal_all(model, self.bench.model, cell.blocks, tokens_BT)}
-        return model, {"flops": float(heal(model, self.bench.model, cell.blocks, tokens_BT).flops)}
+        healing = heal(model, self.bench.model, cell.blocks, tokens_BT, unasked=self.bench.begin.unasked)
+        return model, {"flops": float(healing.flops)}
 
     def begin(self, cell: Cell, place: Path) -> tuple[PreTrainedModel, Row]:
         """The cell's model at its newest checkpoint."""

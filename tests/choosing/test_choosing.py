@@ -72,6 +72,7 @@ def model() -> PreTrainedModel:
 
 
 TOKENS_BT = torch.randint(300, (3, 20), generator=torch.Generator().manual_seed(0))
+MANY_BT = torch.randint(300, (12, 60), generator=torch.Generator().manual_seed(0))
 
 
 def greedily(model: PreTrainedModel, found: Any = MADE_UP, **how: Any) -> Ordering:
@@ -109,9 +110,20 @@ def test_greedy_goes_on_after_a_stop_to_the_same_choice(model: PreTrainedModel, 
 
 
 def test_greedy_of_a_large_vocabulary_is_greedy(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = greedily(model)
+    plain = CRITERIA["greedy"](model, MANY_BT, MADE_UP)
     monkeypatch.setattr("inheritune.diagnosis.cuts.LARGE_VOCABULARY", 1)
-    assert greedily(model).order == plain.order
+    assert CRITERIA["greedy"](model, MANY_BT, MADE_UP).order == plain.order
+
+
+def test_greedy_tells_nothing_further_apart_once_its_time_is_over(
+    model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One step each, of a model whose cuts are all near each other."""
+    monkeypatch.setattr("inheritune.diagnosis.cuts.LARGE_VOCABULARY", 1)
+    late, whole = (
+        CRITERIA["greedy"](model, MANY_BT, MADE_UP, Search(**how)) for how in ({"minutes": 0}, {"shallowest": 4})
+    )
+    assert late.flops < whole.flops
 
 
 def test_blocks_of_a_choice_are_nested_and_in_order() -> None:

@@ -2,10 +2,12 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny import with_begin
 from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import WhitespaceSplit
@@ -13,6 +15,9 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerF
 
 from inheritune import Profile
 from inheritune.cli import main
+from inheritune.diagnosis.text import spread_windows
+from inheritune.evaluation.token_losses import token_losses
+from inheritune.models.load import load_model, tokenizer_at
 
 WORDS = [f"w{i}" for i in range(60)]
 FIGURES = ["attention-maps", "heads", "influence", "inheritance-curve", "rank-and-mass"]
@@ -89,6 +94,21 @@ def test_a_profile_and_its_figures_are_written(
     against = ["--against", tmp_path / "d" / "profile.json", "--out", again]
     assert run(model, "--text", text, "--length", 20, "--sequences", 2, "--curve-sequences", 0, *against) == 0
     assert (again / "against.svg").exists() and not (again / "inheritance-curve.svg").exists()
+
+
+def test_no_loss_asks_for_a_begin_of_two_tokens(
+    model: Path, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Oracle: what `evaluate` and a run have of the same sequences."""
+    folder = shutil.copytree(model, tmp_path / "model")
+    with_begin(PreTrainedTokenizerFast.from_pretrained(model), "<unk> <end> $A").save_pretrained(folder)
+    assert run(folder, "--text", text, "--length", 20, "--sequences", 4, "--json") == 0
+    profile, reference = Profile.model_validate(json.loads(capsys.readouterr().out)), load_model(folder)
+    rows = spread_windows(str(text), tokenizer_at(folder), 20, 4).numpy()
+    assert (rows[:, :2] == [1, 0]).all()
+    losses = np.concatenate(token_losses(reference, list(rows), unasked=1))
+    assert profile.loss == pytest.approx(losses.mean(), abs=1e-5)
+    assert profile.curves is not None and profile.curves.whole_loss == pytest.approx(losses.mean(), abs=1e-5)
 
 
 def test_with_json_nothing_else_is_printed(model: Path, text: Path, capsys: pytest.CaptureFixture) -> None:

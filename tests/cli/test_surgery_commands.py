@@ -87,8 +87,8 @@ def test_a_healed_model_keeps_its_dtype_and_is_proved_itself(inheritune, source,
     healed = [name.removeprefix("healed: ") for name in names if name.startswith("healed: ")]
     assert set(healed) < set(names) and "cached generation equals uncached" in healed
 
-    def harmful(model, *rest):
-        healing = heal(model, *rest)
+    def harmful(model, *rest, **how):
+        healing = heal(model, *rest, **how)
         model.model.layers[2].mlp.down_proj.weight.data[0, 0] = float("nan")
         return healing
 

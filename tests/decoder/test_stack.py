@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from inheritune.decoder.anatomy import anatomy
-from inheritune.decoder.stack import CHUNK_TOKENS, Stack
+from inheritune.decoder.stack import CHUNK_TOKENS, Stack, run_until
 
 TOKENS_BT = torch.randint(3, 96, (3, 40), generator=torch.Generator().manual_seed(0))
 CHOSEN = ["gpt2", "llama", "gemma3_text", "bloom", "opt", "falcon", "phi", "qwen3_next", "mamba", "gpt_oss", "cohere"]
@@ -51,6 +51,18 @@ def test_losses_at_some_places_are_those_of_the_whole_logits(family: str) -> Non
     assert stack.head_passes - before == pytest.approx(3 / 39)
 
 
+def test_no_loss_asks_for_a_begin_of_several_tokens() -> None:
+    """Oracle: losses of the whole logits, without those of the second and the third token."""
+    model = families.reference("gpt2")
+    whole, stack = Stack(model, TOKENS_BT), Stack(model, TOKENS_BT, unasked=2)
+    assert torch.equal(stack.whole_token_losses, whole.whole_token_losses[:, 2:])
+    hidden = stack.run(stack.hidden0, [0, 1, 4])
+    losses_BT = nn.functional.cross_entropy(stack.logits(hidden)[:, :-1].mT, TOKENS_BT[:, 1:], reduction="none")
+    torch.testing.assert_close(stack.losses(hidden).float(), losses_BT[:, 2:].mean(1))
+    places_BN = torch.tensor([[0, 7, 36], [3, 2, 1], [36, 35, 0]])
+    torch.testing.assert_close(stack.losses_at(hidden, places_BN).float(), losses_BT[:, 2:].gather(1, places_BN))
+
+
 def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     model = families.reference("qwen2")
     whole = Stack(model, TOKENS_BT)
@@ -60,6 +72,24 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     for stack in (whole, parted):
         stack.result = stack.losses(stack.run(stack.hidden0, [0, 3]))  # type: ignore[attr-defined]
     torch.testing.assert_close(whole.result, parted.result)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("family", CHOSEN)
+def test_a_pass_ends_where_it_is_told_to(family: str) -> None:
+    model, called = families.reference(family), list[int]()
+    blocks, head = anatomy(model).blocks, anatomy(model).head
+    before = model(TOKENS_BT, use_cache=False).logits
+    hooks = [
+        module.register_forward_hook(lambda *_, place=place: called.append(place))
+        for place, module in enumerate([*blocks, head])
+    ]
+    for place, module in enumerate([*blocks, head]):
+        run_until(model, module, TOKENS_BT)
+        assert called == list(range(place))
+        called.clear()
+    for hook in hooks:
+        hook.remove()
+    torch.testing.assert_close(model(TOKENS_BT, use_cache=False).logits, before, atol=0, rtol=0)
 
 
 def test_passes_are_counted() -> None:

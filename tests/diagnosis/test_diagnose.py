@@ -4,6 +4,7 @@ import copy
 import json
 from importlib import resources
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import families
@@ -13,7 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
-from transformers import GPTNeoConfig, MistralConfig
+from transformers import AutoModelForCausalLM, GPTNeoConfig, MistralConfig
 
 from inheritune import DataError, InputError, ModelError, Profile, diagnose
 from inheritune.decoder.anatomy import anatomy
@@ -329,10 +330,10 @@ def test_every_stage_is_told_from_its_start_to_its_end() -> None:
     )
     assert [stage.split(",")[0] for stage in told] == [
         "Maps and losses of 5 sequences",
+        "Maps of 5 sequences",
+        "Maps of 2 sequences",
         "Losses of cuts on 5 sequences",
         "Gradients on 5 sequences",
-        "Maps and losses of 5 sequences",
-        "Maps and losses of 2 sequences",
     ]
     for counts in told.values():
         done, totals = zip(*counts, strict=True)
@@ -344,7 +345,7 @@ def test_an_answer_comes_from_a_few_sequences_before_all_are_read(monkeypatch: p
     monkeypatch.setattr("inheritune.diagnosis.diagnose.FIRST_LOOK", 2)
     seen: list[Profile] = []
     parted = diagnose(families.reference("llama"), TOKENS_NT, untrained=False, seen=seen.append)
-    assert [(one.sequences, one.curves is None) for one in seen] == [(2, True), (5, True), (5, False), (5, False)]
+    assert [(one.sequences, one.curves is None) for one in seen] == [(2, True), (5, True), (5, False)]
     first = diagnose(families.reference("llama"), TOKENS_NT[[0, 3]], curve_sequences=0, untrained=False)
     assert [layer.max_rank for layer in seen[0].layers] == [layer.max_rank for layer in first.layers]
     assert [[head.rank for head in layer.heads] for layer in parted.layers] == [
@@ -357,6 +358,47 @@ def test_an_answer_comes_from_a_few_sequences_before_all_are_read(monkeypatch: p
 def test_contrasts_are_there(profile: Profile) -> None:
     assert [(one.name, one.length) for one in profile.contrasts] == [("untrained", 32), ("trained", 16)]
     assert all(rank is not None for one in profile.contrasts for rank in one.max_rank)
+
+
+def test_contrasts_are_those_of_whole_passes_and_no_head_is_called_for_them() -> None:
+    """Oracle: the same weights, drawn anew, in passes to the end."""
+    model, called = copy.deepcopy(families.reference("llama")), list[int]()
+    model.lm_head.register_forward_hook(lambda *_: called.append(1))
+    profile = diagnose(model, TOKENS_NT, curve_sequences=0, other_lengths=[TOKENS_NT[:2, :16]])
+    assert len(called) == 1  # the five sequences whose losses are measured, at once
+    torch.manual_seed(0)
+    fresh = AutoModelForCausalLM.from_config(model.config)
+    for one, other, tokens_NT in zip(profile.contrasts, (fresh, model), (TOKENS_NT, TOKENS_NT[:2, :16]), strict=True):
+        whole = diagnose(other, tokens_NT, curve_sequences=0, untrained=False)
+        assert (one.max_rank, one.mass) == ([x.max_rank for x in whole.layers], [x.mass for x in whole.layers])
+
+
+def test_contrasts_have_half_of_the_minutes_and_cuts_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each sequence of a contrast takes ten seconds here, and a cut none."""
+    monkeypatch.setattr(measuring, "BATCH_BYTES", 1)
+    now, measure = [0.0], measuring.measure_sequences
+
+    def slowly(*given: Any, losses: bool = True, **how: Any) -> measuring.Measures:
+        *given, count = given
+
+        def counting(done: int, of: int) -> None:
+            now[0] += 0.0 if losses else 10.0 * (done > 0)
+            count(done, of)
+
+        return measure(*given, counting, losses=losses, **how)
+
+    monkeypatch.setattr("inheritune.diagnosis.diagnose.measure_sequences", slowly)
+    monkeypatch.setattr("inheritune.diagnosis.deadline.time", SimpleNamespace(monotonic=lambda: now[0]))
+    for minutes, read, cuts in (
+        (None, [5, 5], True),
+        (2.9, [5, 4], True),
+        (1.9, [5, 1], True),
+        (0.1, [1], False),
+    ):
+        now[0] = 0.0
+        profile = diagnose(families.reference("llama"), TOKENS_NT, other_lengths=[TOKENS_NT], minutes=minutes)
+        assert profile.curves is not None
+        assert ([one.sequences for one in profile.contrasts], profile.curves.left_out == 0) == (read, cuts)
 
 
 @pytest.mark.parametrize(
@@ -373,6 +415,20 @@ def test_contrasts_are_there(profile: Profile) -> None:
 def test_tokens_that_cannot_be_read_are_refused(tokens: list[list[int]], message: str) -> None:
     with pytest.raises(DataError, match=message):
         diagnose(families.reference("llama"), tokens)
+
+
+def test_no_loss_asks_for_a_begin_of_several_tokens() -> None:
+    """Oracle: the mean of the losses behind it, and its gradient."""
+    model = copy.deepcopy(families.reference("llama"))
+    profile = diagnose(model, TOKENS_NT, unasked=2, gradients=True, untrained=False)
+    losses_NT = nn.functional.cross_entropy(model(TOKENS_NT).logits[:, :-1].mT, TOKENS_NT[:, 1:], reduction="none")
+    assert profile.loss == pytest.approx(losses_NT[:, 2:].mean().item(), abs=1e-5)
+    assert profile.curves is not None and profile.curves.whole_loss == pytest.approx(profile.loss, abs=1e-5)
+    losses_NT[:, 2:].mean().backward()
+    whole = model.model.layers[1].self_attn.q_proj.weight.grad.norm().item()
+    assert np.linalg.norm([head.query_gradient for head in profile.layers[1].heads]) == pytest.approx(whole, rel=1e-4)
+    with pytest.raises(DataError, match="3 tokens: at least 4"):
+        diagnose(model, TOKENS_NT[:, :3], unasked=2)
 
 
 def test_a_threshold_outside_0_and_1_and_weights_that_give_nan_are_refused() -> None:
@@ -397,13 +453,19 @@ def test_the_suggestion_is_the_smallest_depth_that_starts_near(profile: Profile)
         run=[cut([0, 1, 3], near / 2), cut([0, 3], near), cut([3], 9)],
         scattered=[cut([0, 1, 3], near / 2), cut([1, 3], near / 2), cut([0], 9)],
         sequences=5,
+        tokens=160,
+        measured=7,
+        places=4,
+        left_out=2,
         block_passes=0,
         head_passes=0,
     )
     suggestion = suggest(profile.layers[:4], curves, 3, 6)
     assert (suggestion.depth, suggestion.blocks) == (2, [1, 3])
     assert f"without blocks 0,2 the loss rises by {near / 2:.3f} nats" in suggestion.reason
-    assert suggestion.rests_on == "losses of 9 cuts on 5 sequences, none of them trained"
+    assert suggestion.rests_on == (
+        "losses of 7 cuts, none of them trained, on 5 sequences of 32 tokens, each at 4 of them or more; 2 others had no time"
+    )
     nowhere = curves.model_copy(update={"run": curves.first, "scattered": curves.first})
     assert suggest(profile.layers[:4], nowhere, 3, 6).blocks == [0, 1, 2, 3]
     assert suggest(profile.layers[:4], None, 3, 6).depth == 4
@@ -429,10 +491,16 @@ def test_a_cut_is_suggested_only_if_its_error_leaves_room(profile: Profile) -> N
 )
 def test_a_suggestion_says_a_fall_as_a_fall_and_one_block_as_one(profile: Profile, rise: float, said: str) -> None:
     one = [Cut(removed=1, blocks=[1], loss=3, rise=rise, rise_se=0.01)]
-    curves = Curves(whole_loss=3, first=one, run=one, scattered=one, sequences=1, block_passes=0, head_passes=0)
+    curves = Curves(
+        whole_loss=3, first=one, run=one, scattered=one, sequences=1, tokens=32, block_passes=0, head_passes=0
+    )
     suggestion = suggest(profile.layers[:2], curves, 3, 6)
     assert f"without block 0 the loss {said}" in suggestion.reason and "the first block alone" in suggestion.reason
-    assert "-0.0" not in suggestion.reason and "±" not in suggestion.reason and "1 sequence," in suggestion.rests_on
+    assert (
+        "-0.0" not in suggestion.reason
+        and "±" not in suggestion.reason
+        and "1 sequence of 32 tokens" in suggestion.rests_on
+    )
 
 
 def test_beside_every_rank_stands_what_it_hides(profile: Profile) -> None:

@@ -17,6 +17,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from inheritune.decoder.anatomy import anatomy
 from inheritune.diagnosis.columns import column_energies, dominant_mass
+from inheritune.diagnosis.meanmaps import mean_maps
 from inheritune.diagnosis.probe import _dense, _fused_weights, probing
 from inheritune.diagnosis.rank import approximate_rank
 
@@ -209,6 +210,17 @@ def test_head_outputs_are_taken_behind_the_norm_where_one_stands_there(family: s
             written_BTD = heads_BTD[..., part] @ projection.weight[:, part].T * scale_BTD
             share_BT = written_BTD.norm(dim=-1) / inputs["residual"].norm(dim=-1)
             torch.testing.assert_close(keeper.outputs[2][:, head], share_BT.mean(1), atol=1e-4, rtol=1e-3)
+
+
+def test_mean_maps_are_seen_in_passes_that_end_behind_the_last_layer_asked_for() -> None:
+    model, called = copy.deepcopy(families.reference("llama")), list[int]()
+    keeper = seen(model)
+    for index, block in enumerate(anatomy(model).blocks):
+        block.register_forward_hook(lambda *_, index=index: called.append(index))
+    found = mean_maps(model, TOKENS_BT, {"one": (2, 1), "other": (0, 3)})
+    assert called == [0, 1, 2]
+    torch.testing.assert_close(found["one"], keeper.maps[2][:, 1].mean(0))
+    torch.testing.assert_close(found["other"], keeper.maps[0][:, 3].mean(0))
 
 
 def by_hand(

@@ -44,7 +44,7 @@ def documents_of_one_size(texts: list[str], tokenizer: PreTrainedTokenizerFast) 
     return [text for text in starts if len(tokenizer(text)["input_ids"]) == SIZE][:12]
 
 
-@pytest.mark.parametrize("single", ["$A", f"{BEGIN} $A <|endoftext|>"])
+@pytest.mark.parametrize("single", ["$A", f"{BEGIN} <second> $A <|endoftext|>"])
 def test_all_commands_agree_on_the_references_loss(
     single: str, begun: Callable[[str], Path], texts: list[str], tokenizer: PreTrainedTokenizerFast, tree: dict[str, Any],
     write_recipe: Callable[..., str], tmp_path: Path,
@@ -61,10 +61,11 @@ def test_all_commands_agree_on_the_references_loss(
     compare(write_recipe({**tree, "methods": ["published"], "depth": 2}), str(tmp_path / "compare"))
     about = json.loads((tmp_path / "compare/shards/1-of-1/about.json").read_text())
     evaluated = command("evaluate", reference, "--data", str(held), "--no-generation", "--json", "--quiet")
-    length = SIZE + 1 + single.startswith(BEGIN)
+    begin = len(single.split("$A")[0].split())
+    length, asked = SIZE + 1 + begin, SIZE + bool(begin)
     counts = ("--sequences", "99", "--curve-sequences", "0", "--length", str(length), "--other-length", str(length))
     diagnosed = command("diagnose", reference, "--data", str(held), *counts, "--json", "--quiet")
-    assert written["val_loss"] == by_run and written["tokens"] == 12 * (length - 1)
+    assert written["val_loss"] == by_run and written["tokens"] == 12 * asked
     assert about["reference_loss"] == pytest.approx(by_run, abs=1e-6)
     assert json.loads(evaluated.out)["models"][0]["text"]["val_loss"] == pytest.approx(by_run, abs=1e-6)
     assert json.loads(diagnosed.out)["loss"] == pytest.approx(by_run, abs=1e-6)

@@ -38,12 +38,14 @@ class Ordering:
 class Search:
     """How a criterion that measures may go about it.
 
-    It orders blocks down to the depth `shallowest`, for `minutes` at most, keeps what it has found in the file `kept`, so that
+    It orders blocks down to the depth `shallowest`, for `minutes` at most, by losses that do not ask for the first token and the
+    `unasked` after it, keeps what it has found in the file `kept`, so that
     after a stop it goes on from there, and tells `count` how far it is.
     """
 
     shallowest: int = 1
     minutes: float | None = None
+    unasked: int = 0
     kept: Path | None = None
     count: Tally = silent
 

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from inheritune.choosing.choice import FULL_SEARCH, Ordering, Search, by_score
 from inheritune.decoder.stack import Stack
 from inheritune.diagnosis.cuts import Loss, Places, least
+from inheritune.diagnosis.deadline import Deadline
 from inheritune.disk.kept import Kept
 from inheritune.records.profile import Profile
 
@@ -19,23 +20,24 @@ def order(reference: PreTrainedModel, tokens_BT: Tensor, profile: Profile, searc
 
     It ends at the shallowest depth that is searched, or when the time is over. The blocks that are left then go by influence.
     """
-    stack, began = Stack(reference, tokens_BT), time.monotonic()
+    stack, began = Stack(reference, tokens_BT, search.unasked), time.monotonic()
     kept = Kept(search.kept, {"whole": stack.whole_losses.tolist(), "depth": stack.depth})
     held, gone, spent = list(range(stack.depth)), list[int](), 0.0
     for step in kept.results:
         held.remove(step["gone"])
         gone.append(step["gone"])
         stack.block_passes, stack.head_passes, spent = step["block_passes"], step["head_passes"], step["seconds"]
+    taken = spent + time.monotonic() - began
+    deadline = Deadline.after(None if search.minutes is None else search.minutes - taken / 60)
     told = _telling(search, stack.depth, len(held))
     places, late = Places(stack), False
     while len(held) > search.shallowest and not late:
-        cheapest = _cheapest(stack, places, held, told)
+        cheapest = _cheapest(stack, places, held, told, deadline.over)
         held.remove(cheapest)
         gone.append(cheapest)
-        seconds = spent + time.monotonic() - began
         passes = {"block_passes": stack.block_passes, "head_passes": stack.head_passes}
-        kept.add({"gone": cheapest, **passes, "seconds": seconds})
-        late = search.minutes is not None and seconds > 60 * search.minutes
+        kept.add({"gone": cheapest, **passes, "seconds": spent + time.monotonic() - began})
+        late = deadline.over()
     rest = [held[i] for i in by_score([profile.layers[block].influence for block in held])] if len(held) > 1 else held
     over = f"; at {len(held)} the time was over" if late and len(held) > search.shallowest else ""
     down = f", down to {len(held)} blocks{over}, and the rest by influence" if len(held) > 1 else ""
@@ -51,7 +53,7 @@ def _telling(search: Search, depth: int, left: int) -> Callable[[], None]:
     return lambda: search.count(next(numbers), wanted)
 
 
-def _cheapest(stack: Stack, places: Places, held: list[int], told: Callable[[], None]) -> int:
+def _cheapest(stack: Stack, places: Places, held: list[int], told: Callable[[], None], late: Callable[[], bool]) -> int:
     """The block whose removal leaves the lowest loss, of equals the deepest; what stands before it is run once for all candidates."""
     found: list[tuple[Loss, int]] = []
     before = stack.hidden0
@@ -61,7 +63,7 @@ def _cheapest(stack: Stack, places: Places, held: list[int], told: Callable[[], 
         before = stack.run(before, [block])
         told()
     found.reverse()
-    lowest = least([loss for loss, _ in found])
+    lowest = least([loss for loss, _ in found], late)
     return next(block for loss, block in found if loss is lowest)
 
 

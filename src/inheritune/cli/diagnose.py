@@ -17,7 +17,7 @@ def command(
     length: Annotated[int, typer.Option(min=2, help="Tokens in a sequence (the paper: 100).")] = 100,
     sequences: Annotated[int, typer.Option(min=1, help="Sequences measured (the paper: 100).")] = 100,
     curve_sequences: Annotated[int, typer.Option(min=0, help="Of these, for losses of cuts; 0: none.")] = 12,
-    minutes: Annotated[float, typer.Option(min=0, help="Minutes for losses of cuts.")] = 3.0,
+    minutes: Annotated[float, typer.Option(min=0, help="Minutes for fresh weights, other lengths and cuts.")] = 3.0,
     other_length: Annotated[
         int,
         typer.Option(
@@ -43,6 +43,7 @@ def command(
     from inheritune.diagnosis.diagnose import diagnose, natural_length
     from inheritune.diagnosis.text import spread_windows
     from inheritune.disk.files import reserve, writing
+    from inheritune.models.begin import begin_of
     from inheritune.models.find import locate
     from inheritune.models.gguf import read_once
     from inheritune.models.load import load_model, tokenizer_at
@@ -82,6 +83,7 @@ def command(
             profile = diagnose(
                 decoder,
                 tokens_NT,
+                unasked=begin_of(words).unasked,
                 threshold=threshold,
                 curve_sequences=curve_sequences,
                 minutes=minutes,

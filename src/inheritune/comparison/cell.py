@@ -47,6 +47,7 @@ def given(bench: Bench, depth: int, choices: Path) -> Given:
     diagnosed = (recipe.diagnosis.sequences, recipe.diagnosis.length)
     return Given(
         bench.model, depth, recipe.seed, recipe.data.sequence_length, bench.sequences, diagnosed,
+        unasked=bench.begin.unasked,
         keep=lambda criterion, make: once(ChosenBlocks, choices / ChosenBlocks.NAME.format(criterion), make),
     )  # fmt: skip
 
@@ -54,7 +55,8 @@ def given(bench: Bench, depth: int, choices: Path) -> Given:
 def save_profile(model: PreTrainedModel, bench: Bench, place: Path) -> None:
     """Write what each layer of a model does, without cuts and contrasts."""
     tokens_BT = bench.sequences(bench.recipe.diagnosis.sequences, bench.recipe.diagnosis.length)
-    diagnose(model, tokens_BT, curve_sequences=0, untrained=False).save(place)
+    profile = diagnose(model, tokens_BT, unasked=bench.begin.unasked, curve_sequences=0, untrained=False)
+    profile.save(place)
 
 
 class Work:

@@ -174,7 +174,9 @@ class Diagnosis(Section):
     sequences: int = Field(16, ge=2, description="Sequences whose attention maps are measured.")
     length: int = Field(100, ge=8, description="Tokens of each (the paper uses 100).")
     threshold: float = Field(0.9, gt=0, lt=1, description="Share of squared singular values that rank k* must hold.")
-    minutes: float = Field(3.0, ge=0, description="Minutes for losses of cuts; how many had no time is said.")
+    minutes: float = Field(
+        3.0, ge=0, description="Minutes for untrained weights and losses of cuts; how many had no time is said."
+    )
     watch_every: int = Field(
         0, ge=0, description="Steps between the same measurements of the target while it trains; 0: none."
     )

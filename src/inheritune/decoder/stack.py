@@ -17,9 +17,9 @@ from transformers.cache_utils import Cache
 from inheritune.decoder.anatomy import anatomy, require_known, text_config
 from inheritune.decoder.costs import forward_flops_per_token
 
-# Enough rows for full-speed matrix products, few enough for a chunk's logits to stay small.
+# Enough rows for full-speed matrix products, few enough for a chunk's logits, of which three copies stand, to stay small.
 CHUNK_TOKENS = 2048
-CHUNK_LOGITS = 1 << 27
+CHUNK_LOGITS = 1 << 26
 
 
 @contextmanager
@@ -35,16 +35,36 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = mode
 
 
+class _Reached(Exception):
+    """A pass has come to where it is to end."""
+
+
+def run_until(model: PreTrainedModel, module: nn.Module, tokens_BT: Tensor) -> None:
+    """A forward pass that ends where `module` would be called: for hooks that look at what stands before it."""
+
+    def end(*_: object) -> None:
+        raise _Reached
+
+    hook = module.register_forward_pre_hook(end, prepend=True)
+    try:
+        model(tokens_BT, use_cache=False)
+    except _Reached:
+        pass
+    finally:
+        hook.remove()
+
+
 class Stack:
     """The blocks of a decoder on fixed tokens, each callable with the masks and positions that it receives in the model.
 
-    `tokens_BT` are unpadded token ids. `hidden0` (B, T, D) is what enters block 0, `whole_token_losses` (B, T-1) what the
-    unchanged model has on each token. `block_passes` counts whole-batch passes through one block, `head_passes` those
+    `tokens_BT` are unpadded token ids, of which no loss asks for the first and the `unasked` after it (those of a begin of
+    text). `hidden0` (B, T, D) is what enters block 0, `whole_token_losses` (B, T-1-unasked) what the unchanged model has on
+    each token that is asked for. `block_passes` counts whole-batch passes through one block, `head_passes` those
     through final norm and head, a part of the places as that part; the capturing forward is in both.
     """
 
-    def __init__(self, model: PreTrainedModel, tokens_BT: Tensor) -> None:
-        self.model = model
+    def __init__(self, model: PreTrainedModel, tokens_BT: Tensor, unasked: int = 0) -> None:
+        self.model, self.unasked = model, unasked
         self.blocks = anatomy(model).blocks
         self.depth = len(self.blocks)
         require_known(model, int(tokens_BT.max()))
@@ -94,14 +114,16 @@ class Stack:
         self.head_passes += 1
         with evaluating(self.model):
             parts = enumerate(self._parts(hidden))
-            return torch.cat([next_token_losses(self._logits(i, part), self.tokens[i]).mean(1) for i, part in parts])
+            return torch.cat([self._asked(self._logits(i, part), self.tokens[i]).mean(1) for i, part in parts])
 
     def losses_at(self, hidden: Tensor, places_BN: Tensor) -> Tensor:
-        """Loss of the token after each of these places, (B, N) in float64: the head's product is taken there alone."""
+        """Losses of `whole_token_losses` at these places, (B, N) in float64: the head's product is taken there alone."""
         self.head_passes += places_BN.shape[1] / self.whole_token_losses.shape[1]
         found = []
         with evaluating(self.model):
-            for i, (part, places) in enumerate(zip(self._parts(hidden), self._parts(places_BN), strict=True)):
+            for i, (part, places) in enumerate(
+                zip(self._parts(hidden), self._parts(places_BN + self.unasked), strict=True)
+            ):
                 rows = torch.arange(len(part), device=part.device)[:, None]
                 logits = self._logits(i, part[rows, places]).flatten(0, 1).float()
                 following = self.tokens[i].gather(1, places + 1)
@@ -111,6 +133,9 @@ class Stack:
     def loss(self, hidden: Tensor) -> float:
         """Mean of `losses`, nats per token."""
         return self.losses(hidden).mean().item()
+
+    def _asked(self, logits_BTV: Tensor, tokens_BT: Tensor) -> Tensor:
+        return next_token_losses(logits_BTV, tokens_BT, self.unasked)
 
     def _parts(self, hidden: Tensor) -> tuple[Tensor, ...]:
         return hidden.split([part.shape[0] for part in self.tokens])
@@ -130,7 +155,7 @@ class Stack:
             for remove in hooks:
                 remove()
         self._calls.append(calls)
-        return entered[0], next_token_losses(logits_BTV, tokens_BT)
+        return entered[0], self._asked(logits_BTV, tokens_BT)
 
     def _logits(self, chunk: int, hidden: Tensor) -> Tensor:
         like = self.tokens[chunk][:, : hidden.shape[1]]  # some models give their output the shape of their input
@@ -152,9 +177,10 @@ class Stack:
                     block.forward = forward
 
 
-def next_token_losses(logits_BTV: Tensor, tokens_BT: Tensor) -> Tensor:
-    """Cross-entropy of each next token, (B, T-1) in float64, nats."""
-    loss = F.cross_entropy(logits_BTV[:, :-1].flatten(0, 1).float(), tokens_BT[:, 1:].flatten(), reduction="none")
+def next_token_losses(logits_BTV: Tensor, tokens_BT: Tensor, unasked: int = 0) -> Tensor:
+    """Cross-entropy of each token but the first and the `unasked` after it, (B, T-1-unasked) in float64, nats."""
+    following = tokens_BT[:, 1 + unasked :].flatten()
+    loss = F.cross_entropy(logits_BTV[:, unasked:-1].flatten(0, 1).float(), following, reduction="none")
     return loss.view(tokens_BT.shape[0], -1).double()
 
 

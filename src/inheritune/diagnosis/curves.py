@@ -3,7 +3,6 @@
 Shapes: B sequences, T tokens, D hidden size, S = L + 1 hidden states of a model of L blocks.
 """
 
-import time
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from inheritune.decoder.stack import Stack
 from inheritune.diagnosis.cuts import Loss, Places, ascending, least
+from inheritune.diagnosis.deadline import UNLIMITED, Deadline
 from inheritune.diagnosis.suggestion import LARGEST_RISE, fits
 from inheritune.disk.kept import Kept
 from inheritune.progress import Tally, silent
@@ -31,8 +31,10 @@ class _Bench:
     kept: Kept
     count: Tally
     wanted: int
-    until: float
+    deadline: Deadline
     asked: int = 0
+    measured: set[tuple[int, ...]] = field(default_factory=set)
+    cut_short: bool = False
     states: list[Tensor] = field(default_factory=list)
     losses: dict[tuple[int, ...], Loss] = field(default_factory=dict)
     held: dict[tuple[int, ...], Tensor] = field(default_factory=dict)
@@ -58,12 +60,14 @@ class _Bench:
             values = self.losses[key].values_BN.tolist()
             self.kept.add({"blocks": blocks, "values": values, "block_passes": spent[0], "head_passes": spent[1]})
         self.asked += 1
+        self.measured.add(key)
         self.count(self.asked, self.wanted)
         return self.losses[key]
 
     def late(self) -> bool:
-        """Whether the time that cuts may take is over."""
-        return time.monotonic() > self.until
+        """Whether the time is over that cuts may take: asked where there is more to do, which then stays undone."""
+        self.cut_short = self.cut_short or self.deadline.over()
+        return self.cut_short
 
     def _loss(self, blocks: list[int], values_BN: Tensor | None = None) -> Loss:
         hidden = partial(self._hidden, blocks)
@@ -86,14 +90,15 @@ def inheritance_curves(
     stack: Stack,
     angular_SS: Tensor,
     count: Tally = silent,
-    minutes: float | None = None,
+    deadline: Deadline = UNLIMITED,
     place: Path | None = None,
 ) -> tuple[Curves, dict[int, Cut]]:
     """Measure the first n blocks, the best run removed and scattered removals for every depth; and every block left out.
 
     For each number removed, from one on, `angular_SS` shortlists three runs, which are then run. Scattered removals follow
     the order of the leave-one-out losses. All together cost less than 4 L passes through the stack of L blocks. After
-    `minutes` no further cut is begun. What is measured is kept at `place`, so that it is not measured again after a stop.
+    the deadline no further cut is begun and none is read further. What is measured is kept at `place`, so that it is not
+    measured again after a stop.
     `count` counts cuts.
     """
     depth = stack.depth
@@ -101,7 +106,7 @@ def inheritance_curves(
     shortlists = [_shortlist(depth, angular_SS, removed) for removed in range(1, depth)]
     count(0, wanted := 2 * (depth - 1) + (depth if depth > 1 else 0) + sum(map(len, shortlists)))
     kept = Kept(place, {"whole": stack.whole_losses.tolist(), "depth": depth})
-    bench = _Bench(stack, kept, count, wanted, time.monotonic() + (float("inf") if minutes is None else 60 * minutes))
+    bench = _Bench(stack, kept, count, wanted, deadline)
     first, run, scattered, without = list[Loss](), list[Loss](), list[Loss](), dict[int, Loss]()
     for removed, shortlist in enumerate(shortlists, 1):
         if bench.late():
@@ -109,11 +114,11 @@ def inheritance_curves(
         first.append(bench.measure(everything[: depth - removed]))
         if removed == 1:
             without = _without(bench, shortlist)
-            order = [_missing(loss) for loss in ascending([without[block] for block in sorted(without)])]
+            order = [_missing(loss) for loss in ascending([without[block] for block in sorted(without)], bench.late)]
         if len(without) < depth:
-            run = scattered = [least(list(without.values()))]
+            run = scattered = [least(list(without.values()), bench.late)]
             break
-        run.append(least([bench.measure(blocks) for blocks in shortlist]))
+        run.append(least([bench.measure(blocks) for blocks in shortlist], bench.late))
         scattered.append(bench.measure(sorted(order[removed:])))
     _settle([*first, *run, *scattered], bench)
     curves = Curves(
@@ -122,12 +127,23 @@ def inheritance_curves(
         run=[loss.cut() for loss in run],
         scattered=[loss.cut() for loss in scattered],
         sequences=len(stack.whole_losses),
+        tokens=sum(part.numel() for part in stack.tokens),
+        measured=len(bench.measured),
         places=bench.places.first if bench.places.sampled else None,
-        left_out=wanted - bench.asked,
+        left_out=_left_out(bench, shortlists, len(scattered)),
+        cut_short=bench.cut_short,
         block_passes=stack.block_passes,
         head_passes=round(stack.head_passes),
     )
     return curves, {block: loss.cut() for block, loss in sorted(without.items())}
+
+
+def _left_out(bench: _Bench, shortlists: list[list[list[int]]], scattered: int) -> int:
+    """How many cuts were wanted and not measured; scattered removals of two and more, of which only the order knows, one a number."""
+    depth = bench.stack.depth
+    known = {tuple(blocks) for shortlist in shortlists for blocks in shortlist}
+    known |= {tuple(range(count)) for count in range(1, depth)}
+    return len(known - bench.measured) + max(0, depth - 2) - max(0, scattered - 1)
 
 
 def _without(bench: _Bench, singles: list[list[int]]) -> dict[int, Loss]:
@@ -149,12 +165,13 @@ def _missing(loss: Loss) -> int:
 def _settle(losses: list[Loss], bench: _Bench) -> None:
     """Read in full what decides the suggestion: from the fewest blocks on, whatever may start near enough, until one does."""
     for size in sorted({len(loss.blocks) for loss in losses}):
-        near = [loss for loss in losses if len(loss.blocks) == size and not loss.surely_rises(LARGEST_RISE)]
-        for loss in near:
-            if bench.late():
-                return
-            loss.read(bench.places.all)
-        if any(fits(loss.cut()) for loss in near):
+        alike = [loss for loss in losses if len(loss.blocks) == size]
+        for loss in alike:
+            while not loss.exact and not loss.surely_rises(LARGEST_RISE):
+                if bench.late():
+                    return
+                loss.read_more()
+        if any(fits(loss.cut()) for loss in alike if loss.exact):
             return
 
 

@@ -19,6 +19,7 @@ from inheritune.decoder.costs import forward_flops_per_token
 from inheritune.decoder.kinds import window_at
 from inheritune.decoder.stack import Stack
 from inheritune.diagnosis.curves import inheritance_curves
+from inheritune.diagnosis.deadline import Deadline
 from inheritune.diagnosis.gradients import Norms, gradient_norms
 from inheritune.diagnosis.layers import contrast, lazy_heads, summarise
 from inheritune.diagnosis.measuring import Measures, by_length, measure_sequences
@@ -43,6 +44,7 @@ def diagnose(
     *,
     threshold: float = 0.90,
     attention_mask: TokenRows | None = None,
+    unasked: int = 0,
     curve_sequences: int = 12,
     minutes: float | None = None,
     kept: Path | None = None,
@@ -54,32 +56,46 @@ def diagnose(
 ) -> Profile:
     """Measure every layer and head of a decoder on `tokens`, (N, T) ids or a list of sequences (paper, section 2).
 
-    Padding named by `attention_mask` is cut off before the model sees it. Losses of cuts are measured on the first
-    `curve_sequences` sequences (0: no cuts, and so no suggestion), for `minutes` at most; they are kept in the file `kept`,
-    so that after a stop they are not measured again. `gradients` adds the norms of the gradients of W_Q and
-    W_K on as many sequences; `untrained` adds the same attention measures for freshly initialised weights, `other_lengths`
-    for tokens of other lengths. `tell` is called with each stage's name and how many of how many of its parts are done.
-    `seen` is called with the profile as far as it stands: first with ranks and lazy heads of a few sequences, then after
-    each stage. Raises InputError for tokens that are no ids of this model, too long or too few, ModelError for weights that
+    Padding named by `attention_mask` is cut off before the model sees it. No loss asks for a sequence's first token nor for the
+    `unasked` ones after it: those of a begin of text (`Begin.unasked`). `untrained` adds the same attention measures for
+    freshly initialised weights, `other_lengths` for tokens of other lengths. Losses of cuts are measured on the first
+    `curve_sequences` sequences (0: no cuts, and so no suggestion); they are kept in the file `kept`, so that after a stop they
+    are not measured again. All this takes `minutes` at most, of which the former has half. `gradients` adds the norms of the
+    gradients of W_Q and W_K on as many sequences.
+
+    `tell` is called with each stage's name and how many of how many of its parts are done. `seen` is called with the profile
+    as far as it stands: first with ranks and lazy heads of a few sequences, then after each stage. Raises InputError for tokens that are no ids of this model, too long or too few, ModelError for weights that
     give NaN.
     """
     if not 0 < threshold < 1:
         raise InputError(f"The threshold is {threshold}: give a share between 0 and 1, such as 0.90.")
     found = _Found(model, threshold, time.perf_counter())
-    sequences = unpadded(model, tokens, attention_mask)
-    for found.sequences, found.measured in _looks(model, sequences, threshold, partial(tell, _stage(sequences))):
+    sequences = unpadded(model, tokens, attention_mask, unasked)
+    others = [unpadded(model, other, None) for other in other_lengths]
+    for found.sequences, found.measured in _looks(
+        model, sequences, threshold, unasked, partial(tell, _stage(sequences))
+    ):
         _refuse_nan(found.measured)
+        seen(found.profile())
+    deadline = Deadline.after(minutes)
+    for one in _contrasts(model, sequences if untrained else [], others, threshold, deadline.half(), tell):
+        found.contrasts.append(one)
         seen(found.profile())
     if curve_sequences:
         found.curves, found.without = _curves(
-            model, sequences, found.measured.angular_SS, curve_sequences, tell, minutes=minutes, kept=kept
+            Stack(model, _alike(sequences, curve_sequences), unasked),
+            found.measured.angular_SS,
+            tell,
+            deadline,
+            kept,
         )
+        seen(found.profile())
     if gradients:
-        found.norms = _gradients(model, sequences[: curve_sequences or GRADIENT_SEQUENCES], tell)
-    seen(found.profile())
-    found.contrasts = _contrasts(model, sequences, threshold, untrained, other_lengths, tell)
-    seen(profile := found.profile())
-    return profile
+        few = sequences[: curve_sequences or GRADIENT_SEQUENCES]
+        count = partial(tell, f"Gradients on {plural(len(few), 'sequence')}")
+        found.norms = gradient_norms(model, few, count, unasked=unasked)
+        seen(found.profile())
+    return found.profile()
 
 
 @dataclass
@@ -130,15 +146,17 @@ class _Found:
 
 
 def _looks(
-    model: PreTrainedModel, sequences: list[Tensor], threshold: float, count: Tally
+    model: PreTrainedModel, sequences: list[Tensor], threshold: float, unasked: int, count: Tally
 ) -> Iterator[tuple[list[Tensor], Measures]]:
     """The sequences read and what they say: first of a few, spread over all, so that there is an answer soon; then of all."""
     every = -(-len(sequences) // FIRST_LOOK)
     first, rest = sequences[::every], [row for place, row in enumerate(sequences) if place % every]
-    measured = measure_sequences(model, first, threshold, lambda done, _: count(done, len(sequences)))
+    measured = measure_sequences(model, first, threshold, lambda done, _: count(done, len(sequences)), unasked=unasked)
     yield first, measured
     if rest:
-        more = measure_sequences(model, rest, threshold, lambda done, _: count(len(first) + done, len(sequences)))
+        more = measure_sequences(
+            model, rest, threshold, lambda done, _: count(len(first) + done, len(sequences)), unasked=unasked
+        )
         yield sequences, measured + more
 
 
@@ -157,22 +175,16 @@ def _refuse_nan(measured: Measures) -> None:
         )
 
 
+def _alike(sequences: list[Tensor], most: int) -> Tensor:
+    """The first sequences of the length that is most frequent, (B, T)."""
+    return torch.stack(max(by_length(sequences).values(), key=len)[:most])
+
+
 def _curves(
-    model: PreTrainedModel,
-    sequences: list[Tensor],
-    angular_SS: Tensor,
-    count: int,
-    tell: Tell,
-    minutes: float | None,
-    kept: Path | None,
+    stack: Stack, angular_SS: Tensor, tell: Tell, deadline: Deadline, kept: Path | None
 ) -> tuple[Curves, dict[int, Cut]]:
-    alike = max(by_length(sequences).values(), key=len)[:count]
-    stage = f"Losses of cuts on {plural(len(alike), 'sequence')}"
-    return inheritance_curves(Stack(model, torch.stack(alike)), angular_SS, partial(tell, stage), minutes, kept)
-
-
-def _gradients(model: PreTrainedModel, sequences: list[Tensor], tell: Tell) -> list[Norms | None]:
-    return gradient_norms(model, sequences, partial(tell, f"Gradients on {plural(len(sequences), 'sequence')}"))
+    stage = f"Losses of cuts on {plural(len(stack.whole_losses), 'sequence')}"
+    return inheritance_curves(stack, angular_SS, partial(tell, stage), deadline, kept)
 
 
 def _stage(sequences: list[Tensor]) -> str:
@@ -187,25 +199,28 @@ def _runs(angular_SS: Tensor) -> list[list[float]]:
 def _contrasts(
     model: PreTrainedModel,
     sequences: list[Tensor],
+    others: list[list[Tensor]],
     threshold: float,
-    untrained: bool,
-    others: Sequence[TokenRows],
+    deadline: Deadline,
     tell: Tell,
-) -> list[Contrast]:
-    found = []
-    if untrained:
-        fresh, few = _fresh(model), sequences[:CONTRAST_SEQUENCES]
-        found.append(
-            contrast(
-                "untrained", few, measure_sequences(fresh, few, threshold, partial(tell, f"{_stage(few)}, untrained"))
-            )
+) -> Iterator[Contrast]:
+    """The same maps elsewhere: of untrained weights on `sequences`, then of these on `others`; none begun after the deadline."""
+    few = sequences[:CONTRAST_SEQUENCES]
+    for name, rows in [*([("untrained", few)] if few else []), *(("trained", other) for other in others)]:
+        if deadline.over():
+            return
+        fresh, longest = name == "untrained", max(map(len, rows))
+        stage = f"Maps of {plural(len(rows), 'sequence')}, T = {longest}{', untrained' if fresh else ''}"
+        tell(stage, 0, len(rows))  # before the weights are drawn, which takes a while
+        measured = measure_sequences(
+            _fresh(model) if fresh else model,
+            rows,
+            threshold,
+            partial(tell, stage),
+            losses=False,
+            late=deadline.over,
         )
-    for other in others:
-        longer = unpadded(model, other, None)
-        found.append(
-            contrast("trained", longer, measure_sequences(model, longer, threshold, partial(tell, _stage(longer))))
-        )
-    return found
+        yield contrast(name, longest, measured)
 
 
 def _fresh(model: PreTrainedModel) -> PreTrainedModel:
@@ -229,12 +244,14 @@ def caveats(threshold: float, longest: int, trained_length: int | None) -> list[
 
 
 def cost(model: PreTrainedModel, profile: Profile) -> Spent:
-    """What a diagnosis took, in forward passes alone: the measuring one, the contrasts', and the curve's passes of blocks."""
-    whole = forward_flops_per_token(model, profile.longest)
-    read = profile.tokens + sum(contrast.length * contrast.sequences for contrast in profile.contrasts)
+    """What a diagnosis took, in forward passes alone: the measuring one, the contrasts' through the blocks, and the curve's."""
+    head = 2 * anatomy(model).head.get_parameter("weight").numel()
+
+    def flops(tokens: int, length: int, heads: float, blocks: float = profile.depth) -> float:
+        return tokens * (blocks * (forward_flops_per_token(model, length) - head) / profile.depth + heads * head)
+
+    spent = flops(profile.tokens, profile.longest, 1)
+    spent += sum(flops(one.sequences * one.length, one.length, 0) for one in profile.contrasts)
     if curves := profile.curves:
-        head = 2 * anatomy(model).head.get_parameter("weight").numel()
-        passes = curves.block_passes * (whole - head) / profile.depth + curves.head_passes * head
-        read_again = curves.sequences * profile.longest * passes
-        return Spent(tokens=profile.tokens, flops=read * whole + read_again, seconds=profile.seconds)
-    return Spent(tokens=profile.tokens, flops=float(read * whole), seconds=profile.seconds)
+        spent += flops(curves.tokens, curves.tokens // curves.sequences, curves.head_passes, curves.block_passes)
+    return Spent(tokens=profile.tokens, flops=spent, seconds=profile.seconds)

@@ -16,11 +16,13 @@ from inheritune.progress import Tally, silent
 Norms = tuple[list[float], list[float]]
 
 
-def gradient_norms(model: PreTrainedModel, sequences: list[Tensor], count: Tally = silent) -> list[Norms | None]:
+def gradient_norms(
+    model: PreTrainedModel, sequences: list[Tensor], count: Tally = silent, *, unasked: int = 0
+) -> list[Norms | None]:
     """For each layer the norms of dLoss/dW_Q and dLoss/dW_K by head (keys by key-value head), or None if they are not found.
 
-    The loss is the mean over `sequences` (1-D ids) in nats per token. Gradients the model held are put back. `count` counts
-    sequences.
+    The loss is the mean over `sequences` (1-D ids) in nats per token, of all tokens but the first and the `unasked` after it.
+    Gradients the model held are put back. `count` counts sequences.
     """
     kept = [(parameter, parameter.grad, parameter.requires_grad) for parameter in model.parameters()]
     modes = [(module, module.training) for module in model.modules()]
@@ -32,8 +34,8 @@ def gradient_norms(model: PreTrainedModel, sequences: list[Tensor], count: Tally
         count(0, len(sequences))
         for done, sequence in enumerate(sequences, 1):
             tokens_BT = sequence[None].to(model.device)
-            loss = next_token_losses(model(tokens_BT, use_cache=False).logits, tokens_BT).mean() / len(sequences)
-            loss.backward()
+            logits_BTV = model(tokens_BT, use_cache=False).logits
+            (next_token_losses(logits_BTV, tokens_BT, unasked).mean() / len(sequences)).backward()
             count(done, len(sequences))
         return [_of_block(block, model) for block in anatomy(model).blocks]
     finally:

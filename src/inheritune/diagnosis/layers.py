@@ -87,13 +87,13 @@ def _heads(measures: dict[str, Tensor], norms: Norms | None) -> list[Head]:
     return [Head(**row, lazy_probability=probability_below(row["rank"], row["rank_se"], LAZY_RANK)) for row in rows]
 
 
-def contrast(name: str, sequences: list[Tensor], measured: Measures) -> Contrast:
+def contrast(name: str, length: int, measured: Measures) -> Contrast:
     """The layers' attention measures of other weights or another length."""
     layers = summarise(measured)
     return Contrast(
         name=name,
-        length=max(map(len, sequences)),
-        sequences=len(sequences),
+        length=length,
+        sequences=len(measured.influence_NL),
         max_rank=[layer.max_rank for layer in layers],
         mass=[layer.mass for layer in layers],
         lazy_share=[layer.lazy_share for layer in layers],

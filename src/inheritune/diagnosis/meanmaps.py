@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from inheritune.decoder.stack import evaluating
+from inheritune.decoder.anatomy import anatomy
+from inheritune.decoder.stack import evaluating, run_until
 from inheritune.diagnosis.probe import probing
 from inheritune.progress import Tally, silent
 from inheritune.records.profile import Profile
@@ -53,11 +54,13 @@ def mean_maps(
     model: PreTrainedModel, tokens_NT: Tensor, heads: dict[str, tuple[int, int]], count: Tally = silent
 ) -> dict[str, Tensor]:
     """The mean map (T, T) over sequences of one length of each named (layer, head); `count` counts sequences."""
-    summer, done = _Summer(heads), 0
+    summer, done, parts = _Summer(heads), 0, anatomy(model)
+    behind = max((layer for layer, _ in heads.values()), default=-1) + 1
+    end = parts.blocks[behind] if behind < parts.depth else parts.head
     count(done, len(tokens_NT))
     with evaluating(model), probing(model, summer):
         for part in torch.as_tensor(tokens_NT).long().split(AT_ONCE):
-            model(part.to(model.device), use_cache=False)
+            run_until(model, end, part.to(model.device))
             done += len(part)
             count(done, len(tokens_NT))
     return {name: total / len(tokens_NT) for name in heads if (total := summer.sums.get(name)) is not None}

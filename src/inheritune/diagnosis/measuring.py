@@ -4,7 +4,7 @@ Shapes: N sequences in all, B sequences at a time, H heads, T tokens, L blocks, 
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from inheritune.decoder.anatomy import Anatomy, anatomy, text_config
-from inheritune.decoder.stack import evaluating, next_token_losses
+from inheritune.decoder.stack import evaluating, next_token_losses, run_until
 from inheritune.diagnosis.columns import (
     column_energies,
     dominant_mass,
@@ -20,6 +20,7 @@ from inheritune.diagnosis.columns import (
     previous_token_share,
     sink_shares,
 )
+from inheritune.diagnosis.deadline import UNLIMITED
 from inheritune.diagnosis.influence import angular_distance, block_influence, cosines, recording
 from inheritune.diagnosis.probe import probing
 from inheritune.diagnosis.rank import approximate_rank
@@ -94,26 +95,43 @@ class _Collector:
 
 
 def measure_sequences(
-    model: PreTrainedModel, sequences: list[Tensor], threshold: float, count: Tally = silent
+    model: PreTrainedModel,
+    sequences: list[Tensor],
+    threshold: float,
+    count: Tally = silent,
+    *,
+    unasked: int = 0,
+    losses: bool = True,
+    late: Callable[[], bool] = UNLIMITED.over,
 ) -> Measures:
-    """Run every sequence (unpadded, 1-D) once and measure maps, hidden states and losses; `count` counts sequences."""
+    """Run every sequence (unpadded, 1-D) once and measure maps, hidden states and losses; `count` counts sequences.
+
+    Losses are of all tokens but the first and the `unasked` after it; without `losses` the head is never called. Once `late`, no further batch is begun.
+    """
     parts = anatomy(model)
     collector = _Collector(threshold, parts.depth)
     device = next(model.parameters()).device
-    influence, losses, angular = [], [], torch.zeros(parts.depth + 1, parts.depth + 1)
-    count(0, len(sequences))
+    influence, found, angular = [], [torch.empty(0)], torch.zeros(parts.depth + 1, parts.depth + 1)
+    done = 0
+    count(done, len(sequences))
     with evaluating(model), probing(model, collector):
         for tokens_BT in batches(sequences, model, parts):
             tokens_BT = tokens_BT.to(device)
             with recording(parts.blocks) as states:
-                logits_BTV = model(tokens_BT, use_cache=False).logits
+                if losses:
+                    logits_BTV = model(tokens_BT, use_cache=False).logits
+                    found.append(next_token_losses(logits_BTV, tokens_BT, unasked).mean(1).cpu())
+                else:
+                    run_until(model, parts.head, tokens_BT)
             collector.end_batch()
             cosines_BTSS = cosines(states)
             influence.append(block_influence(cosines_BTSS).double().cpu())
             angular += angular_distance(cosines_BTSS).sum(0).cpu()
-            losses.append(next_token_losses(logits_BTV, tokens_BT).mean(1).cpu())
-            count(sum(map(len, losses)), len(sequences))
-    return Measures(collector.result(), torch.cat(influence), angular / len(sequences), torch.cat(losses))
+            done += len(tokens_BT)
+            count(done, len(sequences))
+            if done < len(sequences) and late():
+                break
+    return Measures(collector.result(), torch.cat(influence), angular / done, torch.cat(found))
 
 
 def batches(sequences: list[Tensor], model: PreTrainedModel, parts: Anatomy) -> Iterator[Tensor]:

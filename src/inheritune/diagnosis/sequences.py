@@ -13,10 +13,13 @@ from inheritune.errors import DataError
 TokenRows = Tensor | np.ndarray | Sequence[Sequence[int]]
 
 
-def unpadded(model: PreTrainedModel, tokens: TokenRows, attention_mask: TokenRows | None) -> list[Tensor]:
+def unpadded(
+    model: PreTrainedModel, tokens: TokenRows, attention_mask: TokenRows | None, unasked: int = 0
+) -> list[Tensor]:
     """Each sequence of `tokens` as a 1-D tensor of the ids that the mask keeps, on the device where it is.
 
-    Raises DataError for ids outside the vocabulary, sequences shorter than 2 or longer than the model's positions.
+    Raises DataError for ids outside the vocabulary, sequences longer than the model's positions, or so short that no
+    token is asked for behind the first and the `unasked` after it.
     """
     rows = [torch.as_tensor(row) for row in tokens]
     if attention_mask is not None:
@@ -25,18 +28,18 @@ def unpadded(model: PreTrainedModel, tokens: TokenRows, attention_mask: TokenRow
     if not rows:
         raise DataError("There are no tokens to diagnose on: give at least one sequence.")
     for row in rows:
-        _check(model, row)
+        _check(model, row, unasked)
     return [row.long() for row in rows]
 
 
-def _check(model: PreTrainedModel, row: Tensor) -> None:
+def _check(model: PreTrainedModel, row: Tensor, unasked: int) -> None:
     config = text_config(model.config)
     if row.ndim != 1 or row.is_floating_point():
         raise DataError(
             f"Tokens must be integer ids of shape (N, T), and a row here is {row.dtype} {tuple(row.shape)}."
         )
-    if len(row) < 2:
-        raise DataError(f"A sequence has {len(row)} tokens: at least 2 are needed.")
+    if len(row) < 2 + unasked:
+        raise DataError(f"A sequence has {len(row)} tokens: at least {2 + unasked} are needed.")
     if row.min() < 0 or row.max() >= config.vocab_size:
         worst = row.max().item() if row.max() >= config.vocab_size else row.min().item()
         raise DataError(f"Token id {worst} is not in the model's vocabulary of {config.vocab_size}.")

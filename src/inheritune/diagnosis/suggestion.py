@@ -39,10 +39,7 @@ def suggest(layers: list[Layer], curves: Curves | None, loss: float, chance: flo
         )
     cuts = [*curves.first, *curves.run, *curves.scattered]
     fitting = [cut for cut in cuts if fits(cut)]
-    late = f"; {plural(curves.left_out, 'other')} had no time" if curves.left_out else ""
-    rests_on = (
-        f"losses of {plural(len(cuts), 'cut')} on {plural(curves.sequences, 'sequence')}, none of them trained{late}"
-    )
+    rests_on = _rests_on(curves)
     if not fitting:
         blocks = list(range(depth))
         return Suggestion(depth=depth, blocks=blocks, reason=_no_room(cuts, curves, layers), rests_on=rests_on)
@@ -50,6 +47,15 @@ def suggest(layers: list[Layer], curves: Curves | None, loss: float, chance: flo
     return Suggestion(
         depth=len(best.blocks), blocks=best.blocks, reason=_reason(best, curves, layers), rests_on=rests_on
     )
+
+
+def _rests_on(curves: Curves) -> str:
+    """What was measured, and what the time was too short for."""
+    read = f"{plural(curves.sequences, 'sequence')} of {plural(curves.tokens // max(1, curves.sequences), 'token')}"
+    places = f", each at {curves.places} of them or more" if curves.places else ""
+    late = "; there was no time to tell apart those that are nearly equal" if curves.cut_short else ""
+    late = f"; {plural(curves.left_out, 'other')} had no time" if curves.left_out else late
+    return f"losses of {plural(curves.measured, 'cut')}, none of them trained, on {read}{places}{late}"
 
 
 def _reason(best: Cut, curves: Curves, layers: list[Layer]) -> str:

@@ -27,7 +27,8 @@ class Given:
     """What the start of a method may use.
 
     `depth` is the target's number of blocks, `seed` that of fresh weights, `length` the tokens of a training sequence.
-    `sequences(count, length)` gives training text of that shape, and a diagnosis reads `diagnosed` of it, (count, length).
+    `sequences(count, length)` gives training text of that shape, and a diagnosis reads `diagnosed` of it, (count, length);
+    no loss asks for their first token and the `unasked` after it.
     `spent` adds up what the start costs before training: diagnosis, choice, repair. `keep(name, make)` returns what was made
     under that name before. So the cells of a sweep make a choice once, and each is charged for it.
     """
@@ -38,6 +39,7 @@ class Given:
     length: int
     sequences: Callable[[int, int], Tensor]
     diagnosed: tuple[int, int] = (16, 100)
+    unasked: int = 0
     keep: Keep = field(default=lambda criterion, make: make())
     spent: Spent = _NOTHING
 
@@ -54,15 +56,18 @@ class Given:
 
     def _choose(self, criterion: str) -> ChosenBlocks:
         profile_BT, choice_BT = self.sequences(*self.diagnosed), self.sequences(_CHOICE, self.length)
-        profile = diagnose(self.reference, profile_BT, curve_sequences=0, untrained=False)
-        choice: Ordering = CRITERIA[criterion](self.reference, choice_BT, profile, Search(self.depth))
+        profile = diagnose(self.reference, profile_BT, unasked=self.unasked, curve_sequences=0, untrained=False)
+        choice: Ordering = CRITERIA[criterion](
+            self.reference, choice_BT, profile, Search(self.depth, unasked=self.unasked)
+        )
         read = profile.tokens * forward_flops_per_token(self.reference, profile_BT.shape[1])
         spent = Spent(tokens=profile.tokens + choice.tokens, flops=read + choice.flops, seconds=profile.seconds)
         return ChosenBlocks(blocks=choice.blocks(self.depth), spent=spent)
 
     def heal(self, target: PreTrainedModel, blocks: list[int]) -> PreTrainedModel:
         """Repair a cut in place, in closed form."""
-        healed = heal(target, self.reference, blocks, self.sequences(max(2, _HEAL // self.length), self.length))
+        tokens_BT = self.sequences(max(2, _HEAL // self.length), self.length)
+        healed = heal(target, self.reference, blocks, tokens_BT, unasked=self.unasked)
         self.spent += Spent(tokens=healed.tokens, flops=float(healed.flops), seconds=0.0)
         return target
 

@@ -91,8 +91,9 @@ class Cut(ProfileEntry):
 class Curves(ProfileEntry):
     """The inheritance curve: what is left of the model when blocks go. Index `removed` - 1 in each list.
 
+    The losses are of `sequences` of one length, together `tokens`. `measured` different cuts were run; the lists hold the lowest.
     Lists end early where the time was over: `left_out` more were wanted. Of a large vocabulary each cut is first read at `places`
-    of each sequence, and at more where that leaves open which is lower.
+    of each sequence, and at more where that leaves open which is lower; `cut_short`: the time was over before all was read that was wanted.
     """
 
     whole_loss: float
@@ -100,8 +101,11 @@ class Curves(ProfileEntry):
     run: list[Cut]
     scattered: list[Cut]
     sequences: Count
+    tokens: Count = 0
+    measured: Count = 0
     places: Count | None = None
     left_out: Count = 0
+    cut_short: bool = False
     block_passes: Count
     head_passes: Count
 

@@ -78,6 +78,7 @@ class FolderLab:
             profile = diagnose(
                 self.bench.model,
                 self.bench.sequences(wanted.sequences, wanted.length),
+                unasked=self.bench.begin.unasked,
                 threshold=wanted.threshold,
                 minutes=wanted.minutes,
                 kept=kept,
@@ -104,7 +105,7 @@ class FolderLab:
             return to_record(replace(choice, order=last_to_go(choice.order, self.by_hand)), seconds)
 
         count, kept = partial(Rates(self.progress), f"Choice of blocks: {wanted.method}"), self.folder / REMOVALS
-        search = Search(self._shallowest(), wanted.minutes, kept, count)
+        search = Search(self._shallowest(), wanted.minutes, self.bench.begin.unasked, kept, count)
         choice = from_record(once(BlockOrder, self.folder / BlockOrder.NAME, measure), self.depth)
         kept.unlink(missing_ok=True)
         self.progress.note(f"Choice: {choice.reason}. First to go: {', '.join(map(str, choice.order[:6]))}")
@@ -300,7 +301,9 @@ class FolderLab:
             return RoundStart(blocks=blocks, tokens=0, flops=0.0, seconds=0.0)
         length = self.recipe.data.sequence_length
         tokens_BT = self.bench.sequences(max(2, self.recipe.choice.heal_tokens // length), length)
-        healing, seconds = timed(lambda: heal(model, self.bench.model, blocks, tokens_BT))
+        healing, seconds = timed(
+            lambda: heal(model, self.bench.model, blocks, tokens_BT, unasked=self.bench.begin.unasked)
+        )
         worse = healing.loss_after > healing.loss_before
         told = ", which is no better: choice.heal: false leaves it out" if worse else ""
         self.progress.note(

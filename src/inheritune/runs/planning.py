@@ -65,7 +65,7 @@ def _untrained(bench: Bench, folder: Path, choice: Ordering, depths: range) -> d
 
     def measure() -> Untrained:
         tokens_BT = bench.sequences(bench.recipe.choice.sequences, bench.recipe.data.sequence_length)
-        stack = Stack(bench.model, tokens_BT)
+        stack = Stack(bench.model, tokens_BT, bench.begin.unasked)
         found, seconds = timed(
             lambda: {depth: stack.loss(stack.run(stack.hidden0, choice.blocks(depth))) for depth in depths}
         )

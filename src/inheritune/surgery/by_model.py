@@ -9,6 +9,7 @@ from inheritune.decoder.anatomy import anatomy
 from inheritune.decoder.parts import PARTS
 from inheritune.disk.files import digest
 from inheritune.disk.folders import require_room
+from inheritune.models.begin import begin_of
 from inheritune.models.export import write_model
 from inheritune.models.folder import PROOF, copy_along, pieces_of, placed, require_place
 from inheritune.models.hollow import Checkpoint, open_checkpoint, tower_of
@@ -128,9 +129,11 @@ def _in_memory(source: Path, target: Path, cut: CutRequest, print_: str, force: 
 def _heal(model: PreTrainedModel, reference: PreTrainedModel, cut: CutRequest, source: Path) -> Healing:
     assert cut.heal is not None
     longest = getattr(model.config, "max_position_embeddings", None) or HEAL_LENGTH
-    tokens_BT = tokens_of(cut.heal, tokenizer_at(source), min(HEAL_LENGTH, longest), HEAL_SEQUENCES)
+    tokenizer = tokenizer_at(source)
+    tokens_BT = tokens_of(cut.heal, tokenizer, min(HEAL_LENGTH, longest), HEAL_SEQUENCES)
     kept = {name: parameter.dtype for name, parameter in model.named_parameters()}
-    healing = heal(model.float(), reference.float(), cut.blocks, tokens_BT)
+    unasked = begin_of(tokenizer).unasked
+    healing = heal(model.float(), reference.float(), cut.blocks, tokens_BT, unasked=unasked)
     for name, parameter in model.named_parameters():
         parameter.data = parameter.data.to(kept[name])
     return healing

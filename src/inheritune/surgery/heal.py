@@ -20,10 +20,13 @@ EXACT = {torch.float32, torch.float64}
 # Shapes: B sequences, T tokens, D hidden width.
 
 
-def heal(target: PreTrainedModel, reference: PreTrainedModel, blocks: Sequence[int], tokens_BT: Tensor) -> Healing:
+def heal(
+    target: PreTrainedModel, reference: PreTrainedModel, blocks: Sequence[int], tokens_BT: Tensor, *, unasked: int = 0
+) -> Healing:
     """Refit `target`, which holds the reference's `blocks`, in place, on `tokens_BT` (B, T).
 
-    With at least eight sequences the last eighth is kept from the fit, and the losses are measured on it.
+    With at least eight sequences the last eighth is kept from the fit, and the losses are measured on it; they do not ask for
+    a sequence's first token and the `unasked` after it.
     Raises ModelError for a model that is not in float32, in which alone differences of passes are exact enough, and
     for one whose MLP ends in nothing that can be refitted in closed form.
     """
@@ -31,12 +34,12 @@ def heal(target: PreTrainedModel, reference: PreTrainedModel, blocks: Sequence[i
         raise ModelError("Only models in float32 can be healed: call .float() on both first.")
     fit_BT, held_BT = _split(tokens_BT)
     gaps = dict(find_gaps(blocks, anatomy(reference).depth))
-    before, cost = Stack(target, held_BT), 0.0
+    before, cost = Stack(target, held_BT, unasked), 0.0
     if gaps:
         parent = Stack(reference, fit_BT)
         wanted = _hidden_after(parent, set(gaps.values()))
         cost = _sweep(target, {place: wanted[last] for place, last in gaps.items()}, fit_BT) + parent.flops
-    after = Stack(target, held_BT)
+    after = Stack(target, held_BT, unasked)
     won = (before.whole_losses.mean().item(), after.whole_losses.mean().item())
     return Healing(*won, list(gaps), fit_BT.numel(), round(cost + before.flops + after.flops))
 
