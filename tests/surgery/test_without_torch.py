@@ -14,13 +14,13 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from inheritune.decoder import families
 from inheritune.errors import InputError
+from inheritune.models.folder import pieces_of
+from inheritune.surgery import without_torch
 from inheritune.surgery.by_model import cut_by_model
 from inheritune.surgery.requests import CutRequest
 from inheritune.surgery.without_torch import inherit_light
 
-# Whose config says by index what a block is, or that hold what a rule cannot foresee: the model is built for them.
-HEAVY = {"falcon", "deepseek_v3"}
-CASES = {family: (family, {}) for family in FAMILIES if family not in HEAVY} | {
+CASES = {family: (family, {}) for family in families.FAMILIES} | {
     "qwen3_moe": ("qwen3_moe", {"decoder_sparse_step": 1, "mlp_only_layers": []}),
     "llama-tied": ("llama", {"tie_word_embeddings": True}),
     "qwen2-plain": ("qwen2", {"use_sliding_window": False, "layer_types": None}),
@@ -130,6 +130,25 @@ def test_each_family_has_what_it_cannot_be_sure_of(family, values, tmp_path):
     source = save(tmp_path / "source", family)
     change(source, **values)
     assert inherit_light(source, tmp_path / "cut", BLOCKS, 0, False) is None
+
+
+@pytest.mark.parametrize("family", families.FAMILIES)
+def test_a_tensor_that_every_block_lacks_or_a_size_said_wrong_is_seen(family, tmp_path, monkeypatch):
+    """What no comparison of the blocks with one another shows."""
+    source = save(tmp_path / "source", family)
+    whole, config = pieces_of(source), json.loads((source / "config.json").read_text())
+    kinds = {piece.name: re.sub(r"\.\d+\.", ".", piece.name) for piece in whole}
+    for kind in set(kinds.values()):
+        held = [piece for piece in whole if kinds[piece.name] != kind]
+        monkeypatch.setattr(without_torch, "pieces_of", lambda _, held=held: held)
+        assert inherit_light(source, tmp_path / "cut", BLOCKS, 0, False) is None, kind
+    monkeypatch.undo()
+    for key in families.FAMILIES[family].keys("D") + families.FAMILIES[family].keys("V"):
+        if key in config:
+            change(source, **{key: 2 * config[key]})
+            assert inherit_light(source, tmp_path / "cut", BLOCKS, 0, False) is None, key
+            change(source, **{key: config[key]})
+    assert inherit_light(source, tmp_path / "cut", BLOCKS, 0, False) is not None
 
 
 @pytest.mark.parametrize("kind", families.FAMILIES)

@@ -68,9 +68,22 @@ CHOOSERS = ("correction_bias", "expert_bias", "indexer", "position_bias")
 # What a model calls its cache, in what it takes and in what it gives; other outputs are taken back too.
 CACHES = ("cache", "past_key_values", "cache_params")
 
+# Kinds of block that have the same tensors, so that a cut without torch may move them.
+SAME_TENSORS = frozenset({"full_attention", "sliding_attention"})
+# Activations that every family takes by these names: another may be a family's own, or none at all.
+ACTIVATIONS = frozenset({"silu", "gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "relu"})
+
 # Model types.
+
 
 # Families whose projections lie apart, so that the first half of their rows is the first half of the heads: shapes are the
 # same where heads are interleaved. GPT-2's, which lie in one matrix, are cut by thirds.
 HALVED_BY_ROWS = ("llama", "qwen2", "qwen3", "mistral", "olmo2", "smollm3", "gemma", "gemma2", "gemma3_text")
 HALVED_BY_THIRDS = "gpt2"
+# Models that read images too, whose logits for text alone are those of their text tower, bit by bit (`benchmarks/towers.py`):
+# only running both shows it.
+KEPT_WHOLE = frozenset({"llava", "mistral3", "qwen2_vl", "qwen2_5_vl", "qwen3_vl"})
+# Text towers that have no causal class, and the type that computes the same where there is text alone: their positions in
+# three axes, which the fields in `TEXT_AXES` say, are all alike then.
+SAME_FOR_TEXT = {"qwen2_vl_text": "qwen2", "qwen2_5_vl_text": "qwen2", "qwen3_vl_text": "qwen3"}
+TEXT_AXES = ("mrope_section", "mrope_interleaved")

@@ -11,17 +11,11 @@ from transformers import AutoConfig, AutoModelForMultimodalLM, PretrainedConfig,
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 from inheritune.decoder.anatomy import anatomy, text_config, ties_told
+from inheritune.decoder.names import KEPT_WHOLE, SAME_FOR_TEXT, TEXT_AXES
 from inheritune.decoder.parts import split_name
 from inheritune.errors import ModelError
 from inheritune.models.shards import Piece
 from inheritune.models.stored import Mapping
-
-# Text towers that have no causal class, and the type that computes the same where there is text alone: positions in
-# three axes, all alike.
-SAME = {"qwen2_vl_text": "qwen2", "qwen2_5_vl_text": "qwen2", "qwen3_vl_text": "qwen3"}
-# Models whose logits for text alone are those of their text tower, bit by bit (`benchmarks/families.py`).
-KEPT_WHOLE = frozenset({"llava", "mistral3", "qwen2_vl", "qwen2_5_vl", "qwen3_vl"})
-_AXES = ("mrope_section", "mrope_interleaved")
 
 
 def tower_config(config: PretrainedConfig) -> PretrainedConfig | None:
@@ -29,7 +23,7 @@ def tower_config(config: PretrainedConfig) -> PretrainedConfig | None:
     if config.model_type not in KEPT_WHOLE:
         return None
     plain = text_config(config)
-    kind = SAME.get(plain.model_type, plain.model_type)
+    kind = SAME_FOR_TEXT.get(plain.model_type, plain.model_type)
     if kind not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
         return None
     tower = copy.deepcopy(plain) if kind == plain.model_type else _as(kind, plain)
@@ -42,7 +36,7 @@ def tower_config(config: PretrainedConfig) -> PretrainedConfig | None:
 def _as(kind: str, config: PretrainedConfig) -> PretrainedConfig:
     """A config of another type, with what both types know."""
     held: dict[str, Any] = config.to_dict()
-    held["rope_parameters"] = {name: value for name, value in held["rope_parameters"].items() if name not in _AXES}
+    held["rope_parameters"] = {name: value for name, value in held["rope_parameters"].items() if name not in TEXT_AXES}
     known = AutoConfig.for_model(kind).to_dict().keys() - {"model_type"}
     return AutoConfig.for_model(kind, **{name: value for name, value in held.items() if name in known})
 

@@ -12,7 +12,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from inheritune.decoder.families import FAMILIES, Family
+from inheritune.decoder.families import FAMILIES
+from inheritune.decoder.family import Family
+from inheritune.decoder.names import ACTIVATIONS, BY_LAYER, NOT_BY_LAYER, SAME_TENSORS
 from inheritune.decoder.parts import PARTS, split_name
 from inheritune.disk.files import write_text
 from inheritune.models.folder import CONFIG, copy_along, pieces_of, placed, read_json, require_place
@@ -22,12 +24,8 @@ from inheritune.surgery.blockmap import BlockMap
 from inheritune.surgery.byte_ranges import inherited, write_shards
 from inheritune.surgery.record import license_of, origin_of, save_with_card
 
-# Keys that say something by layer, or might.
-_BY_LAYER = re.compile(r"layer|block|pattern|interval|period|step|every|freq|apart|quant|auto_map")
 _NORM = re.compile(r"layer_?norm")
-_KINDS = frozenset({"full_attention", "sliding_attention"})
-_LISTS = frozenset({"architectures", "eos_token_id"})
-_ACTIVATIONS = frozenset({"silu", "gelu", "gelu_new", "gelu_fast", "gelu_pytorch_tanh", "relu"})
+_REFUSED = re.compile(r"quant|auto_map")  # whatever these say, the model's own way answers it
 _FLOATS = frozenset({"F32", "F16", "BF16"})
 
 
@@ -111,7 +109,7 @@ def _listed(config: dict[str, Any], family: Family) -> bool:
     alike = all(len(values) == depth for values in held.values())
     return (
         alike
-        and all(kind in _KINDS for kind in held.pop("layer_types", []))
+        and all(kind in SAME_TENSORS for kind in held.pop("layer_types", []))
         and all(value in (0, 1) for values in held.values() for value in values)
     )
 
@@ -120,8 +118,8 @@ def _plain(family: Family, name: str, value: Any) -> bool:
     """Whether a key of a config says nothing by layer, or only what the family is known to say."""
     if name in (*family.keys("L"), *family.known, *family.needs, *_lists(family)):
         return True
-    if _BY_LAYER.search(_NORM.sub("", name)):
+    if BY_LAYER.search(_NORM.sub("", name)) or _REFUSED.search(name):
         return value is None
     if name.startswith(("hidden_act", "activation")) and name != "activation_dropout":
-        return value in _ACTIVATIONS
-    return not isinstance(value, list) or name in _LISTS
+        return value in ACTIVATIONS
+    return not isinstance(value, list) or name in NOT_BY_LAYER
