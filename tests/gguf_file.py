@@ -1,6 +1,8 @@
-"""A tiny Llama as a GGUF file, written tensor by tensor by the gguf library."""
+"""A tiny Llama as a GGUF file, written tensor by tensor by the gguf library; and headers written byte by byte."""
 
 import json
+import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -62,3 +64,57 @@ def _renamed(name: str) -> str:
         return outside[name.removesuffix(".weight")] + ".weight"
     _, _, block, rest = name.split(".", 3)
     return f"blk.{block}.{_NAMES[rest.removesuffix('.weight')]}.weight"
+
+
+_WORD, _LIST = 8, 9
+
+
+def number(form: str, value: object) -> bytes:
+    return struct.pack(f"<{form}", value)
+
+
+def text(value: str) -> bytes:
+    return number("Q", len(value)) + value.encode()
+
+
+def pair(name: str, kind: int, value: bytes) -> bytes:
+    """A name with a value, of the kind that has this number in the format."""
+    return text(name) + number("I", kind) + value
+
+
+def listed(kind: int, *values: bytes) -> bytes:
+    """The value of a list."""
+    return number("I", kind) + number("Q", len(values)) + b"".join(values)
+
+
+def tensor(name: str, *shape: int, start: int, kind: int = 0) -> bytes:
+    """What a header says of a tensor; kind 0 is F32."""
+    return (
+        text(name)
+        + number("I", len(shape))
+        + b"".join(number("Q", size) for size in shape)
+        + number("I", kind)
+        + number("Q", start)
+    )
+
+
+PAIRS = [
+    pair("general.architecture", _WORD, text("llama")),
+    pair("llama.block_count", 4, number("I", 2)),
+    pair("tokenizer.ggml.tokens", _LIST, listed(_WORD, text("a"), text("bc"))),
+    pair("llama.rope.freq_base", 6, number("f", 10000.0)),
+]
+TENSORS = [
+    tensor("token_embd.weight", 8, 2, start=0),
+    tensor("blk.0.attn_norm.weight", 8, start=64),
+    tensor("blk.1.attn_norm.weight", 8, start=96),
+]
+
+
+def gguf_bytes(
+    pairs: Sequence[bytes] = PAIRS, tensors: Sequence[bytes] = TENSORS, held: int = 128, version: int = 3
+) -> bytes:
+    """A GGUF file of these pairs and tensors, with `held` bytes of numbers."""
+    head = b"GGUF" + number("I", version) + number("Q", len(tensors)) + number("Q", len(pairs))
+    head += b"".join(pairs) + b"".join(tensors)
+    return head + bytes(-len(head) % 32) + bytes(held)

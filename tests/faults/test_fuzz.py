@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from gguf_file import gguf_bytes, write_gguf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
+from tiny import untrained_model
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
 from tries import make_base
@@ -29,6 +31,8 @@ from inheritune.data.kinds.token_row import TokenRow
 from inheritune.errors import InherituneError
 from inheritune.models.begin import Begin
 from inheritune.models.folder import pieces_of, read_json
+from inheritune.models.gguf_header import read_gguf_header
+from inheritune.models.load import load_model
 from inheritune.models.reference import load_tokenizer
 from inheritune.models.shards import read_header
 from inheritune.surgery.blockmap import MOST_BLOCKS, parse
@@ -97,6 +101,13 @@ def _memory() -> Any:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_base(tmp_path_factory.mktemp("fuzzed")) / "model"
+
+
+@pytest.fixture(scope="module")
+def whole_gguf(model: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("packed") / "a.gguf"
+    write_gguf(path, untrained_model("llama"), load_tokenizer(str(model)))
+    return path.read_bytes()
 
 
 @some.composite
@@ -181,6 +192,25 @@ def test_safetensors_headers(header: Any, more: int, data: Any) -> None:
     content = max(0, len(raw) + more).to_bytes(8, "little") + raw + bytes(24)
     content = data.draw(some.just(content) | edited(content))
     written(content, "w.safetensors", lambda folder: read_header(folder / "w.safetensors"))
+
+
+@fuzzed(80)
+@given(edited(gguf_bytes()))
+def test_gguf_headers(content: bytes) -> None:
+    def read(folder: Path) -> None:
+        header = read_gguf_header(folder / "a.gguf")
+        assert all(tensor.start < tensor.end <= len(content) for tensor in header.tensors)
+
+    written(content, "a.gguf", read)
+
+
+@fuzzed(10)
+@given(some.data())
+def test_gguf_files(whole_gguf: bytes, data: Any) -> None:
+    """Damage in what the header says, of a file that holds a model."""
+    head = data.draw(edited(whole_gguf[:2000], most=2))
+    written(head + whole_gguf[2000:], "a.gguf", lambda folder: load_model(folder / "a.gguf"))
+    written(head + whole_gguf[2000:], "a.gguf", lambda folder: load_tokenizer(str(folder / "a.gguf")))
 
 
 @fuzzed(60)

@@ -2,11 +2,15 @@
 
 import json
 import shutil
+import struct
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from gguf_file import write_gguf
 from safetensors.torch import load_file, save_file
+from tiny import untrained_model
+from transformers import AutoTokenizer
 from tries import Ground, Try
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -161,6 +165,32 @@ def growing(blocks: str) -> Command:
     ]  # fmt: skip
 
 
+def packed(name: str, form: str, value: int) -> Command:
+    """A GGUF file in whose header one number is another; it is evaluated."""
+
+    def command(ground: Ground) -> list[str]:
+        path = ground.path / "tiny.gguf"
+        write_gguf(path, untrained_model("llama"), AutoTokenizer.from_pretrained(ground.model))
+        content = path.read_bytes()
+        at = content.index(name.encode()) + len(name) + 4
+        path.write_bytes(content[:at] + struct.pack(form, value) + content[at + struct.calcsize(form) :])
+        return ["evaluate", str(path), "--text", str(ground.text), "--length", "16", "--quiet", "--no-generation"]
+
+    return command
+
+
+def splitting(pattern: str) -> Command:
+    """A tokenizer that splits by this regex."""
+
+    def command(ground: Ground) -> list[str]:
+        path = ground.model / "tokenizer.json"
+        split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+        path.write_text(json.dumps({**json.loads(path.read_text()), "pre_tokenizer": split}))
+        return ground.run()
+
+    return command
+
+
 _NORM = "transformer.h.1.ln_1.weight"
 MODELS = [
     Try("no folder", lambda ground: ground.run(reference="./nowhere"), ("'./nowhere'", "folder")),
@@ -191,6 +221,17 @@ MODELS = [
     Try("NaN in the weights", weights(put(_NORM, float("nan"))), ("NaN", "h.1.ln_1.weight", "damaged")),
     Try("infinity in the weights", weights(put(_NORM, float("inf"))), ("infinity", "h.1.ln_1.weight", "damaged")),
     Try("NaN in a model to be cut", weights(put(_NORM, float("nan")), Ground.inherit), ("NaN", "h.1.ln_1.weight")),
+    Try("a thousand million labels", config(num_labels=10**9), ("num_labels = 1000000000", "no model's")),
+    Try("a thousand million heads of a list", config(attention_types=[[["global"], 10**9]]), ("attention_types", "no model's")),
+    Try("layers that never end", config(num_mtp_layers=10**9), ("num_mtp_layers", "no model's")),
+    Try("a vocabulary that is not there", config(vocab_size=2**40), ("wte.weight", "1099511627776")),
+    Try("positions that are not there", config(n_positions=2**40), ("wpe.weight", "1099511627776")),
+    Try("a norm of no number", config(layer_norm_epsilon=float("nan")), ("NaN", "damaged")),
+    Try("a GGUF that counts fewer blocks", packed("llama.block_count", "<I", 3), ("block_count = 3", "4 blocks")),
+    Try("a GGUF that counts blocks without end", packed("llama.block_count", "<I", 2 * 10**9), ("block_count", "no model's")),
+    Try("a GGUF of another width", packed("llama.embedding_length", "<I", 10**9), ("tiny.gguf", "its header tells of")),
+    Try("a GGUF that promises more tensors", packed("GGUF", "<I", 10**9), ("tiny.gguf", "tensors")),
+    Try("a regex without end", splitting("(a+)+$"), ("takes too long", "(a+)+$")),
     Try("a head that is missing", config(tie_word_embeddings=False), ("lm_head.weight",)),
     Try("an unknown type", config(model_type="gpt22"), ("'gpt22'",)),
     Try("no type", config(model_type=None), ("model_type",)),

@@ -53,6 +53,10 @@ def main() -> None:
         if not _is_memory(error):
             raise
         _end("the memory is used up: take a smaller training.micro_batch_size, shorter sequences or a smaller model", 2)
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # of the tokenizers library, which gives it no other name
+            raise
+        _end(f"the tokenizer cannot split this text ({error}): fetch its tokenizer.json again", 2)
 
 
 def _speaks(error: InherituneError) -> bool:

@@ -1,6 +1,5 @@
 """What a model folder's config and files say of each other, held against each other before a weight is read."""
 
-import math
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -13,23 +12,33 @@ from inheritune.decoder.anatomy import Anatomy, further_layers
 from inheritune.decoder.names import SIZES
 from inheritune.decoder.parts import split_name
 from inheritune.errors import ModelError
-from inheritune.models.shards import INTEGER_DTYPES, Piece, StoredTensor, same_bytes
+from inheritune.models.shards import INTEGER_DTYPES, StoredTensor, same_bytes
 from inheritune.runtime.gauge import free_memory
 
-# What is built one by one, so that an absurd number would never end.
-_COUNTED = re.compile(r"(^|_)(layers?|experts?|heads?|blocks?)$")
+# What is built or listed one by one, so that an absurd number would never end.
+_COUNTED = re.compile(
+    r"n(um)?_(?!embd$|embeddings$|positions$|ctx$|inner$|words$).*|(.*_)?(layers?|experts?|heads?|blocks?|depths?|repeats)"
+    r"|first_k_dense_replace|attention_types|(mamba_)?chunk_size"
+)
 _MOST = 1 << 14
 
 
 def require_numbers(config: dict[str, Any], folder: Path) -> None:
-    """Raise ModelError for a size in a config that is no number, below 1, or absurd."""
+    """Raise ModelError for a size in a config that is no number, below 1, or absurd, also in lists."""
     for key, value in config.items():
         if isinstance(value, dict):
             require_numbers(value, folder)
         elif key in SIZES and value is not None and (type(value) is not int or value < 1):
             raise ModelError(f"config.json of {folder} says {key} = {value!r:.40}: a whole number from 1 on is needed.")
-        elif _COUNTED.search(key) and type(value) is int and value > _MOST:
+        elif _COUNTED.fullmatch(key) and _largest(value) > _MOST:
             raise ModelError(f"config.json of {folder} says {key} = {value!r:.40}: more than {_MOST:,} are no model's.")
+
+
+def _largest(value: Any) -> float:
+    """The largest number in lists within lists; 0 where there is none."""
+    if isinstance(value, list):
+        return max(map(_largest, value), default=0)
+    return value if isinstance(value, int | float) else 0
 
 
 def require_agreement(
@@ -68,12 +77,11 @@ def belies_ties(model: PreTrainedModel, tensors: Sequence[StoredTensor]) -> bool
     return any(not same_bytes(tied[0], other) for tied in names.values() for other in tied[1:])
 
 
-def require_memory(pieces: Sequence[Piece], width: int | None, folder: Path) -> None:
-    """Raise ModelError where weights of `width` bytes a number (None: as they are kept) do not fit into memory."""
-    needed = sum(math.prod(piece.shape) * width if width else piece.size for piece in pieces)
+def require_memory(needed: int, place: Path) -> None:
+    """Raise ModelError where a model's `needed` bytes do not fit into memory."""
     free = free_memory()
     if needed > free:
         raise ModelError(
-            f"The weights of {folder} take {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB of memory are free:"
+            f"The weights of {place} take {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB of memory are free:"
             " take a smaller model, or a machine with more."
         )

@@ -1,12 +1,22 @@
-"""A GGUF file read once: transformers reads its header anew for config, weights and tokenizer, and makes a table of names a module."""
+"""GGUF files: checked before transformers reads one, and read once, where it reads the header anew for config, weights and tokenizer."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from typing import Any
+
+from transformers import AutoConfig, PretrainedConfig
+
+from inheritune.decoder.anatomy import plain_numbers, refuse_unsupported
+from inheritune.errors import ModelError, plain
+from inheritune.models.distrust import require_memory
+from inheritune.models.gguf_header import GgufHeader, read_gguf_header
+from inheritune.models.hollow import buffer_bytes, hollow
+from inheritune.models.quiet import quiet
 
 _open = False
 
@@ -28,3 +38,44 @@ def read_once(place: Path) -> Iterator[None]:
         yield
     finally:
         _open, (gguf.GGUFReader, gguf.get_tensor_name_map) = False, kept
+
+
+@contextmanager
+def hushed(path: Path) -> Iterator[None]:
+    """Reading GGUF draws progress bars that no setting takes away, and reads the same things over and over."""
+    if path.suffix != ".gguf":
+        yield
+        return
+    with redirect_stderr(StringIO()), read_once(path):
+        yield
+
+
+def require_gguf(path: Path) -> GgufHeader:
+    """The header of a GGUF file; raises ModelError where it is damaged, or what reads one is not installed."""
+    for name in ("gguf", "accelerate"):
+        if find_spec(name) is None:
+            raise ModelError(f"{path} needs the package {name!r}, which is not here: pip install 'inheritune[gguf]'.")
+    return read_gguf_header(path)
+
+
+def gguf_config(path: Path, width: int) -> PretrainedConfig:
+    """The config of a GGUF file, checked: its tensors hold as many numbers as it asks for, which fit into memory.
+
+    `width` is bytes a number. Raises ModelError where it cannot be read, is no decoder, or disagrees with its tensors.
+    """
+    held = require_gguf(path).numbers
+    try:
+        with quiet(), hushed(path):
+            config = plain_numbers(AutoConfig.from_pretrained(path.parent, gguf_file=path.name))
+    except Exception as error:
+        raise ModelError(f"{path} cannot be loaded: {type(error).__name__}: {plain(error)[:200]}") from error
+    refuse_unsupported(config)
+    model = hollow(config)
+    asked = sum(parameter.numel() for parameter in model.parameters())
+    if asked > held:
+        raise ModelError(
+            f"{path} holds {held:,} numbers, and its header tells of a model of {asked:,}: they do not belong together,"
+            " so fetch it again."
+        )
+    require_memory(held * width + buffer_bytes(model), path)
+    return config

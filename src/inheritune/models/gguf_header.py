@@ -3,23 +3,30 @@
 import math
 import re
 import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any
 
 from inheritune.errors import ModelError
 
 MOST_COUNT = 1 << 14  # blocks, heads, experts: more are no model's
-_VERSIONS, _ALIGNMENT, _MOST_AXES, _MOST_NAME, _MOST_NESTED = (2, 3), 32, 4, 1 << 12, 3
+_MOST_PAIRS, _MOST_TENSORS, _MOST_ITEMS = 1 << 12, 1 << 20, 1 << 21
+_MOST_NAME, _MOST_TEXT, _MOST_AXES = 1 << 10, 1 << 26, 4  # bytes, bytes, axes
+_VERSIONS, _ALIGNMENT = (2, 3), 32
 _STRING, _ARRAY = 8, 9
 _FORMATS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
-_BLOCK = re.compile(r"blk\.(\d{1,6})\.")
+_KIND = re.compile(r"[\w.-]{1,64}", re.ASCII)
+_BLOCK = re.compile(r"blk\.(\d{1,6})\.", re.ASCII)
+_U64 = struct.Struct("<Q")
 Value = int | float | str
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """One tensor of a GGUF file: its numbers, and its bytes [start, end) counted from where the tensors begin."""
+class GgufTensor:
+    """One tensor of a GGUF file: how many numbers it has, and its bytes [start, end) counted from where the tensors begin."""
 
     name: str
     numbers: int
@@ -29,10 +36,10 @@ class Stretch:
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """What a GGUF file says of itself, arrays left out, and where its tensors lie."""
+    """What a GGUF file says of itself, arrays of several values left out, and where its tensors lie."""
 
     values: dict[str, Value]
-    tensors: list[Stretch]
+    tensors: list[GgufTensor]
 
     @property
     def numbers(self) -> int:
@@ -41,101 +48,121 @@ class GgufHeader:
 
 
 def read_gguf_header(path: Path) -> GgufHeader:
-    """The header of a GGUF file; raises ModelError where it is no such file, or does not fit what the file holds."""
-    with path.open("rb") as stream:
-        reader = _Reader(stream, path)
-        if reader.bytes(4) != b"GGUF":
-            raise ModelError(f"{path} is not a GGUF file, whatever its name says: fetch it again.")
+    """The header of a GGUF file; raises ModelError where it is no such file, or says what the file does not hold."""
+    with _mapped(path) as content:
+        reader = _Reader(content, path)
         if (version := reader.number("<I")) not in _VERSIONS:
             raise ModelError(f"{path} is GGUF of version {version}: versions 2 and 3 are read.")
-        tensors, pairs = reader.number("<Q"), reader.number("<Q")
-        values = dict(reader.pair() for _ in reader.counted(pairs, "pairs of names and values"))
-        found = [reader.tensor() for _ in reader.counted(tensors, "tensors")]
+        tensors, pairs = reader.count(_MOST_TENSORS, "tensors"), reader.count(_MOST_PAIRS, "pairs of name and value")
+        values = dict(reader.pair() for _ in range(pairs))
+        found = [reader.tensor() for _ in range(tensors)]
         alignment = _alignment(values, path)
-        begins = math.ceil(stream.tell() / alignment) * alignment
+        held = len(content) - math.ceil(reader.at / alignment) * alignment
     header = GgufHeader({name: value for name, value in values.items() if value is not None}, found)
-    _require_apart(header, path.stat().st_size - begins, alignment, path)
+    _require_apart(found, held, alignment, path)
+    _require_counts(header.values, path)
     _require_blocks(header, path)
     return header
 
 
+@contextmanager
+def _mapped(path: Path) -> Iterator[mmap]:
+    if not path.is_file():
+        raise ModelError(f"{path} is no file: give a GGUF file, or a model folder.")
+    with path.open("rb") as stream:
+        if stream.read(4) != b"GGUF":
+            raise ModelError(f"{path} is not a GGUF file, whatever its name says: fetch it again.")
+        with mmap(stream.fileno(), 0, access=ACCESS_READ) as content:
+            yield content
+
+
 class _Reader:
-    """Reads values one after the other, and never more than the file holds."""
+    """Reads one value after the other, and never beyond the file."""
 
-    def __init__(self, stream: BinaryIO, path: Path) -> None:
-        self.stream, self.path, self.size = stream, path, path.stat().st_size
+    def __init__(self, content: mmap, path: Path) -> None:
+        self.content, self.path, self.at = content, path, 4
 
-    def bytes(self, count: int) -> bytes:
-        self.require(count)
-        return self.stream.read(count)
+    def skip(self, count: int) -> int:
+        """Where `count` bytes begin, which are passed."""
+        start = self.at
+        self.at += count
+        if self.at > len(self.content):
+            raise ModelError(f"{self.path} ends before its header does: fetch it again.")
+        return start
 
-    def require(self, count: int) -> None:
-        if not 0 <= count <= self.size - self.stream.tell():
-            raise ModelError(f"The header of {self.path} promises more than the file holds: fetch it again.")
+    def number(self, form: str) -> Any:
+        return struct.unpack_from(form, self.content, self.skip(struct.calcsize(form)))[0]
 
-    def counted(self, count: int, what: str) -> range:
-        """That many things, of which each takes some bytes."""
-        if count > self.size:
-            raise ModelError(f"{self.path} promises {count} {what}, more than it has bytes: fetch it again.")
-        return range(count)
+    def count(self, most: int, what: str) -> int:
+        count = int(self.number("<Q"))
+        if count > most:
+            raise ModelError(
+                f"{self.path} promises {count:,} {what}, and no model has more than {most:,}: fetch it again."
+            )
+        return count
 
-    def number(self, form: str) -> int:
-        return int(struct.unpack(form, self.bytes(struct.calcsize(form)))[0])
-
-    def text(self, most: int | None = None) -> str:
-        count = self.number("<Q")
-        if most is not None and count > most:
-            raise ModelError(f"{self.path} has a name of {count} bytes: fetch it again.")
-        return self.bytes(count).decode(errors="replace")
+    def text(self, most: int, what: str) -> str:
+        count = self.count(most, f"bytes of {what}")
+        start = self.skip(count)
+        return self.content[start : start + count].decode(errors="replace")
 
     def pair(self) -> tuple[str, Value | None]:
-        name = self.text(_MOST_NAME)
+        name = self.text(_MOST_NAME, "a name")
         return name, self.value(self.number("<I"))
 
     def value(self, kind: int) -> Value | None:
-        """A value of this kind; None for an array, which is passed over."""
+        """A value of this kind; None for an array, unless it has just one item: that is read as if it stood alone."""
         if kind == _STRING:
-            return self.text()
-        if kind == _ARRAY:
-            return self.passed_over(1)
-        if kind not in _FORMATS:
-            raise ModelError(f"{self.path} has a value of the unknown kind {kind}: fetch it again.")
-        form = _FORMATS[kind]
-        value: Value = struct.unpack(form, self.bytes(struct.calcsize(form)))[0]
+            return self.text(_MOST_TEXT, "a text")
+        if kind != _ARRAY:
+            return self.scalar(kind)
+        kind, count = self.number("<I"), self.count(_MOST_ITEMS, "items of a list")
+        if count == 1 and kind != _ARRAY:
+            return self.value(kind)
+        if kind == _STRING:
+            self.skip_texts(count)
+        elif count:
+            self.skip(struct.calcsize(self.form(kind)) * count)
+        return None
+
+    def scalar(self, kind: int) -> Value:
+        value: Value = self.number(self.form(kind))
         return value
 
-    def passed_over(self, nested: int) -> None:
-        kind, count = self.number("<I"), self.number("<Q")
-        if kind in _FORMATS:
-            width = struct.calcsize(_FORMATS[kind]) * count
-            self.require(width)
-            self.stream.seek(width, 1)
+    def form(self, kind: int) -> str:
+        if kind not in _FORMATS:
+            raise ModelError(f"{self.path} has a value of the unknown kind {kind}: fetch it again.")
+        return _FORMATS[kind]
+
+    def skip_texts(self, count: int) -> None:
+        """A vocabulary has hundreds of thousands: no string is made of them."""
+        at, last = self.at, len(self.content) - 8
+        for _ in range(count):
+            if at > last:
+                break
+            at += 8 + _U64.unpack_from(self.content, at)[0]
+        else:
+            self.skip(at - self.at)
             return
-        if kind not in (_STRING, _ARRAY) or nested > _MOST_NESTED:
-            raise ModelError(f"{self.path} has an array of the unknown kind {kind}: fetch it again.")
-        for _ in self.counted(count, "items of an array"):
-            if kind == _ARRAY:
-                self.passed_over(nested + 1)
-            else:
-                self.bytes(self.number("<Q"))
+        self.skip(len(self.content) + 1)
 
-    def tensor(self) -> Stretch:
-        name, axes = self.text(_MOST_NAME), self.number("<I")
+    def tensor(self) -> GgufTensor:
+        name, axes = self.text(_MOST_NAME, "a name"), self.number("<I")
         if not 0 < axes <= _MOST_AXES:
-            raise ModelError(f"{self.path} describes the tensor {name[:100]!r} with {axes} axes: fetch it again.")
-        shape = [self.number("<Q") for _ in range(axes)]
-        kind, start = self.number("<I"), self.number("<Q")
-        numbers = math.prod(shape)
-        return Stretch(name, numbers, start, start + self._bytes_of(name, kind, shape[0], numbers))
+            raise ModelError(f"{self.path} describes the tensor {name:.100} with {axes} axes: fetch it again.")
+        shape = [int(self.number("<Q")) for _ in range(axes)]
+        kind, start = self.number("<I"), int(self.number("<Q"))
+        return GgufTensor(name, math.prod(shape), start, start + self.bytes_of(name, kind, shape))
 
-    def _bytes_of(self, name: str, kind: int, row: int, numbers: int) -> int:
+    def bytes_of(self, name: str, kind: int, shape: list[int]) -> int:
+        """How many bytes a tensor takes whose rows are packed as `kind` says."""
         from gguf.constants import GGML_QUANT_SIZES
 
         sizes = {int(own): size for own, size in GGML_QUANT_SIZES.items()}
-        if kind not in sizes or not numbers or row % sizes[kind][0]:
-            raise ModelError(f"{self.path} describes the tensor {name[:100]!r} in a way that is not GGUF: fetch it again.")
+        if kind not in sizes or not math.prod(shape) or shape[0] % sizes[kind][0]:
+            raise ModelError(f"{self.path} describes the tensor {name:.100} in a way that is not GGUF: fetch it again.")
         together, width = sizes[kind]
-        return numbers // together * width
+        return math.prod(shape) // together * width
 
 
 def _alignment(values: dict[str, Value | None], path: Path) -> int:
@@ -145,31 +172,36 @@ def _alignment(values: dict[str, Value | None], path: Path) -> int:
     return alignment
 
 
-def _require_apart(header: GgufHeader, size: int, alignment: int, path: Path) -> None:
-    """Raise ModelError for tensors that overlap, lie outside the file, or have one name."""
+def _require_apart(tensors: list[GgufTensor], held: int, alignment: int, path: Path) -> None:
+    """Raise ModelError for tensors that overlap, lie outside the `held` bytes, or have one name."""
     names, at = set(), 0
-    for tensor in sorted(header.tensors, key=lambda tensor: tensor.start):
+    for tensor in sorted(tensors, key=lambda tensor: tensor.start):
         if tensor.start < at or tensor.start % alignment or tensor.name in names:
-            raise ModelError(f"The tensors of {path} overlap, or share a place or a name, at {tensor.name!r:.100}: fetch it again.")
+            raise ModelError(f"The tensors of {path} overlap, or have one name, at {tensor.name:.100}: fetch it again.")
         names.add(tensor.name)
         at = tensor.end
-    if at > size:
+    if at > held:
         raise ModelError(f"{path} ends before its tensors do: fetch it again.")
 
 
+def _require_counts(values: dict[str, Value], path: Path) -> None:
+    """Raise ModelError for absurd counts, and for one part of a model in several files."""
+    if (parts := values.get("split.count", 1)) not in (0, 1):
+        raise ModelError(f"{path} is one of {parts!r:.40} parts: join them first (llama-gguf-split --merge).")
+    for name, value in values.items():
+        if name.endswith("_count") and isinstance(value, int | float) and not 0 <= value <= MOST_COUNT:
+            raise ModelError(f"{path} says {name:.100} = {value!r:.40}: more than {MOST_COUNT:,} are no model's.")
+
+
 def _require_blocks(header: GgufHeader, path: Path) -> None:
-    """Raise ModelError where the header counts other blocks than the file holds, and for absurd counts and parts of files."""
-    parts = header.values.get("split.count", 1)
-    if parts not in (0, 1):
-        raise ModelError(f"{path} is one of {parts} parts: join them first (llama-gguf-split --merge).")
+    """Raise ModelError where the header counts other blocks than the file holds."""
     kind = header.values.get("general.architecture")
-    for name, value in header.values.items():
-        if name.endswith("_count") and type(value) is int and not 0 <= value <= MOST_COUNT:
-            raise ModelError(f"{path} says {name} = {value}: more than {MOST_COUNT:,} are no model's.")
+    if not isinstance(kind, str) or not _KIND.fullmatch(kind):
+        raise ModelError(f"{path} does not say of which kind its model is (general.architecture): fetch it again.")
     told = header.values.get(f"{kind}.block_count")
     held = {int(found[1]) for tensor in header.tensors if (found := _BLOCK.match(tensor.name))}
-    if held and (told != len(held) or max(held) >= len(held)):
+    if told != len(held) or max(held, default=-1) >= len(held):
         raise ModelError(
-            f"{path} says {kind}.block_count = {told!r:.40}, and holds the blocks 0 to {max(held)}: they do not belong"
-            " together, so fetch it again."
+            f"{path} says {kind}.block_count = {told!r:.40}, but its tensors are of {len(held)} blocks: they do not"
+            " belong together, so fetch it again."
         )

@@ -112,6 +112,11 @@ def hollow(config: PretrainedConfig, kind: type[PreTrainedModel] | None = None) 
     return made
 
 
+def buffer_bytes(model: PreTrainedModel) -> int:
+    """Bytes of what a model computes from its config alone (masks, positions), which no file of weights bounds."""
+    return sum(buffer.numel() * buffer.element_size() for buffer in model.buffers())
+
+
 def save_config(config: PretrainedConfig, folder: Path, source: Path | None) -> None:
     """Write a config that AutoModelForCausalLM reads: a text tower's whose type it does not know stays in its larger model's."""
     if source is not None and config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not brings_code(config):

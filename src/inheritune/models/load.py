@@ -1,18 +1,21 @@
 """Models from folders and GGUF files, with the user's mistakes in words."""
 
 import copy
+import math
 import re
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
-from importlib.util import find_spec
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+)
 
 from inheritune.decoder.anatomy import plain_numbers, refuse_unsupported
 from inheritune.decoder.outputs import PLAIN, set_flags
@@ -20,8 +23,9 @@ from inheritune.errors import InputError, ModelError, plain
 from inheritune.models.begin import begin_of
 from inheritune.models.distrust import require_memory
 from inheritune.models.folder import pieces_of, require_own_files
-from inheritune.models.gguf import read_once
-from inheritune.models.hollow import Checkpoint, open_checkpoint
+from inheritune.models.gguf import gguf_config, hushed, require_gguf
+from inheritune.models.hollow import Checkpoint, buffer_bytes, open_checkpoint
+from inheritune.models.patterns import require_quick
 from inheritune.models.quiet import quiet
 from inheritune.models.shards import WIDTHS
 from inheritune.models.stored import Unread
@@ -54,38 +58,67 @@ def load_model(path: Path, dtype: torch.dtype | None = None, trust: bool = False
     """The model of a folder or a GGUF file, in the dtype it is kept in (GGUF: float32) or the one asked for.
 
     `trust`: code that the model brings may run. Raises ModelError for what cannot be loaded, and where weights are missing, not
-    asked for, or misshapen.
+    asked for, misshapen, or of no use.
     """
-    options: dict[str, Any] = {"dtype": dtype or "auto"}
-    kind: Any = AutoModelForCausalLM
-    folder: Path | None = path
-    if path.suffix == ".gguf":
-        _require_gguf(path)
-        folder, options = path.parent, {"dtype": dtype or torch.float32, "gguf_file": path.name}
-    else:
-        found = open_checkpoint(path, trust)
-        require_memory([held.piece for held in found.tensors], 2 if dtype in HALVES else None, path)
-        kind, config = type(found.model), copy.deepcopy(found.config)
-        set_flags(config, PLAIN)
-        options |= {"config": config, "use_safetensors": True}
-        if found.tower_of is not None:
-            folder, options = None, {**options, **_lazily(found, dtype)}
-    try:
-        with quiet(), _hushed(path):
+    with quiet(), hushed(path):
+        kind, folder, options = _gguf(path, dtype) if path.suffix == ".gguf" else _folder(path, dtype, trust)
+        try:
             model, report = kind.from_pretrained(folder, output_loading_info=True, **options)
-    except Exception as error:
-        cause = str(error).split("\n")[0][:200]
-        raise ModelError(f"{path} cannot be loaded: {type(error).__name__}: {cause}") from error
+        except Exception as error:
+            cause = str(error).split("\n")[0][:200]
+            raise ModelError(f"{path} cannot be loaded: {type(error).__name__}: {cause}") from error
     if path.suffix == ".gguf":
         model.config = plain_numbers(model.config)
     refuse_unsupported(model.config, type(model))
-    for kind in ("missing_keys", "mismatched_keys"):
-        if report.get(kind):
-            raise ModelError(f"{path} does not fit its config: {kind} {sorted(map(str, report[kind]))[0]}.")
+    for lack in ("missing_keys", "mismatched_keys"):
+        if report.get(lack):
+            raise ModelError(f"{path} does not fit its config: {lack} {sorted(map(str, report[lack]))[0]}.")
     for name, parameter in model.named_parameters():
         if not torch.isfinite(parameter).all():
             raise ModelError(f"The weights of {path} hold NaN or infinity in {name!r}: this model is damaged.")
-    return model.eval()
+    _require_use(model.eval(), path)
+    return model
+
+
+def _gguf(path: Path, dtype: torch.dtype | None) -> tuple[Any, Path, dict[str, Any]]:
+    """The class, the place and the options with which transformers reads a GGUF file."""
+    wide = dtype or torch.float32
+    config = gguf_config(path, wide.itemsize)
+    return AutoModelForCausalLM, path.parent, {"dtype": wide, "gguf_file": path.name, "config": config}
+
+
+def _folder(path: Path, dtype: torch.dtype | None, trust: bool) -> tuple[Any, Path | None, dict[str, Any]]:
+    """The same for a model folder; without a place, the tensors are among the options."""
+    found = open_checkpoint(path, trust)
+    require_memory(_needed(found, dtype), path)
+    config = copy.deepcopy(found.config)
+    set_flags(config, PLAIN)
+    options = {"dtype": dtype or "auto", "config": config, "use_safetensors": True}
+    if found.tower_of is None:
+        return type(found.model), path, options
+    return type(found.model), None, options | _lazily(found, dtype)
+
+
+@torch.no_grad()
+def _require_use(model: PreTrainedModel, path: Path) -> None:
+    """Raise ModelError where a model cannot compute two tokens: what a config says beside shapes shows only then."""
+    try:
+        logits_BTV = model(input_ids=torch.zeros(1, 2, dtype=torch.long), use_cache=False).logits
+    except Exception as error:
+        raise ModelError(
+            f"{path} cannot be used, {plain(error)[:200] or type(error).__name__}: its config asks for what its weights"
+            " do not give, so fetch it again."
+        ) from error
+    if logits_BTV.isnan().any():
+        raise ModelError(f"{path} computes NaN for a text of two tokens: its config or its weights are damaged.")
+
+
+def _needed(found: Checkpoint, dtype: torch.dtype | None) -> int:
+    """Bytes of memory that a checkpoint takes: as wide as in its files, or as the dtype asked for where that is narrower."""
+    width = dtype.itemsize if dtype in HALVES else None
+    pieces = (held.piece for held in found.tensors)
+    weights = sum(math.prod(piece.shape) * width if width else piece.size for piece in pieces)
+    return weights + buffer_bytes(found.model)
 
 
 def _lazily(found: Checkpoint, dtype: torch.dtype | None) -> dict[str, Any]:
@@ -95,35 +128,15 @@ def _lazily(found: Checkpoint, dtype: torch.dtype | None) -> dict[str, Any]:
     return {"state_dict": state, "dtype": dtype or kept, "use_safetensors": None}
 
 
-@contextmanager
-def _hushed(path: Path) -> Iterator[None]:
-    """Reading GGUF draws progress bars that no setting takes away, and reads the same things over and over."""
-    if path.suffix != ".gguf":
-        yield
-        return
-    with redirect_stderr(StringIO()), read_once(path):
-        yield
-
-
-def _require_gguf(path: Path) -> None:
-    """Raise ModelError where `path` is no GGUF file, or what reads one is not installed."""
-    with path.open("rb") as file:
-        if file.read(4) != b"GGUF":
-            raise ModelError(f"{path} is not a GGUF file, whatever its name says: fetch it again.")
-    for name in ("gguf", "accelerate"):
-        if find_spec(name) is None:
-            raise ModelError(f"{path} needs the package {name!r}, which is not here: pip install 'inheritune[gguf]'.")
-
-
 def tokenizer_at(path: Path) -> PreTrainedTokenizerBase:
     """The tokenizer of a folder or a GGUF file; raises ModelError where there is none."""
     require_own_files(path)
     gguf = {}
     if path.suffix == ".gguf":
-        _require_gguf(path)
+        require_gguf(path)
         gguf = {"gguf_file": path.name}
     try:
-        with quiet(), _hushed(path):
+        with quiet(), hushed(path):
             found = AutoTokenizer.from_pretrained(path.parent if gguf else path, trust_remote_code=False, **gguf)
     except Exception as error:
         if path.is_dir() and not any(path.glob("*.json")):
@@ -133,10 +146,11 @@ def tokenizer_at(path: Path) -> PreTrainedTokenizerBase:
                 f"{path} has {words}, a SentencePiece tokenizer, and no tokenizer.json that can be loaded: pip install"
                 " sentencepiece, or save it as tokenizer.json (save_pretrained of a fast tokenizer)."
             ) from error
-        raise ModelError(
-            f"{path} has no tokenizer that can be loaded ({plain(error)[:200]}): fetch its tokenizer.json again."
-        ) from error
+        mend = "fetch it again, or give a folder with tokenizer.json" if gguf else "fetch its tokenizer.json again"
+        raise ModelError(f"{path} has no tokenizer that can be loaded ({plain(error)[:200]}): {mend}.") from error
     _require_template_names(found, path)
+    if isinstance(found, PreTrainedTokenizerFast):
+        require_quick(found.backend_tokenizer, path)
     return found
 
 
