@@ -109,7 +109,7 @@ class Rates:
         if stage != self._stage:
             self._stage, self._start = stage, time.monotonic()
             self.progress.stage(stage)
-        if done:
+        if done and total > 1:
             rate = done / max(time.monotonic() - self._start, 1e-6)
             self.progress.now(f"{done} of {total}, {rate:.3g} a second, {clock((total - done) / rate)} left")
 

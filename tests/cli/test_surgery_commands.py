@@ -97,6 +97,32 @@ def test_a_healed_model_keeps_its_dtype_and_is_proved_itself(inheritune, source,
     assert code == 2 and "healed: every weight is a number" in err and not (tmp_path / "harmed").exists()
 
 
+def test_stages_are_told_beside_the_result(inheritune, source, tmp_path):
+    text = tmp_path / "text.txt"
+    text.write_text(" ".join(WORDS[(7 * at * at) % 61] for at in range(2000)))
+    proof = ["Loading 2 models", "Proof"]
+    for command, stages in (
+        (("inherit", source, tmp_path / "cut", "--blocks", "0,5", "--prove"), ["Writing the weights", *proof]),
+        (
+            ("inherit", source, tmp_path / "healed", "--blocks", "0,5", "--heal", text, "--prove"),
+            ["Loading 1 model", "Proof", "Repair", "Proof", "Writing the weights"],
+        ),
+        (
+            ("grow", tmp_path / "cut", tmp_path / "grown", "--from", source, "--blocks", "0-2,5"),
+            ["Writing the weights", "Loading 3 models", "Proof"],
+        ),
+        (
+            ("prove", tmp_path / "cut", "--against", source),
+            [f"Reference: {source}", f"Model: {tmp_path / 'cut'}", "Proof"],
+        ),
+    ):
+        code, _, err = inheritune(*command)
+        lines = err.splitlines()
+        assert code == 0 and [line for line in lines if not line.startswith("  ")] == stages
+        assert any(line.startswith("  1 of ") for line in lines)
+    assert inheritune("prove", tmp_path / "cut", "--quiet")[2] == ""
+
+
 def test_parts_outside_and_dtype(inheritune, source, tmp_path):
     options = ("--parts", "attention,norms", "--outside", "none", "--dtype", "bfloat16", "--seed", 3)
     code, _, _ = inheritune("inherit", source, tmp_path / "cut", "--blocks", "0-5", *options)

@@ -20,12 +20,14 @@ from inheritune import DataError, InputError, ModelError, Profile, diagnose
 from inheritune.decoder.anatomy import anatomy
 from inheritune.decoder.kinds import window_at
 from inheritune.diagnosis import measuring
+from inheritune.diagnosis.diagnose import forget
 from inheritune.diagnosis.gradients import gradient_norms
 from inheritune.diagnosis.meanmaps import telling_heads
 from inheritune.diagnosis.sequences import unpadded
 from inheritune.diagnosis.statistics import probability_below, standard_error, wilson
 from inheritune.diagnosis.suggestion import LARGEST_RISE, suggest
 from inheritune.diagnosis.watch import watch
+from inheritune.progress import Tally
 from inheritune.records.profile import Curves, Cut, schema_text
 from inheritune.report.profile_figures import rank_and_mass
 
@@ -355,6 +357,41 @@ def test_an_answer_comes_from_a_few_sequences_before_all_are_read(monkeypatch: p
     np.testing.assert_allclose(parted.angular[0], whole.angular[0], atol=1e-6)
 
 
+@pytest.mark.parametrize("stop", [2, 4])
+def test_what_is_measured_of_maps_is_not_measured_again_after_a_stop(
+    stop: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches of one sequence; a stop in the first look, of three, and one in the second."""
+    monkeypatch.setattr(measuring, "BATCH_BYTES", 1)
+    monkeypatch.setattr("inheritune.diagnosis.diagnose.FIRST_LOOK", 3)
+    model, passes = copy.deepcopy(families.reference("gemma3_text")), list[int]()
+    model.register_forward_pre_hook(lambda *_: passes.append(1))
+    whole = diagnose(model, TOKENS_NT, untrained=False, curve_sequences=0)
+
+    def breaking(_stage: str, done: int, _of: int) -> None:
+        if done == stop:
+            raise KeyboardInterrupt
+
+    def measured(**how: Any) -> tuple[Profile, int]:
+        passes.clear()
+        found = diagnose(model, TOKENS_NT, untrained=False, curve_sequences=0, kept=tmp_path, **how)
+        return found.model_copy(update={"seconds": whole.seconds}), len(passes)
+
+    with pytest.raises(KeyboardInterrupt):
+        measured(tell=breaking)
+    with (tmp_path / "maps.jsonl").open("a") as file:
+        file.write('{"heads": [')  # a kill in the middle of a line
+    assert measured() == (whole, 1 + 5 - stop)  # the first, by which one sees whether the model is the same
+    assert measured() == (whole, 1)
+    with torch.no_grad():
+        model.model.layers[0].mlp.down_proj.weight.mul_(1.5)
+    changed, again = measured()
+    assert again == 5 and changed.loss != whole.loss
+    assert measured(threshold=0.8)[1] == 5
+    forget(tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_contrasts_are_there(profile: Profile) -> None:
     assert [(one.name, one.length) for one in profile.contrasts] == [("untrained", 32), ("trained", 16)]
     assert all(rank is not None for one in profile.contrasts for rank in one.max_rank)
@@ -378,14 +415,12 @@ def test_contrasts_have_half_of_the_minutes_and_cuts_the_rest(monkeypatch: pytes
     monkeypatch.setattr(measuring, "BATCH_BYTES", 1)
     now, measure = [0.0], measuring.measure_sequences
 
-    def slowly(*given: Any, losses: bool = True, **how: Any) -> measuring.Measures:
-        *given, count = given
-
+    def slowly(*given: Any, count: Tally, losses: bool = True, **how: Any) -> measuring.Measures:
         def counting(done: int, of: int) -> None:
             now[0] += 0.0 if losses else 10.0 * (done > 0)
             count(done, of)
 
-        return measure(*given, counting, losses=losses, **how)
+        return measure(*given, count=counting, losses=losses, **how)
 
     monkeypatch.setattr("inheritune.diagnosis.diagnose.measure_sequences", slowly)
     monkeypatch.setattr("inheritune.diagnosis.deadline.time", SimpleNamespace(monotonic=lambda: now[0]))

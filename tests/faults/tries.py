@@ -92,7 +92,7 @@ class Ground:
 
     def inherit(self, *options: str, blocks: str = "0-2") -> list[str]:
         """The command that cuts the model to `dest`."""
-        return ["inherit", str(self.model), str(self.path / "dest"), "--blocks", blocks, *options]
+        return ["inherit", str(self.model), str(self.path / "dest"), "--blocks", blocks, "--quiet", *options]
 
     def change_json(self, name: str, **fields: Any) -> None:
         """Other fields in a JSON file of the model; None takes one away."""

@@ -143,7 +143,7 @@ HOSTILE = [
         "a pickle as a record",
         pickled(
             "model/inheritune.json",
-            lambda g: ["grow", str(g.model), str(g.path / "new"), "--from", str(g.model), "--blocks", "0-4"],
+            lambda g: ["grow", str(g.model), str(g.path / "new"), "--from", str(g.model), "--blocks", "0-4", "--quiet"],
         ),
         ("inheritune.json", "JSON"),
     ),
@@ -182,5 +182,5 @@ HOSTILE = [
     Try("control characters in a key", lambda g: g.recipe(json.dumps({**g.tree, ESCAPE: 1})), (SHOWN,)),
     Try("control characters in a value", lambda g: g.run(training__optimizer=ESCAPE), (SHOWN,)),
     Try("YAML that holds itself", lambda g: g.recipe("name: &a [*a]\n"), ("recipe.yaml", "alias")),
-    Try("a GGUF file of rubbish", lambda g: ["prove", str(g.file("model.gguf", b"GGUF" + b"\xff" * 200))], ("model.gguf",)),
+    Try("a GGUF file of rubbish", lambda g: ["prove", str(g.file("model.gguf", b"GGUF" + b"\xff" * 200)), "--quiet"], ("model.gguf",)),
 ]  # fmt: skip

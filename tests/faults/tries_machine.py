@@ -39,7 +39,7 @@ def drawn(ground: Ground) -> list[str]:
 
 def inherit(ground: Ground) -> list[str]:
     """A cut onto the small disk."""
-    return ["inherit", str(ground.model), str(ground.path / "disk" / "dest"), "--blocks", "0-2"]
+    return ["inherit", str(ground.model), str(ground.path / "disk" / "dest"), "--blocks", "0-2", "--quiet"]
 
 
 def diagnose(ground: Ground) -> list[str]:
@@ -271,6 +271,6 @@ MACHINE = [
     Try("a folder that is someone else's", someone_elses, ("out", "no run folder", "--out")),
     Try("two runs in one folder", twice, ("another run", "out", "--out")),
     Try("a model beyond the memory", too_large(Ground.run), ("GB", "memory", "smaller model")),
-    Try("a model beyond the memory, to be proved", too_large(lambda g: ["prove", str(g.model)]), ("GB", "memory")),
+    Try("a model beyond the memory, to be proved", too_large(lambda g: ["prove", str(g.model), "--quiet"]), ("GB", "memory")),
     Try("a step beyond the memory", too_long, ("a step needs", "micro_batch_size"), code=1),
 ]  # fmt: skip

@@ -161,7 +161,7 @@ def growing(blocks: str) -> Command:
     """The model grown from itself."""
     return lambda ground: [
         "grow", str(ground.model), str(ground.path / "dest"), "--from", str(shutil.copytree(ground.model, ground.path / "parent")),
-        "--blocks", blocks, "--held", "0-4",
+        "--blocks", blocks, "--held", "0-4", "--quiet",
     ]  # fmt: skip
 
 
@@ -250,6 +250,6 @@ MODELS = [
     Try("an unknown part", lambda ground: ground.inherit("--parts", "head"), ("'head'", "attention")),
     Try("an unknown dtype", lambda ground: ground.inherit("--dtype", "int8"), ("'int8'", "bfloat16")),
     Try("growth beyond the reference", growing("0-5"), ("Block 5", "0 to 4")),
-    Try("proof of no model", lambda ground: ["prove", str(ground.path)], ("config.json",)),
+    Try("proof of no model", lambda ground: ["prove", str(ground.path), "--quiet"], ("config.json",)),
     Try("diagnosis of no model", lambda ground: ["diagnose", "./nowhere"], ("./nowhere",)),
 ]  # fmt: skip

@@ -10,9 +10,10 @@ from families import FAMILIES, reference
 from inheritune.decoder.anatomy import anatomy
 from inheritune.decoder.stack import Stack
 from inheritune.errors import ModelError
+from inheritune.surgery import heal as heal_module
 from inheritune.surgery.heal import find_gaps, heal
 from inheritune.surgery.in_memory import inherit
-from inheritune.surgery.refit import RIDGE
+from inheritune.surgery.refit import RIDGE, refit
 
 TOKENS_BT = torch.randint(3, 96, (16, 32), generator=torch.Generator().manual_seed(4))
 
@@ -45,6 +46,59 @@ def test_a_constant_run_is_replaced_exactly():
     assert abs(healing.loss_before - whole) > 0.02
     assert healing.loss_after == pytest.approx(whole, abs=5e-4)
     assert healing.places == [2] and healing.tokens == 14 * 32
+
+
+def test_a_repair_that_is_stopped_goes_on_where_it_was(tmp_path, monkeypatch):
+    """Four passes through the reference, of four sequences each but for the last, and three blocks of the target, two refitted."""
+    monkeypatch.setattr(heal_module, "CHUNK_TOKENS", 128)
+    model, blocks, told = reference("gpt2"), [0, 2, 3, 5], []
+    plain = inherit(model, blocks)
+    wanted = heal(plain, model, blocks, TOKENS_BT, count=lambda done, total: told.append((done, total)))
+    assert told == [(done, 7) for done in range(8)] and wanted.places == [0, 2]
+
+    def attempt(at):
+        passes, fits, target = [], [], inherit(model, blocks)
+        hook = model.register_forward_pre_hook(lambda *_: passes.append(1))
+        monkeypatch.setattr(heal_module, "refit", lambda *given: fits.append(1) or refit(*given))
+
+        def stop(done, _total):
+            if done == at:
+                raise KeyboardInterrupt
+
+        try:
+            return heal(target, model, blocks, TOKENS_BT, count=stop, kept=tmp_path / "repair"), target, passes, fits
+        except KeyboardInterrupt:
+            return None, target, passes, fits
+        finally:
+            hook.remove()
+
+    for at, done in ((2, (2, 0)), (6, (2, 1)), (None, (0, 1)), (None, (0, 0))):
+        healing, target, passes, fits = attempt(at)
+        assert (len(passes), len(fits)) == done
+    assert healing == wanted
+    assert all(torch.equal(a, b) for a, b in zip(target.parameters(), plain.parameters(), strict=True))
+    (tmp_path / "repair" / "block-0.safetensors").write_bytes(b"half of a fi")
+    assert (attempt(None)[0], len(attempt(None)[3])) == (wanted, 0)
+    other = inherit(model, [0, 1, 2, 5])  # another question
+    assert heal(other, model, [0, 1, 2, 5], TOKENS_BT, kept=tmp_path / "repair").places == [2]
+
+
+def test_no_head_is_called_on_what_is_fitted():
+    model, rows = copy.deepcopy(reference("llama")), []
+    target = inherit(model, [0, 1, 4, 5])
+    for each in (model, target):
+        each.lm_head.register_forward_hook(lambda _module, args, _output: rows.append(args[0].shape[0]))
+    heal(target, model, [0, 1, 4, 5], TOKENS_BT)
+    assert rows == [2, 2]  # the sequences that are held out, before and after
+
+
+def test_the_losses_of_a_repair_do_not_ask_for_a_begin_of_several_tokens():
+    model = reference("gpt2")
+    target = inherit(model, [0, 1, 4, 5])
+    before = Stack(target, TOKENS_BT[-2:]).whole_token_losses[:, 2:].mean().item()
+    healing = heal(target, model, [0, 1, 4, 5], TOKENS_BT, unasked=2)
+    after = Stack(target, TOKENS_BT[-2:]).whole_token_losses[:, 2:].mean().item()
+    assert (healing.loss_before, healing.loss_after) == pytest.approx((before, after), abs=1e-6)
 
 
 # Among them biases (gpt2), parallel attention and MLP (gpt_neox, phi, falcon, cohere), a scaled residual (granite),

@@ -40,7 +40,7 @@ def command(
 
     from inheritune.config.sections import Source
     from inheritune.data.corpora import require
-    from inheritune.diagnosis.diagnose import diagnose, natural_length
+    from inheritune.diagnosis.diagnose import diagnose, forget, natural_length
     from inheritune.diagnosis.text import spread_windows
     from inheritune.disk.files import reserve, writing
     from inheritune.models.begin import begin_of
@@ -87,7 +87,7 @@ def command(
                 threshold=threshold,
                 curve_sequences=curve_sequences,
                 minutes=minutes,
-                kept=None if out is None else out / "cuts.jsonl",
+                kept=out,
                 gradients=gradients,
                 other_lengths=longer,
                 tell=tell,
@@ -95,7 +95,7 @@ def command(
             ).model_copy(update={"model": model})
             if out is not None:
                 written = write_profile_folder(profile, decoder, tokens_NT, out, other, tell)
-                (out / "cuts.jsonl").unlink(missing_ok=True)
+                forget(out)
     if as_json:
         typer.echo(profile.model_dump_json())
         return

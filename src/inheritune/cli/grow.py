@@ -1,5 +1,6 @@
 """`inheritune grow`: a model with more of its reference's blocks."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -24,15 +25,18 @@ def command(
         bool, typer.Option("--trust-remote-code", help="Run code that the model brings: read it first.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
     """Grow a model: its own trained blocks stay, and the reference's others come in at their places."""
     wanted = parse(blocks)
+    from inheritune.progress import Progress, Rates
     from inheritune.surgery.by_model import grow_folder
     from inheritune.surgery.record import held_blocks
     from inheritune.surgery.requests import GrowRequest
 
     known = held_blocks(target) if held is None else parse(held)
     plan = GrowRequest(known, wanted, start=new, proved=prove, seed=seed, trust=trust_remote_code)
-    record = grow_folder(target, reference, dest, plan, force)
+    with closing(Progress(quiet, to_stderr=True)) as progress:
+        record = grow_folder(target, reference, dest, plan, force, Rates(progress))
     said = f"{dest}: {len(wanted)} of {record.reference_depth} blocks ({record.blocks_shown})"
     typer.echo(record.as_printed() if as_json else said)

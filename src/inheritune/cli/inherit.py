@@ -1,5 +1,6 @@
 """`inheritune inherit`: a new model of some blocks of another."""
 
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,9 +29,11 @@ def command(
         bool, typer.Option("--trust-remote-code", help="Run code that the model brings: read it first.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the record as JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
     """Cut a model: keep the blocks named, with all that stands outside them, as a plain model folder."""
     from inheritune.models.find import locate
+    from inheritune.progress import Progress, Rates
     from inheritune.surgery.commands import inherit_folder
     from inheritune.surgery.requests import CutRequest
 
@@ -44,7 +47,8 @@ def command(
         seed=seed,
         trust=trust_remote_code,
     )
-    record = inherit_folder(locate(source, trust=trust_remote_code), dest, cut, force)
+    with closing(Progress(quiet, to_stderr=True)) as progress:
+        record = inherit_folder(locate(source, trust=trust_remote_code), dest, cut, force, Rates(progress))
     typer.echo(record.as_printed() if as_json else _sentence(record, dest))
 
 

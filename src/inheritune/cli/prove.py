@@ -1,7 +1,9 @@
 """`inheritune prove`: put a model to every check."""
 
 import json
+from contextlib import closing
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -18,11 +20,14 @@ def command(
         bool, typer.Option("--trust-remote-code", help="Run code that the model brings: read it first.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the proof as JSON.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
     """Prove a model, against its reference if that is given; the proof is written to proof.json beside it."""
     listed = None if blocks is None else parse(blocks)
     from inheritune.models.folder import PROOF
     from inheritune.models.load import load_model
+    from inheritune.models.reference import with_size
+    from inheritune.progress import Progress, Rates
     from inheritune.surgery.proof import prove
     from inheritune.surgery.record import held_blocks, trained_tokens
 
@@ -34,8 +39,14 @@ def command(
         against = None
     if against is not None and listed is None:
         listed = held_blocks(model)
-    parent = None if against is None else load_model(against, trust=trust_remote_code)
-    proof = prove(load_model(model, trust=trust_remote_code), parent, listed)
+    with closing(Progress(quiet, to_stderr=True)) as progress:
+        parent = None
+        if against is not None:
+            with progress.waiting(f"Reference: {with_size(str(against))}"):
+                parent = load_model(against, trust=trust_remote_code)
+        with progress.waiting(f"Model: {with_size(str(model))}"):
+            made = load_model(model, trust=trust_remote_code)
+        proof = prove(made, parent, listed, count=partial(Rates(progress), "Proof"))
     proof.save(model / PROOF)
     if as_json:
         typer.echo(json.dumps({"passed": proof.passed, "checks": [asdict(check) for check in proof.checks]}))

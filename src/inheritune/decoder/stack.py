@@ -60,10 +60,11 @@ class Stack:
     `tokens_BT` are unpadded token ids, of which no loss asks for the first and the `unasked` after it (those of a begin of
     text). `hidden0` (B, T, D) is what enters block 0, `whole_token_losses` (B, T-1-unasked) what the unchanged model has on
     each token that is asked for. `block_passes` counts whole-batch passes through one block, `head_passes` those
-    through final norm and head, a part of the places as that part; the capturing forward is in both.
+    through final norm and head, a part of the places as that part; the capturing forward is in both. Without `losses` that
+    ends before the head, and there are no `whole_token_losses`.
     """
 
-    def __init__(self, model: PreTrainedModel, tokens_BT: Tensor, unasked: int = 0) -> None:
+    def __init__(self, model: PreTrainedModel, tokens_BT: Tensor, unasked: int = 0, *, losses: bool = True) -> None:
         self.model, self.unasked = model, unasked
         self.blocks = anatomy(model).blocks
         self.depth = len(self.blocks)
@@ -73,10 +74,10 @@ class Stack:
         self.tokens = tokens_BT.long().to(device).split(max(1, rows // tokens_BT.shape[1]))
         self._calls: list[list[_Call]] = []
         with evaluating(model):
-            whole = [self._capture(part) for part in self.tokens]
+            whole = [self._capture(part, losses) for part in self.tokens]
         self.hidden0 = torch.cat([hidden for hidden, _ in whole])
-        self.whole_token_losses = torch.cat([losses for _, losses in whole])
-        self.block_passes, self.head_passes = self.depth, 1.0
+        self.whole_token_losses = torch.cat([found for _, found in whole])
+        self.block_passes, self.head_passes = self.depth, float(losses)
 
     @property
     def whole_losses(self) -> Tensor:
@@ -145,17 +146,21 @@ class Stack:
             hidden = self._calls[chunk][index](self.blocks[index], hidden)
         return hidden
 
-    def _capture(self, tokens_BT: Tensor) -> tuple[Tensor, Tensor]:
+    def _capture(self, tokens_BT: Tensor, losses: bool) -> tuple[Tensor, Tensor]:
         entered: list[Tensor] = []
         calls = [_Call(entered) for _ in range(self.depth)]
         hooks = [call.watch(block) for call, block in zip(calls, self.blocks, strict=True)]
+        found_BT = torch.empty(len(tokens_BT), 0, dtype=torch.float64)
         try:
-            logits_BTV = self.model(tokens_BT, use_cache=False).logits
+            if losses:
+                found_BT = self._asked(self.model(tokens_BT, use_cache=False).logits, tokens_BT)
+            else:
+                run_until(self.model, anatomy(self.model).head, tokens_BT)
         finally:
             for remove in hooks:
                 remove()
         self._calls.append(calls)
-        return entered[0], self._asked(logits_BTV, tokens_BT)
+        return entered[0], found_BT
 
     def _logits(self, chunk: int, hidden: Tensor) -> Tensor:
         like = self.tokens[chunk][:, : hidden.shape[1]]  # some models give their output the shape of their input

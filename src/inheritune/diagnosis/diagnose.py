@@ -21,6 +21,7 @@ from inheritune.decoder.stack import Stack
 from inheritune.diagnosis.curves import inheritance_curves
 from inheritune.diagnosis.deadline import Deadline
 from inheritune.diagnosis.gradients import Norms, gradient_norms
+from inheritune.diagnosis.kept_measures import KeptMeasures
 from inheritune.diagnosis.layers import contrast, lazy_heads, summarise
 from inheritune.diagnosis.measuring import Measures, by_length, measure_sequences
 from inheritune.diagnosis.sequences import TokenRows, unpadded
@@ -31,6 +32,7 @@ from inheritune.models.quiet import quiet
 from inheritune.progress import Tally, Tell, silent
 from inheritune.records.entry import Spent
 from inheritune.records.profile import Contrast, Curves, Cut, Profile
+from inheritune.records.stages import CUTS, MAPS
 from inheritune.words import plural
 
 CONTRAST_SEQUENCES = GRADIENT_SEQUENCES = 8
@@ -59,22 +61,22 @@ def diagnose(
     Padding named by `attention_mask` is cut off before the model sees it. No loss asks for a sequence's first token nor for the
     `unasked` ones after it: those of a begin of text (`Begin.unasked`). `untrained` adds the same attention measures for
     freshly initialised weights, `other_lengths` for tokens of other lengths. Losses of cuts are measured on the first
-    `curve_sequences` sequences (0: no cuts, and so no suggestion); they are kept in the file `kept`, so that after a stop they
-    are not measured again. All this takes `minutes` at most, of which the former has half. `gradients` adds the norms of the
-    gradients of W_Q and W_K on as many sequences.
+    `curve_sequences` sequences (0: no cuts, and so no suggestion). All this takes `minutes` at most, of which the former has
+    half. `gradients` adds the norms of the gradients of W_Q and W_K on as many sequences. Maps and losses of cuts are kept in
+    the folder `kept`, so that after a stop they are not measured again; `forget` removes them.
 
     `tell` is called with each stage's name and how many of how many of its parts are done. `seen` is called with the profile
-    as far as it stands: first with ranks and lazy heads of a few sequences, then after each stage. Raises InputError for tokens that are no ids of this model, too long or too few, ModelError for weights that
-    give NaN.
+    as far as it stands: first with ranks and lazy heads of a few sequences, then after each stage. Raises InputError for
+    tokens that are no ids of this model, too long or too few, ModelError for weights that give NaN.
     """
     if not 0 < threshold < 1:
         raise InputError(f"The threshold is {threshold}: give a share between 0 and 1, such as 0.90.")
     found = _Found(model, threshold, time.perf_counter())
     sequences = unpadded(model, tokens, attention_mask, unasked)
     others = [unpadded(model, other, None) for other in other_lengths]
-    for found.sequences, found.measured in _looks(
-        model, sequences, threshold, unasked, partial(tell, _stage(sequences))
-    ):
+    known = KeptMeasures(None if kept is None else kept / MAPS, sequences, threshold, unasked)
+    measure = partial(measure_sequences, model, threshold=threshold, unasked=unasked, known=known)
+    for found.sequences, found.measured in _looks(sequences, measure, partial(tell, _stage(sequences))):
         _refuse_nan(found.measured)
         seen(found.profile())
     deadline = Deadline.after(minutes)
@@ -87,7 +89,7 @@ def diagnose(
             found.measured.angular_SS,
             tell,
             deadline,
-            kept,
+            None if kept is None else kept / CUTS,
         )
         seen(found.profile())
     if gradients:
@@ -96,6 +98,12 @@ def diagnose(
         found.norms = gradient_norms(model, few, count, unasked=unasked)
         seen(found.profile())
     return found.profile()
+
+
+def forget(kept: Path) -> None:
+    """Remove what a diagnosis kept in this folder while it went on."""
+    for name in (MAPS, CUTS):
+        (kept / name).unlink(missing_ok=True)
 
 
 @dataclass
@@ -146,18 +154,16 @@ class _Found:
 
 
 def _looks(
-    model: PreTrainedModel, sequences: list[Tensor], threshold: float, unasked: int, count: Tally
+    sequences: list[Tensor], measure: Callable[..., Measures], count: Tally
 ) -> Iterator[tuple[list[Tensor], Measures]]:
     """The sequences read and what they say: first of a few, spread over all, so that there is an answer soon; then of all."""
     every = -(-len(sequences) // FIRST_LOOK)
     first, rest = sequences[::every], [row for place, row in enumerate(sequences) if place % every]
-    measured = measure_sequences(model, first, threshold, lambda done, _: count(done, len(sequences)), unasked=unasked)
+    measured = measure(first, count=lambda done, _: count(done, len(sequences)))
     yield first, measured
     if rest:
-        more = measure_sequences(
-            model, rest, threshold, lambda done, _: count(len(first) + done, len(sequences)), unasked=unasked
-        )
-        yield sequences, measured + more
+        more = measure(rest, count=lambda done, _: count(len(first) + done, len(sequences)))
+        yield sequences, Measures.joined([measured, more])
 
 
 def natural_length(model: PreTrainedModel) -> int:
@@ -215,8 +221,8 @@ def _contrasts(
         measured = measure_sequences(
             _fresh(model) if fresh else model,
             rows,
-            threshold,
-            partial(tell, stage),
+            threshold=threshold,
+            count=partial(tell, stage),
             losses=False,
             late=deadline.over,
         )

@@ -4,8 +4,9 @@ Shapes: N sequences in all, B sequences at a time, H heads, T tokens, L blocks, 
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -32,42 +33,49 @@ BATCH_BYTES = 64 * 2**20
 
 @dataclass
 class Measures:
-    """Measures by sequence. `heads[layer]` maps a measure's name to (N, H) and is empty where no map was seen."""
+    """Measures by sequence. `heads[layer]` maps a measure's name to (N, H) and is empty where no map was seen.
+
+    `angles_SS` is the sum over the sequences of the angular distances between hidden states.
+    """
 
     heads: list[dict[str, Tensor]]
     influence_NL: Tensor
-    angular_SS: Tensor
+    angles_SS: Tensor
     losses_N: Tensor
 
-    def __add__(self, more: "Measures") -> "Measures":
-        """The measures of these sequences and of `more`."""
-        one, two = len(self.losses_N), len(more.losses_N)
-        return Measures(
-            [
-                {name: torch.cat([had[name], new[name]]) for name in had}
-                for had, new in zip(self.heads, more.heads, strict=True)
-            ],
-            torch.cat([self.influence_NL, more.influence_NL]),
-            (one * self.angular_SS + two * more.angular_SS) / (one + two),
-            torch.cat([self.losses_N, more.losses_N]),
+    @property
+    def angular_SS(self) -> Tensor:
+        """The mean angular distances."""
+        return self.angles_SS / len(self.influence_NL)
+
+    @classmethod
+    def joined(cls, parts: Sequence["Measures"]) -> "Measures":
+        """The measures of all these sequences."""
+        return cls(
+            [{name: torch.cat([one[name] for one in layer]) for name in layer[0]} for layer in _by_layer(parts)],
+            torch.cat([part.influence_NL for part in parts]),
+            sum((part.angles_SS for part in parts[1:]), parts[0].angles_SS),
+            torch.cat([part.losses_N for part in parts]),
         )
+
+
+def _by_layer(parts: Sequence[Measures]) -> Iterator[tuple[dict[str, Tensor], ...]]:
+    return zip(*(part.heads for part in parts), strict=True)
 
 
 @dataclass
 class _Collector:
-    """Keeps a few numbers of each map and lets the map go."""
+    """Keeps a few numbers of each map of a batch and lets the map go."""
 
     threshold: float
-    layers: int
-    batch: dict[tuple[int, str], list[Tensor]] = field(default_factory=lambda: defaultdict(list))
-    done: dict[tuple[int, str], list[Tensor]] = field(default_factory=lambda: defaultdict(list))
+    seen: dict[tuple[int, str], list[Tensor]] = field(default_factory=lambda: defaultdict(list))
 
     def saw_map(self, layer: int, maps_BHTT: Tensor) -> None:
         for name, values_BH in self._measures(maps_BHTT).items():
-            self.batch[layer, name].append(values_BH.double().cpu())
+            self.seen[layer, name].append(values_BH.double().cpu())
 
     def saw_output(self, layer: int, share_BH: Tensor) -> None:
-        self.batch[layer, "output"].append(share_BH.double().cpu())
+        self.seen[layer, "output"].append(share_BH.double().cpu())
 
     def _measures(self, maps_BHTT: Tensor) -> dict[str, Tensor]:
         energies_BHT = column_energies(maps_BHTT)
@@ -81,17 +89,22 @@ class _Collector:
             "entropy": entropy(maps_BHTT),
         }
 
-    def end_batch(self) -> None:
-        """Several maps of one layer (two attentions in a block) stand side by side as heads."""
-        for key, values in self.batch.items():
-            self.done[key].append(torch.cat(values, 1))
-        self.batch.clear()
-
-    def result(self) -> list[dict[str, Tensor]]:
-        found: list[dict[str, Tensor]] = [{} for _ in range(self.layers)]
-        for (layer, name), values in self.done.items():
-            found[layer][name] = torch.cat(values)
+    def end_batch(self, layers: int) -> list[dict[str, Tensor]]:
+        """What was seen of each layer; several maps of one (two attentions in a block) stand side by side as heads."""
+        found: list[dict[str, Tensor]] = [{} for _ in range(layers)]
+        for (layer, name), values in self.seen.items():
+            found[layer][name] = torch.cat(values, 1)
+        self.seen.clear()
         return found
+
+
+Known = Callable[[Callable[[], Measures]], Measures]
+"""Gives the measures of the next batch: what is known of it, or what the function that is handed in measures."""
+
+
+def measure_anew(measure: Callable[[], Measures]) -> Measures:
+    """Know nothing."""
+    return measure()
 
 
 def measure_sequences(
@@ -103,35 +116,38 @@ def measure_sequences(
     unasked: int = 0,
     losses: bool = True,
     late: Callable[[], bool] = UNLIMITED.over,
+    known: Known = measure_anew,
 ) -> Measures:
     """Run every sequence (unpadded, 1-D) once and measure maps, hidden states and losses; `count` counts sequences.
 
-    Losses are of all tokens but the first and the `unasked` after it; without `losses` the head is never called. Once `late`, no further batch is begun.
+    Losses are of all tokens but the first and the `unasked` after it; without `losses` the head is never called. Once `late`,
+    no further batch is begun. `known` may have a batch's measures already.
     """
-    parts = anatomy(model)
-    collector = _Collector(threshold, parts.depth)
+    parts, collector = anatomy(model), _Collector(threshold)
     device = next(model.parameters()).device
-    influence, found, angular = [], [torch.empty(0)], torch.zeros(parts.depth + 1, parts.depth + 1)
-    done = 0
+    found, done = list[Measures](), 0
     count(done, len(sequences))
+
+    def measure(tokens_BT: Tensor) -> Measures:
+        losses_B = torch.empty(0, dtype=torch.float64)
+        with recording(parts.blocks) as states:
+            if losses:
+                logits_BTV = model(tokens_BT, use_cache=False).logits
+                losses_B = next_token_losses(logits_BTV, tokens_BT, unasked).mean(1).cpu()
+            else:
+                run_until(model, parts.head, tokens_BT)
+        cosines_BTSS = cosines(states)
+        influence_BL, angles_SS = block_influence(cosines_BTSS), angular_distance(cosines_BTSS).sum(0)
+        return Measures(collector.end_batch(parts.depth), influence_BL.double().cpu(), angles_SS.cpu(), losses_B)
+
     with evaluating(model), probing(model, collector):
         for tokens_BT in batches(sequences, model, parts):
-            tokens_BT = tokens_BT.to(device)
-            with recording(parts.blocks) as states:
-                if losses:
-                    logits_BTV = model(tokens_BT, use_cache=False).logits
-                    found.append(next_token_losses(logits_BTV, tokens_BT, unasked).mean(1).cpu())
-                else:
-                    run_until(model, parts.head, tokens_BT)
-            collector.end_batch()
-            cosines_BTSS = cosines(states)
-            influence.append(block_influence(cosines_BTSS).double().cpu())
-            angular += angular_distance(cosines_BTSS).sum(0).cpu()
+            if found and late():
+                break
+            found.append(known(partial(measure, tokens_BT.to(device))))
             done += len(tokens_BT)
             count(done, len(sequences))
-            if done < len(sequences) and late():
-                break
-    return Measures(collector.result(), torch.cat(influence), angular / done, torch.cat(found))
+    return Measures.joined(found)
 
 
 def batches(sequences: list[Tensor], model: PreTrainedModel, parts: Anatomy) -> Iterator[Tensor]:

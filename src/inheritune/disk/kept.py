@@ -1,6 +1,8 @@
 """What a stop must not lose of a long measurement: a line of JSON for each result, read back by whoever asks the same question."""
 
+import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,11 @@ class Kept:
         self.results.append(result)
         if self.place is not None:
             append(self.place, json.dumps(result) + "\n")
+
+
+def ids_digest(rows: Sequence[Sequence[int]]) -> str:
+    """Token ids as a question names them."""
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
 def _whole_lines(place: Path) -> list[Answer]:

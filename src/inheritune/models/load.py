@@ -170,15 +170,20 @@ def _require_template_names(tokenizer: PreTrainedTokenizerBase, path: Path) -> N
             )
 
 
+def content_of(text: Path) -> str:
+    """A text file whole; InputError where it cannot be read as UTF-8."""
+    try:
+        return text.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{text} cannot be read as UTF-8 text: {error}.") from error
+
+
 def tokens_of(text: Path, tokenizer: PreTrainedTokenizerBase, length: int, most: int) -> torch.Tensor:
     """The first `most` sequences of `length` tokens of a text, (B, T), each with the tokenizer's begin of text in it.
 
     Raises InputError if it is too short.
     """
-    try:
-        content = text.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{text} cannot be read as UTF-8 text: {error}.") from error
+    content = content_of(text)
     # Eight bytes a token are more than any tokenizer needs.
     begin = begin_of(tokenizer)
     found = tokenizer(content[: 8 * length * most], add_special_tokens=False, verbose=False)["input_ids"]

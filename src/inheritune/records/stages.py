@@ -11,7 +11,8 @@ from inheritune.records.result import OutsideText, Reading
 from inheritune.records.rows import GrowthRow
 
 PROFILE, REFERENCE_PROFILE, LOSSES = "profile.json", "reference-profile.json", "losses.npy"
-CUTS, REMOVALS = "cuts.jsonl", "removals.jsonl"  # what a diagnosis and a choice have measured, until they are done
+# What a diagnosis, a choice and a repair have done, until they are done.
+MAPS, CUTS, REMOVALS, REPAIR = "maps.jsonl", "cuts.jsonl", "removals.jsonl", "repair"
 FURTHER_FOLDER, FURTHER_LOSSES = "further", "further.npy"
 _ROUND_ANEW = "remove the folders of this round and of those after it, and the same command begins there anew"
 

@@ -15,21 +15,21 @@ from inheritune.choosing.choice import from_record, to_record
 from inheritune.config.recipes import RunRecipe
 from inheritune.config.sections import Training
 from inheritune.decoder.anatomy import anatomy
-from inheritune.diagnosis.diagnose import cost, diagnose
-from inheritune.disk.folders import whole_folder
+from inheritune.diagnosis.diagnose import cost, diagnose, forget
+from inheritune.disk.folders import remove, whole_folder
 from inheritune.errors import OutputError
 from inheritune.evidence.power import DIFFERENCE, tokens_needed
 from inheritune.evidence.sequential import look_confidence, reach_left, reading_confidence
 from inheritune.models.folder import PROOF
 from inheritune.models.load import DTYPES
 from inheritune.models.quiet import quiet
-from inheritune.progress import Progress, Rates
+from inheritune.progress import Progress, Rates, Tally
 from inheritune.records.profile import Profile
 from inheritune.records.rows import METRICS, DecisionRow, GrowthRow, MetricsRow
 from inheritune.records.stages import (
-    CUTS,
     PROFILE,
     REMOVALS,
+    REPAIR,
     BlockOrder,
     DiagnosisCost,
     PlannedLooks,
@@ -74,18 +74,18 @@ class FolderLab:
         self.progress.stage(f"Diagnosis of {self.bench.reference.name}, {self.depth} blocks")
 
         def measure() -> DiagnosisCost:
-            wanted, kept = self.recipe.diagnosis, self.folder / CUTS
+            wanted = self.recipe.diagnosis
             profile = diagnose(
                 self.bench.model,
                 self.bench.sequences(wanted.sequences, wanted.length),
                 unasked=self.bench.begin.unasked,
                 threshold=wanted.threshold,
                 minutes=wanted.minutes,
-                kept=kept,
+                kept=self.folder,
                 tell=Rates(self.progress),
             )
             profile.save(place)
-            kept.unlink(missing_ok=True)
+            forget(self.folder)
             spent = cost(self.bench.model, profile)
             return DiagnosisCost(tokens=spent.tokens, flops=spent.flops, seconds=spent.seconds)
 
@@ -143,10 +143,11 @@ class FolderLab:
         def cut(beside: Path) -> tuple[PreTrainedModel, OptimizerState, RoundStart]:
             target = inherit(self.bench.model, blocks, seed=self.recipe.seed)
             with quiet():
-                prove(target, self.bench.model, blocks).require().save(beside / PROOF)
+                prove(target, self.bench.model, blocks, count=self._proving()).require().save(beside / PROOF)
             return target, {}, self._heal(target, blocks)
 
         self._begin(round_, blocks, cut)
+        processes.on_main(lambda: remove(self.folder / REPAIR))
 
     def grow(self, round_: int, choice: Ordering, depth: int) -> None:
         """The target of the round before, deeper by the next blocks of the choice; its optimizer state goes along."""
@@ -162,7 +163,7 @@ class FolderLab:
             grown = assemble([target, reference], block_map, seed)
             against = ([target, reference], block_map) if block_map.whole else (None, None)
             with quiet():
-                prove(grown, *against).require().save(beside / PROOF)
+                prove(grown, *against, count=self._proving()).require().save(beside / PROOF)
             carried = carry([state, {}], block_map, anatomy(grown).path, grown.config)
             return (
                 grown,
@@ -296,13 +297,19 @@ class FolderLab:
         if row not in self.metrics.rows():
             self.metrics.add(row)
 
+    def _proving(self) -> Tally:
+        return partial(Rates(self.progress), "Proof")
+
     def _heal(self, model: PreTrainedModel, blocks: list[int]) -> RoundStart:
         if not self.recipe.choice.heal:
             return RoundStart(blocks=blocks, tokens=0, flops=0.0, seconds=0.0)
         length = self.recipe.data.sequence_length
         tokens_BT = self.bench.sequences(max(2, self.recipe.choice.heal_tokens // length), length)
+        unasked, count = self.bench.begin.unasked, partial(Rates(self.progress), "Repair")
         healing, seconds = timed(
-            lambda: heal(model, self.bench.model, blocks, tokens_BT, unasked=self.bench.begin.unasked)
+            lambda: heal(
+                model, self.bench.model, blocks, tokens_BT, unasked=unasked, count=count, kept=self.folder / REPAIR
+            )
         )
         worse = healing.loss_after > healing.loss_before
         told = ", which is no better: choice.heal: false leaves it out" if worse else ""

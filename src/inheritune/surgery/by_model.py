@@ -1,8 +1,10 @@
 """Surgery on model folders by way of the model itself: cut or grow, heal, prove, and put the result in place."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
+import torch
 from transformers import PreTrainedModel
 
 from inheritune.decoder.anatomy import anatomy
@@ -13,9 +15,10 @@ from inheritune.models.begin import begin_of
 from inheritune.models.export import write_model
 from inheritune.models.folder import PROOF, copy_along, pieces_of, placed, require_place
 from inheritune.models.hollow import Checkpoint, open_checkpoint, tower_of
-from inheritune.models.load import load_model, tokenizer_at, tokens_of
+from inheritune.models.load import content_of, load_model, tokenizer_at, tokens_of
 from inheritune.models.quiet import quiet
 from inheritune.models.shards import fingerprint
+from inheritune.progress import Tally, Tell, silent
 from inheritune.records.model_folder import Healing, ModelOrigin
 from inheritune.surgery.blockmap import BlockMap, require_kept
 from inheritune.surgery.byte_ranges import TINY
@@ -25,28 +28,37 @@ from inheritune.surgery.in_memory import growth, inherit, require_identities, wi
 from inheritune.surgery.proof import Proof, prove
 from inheritune.surgery.record import license_of, origin_of, save_with_card
 from inheritune.surgery.requests import CutRequest, GrowRequest
+from inheritune.words import plural
 
 HEAL_LENGTH, HEAL_SEQUENCES = 512, 64
+WRITING, PROVING = "Writing the weights", "Proof"
 
 
 @quiet()
-def cut_by_model(source: Path, target: Path, cut: CutRequest, force: bool = False) -> ModelOrigin:
+def cut_by_model(source: Path, target: Path, cut: CutRequest, force: bool = False, tell: Tell = silent) -> ModelOrigin:
     """As `inherit_folder`, with the model built to see what it is: any family, and all that may be asked."""
     require_place(target, [source], force)
+    if cut.heal is not None:
+        content_of(cut.heal)  # what cannot be read is said before anything is loaded
     if source.suffix == ".gguf":
         proved = replace(cut, proved=_proves(cut.proved, source.stat().st_size))
-        return _in_memory(source, target, proved, print_of(source), force)
+        return _in_memory(source, target, proved, print_of(source), force, tell)
     checkpoint = open_checkpoint(source, cut.trust)
     BlockMap.of(cut.blocks).within(checkpoint.stack.depth)
     if cut.heal is not None or cut.dtype is not None:
         proved = replace(cut, proved=_proves(cut.proved, checkpoint.size))
-        return _in_memory(source, target, proved, print_of(checkpoint.folder), force)
-    return _between_files(checkpoint, target, cut, force)
+        return _in_memory(source, target, proved, print_of(checkpoint.folder), force, tell)
+    return _between_files(checkpoint, target, cut, force, tell)
 
 
 @quiet()
-def grow_folder(target: Path, reference: Path, out: Path, plan: GrowRequest, force: bool = False) -> ModelOrigin:
-    """Grow the model `target`, which holds the reference's blocks `plan.held`, to `plan.wanted`, in the folder `out`."""
+def grow_folder(
+    target: Path, reference: Path, out: Path, plan: GrowRequest, force: bool = False, tell: Tell = silent
+) -> ModelOrigin:
+    """Grow the model `target`, which holds the reference's blocks `plan.held`, to `plan.wanted`, in the folder `out`.
+
+    `tell` is called as in `inherit_folder`.
+    """
     require_place(out, [target, reference], force)
     own, parent = open_checkpoint(target, plan.trust), open_checkpoint(reference, plan.trust)
     block_map = growth(own.model, parent.model, plan.held, plan.wanted, plan.start)
@@ -62,10 +74,10 @@ def grow_folder(target: Path, reference: Path, out: Path, plan: GrowRequest, for
         new_blocks=plan.start,
     )
     with placed(out, force) as folder:
-        assemble_files([own, parent], block_map, folder, plan.seed)
+        assemble_files([own, parent], block_map, folder, plan.seed, partial(tell, WRITING))
         copy_along(target, folder)
         if _proves(plan.proved, parent.size):
-            _prove(folder, [target, reference], block_map, plan.trust)
+            _prove(folder, [target, reference], block_map, plan.trust, tell)
             record = record.model_copy(update={"proved": True})
         elif plan.start == "identity":
             require_identities(load_model(folder, trust=plan.trust), block_map)
@@ -73,15 +85,15 @@ def grow_folder(target: Path, reference: Path, out: Path, plan: GrowRequest, for
     return record
 
 
-def _between_files(checkpoint: Checkpoint, target: Path, cut: CutRequest, force: bool) -> ModelOrigin:
+def _between_files(checkpoint: Checkpoint, target: Path, cut: CutRequest, force: bool, tell: Tell) -> ModelOrigin:
     source = checkpoint.folder
     block_map = with_outside(BlockMap.of(cut.blocks).of_parts(cut.parts), checkpoint.model, cut.outside)
     record = _origin(source, cut, print_of(source), checkpoint.stack.depth, checkpoint.tower_of)
     with placed(target, force) as folder:
-        assemble_files([checkpoint], block_map, folder, cut.seed)
+        assemble_files([checkpoint], block_map, folder, cut.seed, partial(tell, WRITING))
         copy_along(source, folder)
         if _proves(cut.proved, checkpoint.size):
-            _prove(folder, [source], block_map, cut.trust)
+            _prove(folder, [source], block_map, cut.trust, tell)
             record = record.model_copy(update={"proved": True})
         save_with_card(record, folder, license_of(source))
     return record
@@ -101,24 +113,38 @@ def _origin(source: Path, cut: CutRequest, print_: str, depth: int, tower: str |
     )
 
 
-def _prove(folder: Path, sources: list[Path], block_map: BlockMap, trust: bool) -> None:
+def _prove(folder: Path, sources: list[Path], block_map: BlockMap, trust: bool, tell: Tell) -> None:
     """Prove what was written, against its sources where every block is inherited whole."""
-    against = [load_model(source, trust=trust) for source in sources] if block_map.whole else None
-    prove(load_model(folder, trust=trust), against, block_map if against else None).require().save(folder / PROOF)
+    made, *against = _loaded([folder, *(sources if block_map.whole else [])], None, trust, tell)
+    proof = prove(made, against or None, block_map if against else None, count=partial(tell, PROVING))
+    proof.require().save(folder / PROOF)
 
 
-def _in_memory(source: Path, target: Path, cut: CutRequest, print_: str, force: bool) -> ModelOrigin:
-    reference = load_model(source, cut.dtype, cut.trust)
+def _loaded(places: list[Path], dtype: torch.dtype | None, trust: bool, tell: Tell) -> list[PreTrainedModel]:
+    """These models, each loaded whole."""
+    tell(stage := f"Loading {plural(len(places), 'model')}", 0, len(places))
+    models = []
+    for place in places:
+        models.append(load_model(place, dtype, trust))
+        tell(stage, len(models), len(places))
+    return models
+
+
+def _in_memory(source: Path, target: Path, cut: CutRequest, print_: str, force: bool, tell: Tell) -> ModelOrigin:
+    [reference] = _loaded([source], cut.dtype, cut.trust, tell)
     model = inherit(reference, cut.blocks, parts=cut.parts, outside=cut.outside, seed=cut.seed)
     record = _origin(source, cut, print_, anatomy(reference).depth, tower_of(source, reference))
     require_room(target, sum(tensor.numel() * tensor.element_size() for tensor in model.parameters()))
     with placed(target, force) as folder:
         whole = cut.parts is None and cut.outside == "all"
-        proof = prove(model, reference if whole else None, cut.blocks) if cut.proved else None
+        against, count = reference if whole else None, partial(tell, PROVING)
+        proof = prove(model, against, cut.blocks, count=count) if cut.proved else None
         if cut.heal is not None:
-            record = record.model_copy(update={"healed": _heal(model, reference, cut, source)})
-            proof = _both(proof, prove(model)) if proof else None
+            record = record.model_copy(update={"healed": _heal(model, reference, cut, source, partial(tell, "Repair"))})
+            proof = _both(proof, prove(model, count=count)) if proof else None
+        tell(WRITING, 0, 1)
         write_model(model, folder, source=source, tokenizer=None if source.is_dir() else tokenizer_at(source))
+        tell(WRITING, 1, 1)
         if proof:
             proof.require().save(folder / PROOF)
             record = record.model_copy(update={"proved": True})
@@ -126,14 +152,14 @@ def _in_memory(source: Path, target: Path, cut: CutRequest, print_: str, force: 
     return record
 
 
-def _heal(model: PreTrainedModel, reference: PreTrainedModel, cut: CutRequest, source: Path) -> Healing:
+def _heal(model: PreTrainedModel, reference: PreTrainedModel, cut: CutRequest, source: Path, count: Tally) -> Healing:
     assert cut.heal is not None
     longest = getattr(model.config, "max_position_embeddings", None) or HEAL_LENGTH
     tokenizer = tokenizer_at(source)
     tokens_BT = tokens_of(cut.heal, tokenizer, min(HEAL_LENGTH, longest), HEAL_SEQUENCES)
     kept = {name: parameter.dtype for name, parameter in model.named_parameters()}
     unasked = begin_of(tokenizer).unasked
-    healing = heal(model.float(), reference.float(), cut.blocks, tokens_BT, unasked=unasked)
+    healing = heal(model.float(), reference.float(), cut.blocks, tokens_BT, unasked=unasked, count=count)
     for name, parameter in model.named_parameters():
         parameter.data = parameter.data.to(kept[name])
     return healing

@@ -9,6 +9,7 @@ from inheritune.disk.files import write_text
 from inheritune.disk.folders import require_room
 from inheritune.models.folder import INDEX, WEIGHTS
 from inheritune.models.shards import ZEROS, Piece, StoredTensor, write_shard
+from inheritune.progress import Tally, silent
 from inheritune.surgery.blockmap import BlockMap
 
 TINY = 200_000_000  # bytes of weights up to which every cut is proved unless asked not to
@@ -35,14 +36,19 @@ def _zeros(held: StoredTensor) -> StoredTensor:
     return replace(held, piece=replace(held.piece, file=ZEROS, start=0, end=held.piece.size))
 
 
-def write_shards(shards: Sequence[list[Piece]], target: Path) -> None:
-    """Write these shards, with an index where there are several; raises OutputError where the disk has no room."""
+def write_shards(shards: Sequence[list[Piece]], target: Path, count: Tally = silent) -> None:
+    """Write these shards, with an index where there are several; raises OutputError where the disk has no room.
+
+    `count` counts files.
+    """
     shards = [shard for shard in shards if shard]
     total = sum(piece.size for shard in shards for piece in shard)
     require_room(target, total)
     names = _names(len(shards))
-    for name, shard in zip(names, shards, strict=True):
+    count(0, len(shards))
+    for done, (name, shard) in enumerate(zip(names, shards, strict=True), 1):
         write_shard(shard, target / name)
+        count(done, len(shards))
     if len(shards) > 1:
         weight_map = {piece.name: file for file, shard in zip(names, shards, strict=True) for piece in shard}
         content = {"metadata": {"total_size": total}, "weight_map": dict(sorted(weight_map.items()))}

@@ -2,16 +2,19 @@
 
 from pathlib import Path
 
+from inheritune.progress import Tell, silent
 from inheritune.records.model_folder import ModelOrigin
 from inheritune.surgery.byte_ranges import TINY
 from inheritune.surgery.requests import CutRequest
 from inheritune.surgery.without_torch import inherit_light
 
 
-def inherit_folder(source: Path, target: Path, cut: CutRequest, force: bool = False) -> ModelOrigin:
+def inherit_folder(
+    source: Path, target: Path, cut: CutRequest, force: bool = False, tell: Tell = silent
+) -> ModelOrigin:
     """Cut the model `source` (a folder or a GGUF file) into the new folder `target`; the source is only read.
 
-    Raises InputError for what is wrong with source, blocks or target, and ProofError where the cut fails its
+    `tell` is called with each stage's name and how many of how many of its parts are done. Raises InputError for what is wrong with source, blocks or target, and ProofError where the cut fails its
     proof; then nothing is written.
     """
     record = None
@@ -20,5 +23,5 @@ def inherit_folder(source: Path, target: Path, cut: CutRequest, force: bool = Fa
     if record is None:
         from inheritune.surgery.by_model import cut_by_model
 
-        record = cut_by_model(source, target, cut, force)
+        record = cut_by_model(source, target, cut, force, tell)
     return record

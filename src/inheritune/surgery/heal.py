@@ -4,29 +4,46 @@ What closes that block's MLP (`refit`) is fitted by ridge, so that the block giv
 reference gave. Only forward passes are needed, and the model stays a stock one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from inheritune.decoder.anatomy import anatomy
-from inheritune.decoder.stack import Stack
+from inheritune.decoder.costs import block_flops_per_token
+from inheritune.decoder.stack import CHUNK_TOKENS, Stack, evaluating, run_until
+from inheritune.disk.kept import ids_digest
 from inheritune.errors import ModelError
+from inheritune.progress import Tally, silent
 from inheritune.records.model_folder import Healing
+from inheritune.surgery.kept_tensors import KeptTensors
 from inheritune.surgery.refit import refit
 
 EXACT = {torch.float32, torch.float64}
+_SPENT = "spent"
 # Shapes: B sequences, T tokens, D hidden width.
 
 
 def heal(
-    target: PreTrainedModel, reference: PreTrainedModel, blocks: Sequence[int], tokens_BT: Tensor, *, unasked: int = 0
+    target: PreTrainedModel,
+    reference: PreTrainedModel,
+    blocks: Sequence[int],
+    tokens_BT: Tensor,
+    *,
+    unasked: int = 0,
+    count: Tally = silent,
+    kept: Path | None = None,
 ) -> Healing:
     """Refit `target`, which holds the reference's `blocks`, in place, on `tokens_BT` (B, T).
 
     With at least eight sequences the last eighth is kept from the fit, and the losses are measured on it; they do not ask for
-    a sequence's first token and the `unasked` after it.
+    a sequence's first token and the `unasked` after it. `count` counts passes through the reference and the target's blocks.
+    What is done is kept in the folder `kept`, so that after a stop it is not done again; who names one removes it.
     Raises ModelError for a model that is not in float32, in which alone differences of passes are exact enough, and
     for one whose MLP ends in nothing that can be refitted in closed form.
     """
@@ -36,9 +53,8 @@ def heal(
     gaps = dict(find_gaps(blocks, anatomy(reference).depth))
     before, cost = Stack(target, held_BT, unasked), 0.0
     if gaps:
-        parent = Stack(reference, fit_BT)
-        wanted = _hidden_after(parent, set(gaps.values()))
-        cost = _sweep(target, {place: wanted[last] for place, last in gaps.items()}, fit_BT) + parent.flops
+        results = KeptTensors(kept, repr((list(blocks), ids_digest(fit_BT.tolist()), before.whole_losses.tolist())))
+        cost = _close(gaps, target, reference, fit_BT, results, count)
     after = Stack(target, held_BT, unasked)
     won = (before.whole_losses.mean().item(), after.whole_losses.mean().item())
     return Healing(*won, list(gaps), fit_BT.numel(), round(cost + before.flops + after.flops))
@@ -56,22 +72,74 @@ def _split(tokens_BT: Tensor) -> tuple[Tensor, Tensor]:
     return (tokens_BT[:-held], tokens_BT[-held:]) if held else (tokens_BT, tokens_BT)
 
 
-def _hidden_after(stack: Stack, lasts: set[int]) -> dict[int, Tensor]:
-    """The reference's hidden states (B, T, D) after each of these blocks."""
-    hidden_BTD, held = stack.hidden0, {}
-    for block in range(max(lasts) + 1):
-        hidden_BTD = stack.run(hidden_BTD, [block])
-        if block in lasts:
-            held[block] = hidden_BTD
-    return held
-
-
-def _sweep(target: PreTrainedModel, wanted: dict[int, Tensor], tokens_BT: Tensor) -> float:
-    """Refit from below, so that each gap is closed for what the repair before it gives; returns the FLOPs."""
-    stack, flops = Stack(target, tokens_BT), 0.0
+def _close(
+    gaps: dict[int, int],
+    target: PreTrainedModel,
+    reference: PreTrainedModel,
+    tokens_BT: Tensor,
+    results: KeptTensors,
+    count: Tally,
+) -> float:
+    """Refit the target at every gap (place: the last reference's block that is missing after it); returns the FLOPs."""
+    parts = tokens_BT.split(max(1, CHUNK_TOKENS // tokens_BT.shape[1]))
+    passes = len(parts) + max(gaps) + 1
+    wanted = _hidden_after(reference, set(gaps.values()), parts, results, lambda done: count(done, passes))
+    stack, flops = Stack(target, tokens_BT, losses=False), 0.0
     below_BTD = stack.hidden0
-    for place in range(max(wanted) + 1):
-        if place in wanted:
-            flops += refit(stack, place, below_BTD, wanted[place])
+    for place in range(max(gaps) + 1):  # from below, so that each gap is closed for what the repair before it gives
+        if place in gaps:
+            flops += _refit(stack, place, below_BTD, wanted[gaps[place]], results)
         below_BTD = stack.run(below_BTD, [place])
-    return flops + stack.flops
+        count(len(parts) + place + 1, passes)
+    through = anatomy(reference).blocks[: max(gaps.values()) + 1]
+    each = sum(block_flops_per_token(block, reference.config, tokens_BT.shape[1]) for block in through)
+    return flops + stack.flops + tokens_BT.numel() * each
+
+
+def _hidden_after(
+    reference: PreTrainedModel,
+    lasts: set[int],
+    parts: Sequence[Tensor],
+    results: KeptTensors,
+    count: Callable[[int], None],
+) -> dict[int, Tensor]:
+    """The reference's hidden states (B, T, D) after each of these blocks."""
+    blocks, head = anatomy(reference).blocks, anatomy(reference).head
+    end = blocks[max(lasts) + 1] if max(lasts) + 1 < len(blocks) else head
+
+    def measure(tokens_BT: Tensor) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+        with ExitStack() as hooks, evaluating(reference):
+            for last in lasts:
+
+                def see(_block: nn.Module, _args: Any, output: Any, name: str = str(last)) -> None:
+                    found[name] = output[0] if isinstance(output, tuple | list) else output
+
+                hooks.callback(blocks[last].register_forward_hook(see).remove)
+            run_until(reference, end, tokens_BT.to(reference.device))
+        return found
+
+    count(0)
+    seen = []
+    for done, part in enumerate(parts, 1):
+        seen.append(results.get(f"reference-{done}", partial(measure, part)))
+        count(done)
+    return {last: torch.cat([each[str(last)] for each in seen]).to(reference.device) for last in lasts}
+
+
+def _refit(stack: Stack, place: int, below_BTD: Tensor, wanted_BTD: Tensor, results: KeptTensors) -> float:
+    """Refit one block, or take its weights as they are kept; returns the fit's FLOPs, and the stack counts its passes."""
+    block, before = stack.blocks[place], stack.block_passes
+
+    def fit() -> dict[str, Tensor]:
+        flops = refit(stack, place, below_BTD, wanted_BTD)
+        spent = torch.tensor([flops, stack.block_passes - before], dtype=torch.float64)
+        return {_SPENT: spent} | {name: weights.detach() for name, weights in block.named_parameters()}
+
+    found = results.get(f"block-{place}", fit)
+    flops, passes = found[_SPENT].tolist()
+    stack.block_passes = before + int(passes)
+    with torch.no_grad():
+        for name, weights in block.named_parameters():
+            weights.copy_(found[name])
+    return float(flops)

@@ -18,17 +18,20 @@ from inheritune.models.hollow import Checkpoint, hollow, save_config
 from inheritune.models.quiet import quiet
 from inheritune.models.shards import read_header
 from inheritune.models.stored import FLOATS, Mapping, Unread, require_whole
+from inheritune.progress import Tally, silent
 from inheritune.surgery.blockmap import BlockMap
 from inheritune.surgery.byte_ranges import Shards, inherited, write_shards
 from inheritune.surgery.in_memory import new_model, repeated
 
 
 @quiet()
-def assemble_files(sources: Sequence[Checkpoint], block_map: BlockMap, target: Path, seed: int = 0) -> None:
+def assemble_files(
+    sources: Sequence[Checkpoint], block_map: BlockMap, target: Path, seed: int = 0, count: Tally = silent
+) -> None:
     """As `modules.assemble`, between files: weights and config of the new model, into the folder `target`.
 
     Tensors that are inherited are copied byte by byte, through one small buffer. Those that are not are drawn as the
-    architecture draws them, for which the new model is built once in memory.
+    architecture draws them, for which the new model is built once in memory. `count` counts the files of weights.
     """
     stacks = [source.stack for source in sources]
     block_map.within(*(stack.depth for stack in stacks))
@@ -44,7 +47,7 @@ def assemble_files(sources: Sequence[Checkpoint], block_map: BlockMap, target: P
             _add_fresh(shards, parent, config, seed, Path(made))
         written = [[held.piece for held in shard] for shard in shards.values()]
         require_whole(model, [piece for shard in written for piece in shard], sources[0].folder)
-        write_shards(written, target)
+        write_shards(written, target, count)
     save_config(config, target, sources[0].folder)
 
 

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 from inheritune.decoder.anatomy import anatomy, text_config
 from inheritune.errors import InputError, ProofError
+from inheritune.progress import Tally, silent
 from inheritune.records.model_folder import CheckRecord, ProofRecord
 from inheritune.surgery import checks
 from inheritune.surgery.blockmap import BlockMap
@@ -53,11 +54,13 @@ def prove(
     model: PreTrainedModel,
     reference: PreTrainedModel | Sequence[PreTrainedModel] | None = None,
     blocks: Sequence[int] | str | BlockMap | None = None,
+    *,
+    count: Tally = silent,
 ) -> Proof:
     """Put `model` to every check; with the `reference` and the `blocks` cut from it, hold it against that.
 
     A grown model is held against two models, the target and the reference, and the map from both. A check that
-    raises has failed, and says with what. The model is left as it was. Raises InputError for a map that does not
+    raises has failed, and says with what; `count` counts checks. The model is left as it was. Raises InputError for a map that does not
     inherit every block whole: there is nothing to hold such a model against.
     """
     sources = [] if reference is None else [reference] if isinstance(reference, PreTrainedModel) else list(reference)
@@ -67,7 +70,11 @@ def prove(
     modes = [(asked, asked.training) for asked in (model, *sources)]
     for asked, _ in modes:
         asked.eval()
-    found = [_ask(name, question) for name, question in _questions(model, sources, block_map)]
+    questions, found = list(_questions(model, sources, block_map)), list[Check]()
+    count(0, len(questions))
+    for name, question in questions:
+        found.append(_ask(name, question))
+        count(len(found), len(questions))
     for asked, training in modes:
         asked.train(training)
     return Proof(found)
