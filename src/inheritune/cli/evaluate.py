@@ -1,11 +1,15 @@
 """`inheritune evaluate`: a model on a text and on tasks, and what using it costs, beside its reference."""
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from inheritune.evaluation.found import EvaluatedModel, Evaluation
+    from inheritune.evaluation.tasks import Difference
+    from inheritune.evidence.gap import Gap
 
 
 def command(
@@ -32,32 +36,35 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
     """Evaluate a model: loss on a text, by position, in use and on tasks; beside its reference, paired."""
-    from inheritune.evaluation.evaluate import evaluate
+    import json
+
+    from inheritune.evaluation.evaluate import Wanted, find
     from inheritune.models.load import dtype_named
     from inheritune.progress import Progress
 
     dtype_named(dtype)
     progress = Progress(quiet, to_stderr=as_json)
     names = tuple(name.strip() for name in (tasks or "").split(",") if name.strip())
-    found = evaluate(
-        model, reference, progress, data=data, field=field, documents=documents, characters=characters, length=length,
+    wanted = Wanted(
+        data=data, field=field, documents=documents, characters=characters, length=length,
         tasks=names, task_files=task_files, limit=limit, generation=generation, dtype=dtype, margin=margin,
         trust_remote_code=trust_remote_code,
     )  # fmt: skip
+    found = find(model, reference, progress, wanted)
     progress.close()
     if as_json:
-        print(json.dumps(found, indent=1))
+        print(json.dumps(found.model_dump(exclude_unset=True), indent=1))
     else:
         _print(found)
 
 
-def _print(found: dict[str, Any]) -> None:
+def _print(found: "Evaluation") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console, models = Console(highlight=False), found["models"]
+    console, models = Console(highlight=False), found.models
     for title, rows in (("On the text", _text(found)), ("Tasks", _tasks(found)), ("By position", _places(models))):
-        heads = [entry["model"] for entry in models] + ["difference"] * (len(models) - 1)
+        heads = [entry.model for entry in models] + ["difference"] * (len(models) - 1)
         table = Table("", *heads, title=title, box=None, title_justify="left")
         for row in rows:
             table.add_row(*row[: len(heads) + 1])
@@ -65,38 +72,42 @@ def _print(found: dict[str, Any]) -> None:
             console.print(table, "")
 
 
-def _text(found: dict[str, Any]) -> Iterator[list[str]]:
-    models = found["models"]
-    yield ["blocks", *[str(entry["depth"]) for entry in models]]
-    yield ["parameters", *[f"{entry['parameters']:,}" for entry in models]]
-    gaps = found.get("gap") or {}
-    yield ["loss, nats per token", *[f"{e['text']['val_loss']:.4f}" for e in models], _gap(gaps.get("nats_per_token"))]
-    yield ["perplexity", *[f"{entry['text']['perplexity']:.3f}" for entry in models]]
-    yield ["bits per byte", *[f"{e['text']['bits_per_byte']:.4f}" for e in models], _gap(gaps.get("bits_per_byte"))]
-    if "use" in models[0]:
-        yield ["first token, ms", *[f"{1e3 * entry['use']['first_token_seconds']:.1f}" for entry in models]]
-        yield ["tokens per second", *[f"{entry['use']['tokens_per_second']:.1f}" for entry in models]]
-        yield ["peak memory, MB", *[f"{entry['use']['peak_bytes'] / 1e6:,.0f}" for entry in models]]
-        yield ["of it before loading, MB", *[f"{entry['use']['base_bytes'] / 1e6:,.0f}" for entry in models]]
+def _text(found: "Evaluation") -> Iterator[list[str]]:
+    models, gap = found.models, found.gap
+    texts = [entry.text for entry in models]
+    yield ["blocks", *[str(entry.depth) for entry in models]]
+    yield ["parameters", *[f"{entry.parameters:,}" for entry in models]]
+    yield [
+        "loss, nats per token",
+        *[f"{text.val_loss:.4f}" for text in texts],
+        _gap(gap.nats_per_token if gap else None),
+    ]
+    yield ["perplexity", *[f"{text.perplexity:.3f}" for text in texts]]
+    yield ["bits per byte", *[f"{text.bits_per_byte:.4f}" for text in texts], _gap(gap.bits_per_byte if gap else None)]
+    if uses := [entry.use for entry in models if entry.use]:
+        yield ["first token, ms", *[f"{1e3 * use.first_token_seconds:.1f}" for use in uses]]
+        yield ["tokens per second", *[f"{use.tokens_per_second:.1f}" for use in uses]]
+        yield ["peak memory, MB", *[f"{use.peak_bytes / 1e6:,.0f}" for use in uses]]
+        yield ["of it before loading, MB", *[f"{use.base_bytes / 1e6:,.0f}" for use in uses]]
 
 
-def _tasks(found: dict[str, Any]) -> Iterator[list[str]]:
-    models = found["models"]
-    paired = {(row["task"], row["metric"]): row for row in found.get("task_differences", [])}
-    for rows in zip(*[entry.get("tasks", []) for entry in models], strict=True):
+def _tasks(found: "Evaluation") -> Iterator[list[str]]:
+    paired = {(row.task, row.metric): row for row in found.task_differences or []}
+    for rows in zip(*[entry.tasks or [] for entry in found.models], strict=True):
         own = rows[0]
-        values = [f"{row['value']:.4f}" + (f" ± {row['error']:.4f}" if row["error"] else "") for row in rows]
-        yield [f"{own['task']} {own['metric']}", *values, _gap(paired.get((own["task"], own["metric"])))]
+        values = [f"{row.value:.4f}" + (f" ± {row.error:.4f}" if row.error else "") for row in rows]
+        yield [f"{own.task} {own.metric}", *values, _difference(paired.get((own.task, own.metric)))]
 
 
-def _places(models: list[dict[str, Any]]) -> Iterator[list[str]]:
-    for places in zip(*[entry["text"]["by_position"] for entry in models], strict=False):
-        change = f"{places[0]['loss'] - places[1]['loss']:+.4f}" if len(places) == 2 else ""
-        yield [f"{places[0]['first']}-{places[0]['last']}", *[f"{place['loss']:.4f}" for place in places], change]
+def _places(models: "list[EvaluatedModel]") -> Iterator[list[str]]:
+    for places in zip(*[entry.text.by_position for entry in models], strict=False):
+        change = f"{places[0].loss - places[1].loss:+.4f}" if len(places) == 2 else ""
+        yield [f"{places[0].first}-{places[0].last}", *[f"{place.loss:.4f}" for place in places], change]
 
 
-def _gap(row: dict[str, Any] | None) -> str:
-    if row is None:
-        return ""
-    verdict = f" ({row['verdict']})" if "verdict" in row else ""
-    return f"{row['mean']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]{verdict}"
+def _gap(gap: "Gap | None") -> str:
+    return "" if gap is None else f"{gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}] ({gap.verdict})"
+
+
+def _difference(row: "Difference | None") -> str:
+    return "" if row is None else f"{row.mean:+.4f} [{row.low:+.4f}, {row.high:+.4f}]"

@@ -2,7 +2,8 @@
 
 import itertools
 import math
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from inheritune.decoder.anatomy import anatomy, text_config
 from inheritune.decoder.costs import parameter_count
 from inheritune.errors import DataError, InputError
 from inheritune.evaluation import tasks
+from inheritune.evaluation.found import EvaluatedModel, Evaluation, TextLoss, TextMeasured, UseMeasured
 from inheritune.evaluation.generation import generate
 from inheritune.evaluation.measure import OnText, Text, against, measure
 from inheritune.models.find import locate
@@ -47,7 +49,11 @@ def evaluate(
 
     `wanted` are fields of `Wanted`. Losses are in fp32. Raises InputError for what the user has to mend.
     """
-    asked, progress = Wanted(**wanted), progress or Progress(quiet=True)
+    return find(model, reference, progress or Progress(quiet=True), Wanted(**wanted)).model_dump(exclude_unset=True)
+
+
+def find(model: str, reference: str | None, progress: Progress, asked: Wanted) -> Evaluation:
+    """As `evaluate`, which gives the same as plain data."""
     _refuse(asked)
     trust = asked.trust_remote_code
     loaded = []
@@ -57,16 +63,14 @@ def evaluate(
                 loaded.append(load_reference(name, trust=trust))
     texts = _texts(asked)
     asked = _fitted(asked, min(map(_positions, loaded)))
-    found: dict[str, Any] = {"data": _about(asked, texts), "models": [_shape(one) for one in loaded]}
     on_text = [_measure(one, texts, asked, progress) for one in loaded]
-    for entry, own in zip(found["models"], on_text, strict=True):
-        entry["text"] = _told(own)
+    models = [_model(one, own) for one, own in zip(loaded, on_text, strict=True)]
+    found = Evaluation(data=_about(asked, texts), models=models)
     if reference is not None:
-        found["gap"] = asdict(against(on_text[0], on_text[1], asked.margin, asked.confidence))
-    _add_tasks(found, loaded, asked, progress)
-    if asked.generation:
-        _add_use(found, loaded, asked, progress)
-    return found
+        found = found.model_copy(update={"gap": against(on_text[0], on_text[1], asked.margin, asked.confidence)})
+    if asked.tasks:
+        found = _with_tasks(found, loaded, asked, progress)
+    return _with_use(found, loaded, asked, progress) if asked.generation else found
 
 
 def _refuse(asked: Wanted) -> None:
@@ -88,11 +92,11 @@ def _texts(asked: Wanted) -> list[Text]:
     return texts
 
 
-def _about(asked: Wanted, texts: list[Text]) -> dict[str, Any]:
-    return {
-        "source": asked.data, "documents": len(texts), "bytes": sum(len(text.text.encode()) for text in texts),
-        "window_tokens": asked.length, "margin": asked.margin, "confidence": asked.confidence,
-    }  # fmt: skip
+def _about(asked: Wanted, texts: list[Text]) -> TextMeasured:
+    return TextMeasured(
+        source=asked.data, documents=len(texts), bytes=sum(len(text.text.encode()) for text in texts),
+        window_tokens=asked.length, margin=asked.margin, confidence=asked.confidence,
+    )  # fmt: skip
 
 
 def _fitted(asked: Wanted, positions: int) -> Wanted:
@@ -105,41 +109,44 @@ def _positions(loaded: Reference) -> int:
     return int(getattr(text_config(loaded.model.config), "max_position_embeddings", None) or 1 << 20)
 
 
-def _shape(loaded: Reference) -> dict[str, Any]:
-    return {"model": loaded.name, "depth": anatomy(loaded.model).depth, "parameters": parameter_count(loaded.model)}
-
-
 def _measure(loaded: Reference, texts: list[Text], asked: Wanted, progress: Progress) -> OnText:
     progress.stage(f"{loaded.name}: loss on {len(texts)} documents")
     return measure(loaded.model, loaded.tokenizer, texts, asked.length)
 
 
-def _told(own: OnText) -> dict[str, Any]:
-    return {
-        "val_loss": own.val_loss, "perplexity": math.exp(own.val_loss), "bits_per_byte": own.bits_per_byte,
-        "tokens": int(own.tokens.sum()), "by_position": [asdict(place) for place in own.by_position],
-    }  # fmt: skip
+def _model(loaded: Reference, own: OnText) -> EvaluatedModel:
+    text = TextLoss(
+        val_loss=own.val_loss, perplexity=math.exp(own.val_loss), bits_per_byte=own.bits_per_byte,
+        tokens=int(own.tokens.sum()), by_position=own.by_position,
+    )  # fmt: skip
+    depth, parameters = anatomy(loaded.model).depth, parameter_count(loaded.model)
+    return EvaluatedModel(model=loaded.name, depth=depth, parameters=parameters, text=text)
 
 
-def _add_tasks(found: dict[str, Any], loaded: list[Reference], asked: Wanted, progress: Progress) -> None:
-    if not asked.tasks:
-        return
+def _with_tasks(found: Evaluation, loaded: list[Reference], asked: Wanted, progress: Progress) -> Evaluation:
     scored = []
-    for entry, one in zip(found["models"], loaded, strict=True):
+    for one in loaded:
         progress.stage(f"{one.name}: {', '.join(asked.tasks)}")
         scored.append(tasks.score(one.model, one.tokenizer, asked.tasks, asked.task_files, asked.limit))
-        entry["tasks"] = [asdict(row) for row in scored[-1].scores]
-    if len(scored) == 2:
-        found["task_differences"] = [asdict(row) for row in tasks.differences(scored[0], scored[1], asked.confidence)]
+    rows = [{"tasks": one.scores} for one in scored]
+    found = _with(found, rows)
+    if len(scored) < 2:
+        return found
+    return found.model_copy(update={"task_differences": tasks.differences(scored[0], scored[1], asked.confidence)})
 
 
-def _add_use(found: dict[str, Any], loaded: list[Reference], asked: Wanted, progress: Progress) -> None:
+def _with_use(found: Evaluation, loaded: list[Reference], asked: Wanted, progress: Progress) -> Evaluation:
     progress.stage("Generation, each time in a process of its own")
-    found["generation"] = {name: getattr(asked, name) for name in ("prompt", "new", "turns", "dtype")}
     places = [_place(one) for one in loaded]
     uses = generate(places, asked.prompt, asked.new, asked.turns, asked.dtype, asked.trust_remote_code)
-    for entry, use in zip(found["models"], uses, strict=True):
-        entry["use"] = asdict(use)
+    how = UseMeasured(prompt=asked.prompt, new=asked.new, turns=asked.turns, dtype=asked.dtype)
+    return _with(found, [{"use": use} for use in uses]).model_copy(update={"generation": how})
+
+
+def _with(found: Evaluation, more: Sequence[Mapping[str, object]]) -> Evaluation:
+    """Each model's entry with what was measured of it next."""
+    models = [entry.model_copy(update=own) for entry, own in zip(found.models, more, strict=True)]
+    return found.model_copy(update={"models": models})
 
 
 def _place(loaded: Reference) -> Path:

@@ -8,7 +8,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
@@ -18,6 +18,16 @@ from inheritune.evidence.gap import gap
 from inheritune.models.begin import begin_of
 
 _ALMOST = 1e-9
+# What is read of lm-eval's results, by task: metrics by name and filter, counts, and each document's values.
+Results = TypedDict(
+    "Results",
+    {
+        "results": dict[str, dict[str, Any]],
+        "higher_is_better": dict[str, dict[str, bool]],
+        "n-samples": dict[str, dict[str, int]],
+        "samples": dict[str, list[dict[str, Any]]],
+    },
+)
 
 
 @dataclass(frozen=True)
@@ -92,7 +102,7 @@ def _evaluate(
     tasks: list[str],
     files: Path | None,
     limit: int | None,
-) -> dict[str, Any]:
+) -> Results:
     wrapped = harness.models.huggingface.HFLM(
         pretrained=model, tokenizer=tokenizer, batch_size=1, add_bos_token=bool(begin_of(tokenizer).ids)
     )
@@ -120,7 +130,7 @@ def library() -> Any:
     return lm_eval
 
 
-def _scores(found: dict[str, Any]) -> list[Score]:
+def _scores(found: Results) -> list[Score]:
     rows = []
     for task, metrics in found["results"].items():
         better = found["higher_is_better"].get(task, {})
@@ -134,7 +144,7 @@ def _scores(found: dict[str, Any]) -> list[Score]:
     return rows
 
 
-def _values(found: dict[str, Any]) -> dict[tuple[str, str], dict[int, float]]:
+def _values(found: Results) -> dict[tuple[str, str], dict[int, float]]:
     values: dict[tuple[str, str], dict[int, float]] = {}
     for row in _scores(found):
         samples = [sample for sample in found["samples"].get(row.task, []) if _is_number(sample.get(row.metric))]

@@ -41,24 +41,21 @@ def model_card(result: Result, config: RunRecipe, license_name: str | None = Non
         "interval": words.interval,
         "sentence": words.sentence,
     }
-    return harmless(environment.get_template("card.md.j2").render(_view(result, config, license_name)))
-
-
-def _view(result: Result, config: RunRecipe, license_name: str | None) -> dict[str, Any]:
-    return {
-        "front_matter": _front_matter(result, license_name),
-        "result": result,
-        "config": config,
-        "headline": story.verdict_of(result).headline,
-        "evidence": story.evidence(result),
-        "gap": story.target_gap(result),
-        "block_rows": _block_rows(result.target.blocks),
-        "left_out": _left_out(result),
-        "controls": story.controls(result),
-        "reference_training": story.reference_training(result),
-        "spent": story.spent(result),
-        "recipe": _fenced(to_yaml(config)),
-    }
+    card = environment.get_template("card.md.j2").render(
+        front_matter=_front_matter(result, license_name),
+        result=result,
+        config=config,
+        headline=story.verdict_of(result).headline,
+        evidence=story.evidence(result),
+        gap=story.target_gap(result),
+        block_rows=_block_rows(result.target.blocks),
+        left_out=_left_out(result),
+        controls=story.controls(result),
+        reference_training=story.reference_training(result),
+        spent=story.spent(result),
+        recipe=_fenced(to_yaml(config)),
+    )
+    return harmless(card)
 
 
 def _front_matter(result: Result, license_name: str | None) -> str:

@@ -3,7 +3,6 @@
 import csv
 import io
 from pathlib import Path
-from typing import Any
 
 from rich.table import Table
 
@@ -89,7 +88,7 @@ def _cells(found: Comparison, row: Row) -> list[str]:
     ]  # fmt: skip
 
 
-def _flat(row: Row) -> dict[str, Any]:
+def _flat(row: Row) -> dict[str, str | float | None]:
     plain = row.model_dump(exclude={"curve", "max_ranks", "tried", "cost", "gap", "difference", "seeds"})
     nested = {"cost": row.cost, "gap": row.gap, "difference": row.difference}
     for name, entry in nested.items():

@@ -5,13 +5,14 @@ It fetches nothing and runs no script. It can be written at any moment of a run,
 
 import math
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import jinja2
 import yaml
 from markupsafe import Markup
 
 from inheritune.disk.files import write_text
+from inheritune.records.entry import Spent
 from inheritune.records.result import Footprint, Result
 from inheritune.report import story, words
 from inheritune.report.card import TEMPLATES
@@ -26,9 +27,8 @@ def write_report(run_folder: Path) -> Path:
     Raises InputError if the folder is missing or is no run folder.
     """
     run = read_run(run_folder)
-    page = _environment().get_template("report.html.j2").render(_view(run))
     path = run_folder / "report.html"
-    write_text(path, harmless(page))
+    write_text(path, harmless(_page(run)))
     return path
 
 
@@ -52,28 +52,29 @@ def _environment() -> jinja2.Environment:
     return environment
 
 
-def _view(run: RunFolder) -> dict[str, Any]:
+def _page(run: RunFolder) -> str:
     result = run.result
-    return {
-        "css": Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
-        "name": _model_name(run),
-        "result": result,
-        "verdict": story.verdict(run),
-        "notices": run.notices,
-        "comparison": _comparison(result) if result else [],
-        "reference_training": story.reference_training(result) if result else "",
-        "decisions": _decisions(run),
-        "choice": run.choice,
-        "controls": story.controls(result) if result else [],
-        "control_label": story.control_label,
-        "ledger": _ledger(result) if result else [],
-        "spent": story.spent(result) if result else "",
-        "suggestion": _suggestion(run.profile),
-        "caveats": _caveats(run.profile),
-        "threshold": f"{100 * ((run.profile or {}).get('threshold') or 0.9):g}%",
-        "recipe": yaml.safe_dump(dict(run.config), sort_keys=False, allow_unicode=True) if run.config else "",
-        **pictures(run),
-    }
+    template = _environment().get_template("report.html.j2")
+    return template.render(
+        css=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+        name=_model_name(run),
+        result=result,
+        verdict=story.verdict(run),
+        notices=run.notices,
+        comparison=_comparison(result) if result else [],
+        reference_training=story.reference_training(result) if result else "",
+        decisions=_decisions(run),
+        choice=run.choice,
+        controls=story.controls(result) if result else [],
+        control_label=story.control_label,
+        ledger=_ledger(result) if result else [],
+        spent=story.spent(result) if result else "",
+        suggestion=_suggestion(run.profile),
+        caveats=_caveats(run.profile),
+        threshold=f"{100 * ((run.profile or {}).get('threshold') or 0.9):g}%",
+        recipe=yaml.safe_dump(dict(run.config), sort_keys=False, allow_unicode=True) if run.config else "",
+        pictures=pictures(run),
+    )
 
 
 def _model_name(run: RunFolder) -> str:
@@ -130,10 +131,18 @@ def _decisions(run: RunFolder) -> list[tuple[int, str]]:
     return [(row.get("round", 0), str(row.get("reason", ""))) for row in run.of_kind("decision")]
 
 
-def _ledger(result: Result) -> list[dict[str, Any]]:
+class LedgerLine(NamedTuple):
+    """A phase of the run, what it spent, and its share of all FLOPs in percent."""
+
+    phase: str
+    spent: Spent
+    share: float
+
+
+def _ledger(result: Result) -> list[LedgerLine]:
     whole = result.ledger.total.flops
     return [
-        {"phase": phase, "spent": spent, "share": 100 * spent.flops / whole if whole else 0.0}
+        LedgerLine(phase, spent, 100 * spent.flops / whole if whole else 0.0)
         for phase, spent in result.ledger.phases.items()
     ]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import NamedTuple
 
 from markupsafe import Markup
 from matplotlib.figure import Figure
@@ -15,17 +15,29 @@ from inheritune.report.style import NARROW, WIDE, inline_svg
 from inheritune.report.watch_figure import watch_figure
 
 
-def pictures(run: RunFolder) -> dict[str, Any]:
-    """Each figure as wide and narrow SVG, or None where there is nothing to draw."""
-    return {
-        "loss_picture": _loss_picture(run),
-        "gap_picture": _gap_picture(run),
-        "control_picture": _control_picture(run),
-        "rank_picture": _rank_picture(run),
-        "map_picture": _map_picture(run),
-        "watch_picture": _watch_picture(run),
-        "profile_pictures": _profile_pictures(run),
-    }
+class Pictures(NamedTuple):
+    """Each figure as wide and narrow SVG, or None where there is nothing to draw; those of the diagnosis with captions."""
+
+    loss: Markup | None
+    gap: Markup | None
+    control: Markup | None
+    rank: Markup | None
+    map: Markup | None
+    watch: Markup | None
+    profile: list[tuple[Markup, str]]
+
+
+def pictures(run: RunFolder) -> Pictures:
+    """What of a run can be drawn."""
+    return Pictures(
+        loss=_loss_picture(run),
+        gap=_gap_picture(run),
+        control=_control_picture(run),
+        rank=_rank_picture(run),
+        map=_map_picture(run),
+        watch=_watch_picture(run),
+        profile=_profile_pictures(run),
+    )
 
 
 def _watch_picture(run: RunFolder) -> Markup | None:

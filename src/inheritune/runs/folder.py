@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from pydantic import BaseModel
 
@@ -47,8 +47,14 @@ def open_folder(path: Path, recipe: BaseModel) -> Path:
 def refuse_another(path: Path, recipe: BaseModel) -> None:
     """OutputError if the folder is that of a run by another recipe."""
     config = path / CONFIG
-    if config.exists():
-        _same(path, read_yaml(read_file(config), repr(str(config))), recipe.model_dump(mode="json"))
+    if not config.exists():
+        return
+    recipes = _Recipes(read_yaml(read_file(config), repr(str(config))), recipe.model_dump(mode="json"))
+    for key in recipes.refused():
+        raise RecipeError(
+            f"{str(path)!r} holds a run with {key} = {_short(recipes.begun.get(key))}, and this recipe says"
+            f" {_short(recipes.wanted.get(key))}: {recipes.why(key)}name another --out"
+        )
 
 
 @contextmanager
@@ -103,44 +109,49 @@ def _hold(path: Path) -> None:
     _held[path.resolve()] = held
 
 
-def _same(path: Path, found: dict[str, Any], wanted: dict[str, Any]) -> None:
-    here, there = _flat(found), _flat(wanted)
-    for key in sorted({*here, *there}):
-        if here.get(key) != there.get(key) and not _may_change(key) and not _goes_on(key, here, there):
-            raise RecipeError(
-                f"{str(path)!r} holds a run with {key} = {_short(here.get(key))}, and this recipe says"
-                f" {_short(there.get(key))}: {_why(key, here, there)}name another --out"
-            )
+class _Recipes:
+    """The recipe that a folder was begun with, and the one that it is to go on with, each as dotted keys and their values."""
+
+    def __init__(self, begun: object, wanted: object):
+        self.begun, self.wanted = dict(_leaves(begun)), dict(_leaves(wanted))
+
+    def refused(self) -> list[str]:
+        """The keys that differ and may not."""
+        differing = (key for key in {*self.begun, *self.wanted} if self.begun.get(key) != self.wanted.get(key))
+        return sorted(key for key in differing if not _may_change(key) and not self._goes_on(key))
+
+    def _goes_on(self, key: str) -> bool:
+        """More tokens for a run whose learning rate has not fallen, or fell late: what went before is the longer run's beginning."""
+        schedule = self.begun.get(_SCHEDULE)
+        return self._longer(key) and schedule == self.wanted.get(_SCHEDULE) in ("constant", "wsd")
+
+    def _longer(self, key: str) -> bool:
+        before, after = self.begun.get(key), self.wanted.get(key, 0)
+        trains = key == "training.tokens" and "model.model_type" in self.begun
+        return trains and isinstance(before, int) and isinstance(after, int) and before < after
+
+    def why(self, key: str) -> str:
+        """Why a longer training may not go on there; nothing for other keys."""
+        if not self._longer(key):
+            return ""
+        return (
+            f"under {_SCHEDULE} = {self.begun.get(_SCHEDULE)} every step's rate follows from the tokens, so the steps done would have had"
+            " other rates; `wsd` and `constant` can be given more; "
+        )
 
 
 def _may_change(key: str) -> bool:
     return any(key == name or key.startswith(f"{name}.") for name in MAY_CHANGE)
 
 
-def _goes_on(key: str, here: dict[str, Any], there: dict[str, Any]) -> bool:
-    """More tokens for a run whose learning rate has not fallen, or fell late: what went before is the longer run's beginning."""
-    return _longer(key, here, there) and here.get(_SCHEDULE) == there.get(_SCHEDULE) in ("constant", "wsd")
-
-
-def _longer(key: str, here: dict[str, Any], there: dict[str, Any]) -> bool:
-    return key == "training.tokens" and "model.model_type" in here and here[key] < there.get(key, 0)
-
-
-def _why(key: str, here: dict[str, Any], there: dict[str, Any]) -> str:
-    if not _longer(key, here, there):
-        return ""
-    return (
-        f"under {_SCHEDULE} = {here.get(_SCHEDULE)} every step's rate follows from the tokens, so the steps done would have had"
-        " other rates; `wsd` and `constant` can be given more; "
-    )
-
-
-def _short(value: Any) -> str:
+def _short(value: object) -> str:
     return repr(value)[:100]
 
 
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
+def _leaves(value: object, key: str = "") -> Iterator[tuple[str, object]]:
+    """Dotted keys of a tree of mappings, with what stands there."""
+    if not isinstance(value, dict):
+        yield key, value
+        return
+    for name, below in value.items():
+        yield from _leaves(below, f"{key}.{name}" if key else name)

@@ -1,0 +1,69 @@
+"""What an evaluation found, as data: the object that `inheritune evaluate --json` prints.
+
+What was not asked for is left out of the object.
+"""
+
+from pydantic import ConfigDict
+
+from inheritune.evaluation.by_position import Band
+from inheritune.evaluation.generation import Use
+from inheritune.evaluation.measure import Against
+from inheritune.evaluation.tasks import Difference, Score
+from inheritune.records.entry import Count, Depth, Entry
+
+
+class _Measured(Entry):
+    """A loss may be infinite or no number here: that is what was measured."""
+
+    model_config = ConfigDict(allow_inf_nan=True)
+
+
+class TextMeasured(_Measured):
+    """What the models were measured on, and what counts as a match."""
+
+    source: str
+    documents: Count
+    bytes: Count
+    window_tokens: Count
+    margin: float
+    confidence: float
+
+
+class TextLoss(_Measured):
+    """A model's loss on the text in nats per token, the same in other units, and by position."""
+
+    val_loss: float
+    perplexity: float
+    bits_per_byte: float
+    tokens: Count
+    by_position: list[Band]
+
+
+class EvaluatedModel(_Measured):
+    """One model: its size, its loss, its scores on tasks and what using it costs."""
+
+    model: str
+    depth: Depth
+    parameters: Count
+    text: TextLoss
+    tasks: list[Score] | None = None
+    use: Use | None = None
+
+
+class UseMeasured(_Measured):
+    """How use was measured: tokens of the prompt, new tokens, turns taken by the models, dtype."""
+
+    prompt: Count
+    new: Count
+    turns: Count
+    dtype: str
+
+
+class Evaluation(_Measured):
+    """The model, and its reference after it where one is named, on the same documents and tasks."""
+
+    data: TextMeasured
+    models: list[EvaluatedModel]
+    gap: Against | None = None
+    task_differences: list[Difference] | None = None
+    generation: UseMeasured | None = None
