@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from inheritune.config.sections import Objective, Training
 from inheritune.data.batches import Batches
 from inheritune.data.tokens import Tokens
+from inheritune.records.rows import StepDone
 from inheritune.records.stages import Position
 from inheritune.training.loop import Loop, train_to_end
 
@@ -40,10 +41,15 @@ def train_round(
     extensible: bool = False,
     **changes: Any,
 ) -> tuple[PreTrainedModel, Position]:
-    """Train the tiny GPT-2 (or `model`) for eight steps, with dropout so that random state matters."""
+    """Train the tiny GPT-2 (or `model`) for eight steps, with dropout so that random state matters; `observe` hears the rows."""
     model = model or untrained_model("gpt2", resid_pdrop=0.1)
+
+    def told(step: StepDone) -> None:
+        done = {"round": 1, "depth": 1, "step": step.step, "tokens": step.tokens, "flops": step.flops}
+        observe(step.row(done).model_dump(exclude_unset=True))
+
     round_ = Loop(
-        training=training(**changes), batches=batches(), first_batch=0, checkpoints=folder, observe=observe,
+        training=training(**changes), batches=batches(), first_batch=0, checkpoints=folder, observe=told,
         evaluate=evaluate, resume=resume, say=say, wanted=wanted, teacher=teacher, extensible=extensible,
     )  # fmt: skip
     return model, train_to_end(model, round_)

@@ -3,6 +3,9 @@
 `step`, `tokens` and `flops` count from the run's first step, over all rounds, and so does `end`. Losses are nats per token.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isfinite
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field, TypeAdapter
@@ -54,6 +57,41 @@ class SkippedRow(_Done):
 
     kind: Literal["skipped"] = "skipped"
     skipped: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepDone:
+    """An optimizer step as the loop tells it: `step`, `tokens` and `flops` count from the round's first step.
+
+    `parts` has `loss` and, where the objective has several terms, each term's own. `skipped` says why a step changed nothing.
+    """
+
+    step: int
+    tokens: int
+    flops: float
+    parts: dict[str, float]
+    lr: float
+    grad_norm: float
+    tokens_per_second: int
+    mfu: float | None
+    memory: int | None
+    skipped: str | None = None
+
+    @property
+    def text_loss(self) -> float:
+        """The part of the loss that is like the reference's."""
+        return self.parts.get("cross_entropy", self.parts["loss"])
+
+    def row(self, done: Mapping[str, float]) -> StepRow | SkippedRow:
+        """The step's row, where `done` tells how far the run is after it."""
+        values = {
+            **self.parts, "lr": self.lr, "grad_norm": self.grad_norm,
+            "tokens_per_second": self.tokens_per_second, "mfu": self.mfu, "memory": self.memory,
+        }  # fmt: skip
+        if self.skipped is None:
+            return StepRow(**values, **done)
+        finite = {name: value if value is not None and isfinite(value) else None for name, value in values.items()}
+        return SkippedRow(**finite, **done, skipped=self.skipped)
 
 
 class ValidationRow(_Done):

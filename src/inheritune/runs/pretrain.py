@@ -28,7 +28,7 @@ from inheritune.models.load import DTYPES
 from inheritune.models.reference import load_tokenizer
 from inheritune.progress import Progress, clock
 from inheritune.records.entry import Spent
-from inheritune.records.rows import METRICS, SkippedRow, StepRow, ValidationRow, step_of
+from inheritune.records.rows import METRICS, StepDone, ValidationRow, step_of
 from inheritune.records.stages import Position, Trained
 from inheritune.runs.bench import machine_rate
 from inheritune.runs.folder import close_folder, left_if_used, open_folder, timed
@@ -131,15 +131,20 @@ class _Pretraining:
         self.metrics.keep(lambda row: step_of(row) <= position.step)
         self.metrics.require_steps(1, position.step)
 
-    def _observe(self, row: dict[str, Any]) -> None:
-        kind = SkippedRow if "skipped" in row else StepRow
-        self.metrics.add(kind(round=1, depth=self.depth, **row))
-        if kind is SkippedRow:
+    def _done(self, position: Position | StepDone) -> dict[str, float]:
+        """What every row begins with."""
+        return {
+            "round": 1, "depth": self.depth, "step": position.step, "tokens": position.tokens, "flops": position.flops,
+        }  # fmt: skip
+
+    def _observe(self, step: StepDone) -> None:
+        self.metrics.add(step.row(self._done(step)))
+        if step.skipped is not None:
             return
-        left = (self.recipe.training.tokens - row["tokens"]) / max(1, row["tokens_per_second"])
+        left = (self.recipe.training.tokens - step.tokens) / max(1, step.tokens_per_second)
         self.progress.now(
-            f"step {row['step']:,} of {steps_of(self.recipe.training):,}  loss {row['loss']:.3f}"
-            f"  {row['tokens_per_second']:,} tokens/s  {clock(left)} left"
+            f"step {step.step:,} of {steps_of(self.recipe.training):,}  loss {step.parts['loss']:.3f}"
+            f"  {step.tokens_per_second:,} tokens/s  {clock(left)} left"
         )
 
     def _evaluate(self, model: PreTrainedModel, position: Position) -> float:
@@ -152,7 +157,7 @@ class _Pretraining:
             )
         self.metrics.add(
             ValidationRow(
-                round=1, depth=self.depth, step=position.step, tokens=position.tokens, flops=position.flops, val_loss=loss,
+                **self._done(position), val_loss=loss,
                 end=steps_of(self.recipe.training), training_seconds=position.seconds,
                 cost=Spent(tokens=tokens_, flops=self.documents.flops(model), seconds=seconds),
             )

@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from transformers import PreTrainedModel
@@ -17,7 +16,7 @@ from inheritune.errors import OutputError
 from inheritune.progress import Progress, clock
 from inheritune.records.entry import Spent
 from inheritune.records.result import Reading
-from inheritune.records.rows import DecisionRow, SkippedRow, StepRow, ValidationRow, WatchRow, step_of
+from inheritune.records.rows import DecisionRow, SkippedRow, StepDone, StepRow, ValidationRow, WatchRow, step_of
 from inheritune.records.stages import FURTHER_LOSSES, LOSSES, PlannedLooks, Position, RateFall, RoundEnd
 from inheritune.runs.actions import Decay, GoOn, Seen
 from inheritune.runs.algorithm import Ask
@@ -153,27 +152,24 @@ class RoundFolder:
             self.progress.note(action.reason)
         return not isinstance(action, GoOn)
 
-    def _done(self, position: Position) -> dict[str, float]:
+    def _done(self, position: Position | StepDone) -> dict[str, float]:
         """What every row of a round begins with."""
         return {
             "round": self.number, "depth": self.depth, "step": self.before.step + position.step,
             "tokens": self.before.tokens + position.tokens, "flops": self.before.flops + position.flops,
         }  # fmt: skip
 
-    def _observe(self, row: dict[str, Any]) -> None:
-        position = Position(row["step"], row["tokens"], row["flops"])
-        kind = SkippedRow if "skipped" in row else StepRow
-        self.metrics.add(kind(**{**row, **self._done(position)}))
-        if kind is SkippedRow:
+    def _observe(self, step: StepDone) -> None:
+        self.metrics.add(step.row(self._done(step)))
+        if step.skipped is not None:
             return
         steps = steps_of(self.schedule)
-        left = (steps - row["step"]) * self.training.batch_tokens / max(1, row["tokens_per_second"])
-        loss = row.get("cross_entropy", row["loss"])  # the text's part alone is like the reference's
+        left = (steps - step.step) * self.training.batch_tokens / max(1, step.tokens_per_second)
         self.progress.now(
-            f"{self.depth} blocks, step {row['step']:,} of {steps:,}: loss {loss:.3f}"
-            f" (reference {self.bench.reference_loss:.3f}), {self._gap}{row['tokens_per_second']:,} tokens/s, {clock(left)} left"
+            f"{self.depth} blocks, step {step.step:,} of {steps:,}: loss {step.text_loss:.3f}"
+            f" (reference {self.bench.reference_loss:.3f}), {self._gap}{step.tokens_per_second:,} tokens/s, {clock(left)} left"
         )
-        self._look(position)
+        self._look(Position(step.step, step.tokens, step.flops))
 
     def _watching(self, model: PreTrainedModel) -> Callable[[Position], None]:
         """Measures the attention at the start of the round and every `diagnosis.watch_every` steps, at its cost in the ledger."""

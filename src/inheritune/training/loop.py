@@ -7,9 +7,8 @@ import hashlib
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -20,6 +19,7 @@ from inheritune.config.sections import Training
 from inheritune.data.batches import Batches
 from inheritune.decoder.anatomy import anatomy
 from inheritune.errors import Interrupted, TrainingError, WorkerError
+from inheritune.records.rows import StepDone
 from inheritune.records.stages import Position
 from inheritune.runtime import gauge, processes, sharded, stop
 from inheritune.runtime.device import device
@@ -34,7 +34,7 @@ from inheritune.training.schedule import learning_rate, steps_before_fall, steps
 class Loop:
     """What a round trains on and where it reports.
 
-    `observe(row)` is told of each step; `evaluate(model, position)` is called now and then, and ends the round when it
+    `observe(step)` is told of each step; `evaluate(model, position)` is called now and then, and ends the round when it
     returns True; `resume(position)` is called once a checkpoint is loaded, so that what was written after it can be
     dropped; `say(sentence)` is told what a person should know. `matrix_rate` is the FLOP/s that count as full use. `wanted` is
     the objective (plain cross-entropy if none), of which `teacher` may give a part. An `extensible` round of a `wsd`
@@ -45,7 +45,7 @@ class Loop:
     batches: Batches
     first_batch: int
     checkpoints: Path
-    observe: Callable[[dict[str, Any]], None]
+    observe: Callable[[StepDone], None]
     evaluate: Callable[[PreTrainedModel, Position], object]
     resume: Callable[[Position], None]
     say: Callable[[str], None] = lambda sentence: None
@@ -129,7 +129,7 @@ class _Training:
                 self._step()
                 self._evaluate()
                 code = int(processes.agreed(asked.code or 0))
-                if self._done() or code or self._due():
+                if self._over() or code or self._due():
                     self._save()
                 if code:
                     raise Interrupted(self.position.step, code)
@@ -148,8 +148,7 @@ class _Training:
             self.optimizer.step(rate)
         flops, seconds = self.flops, time.perf_counter() - began
         self._move_on(Position(1, tokens, flops, seconds, rate=rate), finite)
-        row = {**parts, "lr": rate, "grad_norm": norm, **self._spent(tokens, flops, seconds)}
-        self._tell(row, finite, index)
+        self._tell(self._done(parts, rate, norm, tokens, seconds), finite, index)
 
     def _gradient(self, batch: torch.Tensor) -> dict[str, float]:
         """The batch's loss in parts, and its gradient, summed over the processes."""
@@ -168,15 +167,15 @@ class _Training:
         self.position.rate = by.rate
         self.position.skipped = 0 if finite else self.position.skipped + 1
 
-    def _tell(self, row: dict[str, Any], finite: bool, index: int) -> None:
+    def _tell(self, step: StepDone, finite: bool, index: int) -> None:
         if finite:
-            self.round.observe(row)
-            if warning := self.divergence.told(row.get("cross_entropy", row["loss"])):
+            self.round.observe(step)
+            if warning := self.divergence.told(step.text_loss):
                 self.round.say(warning)
             return
         self.model.zero_grad()
-        seen = f"the loss is {row['loss']} and the gradient's norm {row['grad_norm']} in batch {index}"
-        self.round.observe({key: _told(value) for key, value in row.items()} | {"skipped": seen})
+        seen = f"the loss is {step.parts['loss']} and the gradient's norm {step.grad_norm} in batch {index}"
+        self.round.observe(replace(step, skipped=seen))
         self.round.say(f"Step {self.position.step} of the round is skipped: {seen}")
         if self.position.skipped > self.training.max_skipped:
             before = f" and in the {self.training.max_skipped} steps before" if self.training.max_skipped else ""
@@ -203,27 +202,25 @@ class _Training:
         step = self.position.step
         return step % self.training.checkpoint_every == 0 or step == self.before_fall
 
-    def _done(self) -> bool:
+    def _over(self) -> bool:
         return self.position.ended or self.position.step == self.last
 
-    def _spent(self, tokens: int, flops: float, seconds: float) -> dict[str, Any]:
-        rate = self.round.matrix_rate
-        return {
-            "step": self.position.step,
-            "tokens": self.position.tokens,
-            "flops": self.position.flops,
-            "tokens_per_second": round(tokens / seconds),
-            "mfu": round(flops / seconds / rate / processes.count(), 4) if rate else None,
-            "memory": gauge.peak_memory(),
-        }
+    def _done(self, parts: dict[str, float], rate: float, norm: float, tokens: int, seconds: float) -> StepDone:
+        most = self.round.matrix_rate
+        return StepDone(
+            step=self.position.step,
+            tokens=self.position.tokens,
+            flops=self.position.flops,
+            parts=parts,
+            lr=rate,
+            grad_norm=norm,
+            tokens_per_second=round(tokens / seconds),
+            mfu=round(self.flops / seconds / most / processes.count(), 4) if most else None,
+            memory=gauge.peak_memory(),
+        )
 
 
 def _seed(batch: torch.Tensor) -> int:
     """Where a step's dropout starts: a function of its batch and this process's number, so that no file has to hold it."""
     digest = hashlib.blake2b(batch.numpy().tobytes(), digest_size=7, salt=str(processes.rank()).encode()).digest()
     return int.from_bytes(digest, "big")
-
-
-def _told(value: Any) -> Any:
-    """What JSON can hold."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -63,12 +63,12 @@ class TrainingLoss:
     def _loss(self, parts: dict[str, float]) -> float:
         return sum(self.wanted.weights[name] * value for name, value in parts.items())
 
-    def _micro_batch(self, sequences_BT: Tensor, weight_VD: Tensor, scale: float) -> dict[str, Any]:
+    def _micro_batch(self, sequences_BT: Tensor, weight_VD: Tensor, scale: float) -> dict[str, Tensor]:
         # The backward pass too: under checkpoint_activations it computes the blocks again.
         with attending(self.model, self.training.precision):
             return self._differentiate(sequences_BT, weight_VD, scale)
 
-    def _differentiate(self, sequences_BT: Tensor, weight_VD: Tensor, scale: float) -> dict[str, Any]:
+    def _differentiate(self, sequences_BT: Tensor, weight_VD: Tensor, scale: float) -> dict[str, Tensor]:
         ids, labels = sequences_BT[:, :-1], sequences_BT[:, 1 + self.unasked :].flatten()
         taught, aims = self._teach(ids)
         watched = _outputs(self.model, [own for own, _ in self.pairs])
@@ -89,9 +89,9 @@ class TrainingLoss:
 
     def _through_head(
         self, states: Tensor, labels: Tensor, taught: Tensor | None, weight_VD: Tensor, scale: float
-    ) -> tuple[dict[str, Any], Tensor]:
+    ) -> tuple[dict[str, Tensor], Tensor]:
         """Loss sums and the states' gradient, a piece of the rows at a time."""
-        gradient, sums = torch.empty_like(states), dict[str, Any]()
+        gradient, sums = torch.empty_like(states), dict[str, Tensor]()
         teacher_weight = self.teacher_head.weight() if taught is not None else weight_VD
         for rows in self.head.chunks(states):
             logits = self.head.logits(states[rows], weight_VD)
