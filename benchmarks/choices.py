@@ -21,7 +21,7 @@ from inheritune.choosing import CRITERIA
 from inheritune.config.loading import load_recipe, parse_setting
 from inheritune.config.recipes import RunRecipe
 from inheritune.models.reference import load_reference
-from inheritune.records.profile import Profile
+from inheritune.report.profile import Profile
 from inheritune.runs.bench import Bench
 from inheritune.runs.folder import close_folder, open_folder
 from inheritune.runs.run import run

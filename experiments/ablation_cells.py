@@ -18,9 +18,9 @@ from inheritune.decoder.stack import Stack
 from inheritune.disk.files import write_text
 from inheritune.models.reference import load_reference
 from inheritune.progress import Progress
-from inheritune.records.profile import Profile
 from inheritune.records.rows import METRICS
 from inheritune.records.stages import DiagnosisCost, Position, RoundEnd, Untrained
+from inheritune.report.profile import Profile
 from inheritune.runs.bench import Bench
 from inheritune.runs.lab import FolderLab
 from inheritune.runs.planning import of_steps

@@ -25,8 +25,8 @@ from inheritune.disk.files import write_text
 from inheritune.models.begin import begin_of
 from inheritune.models.reference import load_tokenizer
 from inheritune.records.gap import GapResult
-from inheritune.records.profile import Profile
 from inheritune.records.result import Result
+from inheritune.report.profile import Profile
 from inheritune.report.profile_table import answer
 from inheritune.surgery.blockmap import show
 

@@ -18,11 +18,6 @@ ROOMS = [
 ]  # fmt: skip
 GROUND = {"errors", "progress", "words"}
 DATA = {"recipes", "assets", "schemas"}
-# Where a file reaches up: each with its reason.
-UPWARDS = {
-    ("records/profile.py", "report"): "a profile that is printed shows its table",
-    ("report/profile_folder.py", "diagnosis"): "the mean maps, until they are handed in",
-}
 
 
 def imports(path: Path) -> Iterator[str]:
@@ -64,7 +59,7 @@ def test_imports_run_downwards(path: Path) -> None:
     if room(path) not in ROOMS:
         return
     above = set(ROOMS[: ROOMS.index(room(path))])
-    reached = {other for other in rooms_of(path) & above if (inside(path), other) not in UPWARDS}
+    reached = rooms_of(path) & above
     assert not reached, f"{inside(path)} stands below {', '.join(sorted(reached))} and may not import it"
 
 
@@ -77,9 +72,6 @@ def test_no_circle_among_files() -> None:
         return name or None
 
     below = {name: {module_of(other) for other in imports(path)} - {None, name} for name, path in modules.items()}
-    for file, upper in UPWARDS:
-        name = ".".join(("inheritune", *Path(file).with_suffix("").parts))
-        below[name] = {other for other in below[name] if other is None or other.split(".")[1] != upper}
     while leaves := {name for name, others in below.items() if not others & below.keys()}:
         below = {name: others for name, others in below.items() if name not in leaves}
     assert not below, f"these import one another in a circle: {sorted(below)}"
@@ -87,10 +79,10 @@ def test_no_circle_among_files() -> None:
 
 def test_report_reads_files_alone() -> None:
     for path in (ROOT / "report").glob("*.py"):
-        reached = {other for other in rooms_of(path) if (inside(path), other) not in UPWARDS}
-        assert reached <= {"report", "records", "evidence", "config", "disk", "errors", "words", "progress"}, path
-        heavy = any(name.split(".")[0] in ("torch", "transformers") for name in imports(path))
-        assert not heavy or inside(path) == "report/profile_folder.py", path
+        assert rooms_of(path) <= {"report", "records", "evidence", "config", "disk", "errors", "words", "progress"}, (
+            path
+        )
+        assert not any(name.split(".")[0] in ("torch", "transformers") for name in imports(path)), path
 
 
 def test_only_runtime_knows_torch_distributed() -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from inheritune.evaluation.evaluate import evaluate
     from inheritune.evidence.forecast import Forecast, forecast
     from inheritune.evidence.gap import Gap, gap
-    from inheritune.records.profile import Profile
+    from inheritune.report.profile import Profile
     from inheritune.runs.pretrain import train
     from inheritune.runs.run import run
     from inheritune.surgery.in_memory import grow, inherit
@@ -35,7 +35,7 @@ __version__ = "0.1.0"
 _LAZY = {
     "Forecast": "evidence.forecast",
     "Gap": "evidence.gap",
-    "Profile": "records.profile",
+    "Profile": "report.profile",
     "compare": "comparison.sweep",
     "diagnose": "diagnosis.diagnose",
     "evaluate": "evaluation.evaluate",

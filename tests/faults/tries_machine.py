@@ -254,7 +254,7 @@ MACHINE = [
     Try("full disk: the report", full("runs.run:write_report", drawn), FULL, leaves=("model", "result.json")),
     Try("full disk: a cut, beforehand", full(None, inherit), ("free", "another disk")),
     Try("full disk: a cut, midway", full("surgery.byte_ranges:write_shard", inherit), ("No space left",)),
-    Try("full disk: a diagnosis", full("report.profile_folder:mean_maps", diagnose), ("diagnosis", *FULL)),
+    Try("full disk: a diagnosis", full("diagnosis.by_name:mean_maps", diagnose), ("diagnosis", *FULL)),
     Try("full disk: prepared text", full(None, prepare), ("No space left",)),
     Try("read-only: the run's folder", read_only("out"), ("out", "not permitted")),
     Try("read-only: the cache", read_only_cache, ("cache", "not permitted", "INHERITUNE_CACHE")),

@@ -25,10 +25,10 @@ import inheritune
 from inheritune.errors import InputError
 from inheritune.records.entry import JsonFile
 from inheritune.records.model_folder import ModelOrigin
-from inheritune.records.profile import Profile
 from inheritune.records.result import Result
 from inheritune.records.rows import METRICS
 from inheritune.records.stages import PROFILE
+from inheritune.report.profile import Profile
 from inheritune.training.metrics import Metrics
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "tiny_run_cpu.txt"

@@ -10,8 +10,8 @@ from transformers import PreTrainedModel
 
 from inheritune.errors import OutputError
 from inheritune.progress import Tally, silent
-from inheritune.records.profile import Profile
 from inheritune.records.stages import BlockOrder
+from inheritune.report.profile import Profile
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from inheritune.decoder.stack import Stack
 from inheritune.diagnosis.cuts import Loss, Places, least
 from inheritune.diagnosis.deadline import Deadline
 from inheritune.disk.kept import Kept
-from inheritune.records.profile import Profile
+from inheritune.report.profile import Profile
 
 
 def order(reference: PreTrainedModel, tokens_BT: Tensor, profile: Profile, search: Search = FULL_SEARCH) -> Ordering:

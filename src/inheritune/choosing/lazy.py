@@ -4,7 +4,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from inheritune.choosing.choice import FULL_SEARCH, Ordering, Search, by_score
-from inheritune.records.profile import Layer, Profile
+from inheritune.records.profile import Layer
+from inheritune.report.profile import Profile
 
 
 def order(reference: PreTrainedModel, tokens_BT: Tensor, profile: Profile, search: Search = FULL_SEARCH) -> Ordering:

@@ -1,6 +1,6 @@
 """`inheritune diagnose`: what every layer and head of a model does on one's own text."""
 
-from contextlib import closing, nullcontext
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -38,64 +38,16 @@ def command(
     """Measure rank, mass, sinks, influence and what cuts cost, and suggest a depth."""
     from rich.console import Console
 
-    from inheritune.config.sections import Source
-    from inheritune.data.corpora import require
-    from inheritune.diagnosis.diagnose import diagnose, forget, natural_length
-    from inheritune.diagnosis.text import spread_windows
-    from inheritune.disk.files import reserve, writing
-    from inheritune.models.begin import begin_of
-    from inheritune.models.find import locate
-    from inheritune.models.gguf import read_once
-    from inheritune.models.load import load_model, tokenizer_at
-    from inheritune.models.reference import with_size
-    from inheritune.progress import Progress, Rates
-    from inheritune.records.profile import Profile
-    from inheritune.report.profile_folder import write_profile_folder
-    from inheritune.report.profile_table import answer
+    from inheritune.diagnosis.by_name import DiagnosisRequest, diagnose_named
+    from inheritune.progress import Progress
 
-    other = None if against is None else Profile.load(against)
-    require([Source(source=text)])
-    if out is not None:
-        with writing(out):
-            reserve(out)
-    place = locate(model, trust=trust_remote_code)
+    asked = DiagnosisRequest(
+        text=text, field=field, length=length, sequences=sequences, curve_sequences=curve_sequences, minutes=minutes,
+        other_length=other_length, threshold=threshold, gradients=gradients, against=against, tokenizer=tokenizer,
+        out=out, trust_remote_code=trust_remote_code,
+    )  # fmt: skip
     with closing(Progress(quiet, to_stderr=True)) as progress:
-        with progress.waiting(f"Model: {with_size(model)}"), read_once(place):
-            words = tokenizer_at(place if tokenizer is None else locate(tokenizer))
-            decoder = load_model(place, trust=trust_remote_code)
-        tokens_NT = spread_windows(text, words, length, sequences, field)
-        second = other_length or natural_length(decoder)
-        longer = [spread_windows(text, words, second, 4, field)] if second != length else []
-        tell, told = Rates(progress), 0
-
-        def seen(profile: Profile) -> None:
-            """What is there is said and saved at once; whoever waits no longer has it."""
-            nonlocal told
-            if profile.sequences > told:
-                told = profile.sequences
-                for line in answer(profile):
-                    progress.note(line)
-            if out is not None:
-                profile.model_copy(update={"model": model}).save(out / "profile.json")
-
-        written: list[Path] = []
-        with nullcontext() if out is None else writing(out):
-            profile = diagnose(
-                decoder,
-                tokens_NT,
-                unasked=begin_of(words).unasked,
-                threshold=threshold,
-                curve_sequences=curve_sequences,
-                minutes=minutes,
-                kept=out,
-                gradients=gradients,
-                other_lengths=longer,
-                tell=tell,
-                seen=seen,
-            ).model_copy(update={"model": model})
-            if out is not None:
-                written = write_profile_folder(profile, decoder, tokens_NT, out, other, tell)
-                forget(out)
+        profile, written = diagnose_named(model, asked, progress)
     if as_json:
         typer.echo(profile.model_dump_json())
         return

@@ -16,9 +16,9 @@ from inheritune.records.cells import CellResult, ComparisonBasis, Failure
 from inheritune.records.comparison import Comparison, Cost, Interval, Left, Point, Row
 from inheritune.records.gap import GapResult
 from inheritune.records.made_of import MadeOf
-from inheritune.records.profile import Profile
 from inheritune.records.rows import METRICS, ValidationRow
 from inheritune.records.stages import LOSSES, PROFILE, REFERENCE_PROFILE
+from inheritune.report.profile import Profile
 from inheritune.training.metrics import Metrics
 
 

@@ -31,8 +31,9 @@ from inheritune.errors import InputError, ModelError
 from inheritune.models.quiet import quiet
 from inheritune.progress import Tally, Tell, silent
 from inheritune.records.entry import Spent
-from inheritune.records.profile import Contrast, Curves, Cut, Profile
+from inheritune.records.profile import Contrast, Curves, Cut
 from inheritune.records.stages import CUTS, MAPS
+from inheritune.report.profile import Profile
 from inheritune.words import plural
 
 CONTRAST_SEQUENCES = GRADIENT_SEQUENCES = 8

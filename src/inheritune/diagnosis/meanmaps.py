@@ -14,7 +14,7 @@ from inheritune.decoder.anatomy import anatomy
 from inheritune.decoder.stack import evaluating, run_until
 from inheritune.diagnosis.probe import probing
 from inheritune.progress import Tally, silent
-from inheritune.records.profile import Profile
+from inheritune.report.profile import Profile
 
 # Sequences that are run together.
 AT_ONCE = 4

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from rich.console import Console, ConsoleOptions, RenderResult
 
 from inheritune.disk.files import write_text
 from inheritune.errors import InputError
@@ -130,11 +129,13 @@ class Suggestion(ProfileEntry):
     rests_on: str
 
 
-class Profile(ProfileEntry):
+class ProfileRecord(ProfileEntry):
     """What every layer and head of a decoder does on one corpus.
 
     `lazy_heads` names the heads whose mean k* is at most 1.5, by layer. `chance_loss` is ln V, a uniform guess's; `at_chance` says that `loss` is at least 0.9 of it, and so no cut's loss tells.
     """
+
+    model_config = ConfigDict(title="Profile")
 
     model: str
     depth: Count
@@ -179,28 +180,10 @@ class Profile(ProfileEntry):
             place = ".".join(map(str, first["loc"])) or "the file"
             raise InputError(f"{path} is not a profile: {place}: {first['msg']}.") from error
 
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        from inheritune.report.profile_table import table_lines
-
-        yield from table_lines(self)
-
-    def __str__(self) -> str:
-        console = Console(width=80, color_system=None)
-        with console.capture() as capture:
-            console.print(self)
-        return capture.get()
-
-    __repr__ = __str__
-
-    def _repr_png_(self) -> bytes:
-        from inheritune.report.profile_figures import png, rank_and_mass
-
-        return png(rank_and_mass(self.model_dump()))
-
 
 def schema_text() -> str:
     """The JSON schema of `profile.json`, as it stands in the package."""
-    return json.dumps(Profile.model_json_schema(mode="serialization"), indent=2, sort_keys=True) + "\n"
+    return json.dumps(ProfileRecord.model_json_schema(mode="serialization"), indent=2, sort_keys=True) + "\n"
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from inheritune.records.profile import Layer, Profile
+from inheritune.records.profile import Layer, ProfileRecord
 from inheritune.words import plural, ranges
 
 COLUMNS = ("mass", "lazy", "sink", "nats", "out", "infl", "exit", "w/o")
@@ -16,7 +16,7 @@ LEGEND = (
 )
 
 
-def answer(profile: Profile) -> Iterator[str]:
+def answer(profile: ProfileRecord) -> Iterator[str]:
     """What a model is diagnosed for, in a few lines: ranks, masses, lazy layers, and lazy heads by name."""
     yield f"On {_measured(profile)}, loss {profile.loss:.3f}:"
     yield f"MaxRank by layer: {' '.join(_number(layer.max_rank, 1) for layer in profile.layers)}"
@@ -24,7 +24,7 @@ def answer(profile: Profile) -> Iterator[str]:
     yield lazy(profile)
 
 
-def lazy(profile: Profile) -> str:
+def lazy(profile: ProfileRecord) -> str:
     """The lazy layers, and the lazy heads by name, in a sentence each."""
     layers = f"layers {ranges(profile.lazy_layers)}" if profile.lazy_layers else "no layer"
     count, of = sum(map(len, profile.lazy_heads.values())), sum(len(layer.heads) for layer in profile.layers)
@@ -35,7 +35,7 @@ def lazy(profile: Profile) -> str:
     return f"Lazy in the strict sense: {layers}. Lazy heads (mean k* up to 1.5), {count} of {of}{names}."
 
 
-def table_lines(profile: Profile) -> Iterator[Table | str]:
+def table_lines(profile: ProfileRecord) -> Iterator[Table | str]:
     """What a terminal shows of a profile, from top to bottom, for rich to print."""
     yield _table(profile)
     yield lazy(profile)
@@ -47,7 +47,7 @@ def table_lines(profile: Profile) -> Iterator[Table | str]:
     yield from (f"- {caveat}" for caveat in profile.caveats)
 
 
-def _table(profile: Profile) -> Table:
+def _table(profile: ProfileRecord) -> Table:
     chance = f", at chance (a guess's is {profile.chance_loss:.3f})" if profile.at_chance else ""
     title = f"{profile.model}: {_measured(profile)}, loss {profile.loss:.3f}{chance}"
     curves = profile.curves
@@ -71,7 +71,7 @@ def _sees(layer: Layer) -> str:
     return "-" if not layer.heads else "all" if layer.window is None else f"{layer.window:,}"
 
 
-def _measured(profile: Profile) -> str:
+def _measured(profile: ProfileRecord) -> str:
     return f"{plural(profile.sequences, 'sequence')} of {profile.longest} tokens"
 
 

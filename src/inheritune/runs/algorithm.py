@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from inheritune.choosing.choice import Ordering
-from inheritune.records.profile import Profile
+from inheritune.report.profile import Profile
 from inheritune.runs.actions import Action, Finished, Grow, History, Inherit, Plan, Seen, Stop, Train
 from inheritune.runs.policy import next_action
 

@@ -24,7 +24,6 @@ from inheritune.models.folder import PROOF
 from inheritune.models.load import DTYPES
 from inheritune.models.quiet import quiet
 from inheritune.progress import Progress, Rates, Tally
-from inheritune.records.profile import Profile
 from inheritune.records.rows import METRICS, DecisionRow, GrowthRow, MetricsRow
 from inheritune.records.stages import (
     PROFILE,
@@ -38,6 +37,7 @@ from inheritune.records.stages import (
     RoundStart,
     RoundSteps,
 )
+from inheritune.report.profile import Profile
 from inheritune.runs.actions import Action, Finished, Grow, Inherit, Plan, Stop
 from inheritune.runs.algorithm import Ask
 from inheritune.runs.bench import Bench

@@ -1,0 +1,127 @@
+"""A model diagnosed by its name: found, loaded, measured on one's own text, and what is found kept in a folder."""
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from inheritune.config.sections import Source
+from inheritune.data.corpora import require
+from inheritune.diagnosis.diagnose import diagnose, forget, natural_length
+from inheritune.diagnosis.meanmaps import mean_maps, telling_heads
+from inheritune.diagnosis.text import spread_windows
+from inheritune.disk.files import reserve, whole_file, writing
+from inheritune.models.begin import begin_of
+from inheritune.models.find import locate
+from inheritune.models.gguf import read_once
+from inheritune.models.load import load_model, tokenizer_at
+from inheritune.models.reference import with_size
+from inheritune.progress import Progress, Rates
+from inheritune.records.stages import PROFILE
+from inheritune.report.profile import Profile
+from inheritune.report.profile_table import answer
+from inheritune.words import plural
+
+MAPS = "maps.npz"
+OTHER_SEQUENCES = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiagnosisRequest:
+    """The text that a model is measured on, how much of it, and what is measured (`diagnose`).
+
+    `other_length` 0 is the model's own length. `out` is the folder for the profile and its figures, and `against` another
+    profile, which is drawn over this one.
+    """
+
+    text: str
+    field: str
+    length: int
+    sequences: int
+    curve_sequences: int
+    minutes: float
+    other_length: int
+    threshold: float
+    gradients: bool
+    against: Path | None
+    tokenizer: str | None
+    out: Path | None
+    trust_remote_code: bool
+
+
+def diagnose_named(model: str, asked: DiagnosisRequest, progress: Progress) -> tuple[Profile, list[Path]]:
+    """The model's profile, and the files that were written. Raises InputError for what the user has to mend."""
+    other = None if asked.against is None else Profile.load(asked.against)
+    require([Source(source=asked.text)])
+    out = asked.out
+    if out is not None:
+        with writing(out):
+            reserve(out)
+    place = locate(model, trust=asked.trust_remote_code)
+    with progress.waiting(f"Model: {with_size(model)}"), read_once(place):
+        words = tokenizer_at(place if asked.tokenizer is None else locate(asked.tokenizer))
+        decoder = load_model(place, trust=asked.trust_remote_code)
+    tokens_NT, others = _texts(decoder, words, asked)
+    with nullcontext() if out is None else writing(out):
+        profile = diagnose(
+            decoder,
+            tokens_NT,
+            unasked=begin_of(words).unasked,
+            threshold=asked.threshold,
+            curve_sequences=asked.curve_sequences,
+            minutes=asked.minutes,
+            kept=out,
+            gradients=asked.gradients,
+            other_lengths=others,
+            tell=Rates(progress),
+            seen=_SoFar(model, out, progress).seen,
+        ).model_copy(update={"model": model})
+        return profile, [] if out is None else _write(profile, decoder, tokens_NT, out, other, progress)
+
+
+def _texts(
+    model: PreTrainedModel, words: PreTrainedTokenizerBase, asked: DiagnosisRequest
+) -> tuple[Tensor, list[Tensor]]:
+    """The sequences that are measured, and a few of another length where that is another."""
+    tokens_NT = spread_windows(asked.text, words, asked.length, asked.sequences, asked.field)
+    second = asked.other_length or natural_length(model)
+    if second == asked.length:
+        return tokens_NT, []
+    return tokens_NT, [spread_windows(asked.text, words, second, OTHER_SEQUENCES, asked.field)]
+
+
+class _SoFar:
+    """Says and saves a profile as far as it stands: whoever waits no longer has it."""
+
+    def __init__(self, model: str, out: Path | None, progress: Progress):
+        self.model, self.out, self.progress, self.told = model, out, progress, 0
+
+    def seen(self, profile: Profile) -> None:
+        """Say what more sequences gave, and save the profile."""
+        if profile.sequences > self.told:
+            self.told = profile.sequences
+            for line in answer(profile):
+                self.progress.note(line)
+        if self.out is not None:
+            profile.model_copy(update={"model": self.model}).save(self.out / PROFILE)
+
+
+def _write(
+    profile: Profile, model: PreTrainedModel, tokens_NT: Tensor, out: Path, other: Profile | None, progress: Progress
+) -> list[Path]:
+    """The profile, the mean maps of three telling heads and every figure; the paths written."""
+    from inheritune.report.profile_figures import save_figures
+
+    profile.save(out / PROFILE)
+    heads = telling_heads(profile)
+    counting = partial(Rates(progress), f"Mean maps of {plural(len(heads), 'head')}")
+    maps = {name: map_TT.numpy() for name, map_TT in mean_maps(model, tokens_NT, heads, counting).items()}
+    with whole_file(out / MAPS) as file:
+        np.savez_compressed(file, allow_pickle=False, **maps)
+    figures = save_figures(profile.model_dump(), out, maps, None if other is None else other.model_dump())
+    forget(out)
+    return [out / PROFILE, out / MAPS, *figures]
