@@ -106,7 +106,7 @@ def test_greedy_goes_on_after_a_stop_to_the_same_choice(model: PreTrainedModel, 
         greedily(model, kept=place, count=stop)
     told: list[int] = []
     assert greedily(model, kept=place, count=lambda done, _: told.append(done)) == plain
-    assert told == [9, 10, 11, 12, 13, 14]
+    assert told == [0, 9, 10, 11, 12, 13, 14]
 
 
 def test_greedy_of_a_large_vocabulary_is_greedy(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -180,10 +180,13 @@ def test_head_outputs_are_the_norms_of_what_each_head_adds() -> None:
         ("gemma3_text", "pre_feedforward_layernorm"),
         ("glm4", "post_attention_layernorm"),
         ("olmo2", "mlp"),
+        ("granite", "post_attention_layernorm"),
+        ("minicpm3", "post_attention_layernorm"),
     ],
 )
-def test_head_outputs_are_taken_behind_the_norm_where_one_stands_there(family: str, meets: str) -> None:
-    """Oracle: a norm scales each channel of what attention gives, and each head's part with it; `meets` reads the sum."""
+def test_head_outputs_are_taken_where_they_meet_the_residual(family: str, meets: str) -> None:
+    """Oracle: a norm scales each channel of what attention gives, or a number all, and each head's part with it; `meets` reads
+    the sum."""
     model = families.reference(family)
     keeper, block = seen(model), anatomy(model).blocks[2]
     inputs: dict[str, Tensor] = {}

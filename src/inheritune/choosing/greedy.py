@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from inheritune.choosing.choice import FULL_SEARCH, Ordering, Search, by_score
+from inheritune.decoder.anatomy import anatomy
 from inheritune.decoder.stack import Stack
 from inheritune.diagnosis.cuts import Loss, Places, least
 from inheritune.diagnosis.deadline import Deadline
@@ -20,7 +21,9 @@ def order(reference: PreTrainedModel, tokens_BT: Tensor, profile: Profile, searc
 
     It ends at the shallowest depth that is searched, or when the time is over. The blocks that are left then go by influence.
     """
-    stack, began = Stack(reference, tokens_BT, search.unasked), time.monotonic()
+    began = time.monotonic()
+    search.count(0, _tried(anatomy(reference).depth, search.shallowest))  # before the first pass, which takes a while
+    stack = Stack(reference, tokens_BT, search.unasked)
     kept = Kept(search.kept, {"whole": stack.whole_losses.tolist(), "depth": stack.depth})
     held, gone, spent = list(range(stack.depth)), list[int](), 0.0
     for step in kept.results:
@@ -46,11 +49,17 @@ def order(reference: PreTrainedModel, tokens_BT: Tensor, profile: Profile, searc
 
 
 def _telling(search: Search, depth: int, left: int) -> Callable[[], None]:
-    """Counts the cuts that are tried: of k blocks, k."""
-    tried, wanted = (sum(range(low + 1, depth + 1)) for low in (left, search.shallowest))
-    search.count(tried, wanted)
+    """Counts the cuts that are tried, from those on that were before a stop."""
+    tried, wanted = (_tried(depth, low) for low in (left, search.shallowest))
+    if tried:
+        search.count(tried, wanted)
     numbers = count(tried + 1)
     return lambda: search.count(next(numbers), wanted)
+
+
+def _tried(depth: int, left: int) -> int:
+    """How many cuts are tried down to `left` blocks: of k blocks, k."""
+    return sum(range(left + 1, depth + 1))
 
 
 def _cheapest(stack: Stack, places: Places, held: list[int], told: Callable[[], None], late: Callable[[], bool]) -> int:

@@ -24,6 +24,7 @@ from transformers.pytorch_utils import Conv1D
 
 from inheritune.decoder.anatomy import anatomy
 
+_PRODUCTS = {Tensor.mul, torch.mul}
 _SOFTMAXES = {F.softmax, torch.softmax, Tensor.softmax, torch.nn.functional.softmax}
 
 
@@ -116,6 +117,11 @@ class _Probe:
             with self.looking(), torch.no_grad():
                 self._written.scale_by(module, output.detach())
 
+    def multiplied(self, tensor: Any, factor: Any) -> None:
+        """A product with a plain number: of the attention's very output, where a family scales what it adds (Granite)."""
+        if self._written is not None and isinstance(factor, int | float) and _same(tensor, self._written.output):
+            self._written.factor *= abs(factor)
+
     def _show_written(self) -> None:
         """Tell what the heads have written, once it is known what stands between them and the residual."""
         written, self._written = self._written, None
@@ -137,6 +143,7 @@ class _Written:
     output: Tensor
     gain_D: Tensor | None = None
     scale_BT: Tensor | None = None
+    factor: float = 1.0
 
     def scale_by(self, norm: nn.Module, normed_BTD: Tensor) -> None:
         """Take what `norm` made of the output into account."""
@@ -154,7 +161,8 @@ class _Written:
         parts_BTHE = self.inputs.float().unflatten(-1, (self.heads, -1))
         gram_HEE = weight_HED @ weight_HED.mT
         norms_BTH = torch.einsum("bthe,hef,bthf->bth", parts_BTHE, gram_HEE, parts_BTHE).clamp(min=0).sqrt()
-        return norms_BTH if self.scale_BT is None else norms_BTH * self.scale_BT[..., None]
+        scaled_BTH = norms_BTH * self.factor
+        return scaled_BTH if self.scale_BT is None else scaled_BTH * self.scale_BT[..., None]
 
 
 def _scales(module: nn.Module) -> bool:
@@ -162,8 +170,8 @@ def _scales(module: nn.Module) -> bool:
     return type(module).__name__.endswith("RMSNorm") or isinstance(module, nn.RMSNorm)
 
 
-def _same(one: Tensor, other: Tensor) -> bool:
-    return one.shape == other.shape and one.data_ptr() == other.data_ptr()
+def _same(one: Any, other: Tensor) -> bool:
+    return isinstance(one, Tensor) and one.shape == other.shape and one.data_ptr() == other.data_ptr()
 
 
 def _interfaces(model: PreTrainedModel) -> list[AttentionInterface]:
@@ -251,7 +259,9 @@ class _Mode(TorchFunctionMode):
         output = func(*args, **kwargs)
         if self.probe.layer is None or self.probe.busy:
             return output
-        if func in _SOFTMAXES:
+        if func in _PRODUCTS and len(args) == 2:
+            self.probe.multiplied(*args)
+        elif func in _SOFTMAXES:
             self._consider(output, args[0])
         elif func is F.scaled_dot_product_attention:
             self._consider(_fused_weights(*args, **kwargs), args[0])
