@@ -11,8 +11,13 @@ import torch
 from families import reference
 
 from inheritune.errors import ProofError
+from inheritune.surgery import in_memory
+from inheritune.surgery.blockmap import BlockMap
+from inheritune.surgery.by_model import grow_folder
+from inheritune.surgery.commands import inherit_folder
 from inheritune.surgery.in_memory import inherit
 from inheritune.surgery.proof import prove
+from inheritune.surgery.requests import CutRequest, GrowRequest
 
 BLOCKS = [0, 2, 5]
 
@@ -96,6 +101,22 @@ def test_one_logit_a_little_off_or_no_number_is_found(amount, when, check):
     assert not found[check].passed and "Logits differ" in found[check].detail
 
 
+def test_one_gradient_that_is_no_number_is_found():
+    model = inherit(reference("llama"), BLOCKS)
+    weight = model.model.layers[1].post_attention_layernorm.weight
+    weight.register_hook(lambda gradient_D: gradient_D.index_fill(0, torch.tensor([3]), math.nan))
+    found = {check.name: check for check in prove(model).checks}["gradients reach every parameter"]
+    assert not found.passed and "layers.1.post_attention_layernorm.weight holds NaN" in found.detail
+
+
+def test_past_a_narrowed_window_one_logit_that_is_no_number_is_found():
+    model = inherit(reference("mistral"), BLOCKS)
+    wide_window(model)
+    off(model, math.nan, lambda tokens_BT: model.config.sliding_window == 16 and tokens_BT.shape[1] == 1)
+    failed = [check.name for check in prove(model).checks if not check.passed]
+    assert failed == ["cached generation equals uncached, past a window narrowed from 4096 to 16 tokens"]
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_one_weight_that_is_no_number_is_found(value):
     model = inherit(reference("llama"), BLOCKS)
@@ -177,6 +198,62 @@ def test_what_no_gradient_reaches_in_the_reference_either_is_no_fault_of_the_cut
     assert not found[asked].passed and "mlp.spare" in found[asked].detail
     found = {check.name: check for check in prove(target, model, BLOCKS).checks}
     assert found[asked].passed
+
+
+def swapped(block_map):
+    """The block map that puts the first place's input norm into the second, and the other way round."""
+    whole = block_map.targets
+
+    def targets(self, name, path, source=0):
+        found = whole(self, name, path, source)
+        other = {f"{path}.{one}.input_layernorm.weight": f"{path}.{1 - one}.input_layernorm.weight" for one in (0, 1)}
+        return [other.get(own, own) for own in found]
+
+    return targets
+
+
+@pytest.fixture
+def sabotaged(monkeypatch):
+    """Surgery that mistakes one small tensor for another of the same shape."""
+    return lambda: monkeypatch.setattr(BlockMap, "targets", swapped(BlockMap))
+
+
+def test_a_sabotaged_cut_in_memory_ends_in_a_proof_error(sabotaged):
+    sabotaged()
+    model = inherit(reference("llama"), BLOCKS)
+    with pytest.raises(ProofError, match="logits equal"):
+        prove(model, reference("llama"), BLOCKS).require()
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float32], ids=["between files", "in memory"])
+def test_a_sabotaged_cut_of_a_folder_ends_in_a_proof_error_and_no_folder(dtype, sabotaged, tmp_path):
+    reference("llama").save_pretrained(tmp_path / "source")
+    sabotaged()
+    with pytest.raises(ProofError, match="logits equal"):
+        inherit_folder(tmp_path / "source", tmp_path / "cut", CutRequest(BLOCKS, dtype=dtype))
+    assert [path.name for path in tmp_path.iterdir()] == ["source"]
+
+
+def test_a_sabotaged_growth_ends_in_a_proof_error_and_no_folder(sabotaged, tmp_path):
+    reference("llama").save_pretrained(tmp_path / "source")
+    inherit_folder(tmp_path / "source", tmp_path / "cut", CutRequest([0, 2]))
+    sabotaged()
+    with pytest.raises(ProofError, match="logits equal"):
+        grow_folder(tmp_path / "cut", tmp_path / "source", tmp_path / "grown", GrowRequest([0, 2], BLOCKS))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cut", "source"]
+
+
+@pytest.mark.parametrize("harm", [1e-3, math.nan])
+def test_one_number_that_assembly_gets_wrong_ends_in_a_proof_error(harm, monkeypatch):
+    whole = in_memory._fill
+
+    def fill(target, state, complete):
+        whole(target, state, complete)
+        target.model.layers[2].mlp.up_proj.weight.data[3, 3] += harm
+
+    monkeypatch.setattr(in_memory, "_fill", fill)
+    with pytest.raises(ProofError):
+        prove(inherit(reference("llama"), BLOCKS), reference("llama"), BLOCKS).require()
 
 
 def test_the_wrong_blocks_are_no_proof():

@@ -21,6 +21,8 @@ from inheritune.decoder.names import (
     LAST_BLOCKS,
     NOT_BY_LAYER,
     PERIODS,
+    RUNS,
+    RUNS_BY_LAYER,
     SPARSE_SPAN,
     SPARSE_STEP,
 )
@@ -91,8 +93,8 @@ def cut_config(
         return _rebuilt(cut, values)
     for name, value in values.items():
         setattr(new, name, value)
-    if hasattr(new, "attention_types"):
-        new.attention_types = [[[kind], 1] for kind in new.attention_layers]
+    if hasattr(new, RUNS):
+        setattr(new, RUNS, [[[kind], 1] for kind in getattr(new, RUNS_BY_LAYER)])
     return cut
 
 

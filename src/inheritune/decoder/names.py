@@ -10,8 +10,10 @@ DEPTH_FIELDS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
 SIZES = (*DEPTH_FIELDS, "hidden_size", "n_embd", "vocab_size", "num_attention_heads", "n_head")
 # Layers after the last block that predict further tokens. No causal class builds them, so no module shows them.
 FURTHER = ("num_nextn_predict_layers", "num_mtp_layers", "mtp_num_hidden_layers")
+# GPT-Neo's list of runs of blocks, and the list by layer that it makes of it: nothing says that one is made of the other.
+RUNS, RUNS_BY_LAYER = "attention_types", "attention_layers"
 # Lists that are not by layer: they may happen to be as long as the depth.
-NOT_BY_LAYER = frozenset({"eos_token_id", "architectures", "mrope_section", "time_step_limit", "attention_types"})
+NOT_BY_LAYER = frozenset({"eos_token_id", "architectures", "mrope_section", "time_step_limit", RUNS})
 # Lists of block numbers: they look like any list of numbers.
 INDEX_LISTS = frozenset({"attn_layer_indices", "full_attn_idxs", "moe_layers", "cross_attention_layers"})
 # Lists that are repeated up to the depth: they are shorter than it.

@@ -118,27 +118,34 @@ def narrowed(model: PreTrainedModel) -> Iterator[None]:
 def gradients(
     model: PreTrainedModel, sources: Sequence[PreTrainedModel], block_map: BlockMap, tokens_BT: Tensor
 ) -> str | None:
-    """Gradients reach every parameter, but for those that they do not reach in the source that it comes from, either."""
-    missed = _unreached(model, tokens_BT)
+    """Gradients reach every parameter as numbers, but for those that they miss in the source that it comes from, too."""
+    missed = _missed(model, tokens_BT)
     if missed:
         for number, source in enumerate(sources):
-            path, own = anatomy(source).path, _unreached(source, tokens_BT)
-            missed = missed - {name for old in own for name in block_map.targets(old, path, number)}
-    return f"No gradient reaches {sorted(missed)[0]}." if missed else None
+            path = anatomy(source).path
+            known = {name for old in _missed(source, tokens_BT) for name in block_map.targets(old, path, number)}
+            missed = {name: words for name, words in missed.items() if name not in known}
+    return min(missed.items())[1] if missed else None
 
 
-def _unreached(model: PreTrainedModel, tokens_BT: Tensor) -> set[str]:
+def _missed(model: PreTrainedModel, tokens_BT: Tensor) -> dict[str, str]:
+    """The parameters that no gradient reaches, or one that is no number, in words."""
     frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
     saved = {name: parameter.grad for name, parameter in model.named_parameters()}
     model.requires_grad_(True).zero_grad()
     model(tokens_BT, labels=tokens_BT, use_cache=False).loss.backward()
     asked = [pair for pair in model.named_parameters() if not any(word in pair[0] for word in CHOOSERS)]
-    unreached = {name for name, parameter in asked if parameter.grad is None}
+    missed = {name: f"No gradient reaches {name}." for name, parameter in asked if parameter.grad is None}
+    missed |= {
+        name: f"The gradient of {name} holds NaN."
+        for name, parameter in asked
+        if parameter.grad is not None and parameter.grad.isnan().any()
+    }
     for name, parameter in model.named_parameters():
         parameter.grad = saved[name]
     for parameter in frozen:
         parameter.requires_grad_(False)
-    return unreached
+    return missed
 
 
 @torch.no_grad()
