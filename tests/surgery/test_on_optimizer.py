@@ -55,4 +55,7 @@ def test_where_a_move_is_folded_into_the_queries_the_moments_scale_as_the_gradie
     name = "transformer.h.2.attn.c_attn.weight"
     assert not torch.allclose(moments[0]["transformer.h.1.attn.c_attn.weight"]["exp_avg"], carried[name]["exp_avg"])
     for key, tensor in carried[name].items():
-        torch.testing.assert_close(tensor, moments[1][name][key], rtol=1e-4, atol=1e-9)
+        wanted = moments[1][name][key]
+        # Queries, keys and values side by side: the queries' gradients are far smaller than the others, and they are scaled.
+        for own, other in zip(tensor.split(24, dim=-1), wanted.split(24, dim=-1), strict=True):
+            torch.testing.assert_close(own, other, rtol=1e-3, atol=1e-4 * other.abs().max().item())
