@@ -98,6 +98,28 @@ def test_exponents_without_a_point_are_numbers(text: str) -> None:
     assert parse_setting(f"training.peak_lr={text}") == ("training.peak_lr", 0.001)
 
 
+@pytest.mark.parametrize("text", ["190:20:30", "1:30.5", "010", "0x10", "0b1", "1__0", "2026-11-26", ".Inf", "1e"])
+def test_what_is_no_decimal_number_is_text(text: str) -> None:
+    assert read_yaml(f"a: {text}")["a"] == text
+
+
+@pytest.mark.parametrize(
+    "text", ["1e5", "1.5e5", "-1e-3", "10", "1_000", "190:20:30", "010", "2026-11-26", "null", "yes", ".inf"]
+)
+def test_text_that_looks_like_something_else_is_read_back_as_text(text: str) -> None:
+    recipe = check(RunRecipe, changed(data={"field": text}))
+    assert check(RunRecipe, read_yaml(to_yaml(recipe))) == recipe
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("1_000", 1000), ("-5", -5), ("+5", 5), ("0", 0), ("1.", 1.0), (".5", 0.5), ("-.inf", float("-inf"))],
+)
+def test_decimal_numbers(text: str, value: float) -> None:
+    found = read_yaml(f"a: {text}")["a"]
+    assert found == value and type(found) is type(value)
+
+
 @pytest.mark.parametrize("text", ["- 1\n- 2", "a: [1", "just words", "a: b: c"])
 def test_not_a_mapping(text: str) -> None:
     with pytest.raises(RecipeError):

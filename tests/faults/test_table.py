@@ -25,4 +25,4 @@ def test_refused(kind: str, tried: Try, base: Path, tmp_path: Path) -> None:
 
 def test_names_are_told_apart() -> None:
     names = [tried.name for _, tried in TRIES]
-    assert len(names) == len(set(names)) >= 80
+    assert len(names) == len(set(names)) >= 400

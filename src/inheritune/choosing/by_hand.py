@@ -3,21 +3,30 @@
 from collections.abc import Sequence
 
 from inheritune.config.recipes import RunRecipe
-from inheritune.errors import RecipeError
+from inheritune.errors import ModelError, RecipeError
 from inheritune.surgery.blockmap import parse
+from inheritune.words import plural
 
 
 def refuse_depths(recipe: RunRecipe, depth: int) -> None:
     """Raise RecipeError for blocks, a start or an end of growth beyond a reference of this depth, or a start beyond the end."""
     growth = recipe.growth
+    if depth < 2:
+        raise ModelError(
+            f"the reference {recipe.reference!r} has {plural(depth, 'block')}: a target has at least one less"
+        )
     for key, value in (("growth.start", growth.start), ("growth.max_depth", growth.max_depth)):
         if value is not None and value > depth:
             raise RecipeError(f"{key} is {value} and the reference has {depth} blocks: make it at most that")
-    if growth.start and growth.max_depth and growth.start > growth.max_depth:
-        raise RecipeError(
-            f"growth.start is {growth.start} and growth.max_depth {growth.max_depth}: start at most there"
+    blocks = blocks_by_hand(recipe, depth)
+    first, key = (len(blocks), "choice.blocks names") if blocks else (growth.start or 1, "growth.start is")
+    if first > (growth.max_depth or depth - 1):
+        told = (
+            f"growth.max_depth {growth.max_depth}"
+            if growth.max_depth
+            else f"growth.max_depth is not given, so {depth - 1}"
         )
-    blocks_by_hand(recipe, depth)
+        raise RecipeError(f"{key} {first} and {told}: start at most there")
 
 
 def blocks_by_hand(recipe: RunRecipe, depth: int) -> list[int]:

@@ -58,6 +58,6 @@ def _shard(text: str) -> tuple[int, int]:
     from inheritune.errors import RecipeError
 
     first, slash, last = text.partition("/")
-    if not (slash and first.isdigit() and last.isdigit()):
+    if not (slash and all(part.isascii() and part.isdecimal() and len(part) < 10 for part in (first, last))):
         raise RecipeError(f"--shard {text!r} is not i/n, as in --shard 2/8")
     return int(first), int(last)

@@ -21,10 +21,9 @@ def command(
     """Tokenise a text of any size into a folder that runs read as it is: data.train=DEST."""
     import json
 
-    from inheritune.config.sections import Source
     from inheritune.data.building import Job
     from inheritune.data.coding import Coding
-    from inheritune.data.corpora import require
+    from inheritune.data.corpora import named, require
     from inheritune.data.tokens import prepare_folder
     from inheritune.errors import InputError
     from inheritune.models.begin import begin_of
@@ -33,7 +32,7 @@ def command(
 
     if not 0 <= valid_share < 1:
         raise InputError(f"--valid-share is {valid_share}: give a share from 0 to below 1")
-    wanted = Source(source=source, name=name, split=split, revision=revision)
+    wanted = named(source).model_copy(update={"name": name, "split": split, "revision": revision})
     require([wanted])
     words = load_tokenizer(tokenizer)
     progress = Progress(quiet, to_stderr=as_json)

@@ -1,6 +1,5 @@
 """`inheritune compare`: which cells there are, which of them are this process's, and the learning rate of each method."""
 
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +28,7 @@ from inheritune.runs.bench import Bench
 from inheritune.runs.folder import close_folder, left_if_used, once, open_folder, refuse_another
 from inheritune.runs.made_of import bind
 from inheritune.runtime.device import make_repeatable
+from inheritune.runtime.launch import Launch
 from inheritune.runtime.memory import keep_freed_memory
 from inheritune.surgery.in_memory import fresh
 from inheritune.training.costs import step_flops, token_flops
@@ -70,7 +70,7 @@ def _refuse_unknown(recipe: CompareRecipe, shard: tuple[int, int]) -> None:
             raise RecipeError(f"methods holds {name!r}, which is none: choose from {', '.join(METHODS)}")
         if recipe.methods.count(name) > 1:
             raise RecipeError(f"methods holds {name!r} more than once: name each once")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if Launch.told().count > 1:
         raise RecipeError(
             "a comparison runs in one process and cannot be launched by torchrun: split it with --shard i/n"
         )

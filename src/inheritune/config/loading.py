@@ -5,12 +5,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from inheritune.config.explain import explain, fields, refuse_other_kind
 from inheritune.config.recipes import Recipe
-from inheritune.config.strict_yaml import read_file, read_yaml, value_of
+from inheritune.config.strict_yaml import read_file, read_yaml, text_of, value_of
 from inheritune.errors import RecipeError
 
 
@@ -40,7 +39,7 @@ def check(kind: type[Recipe], tree: dict[str, Any]) -> Recipe:
 
 def to_yaml(recipe: BaseModel) -> str:
     """The resolved recipe, every field written out."""
-    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    return text_of(recipe.model_dump(mode="json"))
 
 
 def parse_setting(setting: str) -> tuple[str, Any]:

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import Field, model_validator
 
 from inheritune.config.sections import (
+    MOST_RATE,
     Choice,
     Data,
     Diagnosis,
@@ -29,7 +30,7 @@ class _Whole(Section):
         pattern=r"^\w[\w.+-]{0,99}$",
         description="Name of the recipe, and of its default run folder: letters, digits and `.+-_`.",
     )
-    seed: int = Field(0, ge=0, description="Seed of the order of batches and of fresh weights.")
+    seed: int = Field(0, ge=0, lt=1 << 63, description="Seed of the order of batches and of fresh weights.")
     data: Data
     training: Training
     model_dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
@@ -111,8 +112,8 @@ class CompareRecipe(_Whole):
         description="Methods by name, `[all]` for every one; differences are from the first. May be extended.",
     )
     depth: int | None = Field(None, ge=1, description="The targets' depth; without it, two thirds of the reference's.")
-    seeds: int = Field(3, ge=1, description="How many seeds, from `seed` on. May be extended.")
-    learning_rates: list[Annotated[float, Field(gt=0)]] = Field(
+    seeds: int = Field(3, ge=1, le=1000, description="How many seeds, from `seed` on. May be extended.")
+    learning_rates: list[Annotated[float, Field(gt=0, le=MOST_RATE)]] = Field(
         [], description="Peak rates tried for each method on the first seed; without them, `training.peak_lr` alone."
     )
     budget: Literal["tokens", "flops", "total-flops"] = Field(

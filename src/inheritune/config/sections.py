@@ -4,6 +4,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+# No run needs more, and what is counted with them stays exact and within memory.
+MOST_TOKENS = 1 << 50
+MOST_IN_A_STEP = 1 << 27  # tokens
+MOST_STEPS = 1 << 30
+MOST_RATE = 1e30  # beyond it fp32 overflows
+
 
 class Section(BaseModel):
     """A part of a recipe: every key known, of its type, and fixed."""
@@ -14,16 +20,18 @@ class Section(BaseModel):
 class Objective(Section):
     """What training minimises: cross-entropy, and terms that a teacher (in `run`, the reference) gives."""
 
-    cross_entropy: float = Field(1.0, ge=0, description="Weight of the cross-entropy with the text.")
-    logits: float = Field(0.0, ge=0, description="Weight of the divergence from the teacher's next-token distribution.")
+    cross_entropy: float = Field(1.0, ge=0, le=1000, description="Weight of the cross-entropy with the text.")
+    logits: float = Field(
+        0.0, ge=0, le=1000, description="Weight of the divergence from the teacher's next-token distribution."
+    )
     temperature: float = Field(
-        1.0, gt=0, description="Both distributions' temperature; the term is scaled by its square."
+        1.0, ge=0.01, le=100, description="Both distributions' temperature; the term is scaled by its square."
     )
     direction: Literal["forward", "reverse"] = Field(
         "forward", description="`forward` is KL(teacher, model), `reverse` is KL(model, teacher)."
     )
     hidden: float = Field(
-        0.0, ge=0, description="Weight of the distance from the teacher's hidden states after its blocks."
+        0.0, ge=0, le=1000, description="Weight of the distance from the teacher's hidden states after its blocks."
     )
     hidden_loss: Literal["cosine", "mse"] = Field(
         "mse", description="`mse` is a share of the teacher's mean square, `cosine` is one minus the cosine."
@@ -60,7 +68,7 @@ class Source(Section):
         description="A file, a folder, a glob, a folder of `inheritune prepare`, `hf:ID` of the hub, or `bundled:docstrings`.",
     )
     weight: float = Field(
-        1.0, gt=0, allow_inf_nan=False, description="Its share of the training tokens, beside the others' weights."
+        1.0, ge=1e-6, le=1e6, description="Its share of the training tokens, beside the others' weights."
     )
     field: str | None = Field(None, description="The field of a row that holds the text; without it `data.field`.")
     name: str | None = Field(None, description="Which configuration of a hub dataset.")
@@ -97,18 +105,20 @@ class Data(Section):
     outside: dict[str, Sources] = Field(
         {}, description="Further texts by name, on which target and reference are compared too, beside the verdict."
     )
-    outside_tokens: int = Field(65_536, ge=2, description="Most tokens read of each outside text.")
+    outside_tokens: int = Field(65_536, ge=2, le=MOST_TOKENS, description="Most tokens read of each outside text.")
     field: str = Field("text", description="The field of a row (JSONL, Parquet, Arrow) that holds the text.")
     valid_share: float = Field(0.05, gt=0, lt=1, description="Share of documents held out where `valid` is absent.")
     valid_documents: int = Field(
-        400, ge=2, description="Most validation documents used, of those that have at least 2 tokens."
+        400, ge=2, le=MOST_TOKENS, description="Most validation documents used, of those that have at least 2 tokens."
     )
-    valid_tokens_per_document: int = Field(1024, ge=2, description="Tokens read of each validation document.")
+    valid_tokens_per_document: int = Field(
+        1024, ge=2, le=MOST_TOKENS, description="Tokens read of each validation document."
+    )
     valid_read: Literal["spread", "start"] = Field(
         "spread",
         description="Where in a longer validation document they stand: at places all over it, or at its start.",
     )
-    sequence_length: int = Field(1024, ge=2, description="Tokens in one training sequence.")
+    sequence_length: int = Field(1024, ge=2, le=MOST_IN_A_STEP, description="Tokens in one training sequence.")
     begin: str = Field(
         "auto",
         min_length=1,
@@ -122,7 +132,7 @@ class Training(Section):
     optimizer: Literal["adamw", "muon"] = Field(
         "adamw", description="`adamw`, or `muon` for the blocks' matrices with AdamW for the rest."
     )
-    peak_lr: float = Field(3e-4, gt=0, description="Peak learning rate.")
+    peak_lr: float = Field(3e-4, gt=0, le=MOST_RATE, description="Peak learning rate.")
     final_lr: float = Field(
         0.0, ge=0, le=1, description="Learning rate at the end of the decay, as a share of the peak."
     )
@@ -130,14 +140,19 @@ class Training(Section):
         "cosine", description="Shape of the decay after warm-up."
     )
     decay_share: float = Field(0.2, gt=0, le=1, description="Share of a round that a `wsd` schedule spends decaying.")
-    warmup_tokens: int = Field(0, ge=0, description="Tokens of linear warm-up at the start of each round.")
+    warmup_tokens: int = Field(
+        0, ge=0, le=MOST_TOKENS, description="Tokens of linear warm-up at the start of each round."
+    )
     tokens: int = Field(
         gt=0,
+        le=MOST_TOKENS,
         description="Training tokens, rounded up to whole steps: of the whole run for `train`, of each round for `run`.",
     )
-    batch_tokens: int = Field(16_384, gt=0, description="Tokens in one optimizer step.")
+    batch_tokens: int = Field(16_384, gt=0, le=MOST_IN_A_STEP, description="Tokens in one optimizer step.")
     micro_batch_size: int = Field(8, ge=1, description="Sequences in one forward and backward pass.")
-    weight_decay: float = Field(0.1, ge=0, description="Decoupled weight decay of the 2-D weights inside the blocks.")
+    weight_decay: float = Field(
+        0.1, ge=0, le=10, description="Decoupled weight decay of the 2-D weights inside the blocks."
+    )
     beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's first moment.")
     beta2: float = Field(0.95, ge=0, lt=1, description="AdamW's second moment.")
     clip: float = Field(1.0, gt=0, description="Largest norm of the whole gradient.")
@@ -165,6 +180,10 @@ class Training(Section):
             )
         if self.batch_tokens > self.tokens:
             raise ValueError(f"batch_tokens ({self.batch_tokens:,}) must not exceed tokens ({self.tokens:,})")
+        if self.tokens > MOST_STEPS * self.batch_tokens:
+            raise ValueError(
+                f"tokens ({self.tokens:,}) are more than {MOST_STEPS:,} steps of batch_tokens ({self.batch_tokens:,})"
+            )
         return self
 
 
@@ -220,8 +239,10 @@ class Growth(Section):
 class Match(Section):
     """What counts as a match, declared before the run."""
 
-    margin: float = Field(0.01, gt=0, description="Largest gap, in nats per token, that still counts as a match.")
-    confidence: float = Field(0.95, gt=0.5, lt=1, description="Confidence of the two-sided interval of the gap.")
+    margin: float = Field(
+        0.01, gt=0, le=100, description="Largest gap, in nats per token, that still counts as a match."
+    )
+    confidence: float = Field(0.95, gt=0.5, le=0.9999, description="Confidence of the two-sided interval of the gap.")
 
 
 class Limits(Section):
@@ -240,5 +261,8 @@ class Processes(Section):
         "ddp", description="`ddp`: each process holds the model; `fsdp`: weights and optimizer are spread over them."
     )
     timeout_seconds: float = Field(
-        600, gt=0, description="Seconds that processes wait for one that is lost before the run ends and names it."
+        600,
+        gt=0.01,
+        le=1_000_000,
+        description="Seconds that processes wait for one that is lost before the run ends and names it.",
     )

@@ -10,11 +10,16 @@ from inheritune.errors import RecipeError
 
 MOST_BYTES = 1 << 18  # of a recipe
 MOST_DEPTH = 16
-_WHOLE = 1 << 63
+_MOST = 1 << 63
+_DIGITS = "[0-9]+(_[0-9]+)*"
+_WHOLE = re.compile(r"[-+]?(0|[1-9][0-9]*(_[0-9]+)*)$")
+_REAL = re.compile(
+    rf"[-+]?({_DIGITS}\.[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?$|[-+]?{_DIGITS}[eE][-+]?[0-9]+$|[-+]?\.inf$|\.nan$"
+)
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML in which `1e-3` is a number (YAML 1.1 reads it as text), without aliases, which make bombs."""
+    """Safe YAML without aliases, which make bombs, and with numbers as people write them (`_plain_numbers`)."""
 
     depth = 0
 
@@ -39,16 +44,39 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
     def construct_yaml_int(self, node: Any) -> int:
-        value = super().construct_yaml_int(node) if len(node.value) < 100 else _WHOLE
-        if abs(value) >= _WHOLE:
-            raise yaml.YAMLError(f"the number {node.value[:20]} is beyond 64 bits: write a smaller one")
+        text = self.construct_scalar(node)
+        if not _WHOLE.fullmatch(text):
+            raise yaml.YAMLError(f"{text[:20]!r} is no whole number: write it in decimal digits")
+        value = int(text.replace("_", "")) if len(text) < 100 else _MOST
+        if abs(value) >= _MOST:
+            raise yaml.YAMLError(f"the number {text[:20]} is beyond 64 bits: write a smaller one")
         return value
 
+    def construct_yaml_float(self, node: Any) -> float:
+        text = self.construct_scalar(node)
+        if not (_WHOLE.fullmatch(text) or _REAL.fullmatch(text)):
+            raise yaml.YAMLError(f"{text[:20]!r} is no number: write it in decimal digits, as in 1.0e-4")
+        return float(text.replace("_", "").replace(".inf", "inf").replace(".nan", "nan"))
 
+
+class _Dumper(yaml.SafeDumper):
+    """Safe YAML that `_Loader` reads back as what it was."""
+
+
+def _plain_numbers(kind: Any) -> None:
+    """Numbers are decimal, `1e-3` is one, and nothing else is: YAML 1.1 takes 1:30 for 90 and 010 for 8, and reads dates."""
+    kind.yaml_implicit_resolvers = {
+        first: [(tag, form) for tag, form in forms if tag.rpartition(":")[2] not in ("int", "float", "timestamp")]
+        for first, forms in kind.yaml_implicit_resolvers.items()
+    }
+    kind.add_implicit_resolver("tag:yaml.org,2002:int", _WHOLE, list("-+0123456789"))
+    kind.add_implicit_resolver("tag:yaml.org,2002:float", _REAL, list("-+.0123456789"))
+
+
+_plain_numbers(_Loader)
+_plain_numbers(_Dumper)
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_yaml_float)
 
 
 def value_of(text: str) -> Any:
@@ -69,6 +97,11 @@ def value_of(text: str) -> Any:
         LookupError,
     ) as error:  # a tag that does not fit what it stands before
         raise ValueError(f"a tag does not fit its value ({error})") from None
+
+
+def text_of(tree: Any) -> str:
+    """A tree of plain values as YAML that `value_of` reads back."""
+    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 def read_yaml(text: str, source: str = "this recipe") -> dict[str, Any]:

@@ -8,12 +8,19 @@ from inheritune.data.kinds import source_kind
 from inheritune.errors import DataError
 
 
+def named(text: str) -> Source:
+    """A source as a command names it; raises DataError for none at all."""
+    if not text:
+        raise DataError("the text's name is empty: give a file, a folder, a glob or hf:ID of the hub")
+    return Source(source=text)
+
+
 def documents(source: Source | str, field: str = "text") -> Iterator[Document]:
     """The documents of a source of text, streamed: a section of running text, or a row of JSONL or a table, each.
 
     Raises DataError for what is missing, empty, damaged, not UTF-8, or not what its name says.
     """
-    source = Source(source=source) if isinstance(source, str) else source
+    source = named(source) if isinstance(source, str) else source
     found = False
     for document in source_kind(source).documents(source.field or field):
         if len(document.text) > LONGEST:

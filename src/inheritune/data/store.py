@@ -15,6 +15,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from inheritune.data.coding import Coding
+from inheritune.disk.files import read_whole
 from inheritune.errors import DataError, OutputError
 from inheritune.records.prepared import Manifest, PreparedSide
 
@@ -110,7 +111,7 @@ def _mapped(path: Path, dtype: str, count: int) -> np.ndarray:
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of a finished folder; DataError if it is none of ours."""
     try:
-        found = json.loads((folder / MANIFEST).read_bytes())
+        found = json.loads(read_whole(folder / MANIFEST))
     except (OSError, ValueError, RecursionError):
         raise DataError(f"{str(folder / MANIFEST)!r} cannot be read: prepare the folder again") from None
     if not isinstance(found, dict) or found.get("format") not in (FORMAT, _OLDER):

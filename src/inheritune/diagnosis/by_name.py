@@ -9,8 +9,7 @@ import numpy as np
 from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from inheritune.config.sections import Source
-from inheritune.data.corpora import require
+from inheritune.data.corpora import named, require
 from inheritune.diagnosis.diagnose import diagnose, forget, natural_length
 from inheritune.diagnosis.meanmaps import mean_maps, telling_heads
 from inheritune.diagnosis.text import spread_windows
@@ -56,7 +55,7 @@ class DiagnosisRequest:
 def diagnose_named(model: str, asked: DiagnosisRequest, progress: Progress) -> tuple[Profile, list[Path]]:
     """The model's profile, and the files that were written. Raises InputError for what the user has to mend."""
     other = None if asked.against is None else Profile.load(asked.against)
-    require([Source(source=asked.text)])
+    require([named(asked.text)])
     out = asked.out
     if out is not None:
         with writing(out):

@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +20,7 @@ from safetensors import SafetensorError
 from inheritune.errors import OutputError
 
 MARK = ".inheritune"
+MOST_READ = 256 << 20  # bytes of a file that is read at once
 _BESIDE = re.compile(rf"\.(.+)\.[0-9a-f]{{12}}{re.escape(MARK)}")
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _TO_SYNC = os.O_RDWR if os.name == "nt" else os.O_RDONLY  # Windows syncs only what may be written
@@ -58,6 +60,18 @@ def write_text(path: Path, text: str) -> None:
     """Write a text as a whole file, in UTF-8; raises OSError where it cannot be written."""
     with whole_file(path) as file:
         file.write(text.encode())
+
+
+def read_whole(path: Path, most: int = MOST_READ) -> bytes:
+    """What a file holds; raises OSError for one of more than `most` bytes, and for pipes and devices, which may never end."""
+    status = path.stat()
+    if stat.S_ISDIR(status.st_mode):
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "a pipe, socket or device is no file", str(path))
+    if status.st_size > most:
+        raise OSError(errno.EFBIG, f"it has {status.st_size:,} bytes, more than any such file", str(path))
+    return path.read_bytes()
 
 
 def append(path: Path, text: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from inheritune.disk.files import append, write_text
+from inheritune.disk.files import append, read_whole, write_text
 from inheritune.errors import OutputError
 
 Answer = dict[str, Any]
@@ -46,8 +46,8 @@ def _whole_lines(place: Path) -> list[Answer]:
     """The lines up to the first that is no JSON object."""
     found: list[Answer] = []
     try:
-        for line in place.read_bytes().splitlines():
+        for line in read_whole(place).splitlines():
             found.append(dict(json.loads(line)))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         pass
     return found

@@ -19,6 +19,8 @@ from inheritune.models.find import locate
 from inheritune.models.reference import BUNDLED, Reference, load_reference, with_size
 from inheritune.progress import Progress
 
+_MOST = 700.0  # nats, from which on exp is beyond a float
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -116,7 +118,7 @@ def _measure(loaded: Reference, texts: list[Text], asked: Wanted, progress: Prog
 
 def _model(loaded: Reference, own: OnText) -> EvaluatedModel:
     text = TextLoss(
-        val_loss=own.val_loss, perplexity=math.exp(own.val_loss), bits_per_byte=own.bits_per_byte,
+        val_loss=own.val_loss, perplexity=math.exp(min(own.val_loss, _MOST)), bits_per_byte=own.bits_per_byte,
         tokens=int(own.tokens.sum()), by_position=own.by_position,
     )  # fmt: skip
     depth, parameters = anatomy(loaded.model).depth, parameter_count(loaded.model)

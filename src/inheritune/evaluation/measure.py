@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from inheritune.errors import DataError
 from inheritune.evaluation.by_position import Band, by_position
 from inheritune.evaluation.token_losses import token_losses
 from inheritune.evaluation.windows import windows
@@ -19,6 +20,7 @@ from inheritune.evidence.gap import Gap, gap
 from inheritune.models.begin import Begin, begin_of
 
 _BITS = 1 / math.log(2)
+_LONGER = "read longer ones (--characters, --data)"
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,8 @@ def measure(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, texts: S
     pieces = [windows(ids, begin, length) for ids, _ in coded]
     found = iter(token_losses(model, [row for rows in pieces for row in rows], unasked=begin.unasked))
     losses = [[next(found) for _ in rows] for rows in pieces]
+    if not any(len(row) for rows in losses for row in rows):
+        raise DataError(f"the {len(texts)} documents have no token after their first, to be predicted: {_LONGER}")
     nats = np.asarray([sum(row.sum() for row in rows) for rows in losses], float)
     ends = np.asarray([rows[-1][-1] if text.whole and rows else 0.0 for text, rows in zip(texts, losses, strict=True)])
     tokens = np.asarray([sum(map(len, rows)) for rows in losses], float)
@@ -76,6 +80,10 @@ def against(model: OnText, reference: OnText, margin: float, confidence: float) 
     """Both gaps, with documents as the units. The margin is in nats per token; in bits it is that of a reference's token."""
     share = float(reference.tokens.sum() / reference.bytes.sum()) * _BITS
     there = (model.bytes > 0) & (reference.bytes > 0)
+    if there.sum() < 2:
+        raise DataError(
+            f"an interval needs 2 documents in which both models predict text, and there is {there.sum()}: {_LONGER}"
+        )
     ours, theirs = ((one.text_nats[there] / one.bytes[there] * _BITS) for one in (model, reference))
     bits = gap(ours, theirs, tokens=model.bytes[there], margin=margin * share, confidence=confidence)
     if not np.array_equal(model.tokens, reference.tokens):

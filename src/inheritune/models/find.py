@@ -40,6 +40,8 @@ def locate(source: str, revision: str | None = None, weights: bool = True, trust
         raise ModelError(f"there is no bundled model {source!r}: {BUNDLED} is the only one.")
     path = Path(source).expanduser()
     if path.exists():
+        if not path.is_dir() and not path.is_file():
+            raise ModelError(f"{source!r} is a pipe, socket or device: give a model folder, a .gguf file or a hub id.")
         if path.is_dir():
             refuse_files(source, [entry.name for entry in path.iterdir()])
         return path

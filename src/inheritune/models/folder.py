@@ -60,8 +60,10 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
 
 
 def require_own_files(folder: Path) -> None:
-    """Raise ModelError where a file that goes along with a model (tokenizer, template) is a link out of its folder."""
+    """Raise ModelError where a file that goes along with a model (tokenizer, template) is a link out of its folder, or any is none."""
     for path in sorted(folder.iterdir() if folder.is_dir() else ()):
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise ModelError(f"{path} is a pipe, socket or device and no file: remove it.")
         if path.is_symlink() and path.name == CHAT_TEMPLATES:
             raise ModelError(f"{path} is a link: copy the templates there instead.")
         if path.is_symlink() and ALONG.fullmatch(path.name):

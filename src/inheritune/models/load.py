@@ -19,6 +19,7 @@ from transformers import (
 
 from inheritune.decoder.anatomy import plain_numbers, refuse_unsupported
 from inheritune.decoder.outputs import PLAIN, set_flags
+from inheritune.disk.files import read_whole
 from inheritune.errors import InputError, ModelError, plain
 from inheritune.models.begin import begin_of
 from inheritune.models.distrust import require_memory
@@ -30,6 +31,7 @@ from inheritune.models.quiet import quiet
 from inheritune.models.shards import WIDTHS
 from inheritune.models.stored import Unread
 
+MOST_TEXT = 4 << 30  # bytes of a text that is read at once
 HALVES = (torch.float16, torch.bfloat16)
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -173,7 +175,7 @@ def _require_template_names(tokenizer: PreTrainedTokenizerBase, path: Path) -> N
 def content_of(text: Path) -> str:
     """A text file whole; InputError where it cannot be read as UTF-8."""
     try:
-        return text.read_text(encoding="utf-8")
+        return read_whole(text, MOST_TEXT).decode()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{text} cannot be read as UTF-8 text: {error}.") from error
 

@@ -8,7 +8,7 @@ from typing import Self
 
 from pydantic import Field, ValidationError
 
-from inheritune.disk.files import write_text
+from inheritune.disk.files import read_whole, write_text
 from inheritune.errors import InputError
 from inheritune.records import entry
 from inheritune.records.entry import Amount, Count, Entry
@@ -103,8 +103,8 @@ class Comparison(Entry):
     def load(cls, path: Path) -> Self:
         """Read a `compare.json`. Raises InputError if it is missing or none."""
         try:
-            return cls.model_validate_json(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, ValidationError) as error:
+            return cls.model_validate_json(read_whole(path))
+        except (OSError, ValidationError) as error:
             raise InputError(f"{path} is no comparison: {str(error).splitlines()[0]}.") from error
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from inheritune.disk.files import write_text
+from inheritune.disk.files import read_whole, write_text
 from inheritune.errors import OutputError
 
 Count = Annotated[int, Field(ge=0)]
@@ -49,7 +49,7 @@ class JsonFile(Entry):
     def load(cls, path: Path) -> Self:
         """Read the file. Raises OutputError where it is missing, or damaged in any way."""
         try:
-            return cls.model_validate_json(path.read_bytes(), strict=True)
+            return cls.model_validate_json(read_whole(path), strict=True)
         except OSError as error:
             raise OutputError(f"{str(path)!r} cannot be read ({error.strerror}): {cls.MENDED_BY}") from None
         except ValidationError as error:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from inheritune.disk.files import write_text
+from inheritune.disk.files import read_whole, write_text
 from inheritune.errors import InputError
 from inheritune.records.entry import Count
 
@@ -171,10 +171,9 @@ class ProfileRecord(ProfileEntry):
     def load(cls, path: Path | str) -> Self:
         """Read a `profile.json`. Raises InputError if it is missing or not a profile."""
         try:
-            return cls.model_validate_json(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
-            reason = error.strerror if isinstance(error, OSError) else error
-            raise InputError(f"no profile can be read from {str(path)!r}: {reason}.") from error
+            return cls.model_validate_json(read_whole(Path(path)))
+        except OSError as error:
+            raise InputError(f"no profile can be read from {str(path)!r}: {error.strerror}.") from error
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"])) or "the file"

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from inheritune.disk.files import write_text
+from inheritune.disk.files import read_whole, write_text
 from inheritune.errors import InputError
 from inheritune.records import entry
 from inheritune.records.entry import Amount, Count, Depth, Entry, Spent, first_fault
@@ -208,8 +208,8 @@ class Result(Entry):
     def load(cls, path: Path) -> Self:
         """Read a `result.json`. Raises InputError if it is missing or not a result."""
         try:
-            return cls.model_validate_json(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
+            return cls.model_validate_json(read_whole(path))
+        except OSError as error:
             raise InputError(f"No result can be read from {path}: {error}.") from error
         except ValidationError as error:
             raise InputError(f"{path} is not a run's result: {first_fault(error)}.") from error

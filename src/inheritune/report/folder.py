@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
-
+from inheritune.config.strict_yaml import value_of
+from inheritune.disk.files import read_whole
 from inheritune.errors import InputError
 from inheritune.records.result import Result
 
 CurvePoint = tuple[float, float]
 RowData = Mapping[str, Any]
+MOST_LOG = 4 << 30  # bytes
 T = TypeVar("T")
 
 
@@ -113,8 +114,8 @@ def _read(path: Path, parse: Callable[[str], T], notices: list[str]) -> T | None
     if not path.exists():
         return None
     try:
-        return parse(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+        return parse(read_whole(path, MOST_LOG).decode())
+    except (OSError, ValueError, RecursionError) as error:
         notices.append(f"{path.name} could not be read: {' '.join(str(error).split())}")
         return None
 
@@ -138,7 +139,7 @@ def _json_mapping(text: str) -> RowData:
 
 
 def _yaml_mapping(text: str) -> RowData:
-    return _mapping(yaml.safe_load(text))
+    return _mapping(value_of(text))
 
 
 def _mapping(value: object) -> RowData:

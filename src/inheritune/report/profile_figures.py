@@ -28,6 +28,7 @@ from inheritune.report.style import (
     figure_style,
     legend,
     rank_shades,
+    undated,
 )
 
 ProfileData = Mapping[str, Any]
@@ -201,7 +202,7 @@ def png(figure: Figure) -> bytes:
 
 def _write(figure: Figure, path: Path) -> None:
     kind = path.suffix[1:]
-    with figure_style(), whole_file(path) as file:
+    with figure_style(), undated(), whole_file(path) as file:
         figure.savefig(file, format=kind, dpi=180, metadata={"Date": None} if kind == "svg" else None)
 
 

@@ -6,6 +6,7 @@ that were left out are hollow.
 """
 
 import io
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -38,6 +39,8 @@ _VARIABLES = {
     LAZY: "--lazy",
     CONTROL: "--control",
 }
+
+_EPOCH = "SOURCE_DATE_EPOCH"
 
 WIDE = 7.4
 NARROW = 3.5
@@ -129,9 +132,20 @@ def rank_shades(ranks: Iterable[float]) -> BoundaryNorm:
     return BoundaryNorm(RANK_STEPS[: max(4, 1 + sum(step <= most for step in RANK_STEPS))], 256)
 
 
+@contextmanager
+def undated() -> Iterator[None]:
+    """What is drawn meanwhile has no date: matplotlib fails on a SOURCE_DATE_EPOCH that is none, even where no date is asked for."""
+    held = os.environ.pop(_EPOCH, None)
+    try:
+        yield
+    finally:
+        if held is not None:
+            os.environ[_EPOCH] = held
+
+
 def inline_svg(figure: Figure, name: str) -> str:
     """The figure as an <svg> element: colours as CSS variables, ids prefixed with `name`, nothing fetched."""
-    with rc_context({**_RC, "svg.hashsalt": name}):
+    with rc_context({**_RC, "svg.hashsalt": name}), undated():
         buffer = io.StringIO()
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = buffer.getvalue()

@@ -5,7 +5,6 @@ Started without torchrun, there is one process and nothing here does anything. T
 
 import contextlib
 import itertools
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +17,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from inheritune.errors import Interrupted, WorkerError
+from inheritune.errors import InputError, Interrupted, WorkerError
+from inheritune.runtime.launch import Launch
 
 _BEAT, _PATIENCE = 0.5, 3.0  # seconds between signs of life, and without one until a process counts as lost
 _BUCKET = 1 << 24  # elements of gradients that are summed at once
@@ -30,19 +30,34 @@ _acting = False
 
 @contextmanager
 def joined(timeout_seconds: float) -> Iterator[None]:
-    """Work with the other processes of a torchrun launch for as long as the block runs."""
+    """Work with the other processes of a torchrun launch for as long as the block runs.
+
+    Raises InputError where the variables of a launch contradict themselves, or where the others do not come.
+    """
     global _store
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or dist.is_initialized():
+    launch = Launch.told()
+    if launch.count == 1 or dist.is_initialized():
         yield
         return
     timeout, backend = timedelta(seconds=timeout_seconds), "gloo"
     if torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        if launch.local_rank >= torch.cuda.device_count():
+            raise InputError(
+                f"LOCAL_RANK is {launch.local_rank} and this machine has {torch.cuda.device_count()} accelerators: start at most"
+                " one process for each"
+            )
+        torch.cuda.set_device(launch.local_rank)
         backend = "cpu:gloo,cuda:nccl"
-    store, rank, world = next(iter(dist.rendezvous("env://", timeout=timeout)))
+    try:
+        store, _, _ = next(iter(dist.rendezvous("env://", timeout=timeout)))
+    except (dist.DistError, OSError, ValueError) as error:
+        raise InputError(
+            f"process {launch.rank} of {launch.count} (counted from 0) does not meet the others at {launch.address} within"
+            f" {timeout_seconds:g} seconds ({str(error).splitlines()[0][:120]}): start all of them, by torchrun"
+        ) from None
     _store = dist.PrefixStore(f"inheritune-{next(_groups)}", store)
-    dist.init_process_group(backend, store=_store, rank=rank, world_size=world, timeout=timeout)
-    with _signs_of_life(_store, rank):
+    dist.init_process_group(backend, store=_store, rank=launch.rank, world_size=launch.count, timeout=timeout)
+    with _signs_of_life(_store, launch.rank):
         try:
             yield
         except Interrupted:  # in every process alike

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import yaml
 
+from inheritune.config.strict_yaml import value_of
 from inheritune.disk.files import write_text
 from inheritune.errors import InputError
 from inheritune.models.folder import CARD, RECORD, read_json
@@ -13,6 +14,7 @@ from inheritune.records.model_folder import ModelOrigin
 from inheritune.surgery.blockmap import BlockMap
 from inheritune.words import code_span, show
 
+_FRONT = 1 << 16  # bytes of a card that are looked at
 _LICENSE = re.compile(r"[\w.+-]{1,60}")
 
 
@@ -53,12 +55,13 @@ def license_of(folder: Path) -> str | None:
     """The licence that a model's card names, if it has a card that names one."""
     if not (folder / CARD).is_file():
         return None
-    text = (folder / CARD).read_text(encoding="utf-8", errors="replace")
+    with (folder / CARD).open("rb") as file:
+        text = file.read(_FRONT).decode(errors="replace")
     if not text.startswith("---"):
         return None
     try:
-        front = yaml.safe_load(text.split("---", 2)[1])
-    except (yaml.YAMLError, IndexError):
+        front = value_of(text.split("---", 2)[1])
+    except (ValueError, IndexError):
         return None
     name = front.get("license") if isinstance(front, dict) else None
     return name if isinstance(name, str) and _LICENSE.fullmatch(name) else None

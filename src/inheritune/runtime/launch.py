@@ -1,0 +1,52 @@
+"""What torchrun tells a process of its launch, in variables of the environment that people and clusters set too."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from inheritune.errors import InputError
+
+_REMEDY = "start with `torchrun --nproc-per-node N -m inheritune ...`, or unset it"
+_MOST_PORT = (1 << 16) - 1
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How many processes there are, which one this is, on the whole and on its machine, and where they meet."""
+
+    count: int
+    rank: int
+    local_rank: int
+    address: str
+
+    @classmethod
+    def told(cls, variables: Mapping[str, str] = os.environ) -> "Launch":
+        """The launch that the environment tells of, of one process where it tells of none; InputError where it contradicts itself."""
+        count = _number(variables, "WORLD_SIZE", 1)
+        if count is None and "RANK" in variables:
+            raise InputError(f"RANK is {variables['RANK']!r:.40} and WORLD_SIZE is not set: {_REMEDY}")
+        rank = _number(variables, "RANK", 0)
+        if rank is not None and rank >= (count or 1):
+            raise InputError(f"RANK is {rank} and WORLD_SIZE {count}, where ranks run from 0 to below it: {_REMEDY}")
+        local = _number(variables, "LOCAL_RANK", 0)
+        if local is not None and local > (rank or 0):
+            raise InputError(f"LOCAL_RANK is {local} and RANK {rank}, which is never less: {_REMEDY}")
+        if count is None or count == 1:
+            return cls(1, 0, 0, "")
+        if rank is None:
+            raise InputError(f"WORLD_SIZE is {count} and RANK is not set: {_REMEDY}")
+        host, port = variables.get("MASTER_ADDR"), _number(variables, "MASTER_PORT", 1)
+        if not host or port is None or port > _MOST_PORT:
+            raise InputError(
+                f"WORLD_SIZE is {count}, and MASTER_ADDR {host!r:.80} and MASTER_PORT {port} say no place to meet: {_REMEDY}"
+            )
+        return cls(count, rank, rank if local is None else local, f"{host}:{port}")
+
+
+def _number(variables: Mapping[str, str], name: str, least: int) -> int | None:
+    text = variables.get(name)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text) >= least):
+        raise InputError(f"{name} is {text!r:.40}, which is no whole number from {least} on: {_REMEDY}")
+    return int(text)
