@@ -22,9 +22,9 @@ from typing import NamedTuple
 from inheritune.config.loading import load_recipe
 from inheritune.config.recipes import RunRecipe
 from inheritune.disk.files import write_text
+from inheritune.evaluation.found import Evaluation
 from inheritune.models.begin import begin_of
 from inheritune.models.reference import load_tokenizer
-from inheritune.records.gap import GapResult
 from inheritune.records.result import Result
 from inheritune.report.profile import Profile
 from inheritune.report.profile_table import answer
@@ -156,19 +156,21 @@ class Road:
         yield from ["", *self._losses(), "", *self._healing(), "", *self._sizes(), "", *self._continuations()]
 
     def _losses(self) -> Iterator[str]:
-        result, evaluated = self.result, json.loads(self._said("evaluate").read_text(encoding="utf-8"))
-        target, reference = (entry["text"] for entry in evaluated["models"])
+        result, evaluated = self.result, self._evaluation()
+        target, reference = (entry.text for entry in evaluated.models)
         yield from ["| | run | evaluate |", "|---|---|---|"]
-        yield f"| reference's loss | {result.reference.val_loss:.6f} | {reference['val_loss']:.6f} |"
+        yield f"| reference's loss | {result.reference.val_loss:.6f} | {reference.val_loss:.6f} |"
         written = result.target.written_loss or result.target.val_loss
-        yield f"| target's loss, as written | {written:.6f} | {target['val_loss']:.6f} |"
-        yield f"| tokens asked for | {result.validation.tokens:,} | {target['tokens']:,} |"
-        gap, last = evaluated["gap"]["nats_per_token"], result.rounds[-1].gap
-        again = f"{gap['mean']:+.4f} [{gap['low']:+.4f}, {gap['high']:+.4f}], {gap['verdict']}"
-        yield f"| gap and verdict, {result.validation.documents} documents | {_gap(last)} | {again} |"
+        yield f"| target's loss, as written | {written:.6f} | {target.val_loss:.6f} |"
+        yield f"| tokens asked for | {result.validation.tokens:,} | {target.tokens:,} |"
+        again = evaluated.gap and evaluated.gap.nats_per_token
+        yield f"| gap and verdict, {result.validation.documents} documents | {result.rounds[-1].gap.measured} | {again} |"
         for control in result.controls or []:
-            yield f"| control: {control.name}, {control.depth} blocks, gap | {_gap(control.gap)} | |"
+            yield f"| control: {control.name}, {control.depth} blocks, gap | {control.gap.measured} | |"
             yield f"| target's loss less this control's | {result.target.val_loss - control.val_loss:+.4f} | |"
+
+    def _evaluation(self) -> Evaluation:
+        return Evaluation.model_validate_json(self._said("evaluate").read_text(encoding="utf-8"))
 
     def _healing(self) -> Iterator[str]:
         healed = json.loads(self._said("heal").read_text(encoding="utf-8"))["healed"]
@@ -201,10 +203,6 @@ def compared(ours: dict, theirs: dict) -> str:
     if same == count:
         return f"all {count} tokens equal"
     return f"{same} of {count} tokens equal, then a choice with a margin of {ours['margins'][same]} nats"
-
-
-def _gap(gap: GapResult) -> str:
-    return f"{gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}], {gap.verdict}"
 
 
 def _bytes(place: Path) -> int:

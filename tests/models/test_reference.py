@@ -15,7 +15,7 @@ from tiny import VOCABULARY
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from inheritune.errors import ModelError
-from inheritune.models import find, load
+from inheritune.models import find
 from inheritune.models.reference import BUNDLED, load_reference, load_tokenizer
 
 
@@ -110,7 +110,7 @@ def test_gguf_is_the_model_it_was_made_of(
 
 
 def test_a_run_and_a_cut_from_gguf(
-    gguf_file: Path, tree: dict[str, Any], write_recipe: Callable[..., str], tmp_path: Path
+    gguf_file: Path, tree: dict[str, Any], write_recipe: Callable[..., str], corpus: Path, tmp_path: Path
 ) -> None:
     tree["reference"] = str(gguf_file)
     tree["growth"]["max_depth"] = 2
@@ -119,6 +119,8 @@ def test_a_run_and_a_cut_from_gguf(
     assert model.config.num_hidden_layers == 2 and not hasattr(model.config, "quantization_config")
     assert AutoTokenizer.from_pretrained(tmp_path / "out" / "model").chat_template == "{{ messages }}"
     assert command("inherit", str(gguf_file), str(tmp_path / "cut"), "--blocks", "0-1").code == 0
+    heal = ("--heal", str(corpus / "words.txt"))
+    assert command("inherit", str(gguf_file), str(tmp_path / "healed"), "--blocks", "0,2-3", *heal).code == 0
 
 
 def test_the_header_of_a_gguf_file_is_read_once_for_model_and_tokenizer(
@@ -138,7 +140,7 @@ def test_the_header_of_a_gguf_file_is_read_once_for_model_and_tokenizer(
 
 
 def test_gguf_without_what_reads_it_names_the_extra(gguf_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(load, "find_spec", lambda name: None)
+    monkeypatch.setattr("inheritune.models.gguf.find_spec", lambda name: None)
     with pytest.raises(ModelError, match=r"needs the package 'gguf'.*pip install 'inheritune\[gguf\]'"):
         load_reference(str(gguf_file))
 

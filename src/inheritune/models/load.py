@@ -71,6 +71,7 @@ def load_model(path: Path, dtype: torch.dtype | None = None, trust: bool = False
             raise ModelError(f"{path} cannot be loaded: {type(error).__name__}: {cause}") from error
     if path.suffix == ".gguf":
         model.config = plain_numbers(model.config)
+        model.is_quantized = False  # transformers calls quantised what it has unpacked, and refuses .float() of it
     refuse_unsupported(model.config, type(model))
     for lack in ("missing_keys", "mismatched_keys"):
         if report.get(lack):
