@@ -45,6 +45,7 @@ def weight_bytes(place: Path) -> int:
     return sum(piece.size for piece in pieces_of(place)) if place.is_dir() else place.stat().st_size
 
 
+@quiet()
 @torch.no_grad()
 def cache_bytes_per_token(model: PreTrainedModel, dtype: torch.dtype) -> int | None:
     """Bytes of keys and values that a token adds to the cache in `dtype`, while no window is full; None if it keeps none.
