@@ -260,7 +260,7 @@ MACHINE = [
     Try("read-only: the cache", read_only_cache, ("cache", "not permitted", "INHERITUNE_CACHE")),
     Try("read-only: beside a cut", read_only("disk", inherit), ("disk", "not permitted")),
     Try("read-only: a diagnosis", read_only("disk/diagnosis", diagnose), ("diagnosis", "not permitted")),
-    Try("permission lost before the first round", lost("runs.lab:prove", "rounds"), ("rounds", "not permitted")),
+    Try("permission lost before the first round", lost("runs.targets:prove", "rounds"), ("rounds", "not permitted")),
     Try("permission lost at the model", lost("runs.run:assemble_result", ""), ("out", "not permitted")),
     Try("a file in place of the run's folder", in_place("out"), ("out", "file")),
     Try("a file in place of its parent", lambda g: [*in_place("f")(g)[:3], str(g.path / "f" / "out")], ("f/out", "file")),

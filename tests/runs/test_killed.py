@@ -18,7 +18,7 @@ from inheritune.training import checkpoint
 from inheritune.training.metrics import Metrics
 
 RUN, LAB = sys.modules["inheritune.runs.run"], sys.modules["inheritune.runs.lab"]
-ROUNDS = sys.modules["inheritune.runs.rounds"]
+ROUNDS, TARGETS = sys.modules["inheritune.runs.rounds"], sys.modules["inheritune.runs.targets"]
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ MOMENTS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "training, in the midst of a checkpoint": lambda patch: kill_at_call(patch, checkpoint, "save_file", 3),
     "reading on": lambda patch: kill_at_call(patch, ROUNDS, "read_on", 1, after=True),
     "between training and comparing": lambda patch: kill_at_call(patch, LAB.FolderLab, "compare", 1),
-    "growing": lambda patch: kill_at_call(patch, LAB, "growth", 1, after=True),
+    "growing": lambda patch: kill_at_call(patch, TARGETS, "growth", 1, after=True),
     "growing, in the midst of its first checkpoint": lambda patch: kill_at_call(patch, checkpoint, "save_file", 5),
     "training the grown": lambda patch: kill_at_call(patch, checkpoint, "save_file", 7),
     "saving": lambda patch: kill_at_call(patch, RUN, "model_card", 1),

@@ -1,6 +1,5 @@
 """The algorithm's hands: each step done on the bench, written to the run folder, and not done twice."""
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -19,11 +18,9 @@ from inheritune.diagnosis.diagnose import cost, diagnose, forget
 from inheritune.disk.folders import remove, whole_folder
 from inheritune.errors import OutputError
 from inheritune.evidence.power import DIFFERENCE, tokens_needed
-from inheritune.evidence.sequential import look_confidence, reach_left, reading_confidence
-from inheritune.models.folder import PROOF
+from inheritune.evidence.sequential import reach_left
 from inheritune.models.load import DTYPES
-from inheritune.models.quiet import quiet
-from inheritune.progress import Progress, Rates, Tally
+from inheritune.progress import Progress, Rates
 from inheritune.records.rows import METRICS, DecisionRow, GrowthRow, MetricsRow
 from inheritune.records.stages import (
     PROFILE,
@@ -42,17 +39,14 @@ from inheritune.runs.actions import Action, Finished, Grow, Inherit, Plan, Stop
 from inheritune.runs.algorithm import Ask
 from inheritune.runs.bench import Bench
 from inheritune.runs.folder import once, timed
-from inheritune.runs.planning import make_plan, of_steps
+from inheritune.runs.planning import make_plan, of_steps, plan_looks
 from inheritune.runs.rounds import RoundFolder, blocks_name, newest_checkpoint
+from inheritune.runs.targets import Target, cut_out, grow_from
 from inheritune.runs.trackers import trackers
 from inheritune.runtime import processes
-from inheritune.surgery.heal import heal
-from inheritune.surgery.in_memory import assemble, growth, inherit
-from inheritune.surgery.on_optimizer import carry
-from inheritune.surgery.proof import prove
+from inheritune.surgery.in_memory import inherit
 from inheritune.training import checkpoint
 from inheritune.training.metrics import Metrics
-from inheritune.training.optimizer import OptimizerState
 from inheritune.training.schedule import learning_rate
 from inheritune.words import plural, show
 
@@ -60,7 +54,7 @@ _NAMES = {Inherit: "inherit", Grow: "grow", Stop: "stop"}
 
 
 class FolderLab:
-    """Carries the algorithm's steps out in a run folder."""
+    """Carries the algorithm's steps out in a run folder: what a step gives is stored there, and read back when it is asked again."""
 
     def __init__(self, recipe: RunRecipe, folder: Path, bench: Bench, progress: Progress):
         self.recipe, self.folder, self.bench, self.progress = recipe, folder, bench, progress
@@ -114,12 +108,8 @@ class FolderLab:
     def plan(self, choice: Ordering) -> Plan:
         """Depths and limits, from the recipe and what the cuts lose untrained (`untrained.json`)."""
         plan, whole = make_plan(self.bench, self.folder, choice, len(self.by_hand)), self.recipe.match.confidence
-        reads = len(self.bench.further)
-        planned = PlannedLooks(looks=plan.looks, confidence=look_confidence(whole, plan.looks, reads))
-        if reads:
-            further = reading_confidence(whole, plan.looks, reads)
-            planned = planned.model_copy(update={"reads": reads, "reading_confidence": further})
-        planned = once(PlannedLooks, self.folder / PlannedLooks.NAME, lambda: planned)
+        place = self.folder / PlannedLooks.NAME
+        planned = once(PlannedLooks, place, lambda: plan_looks(plan.looks, len(self.bench.further), whole))
         if planned.reading_confidence:
             share = len(self.bench.documents.weights) / self.bench.most_documents
             left = reach_left(planned.confidence, planned.reading_confidence, share)
@@ -140,11 +130,8 @@ class FolderLab:
         """Cut the first target, prove it, repair it."""
         blocks = choice.blocks(depth)
 
-        def cut(beside: Path) -> tuple[PreTrainedModel, OptimizerState, RoundStart]:
-            target = inherit(self.bench.model, blocks, seed=self.recipe.seed)
-            with quiet():
-                prove(target, self.bench.model, blocks, count=self._proving()).require().save(beside / PROOF)
-            return target, {}, self._heal(target, blocks)
+        def cut(beside: Path) -> Target:
+            return cut_out(self.bench, blocks, beside, self.folder, self.progress)
 
         self._begin(round_, blocks, cut)
         processes.on_main(lambda: remove(self.folder / REPAIR))
@@ -155,31 +142,21 @@ class FolderLab:
             return self.inherit(round_, choice, depth)
         held, blocks = self.blocks(round_ - 1), choice.blocks(depth)
 
-        def deeper(beside: Path) -> tuple[PreTrainedModel, OptimizerState, RoundStart]:
-            reference, seed = self.bench.model, self.recipe.seed
-            target = inherit(reference, held, seed=seed)
-            state, _ = checkpoint.load(newest_checkpoint(self._folder(round_ - 1)), target)
-            block_map = growth(target, reference, held, blocks, self.recipe.growth.new_blocks)
-            grown = assemble([target, reference], block_map, seed)
-            against = ([target, reference], block_map) if block_map.whole else (None, None)
-            with quiet():
-                prove(grown, *against, count=self._proving()).require().save(beside / PROOF)
-            carried = carry([state, {}], block_map, anatomy(grown).path, grown.config)
-            return (
-                grown,
-                carried,
-                RoundStart(blocks=blocks, tokens=0, flops=0.0, seconds=0.0, growth=self._grown(round_, blocks, grown)),
-            )
+        def deeper(beside: Path) -> Target:
+            trained = newest_checkpoint(self._folder(round_ - 1))
+            grown = grow_from(self.bench, trained, held, blocks, beside, self.progress)
+            row = self._growth_row(round_, grown.model, len(blocks))
+            return grown._replace(start=grown.start.model_copy(update={"growth": row}))
 
         self._begin(round_, blocks, deeper)
-        if growth_ := self.started(round_).growth:
-            self._note_once(growth_)
+        if growth := self.started(round_).growth:
+            self._note_once(growth)
 
-    def _grown(self, round_: int, blocks: list[int], model: PreTrainedModel) -> GrowthRow:
+    def _growth_row(self, round_: int, model: PreTrainedModel, depth: int) -> GrowthRow:
         """A growth step for the metrics: the validation loss on both sides of it, and what the learning rate does."""
         done, last, after = self._before(round_), self.finished(round_ - 1), self.bench.compare(model)
         return GrowthRow(
-            round=round_, step=done.step, tokens=done.tokens, flops=done.flops, before=last.depth, after=len(blocks),
+            round=round_, step=done.step, tokens=done.tokens, flops=done.flops, before=last.depth, after=depth,
             new_blocks=self.recipe.growth.new_blocks, loss_before=last.val_loss, loss_after=after.val_loss,
             lr_before=last.rate or 0.0, lr=learning_rate(self.recipe.training, 0), cost=after.spent,
         )  # fmt: skip
@@ -271,18 +248,16 @@ class FolderLab:
             raise OutputError(f"{str(self.folder / 'rounds')!r} has no round {round_}: {RoundEnd.MENDED_BY}")
         return found[0]
 
-    def _begin(
-        self, round_: int, blocks: list[int], make: Callable[[Path], tuple[PreTrainedModel, OptimizerState, RoundStart]]
-    ) -> None:
+    def _begin(self, round_: int, blocks: list[int], make: Callable[[Path], Target]) -> None:
         """Make a round's first checkpoint in a folder beside, and move it into place when it is whole."""
 
         def begin() -> None:
             if self._folders(round_):
                 return self._refuse_other_blocks(round_, blocks)
             with whole_folder(self.folder / "rounds" / blocks_name(round_, blocks)) as beside:
-                model, state, start = make(beside)
-                checkpoint.save(beside / "checkpoints", model, state, Position())
-                start.save(beside / RoundStart.NAME)
+                target = make(beside)
+                checkpoint.save(beside / "checkpoints", target.model, target.optimizer, Position())
+                target.start.save(beside / RoundStart.NAME)
 
         processes.on_main(begin)
 
@@ -297,37 +272,9 @@ class FolderLab:
         if row not in self.metrics.rows():
             self.metrics.add(row)
 
-    def _proving(self) -> Tally:
-        return partial(Rates(self.progress), "Proof")
-
-    def _heal(self, model: PreTrainedModel, blocks: list[int]) -> RoundStart:
-        if not self.recipe.choice.heal:
-            return RoundStart(blocks=blocks, tokens=0, flops=0.0, seconds=0.0)
-        length = self.recipe.data.sequence_length
-        tokens_BT = self.bench.sequences(max(2, self.recipe.choice.heal_tokens // length), length)
-        unasked, count = self.bench.begin.unasked, partial(Rates(self.progress), "Repair")
-        healing, seconds = timed(
-            lambda: heal(
-                model, self.bench.model, blocks, tokens_BT, unasked=unasked, count=count, kept=self.folder / REPAIR
-            )
-        )
-        worse = healing.loss_after > healing.loss_before
-        told = ", which is no better: choice.heal: false leaves it out" if worse else ""
-        self.progress.note(
-            f"Repaired in {seconds:.0f} s: loss {healing.loss_before:.3f} to {healing.loss_after:.3f} before any training{told}"
-        )
-        return RoundStart(
-            blocks=blocks, tokens=healing.tokens, flops=healing.flops, seconds=seconds, places=healing.places,
-            loss_before=_finite(healing.loss_before), loss_after=_finite(healing.loss_after),
-        )  # fmt: skip
-
     def _shallowest(self) -> int:
         """The least depth that can be asked for; what is named by hand is ordered beside all other blocks."""
         growth = self.recipe.growth
         if self.by_hand:
             return 1
         return growth.start or (self.depth // 2 if growth.literal else 1)
-
-
-def _finite(loss: float) -> float | None:
-    return loss if math.isfinite(loss) else None

@@ -9,7 +9,8 @@ from inheritune.decoder.anatomy import anatomy
 from inheritune.decoder.costs import parameter_count
 from inheritune.decoder.stack import Stack
 from inheritune.evidence.left import ExpectedGap, left_after
-from inheritune.records.stages import Untrained
+from inheritune.evidence.sequential import look_confidence, reading_confidence
+from inheritune.records.stages import PlannedLooks, Untrained
 from inheritune.runs.actions import Plan
 from inheritune.runs.bench import Bench
 from inheritune.runs.folder import once, timed
@@ -44,6 +45,15 @@ def make_plan(bench: Bench, folder: Path, choice: Ordering, by_hand: int) -> Pla
         },
         left=left,
     )  # fmt: skip
+
+
+def plan_looks(looks: int, reads: int, confidence: float) -> PlannedLooks:
+    """How sure each of a run's looks has to be, and each further reading of one, so that all together are `confidence` sure."""
+    each = look_confidence(confidence, looks, reads)
+    if not reads:
+        return PlannedLooks(looks=looks, confidence=each)
+    reading = reading_confidence(confidence, looks, reads)
+    return PlannedLooks(looks=looks, confidence=each, reads=reads, reading_confidence=reading)
 
 
 def of_steps(training: Training, steps: int) -> Training:
