@@ -1,6 +1,6 @@
 """What a person sees while work goes on: a live line in a terminal, plain lines in a pipe, nothing when quiet.
 
-Whatever takes long is told of in one way: a function of several stages takes a `Tell`, one of a single stage a `Count`.
+Whatever takes long is told of in one way: a function of several stages takes a `Tell`, one of a single stage a `Tally`.
 """
 
 import sys

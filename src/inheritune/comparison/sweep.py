@@ -1,6 +1,7 @@
 """`inheritune compare`: which cells there are, which of them are this process's, and the learning rate of each method."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from inheritune.records.stages import REFERENCE_PROFILE
 from inheritune.report.compare_figures import write_figures
 from inheritune.report.compare_table import write_tables
 from inheritune.runs.bench import Bench
-from inheritune.runs.folder import close_folder, left_if_used, once, open_folder, refuse_another
+from inheritune.runs.folder import left_if_used, once, opened, refuse_another
 from inheritune.runs.made_of import bind
 from inheritune.runtime.device import make_repeatable
 from inheritune.runtime.launch import Launch
@@ -56,7 +57,8 @@ def compare(
         refuse_another(place, checked)
     if not gather_only:
         place = folder / "shards" / f"{shard[0]}-of-{shard[1]}"
-        _Sweep(checked, folder, open_folder(place, checked), progress).run(checked.methods[shard[0] - 1 :: shard[1]])
+        with opened(place, checked), closing(progress):
+            _Sweep(checked, folder, place, progress).run(checked.methods[shard[0] - 1 :: shard[1]])
     found = gather(checked, folder)
     found.save(folder / "compare.json")
     write_tables(found, folder)
@@ -87,21 +89,17 @@ class _Sweep:
 
     def run(self, methods: list[str]) -> None:
         """Each method: its learning rates on the first seed, then the best of them on the other seeds."""
-        try:
-            with left_if_used(self.place):
-                self.reference = self._load()
-                self.depth = self.recipe.depth or round(anatomy(self.reference.model).depth * 2 / 3)
-                asked = self._as_run(self.recipe.seed, self.recipe.training.peak_lr)
-                self.bench = Bench(asked, self.place, self.reference, self.progress)
-            refuse_mixed(self.folder)
-            for caution in self.bench.unchecked:
-                self.progress.note(f"Caution: {caution}")
-            self._about()
-            for method in methods:
-                self._method(method)
-        finally:
-            self.progress.close()
-            close_folder(self.place)
+        with left_if_used(self.place):
+            self.reference = self._load()
+            self.depth = self.recipe.depth or round(anatomy(self.reference.model).depth * 2 / 3)
+            asked = self._as_run(self.recipe.seed, self.recipe.training.peak_lr)
+            self.bench = Bench(asked, self.place, self.reference, self.progress)
+        refuse_mixed(self.folder)
+        for caution in self.bench.unchecked:
+            self.progress.note(f"Caution: {caution}")
+        self._about()
+        for method in methods:
+            self._method(method)
 
     def _load(self) -> Reference:
         keep_freed_memory()
@@ -150,21 +148,19 @@ class _Sweep:
         objective = Objective(**METHODS[cell.method].objective)
         bench = self.bench.under(self._as_run(cell.seed, cell.peak_lr, objective))
         place = self.folder / "cells" / cell.name
-        open_folder(place, bench.recipe)
-        try:
-            for caution in bind(place, bench.made_of):
-                self.progress.note(f"Caution: {caution}")
-            make_repeatable(cell.seed)
-            start = given(bench, self.depth, self.place)
-            keep = self.recipe.keep_models
-            return Work(cell, place, bench, given=start, progress=self.progress, keep_model=keep).run(self._tokens)
-        except TrainingError as error:
-            reason = str(error)
-            self.progress.note(f"{cell.name}: {reason}")
-            once(Failure, place / Failure.NAME, lambda: Failure(reason=reason))
-            return None
-        finally:
-            close_folder(place)
+        with opened(place, bench.recipe):
+            try:
+                for caution in bind(place, bench.made_of):
+                    self.progress.note(f"Caution: {caution}")
+                make_repeatable(cell.seed)
+                start = given(bench, self.depth, self.place)
+                keep = self.recipe.keep_models
+                return Work(cell, place, bench, given=start, progress=self.progress, keep_model=keep).run(self._tokens)
+            except TrainingError as error:
+                reason = str(error)
+                self.progress.note(f"{cell.name}: {reason}")
+                once(Failure, place / Failure.NAME, lambda: Failure(reason=reason))
+                return None
 
     def _as_run(self, seed: int, rate: float, objective: Objective | None = None) -> RunRecipe:
         recipe = self.recipe

@@ -26,6 +26,16 @@ Stored = TypeVar("Stored", bound=JsonFile)
 _held: dict[Path, HeldFolder] = {}
 
 
+@contextmanager
+def opened(path: Path, recipe: BaseModel) -> Iterator[None]:
+    """Hold a run folder for `recipe` as long as the block lasts; the main process does. Raises what `open_folder` raises."""
+    processes.on_main(lambda: open_folder(path, recipe))
+    try:
+        yield
+    finally:
+        close_folder(path)
+
+
 def open_folder(path: Path, recipe: BaseModel) -> Path:
     """Make or reopen a run folder for `recipe`; OutputError if it belongs to another recipe, run or thing."""
     try:

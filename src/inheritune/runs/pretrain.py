@@ -1,6 +1,7 @@
 """`inheritune train`: the same loop without a reference, from random weights to a model folder. Makes the bundled reference."""
 
 import math
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,7 @@ from inheritune.records.entry import Spent
 from inheritune.records.rows import METRICS, StepDone, ValidationRow, step_of
 from inheritune.records.stages import Position, Trained
 from inheritune.runs.bench import machine_rate
-from inheritune.runs.folder import close_folder, left_if_used, open_folder, timed
+from inheritune.runs.folder import left_if_used, opened, timed
 from inheritune.runs.made_of import bind, is_begun, made_of
 from inheritune.runs.trackers import trackers
 from inheritune.runtime import processes, sharded
@@ -50,13 +51,8 @@ def train(recipe: str, out: str | None = None, progress: Progress | None = None,
     folder = Path(out or f"runs/{checked.name}")
     with processes.joined(checked.processes.timeout_seconds):
         progress = progress if progress and processes.is_main() else Progress(quiet=True)
-        processes.on_main(lambda: open_folder(folder, checked))
-        try:
-            with left_if_used(folder), writing(folder):
-                return _Pretraining(checked, folder, progress).run()
-        finally:
-            progress.close()
-            close_folder(folder)
+        with opened(folder, checked), closing(progress), left_if_used(folder), writing(folder):
+            return _Pretraining(checked, folder, progress).run()
 
 
 class _Pretraining:

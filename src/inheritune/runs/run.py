@@ -1,6 +1,7 @@
 """The composition root: a recipe becomes a reference, text, a run folder and, through `algorithm.py`, a result."""
 
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from inheritune.report.page import write_report
 from inheritune.runs.algorithm import carry_out
 from inheritune.runs.bench import Bench
 from inheritune.runs.controls import NAMES, run_control
-from inheritune.runs.folder import close_folder, left_if_used, open_folder
+from inheritune.runs.folder import left_if_used, opened
 from inheritune.runs.lab import FolderLab
 from inheritune.runs.outcome import assemble_result, footprint
 from inheritune.runtime import processes
@@ -60,8 +61,7 @@ def _run(checked: RunRecipe, folder: Path, progress: Progress) -> Result:
             require(sources)
         reference = load_reference(checked.reference, checked.revision, checked.trust_remote_code)
     refuse_depths(checked, anatomy(reference.model).depth)
-    processes.on_main(lambda: open_folder(folder, checked))
-    try:
+    with opened(folder, checked), closing(progress):
         keep_freed_memory()
         make_repeatable(checked.seed)
         progress.stage(f"Text: {named_sources(checked.data.train)}")
@@ -77,9 +77,6 @@ def _run(checked: RunRecipe, folder: Path, progress: Progress) -> Result:
             progress.note("This run has ended before: nothing that is done is done again")
         with writing(folder):
             return _carry_out(checked, folder, bench, progress)
-    finally:
-        progress.close()
-        close_folder(folder)
 
 
 def _carry_out(recipe: RunRecipe, folder: Path, bench: Bench, progress: Progress) -> Result:
