@@ -8,7 +8,7 @@ from inheritune.report.profile import Profile
 
 
 def order(reference: PreTrainedModel, tokens_BT: Tensor, profile: Profile, search: Search = FULL_SEARCH) -> Ordering:
-    """The block of least angular distance goes first, then the run is extended to the side that keeps it least."""
+    """Remove the block of least angular distance first. Then extend the run to the side where the distance stays smaller."""
     depth, distances = profile.depth, profile.angular
     first = last = min(range(depth), key=lambda block: distances[0][block])
     gone = [first]

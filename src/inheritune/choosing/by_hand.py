@@ -9,7 +9,7 @@ from inheritune.words import plural
 
 
 def refuse_depths(recipe: RunRecipe, depth: int) -> None:
-    """Raise RecipeError for blocks, a start or an end of growth beyond a reference of this depth, or a start beyond the end."""
+    """Raise RecipeError if blocks or depths of the recipe do not exist in a reference of this depth, or the start lies above the end."""
     growth = recipe.growth
     if depth < 2:
         raise ModelError(
@@ -30,7 +30,7 @@ def refuse_depths(recipe: RunRecipe, depth: int) -> None:
 
 
 def blocks_by_hand(recipe: RunRecipe, depth: int) -> list[int]:
-    """The first target's blocks as `choice.blocks` names them, none where it does not; RecipeError for what is no cut."""
+    """The first target's blocks as `choice.blocks` names them; empty if it names none. Raises RecipeError if they are no cut."""
     text = recipe.choice.blocks
     if text is None:
         return []

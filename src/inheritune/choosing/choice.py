@@ -16,9 +16,9 @@ from inheritune.report.profile import Profile
 
 @dataclass(frozen=True)
 class Ordering:
-    """Blocks of the reference in the order of their removal: growing takes them back in the opposite order.
+    """The reference's blocks in the order in which they are removed. Growing adds them in the opposite order.
 
-    `flops` and `tokens` are what the criterion itself spent on forward passes.
+    `flops` and `tokens` are the cost of the criterion's own forward passes.
     """
 
     method: str
@@ -36,11 +36,10 @@ class Ordering:
 
 @dataclass(frozen=True)
 class Search:
-    """How a criterion that measures may go about it.
+    """Limits and progress of a criterion that measures losses.
 
-    It orders blocks down to the depth `shallowest`, for `minutes` at most, by losses that do not ask for the first token and the
-    `unasked` after it, keeps what it has found in the file `kept`, so that
-    after a stop it goes on from there, and tells `count` how far it is.
+    It orders blocks down to the depth `shallowest`, for at most `minutes`. Losses leave out the first token and the `unasked`
+    ones after it. Results are kept in the file `kept`, so that they are not measured again after a stop. `count` is told how far it is.
     """
 
     shallowest: int = 1

@@ -12,8 +12,8 @@ def phase_tokens(
 ) -> list[int]:
     """Tokens of each phase, in whole batches.
 
-    `shares` are of `tokens`, `per_token` the training FLOPs of a token in each phase, `prepared` the FLOPs spent before.
-    `most`: the FLOPs that phases and preparation may spend together; None: the shares stand as they are.
+    `shares` are each phase's share of `tokens`, `per_token` its training FLOPs a token, and `prepared` the FLOPs spent before
+    training. `most` limits the FLOPs of preparation and all phases; with None only the shares count.
     """
     scale = 1.0
     if most is not None:

@@ -42,7 +42,7 @@ class Cell:
 
 
 def given(bench: Bench, depth: int, choices: Path) -> Given:
-    """What starts may use on this bench; the folder `choices` keeps each choice for the other cells of a sweep."""
+    """What methods may use to start on this bench. Choices are kept in the folder `choices` for the other cells of a sweep."""
     recipe = bench.recipe
     diagnosed = (recipe.diagnosis.sequences, recipe.diagnosis.length)
     return Given(
@@ -60,7 +60,7 @@ def save_profile(model: PreTrainedModel, bench: Bench, place: Path) -> None:
 
 
 class Work:
-    """A cell at work in `folder`, on a bench of the cell's seed, with what its start is `given`."""
+    """The training of one cell in `folder`. The bench has the cell's seed; `given` is what its start may use."""
 
     def __init__(self, cell: Cell, folder: Path, bench: Bench, *, given: Given, progress: Progress, keep_model: bool):
         self.cell, self.folder, self.bench, self.progress, self.keep_model = cell, folder, bench, progress, keep_model

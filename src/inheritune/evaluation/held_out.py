@@ -19,7 +19,7 @@ def chosen(tokens: Tokens, most: int) -> np.ndarray:
 
 
 def further(tokens: Tokens, most: int) -> list[np.ndarray]:
-    """Documents to read on where `most` cannot tell: each time so many that there are four times as many in all."""
+    """Documents for further readings, if `most` documents cannot tell. Each reading makes four times as many in all."""
     found: list[np.ndarray] = []
     seen = chosen(tokens, most)
     while len(found) < _READS and len(more := np.setdiff1d(chosen(tokens, _TIMES * len(seen)), seen)):

@@ -21,7 +21,7 @@ _LOGITS_AT_ONCE = 1 << 24
 def token_losses(
     model: PreTrainedModel, rows: Sequence[np.ndarray], precision: str = "fp32", unasked: int = 0
 ) -> list[np.ndarray]:
-    """Loss of each token of each row but the first, which is only read, and the `unasked` after it; float64."""
+    """Loss of each token of each row in float64, without the first token and the `unasked` ones after it."""
     require_known(model, max((int(row.max(initial=0)) for row in rows), default=0))
     losses: list[np.ndarray] = [np.empty(0)] * len(rows)
     for batch in _alike(rows, _at_once(model)):
@@ -32,7 +32,7 @@ def token_losses(
 
 
 def padded(rows: Sequence[np.ndarray], unasked: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Rows as ids and labels of shape (N, T), T one less than the longest; what is padding or unasked has an ignored label."""
+    """Rows as ids and labels (N, T), where T is one less than the longest row. Padding and unasked tokens have an ignored label."""
     longest = max(map(len, rows)) - 1
     ids = np.zeros((len(rows), longest), dtype=np.int64)
     labels = np.full((len(rows), longest), IGNORED, dtype=np.int64)
@@ -45,7 +45,7 @@ def padded(rows: Sequence[np.ndarray], unasked: int = 0) -> tuple[np.ndarray, np
 def label_losses(
     model: PreTrainedModel, ids_NT: np.ndarray, labels_NT: np.ndarray, precision: str = "fp32"
 ) -> np.ndarray:
-    """Loss at each label, (N, T) in float64, 0 where it is ignored; as many rows at once as bounded logits allow."""
+    """Loss at each label, (N, T) in float64, 0 where the label is ignored. The memory of the logits limits how many rows are read at once."""
     size = max(1, _at_once(model) // ids_NT.shape[1])
     with evaluating(model):
         parts = [

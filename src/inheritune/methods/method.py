@@ -24,13 +24,13 @@ Matched = Literal["tokens", "total-flops"]
 
 @dataclass
 class Given:
-    """What the start of a method may use.
+    """What a method may use to start.
 
     `depth` is the target's number of blocks, `seed` that of fresh weights, `length` the tokens of a training sequence.
-    `sequences(count, length)` gives training text of that shape, and a diagnosis reads `diagnosed` of it, (count, length);
-    no loss asks for their first token and the `unasked` after it.
-    `spent` adds up what the start costs before training: diagnosis, choice, repair. `keep(name, make)` returns what was made
-    under that name before. So the cells of a sweep make a choice once, and each is charged for it.
+    `sequences(count, length)` gives training text as ids (count, length). A diagnosis reads `diagnosed` of it, also
+    (count, length). Losses leave out the first token of a sequence and the `unasked` ones after it. `spent` adds up what
+    the start costs before training: diagnosis, choice, repair. `keep(name, make)` calls `make` once in a sweep and returns
+    its result to every cell that asks for that name; each of these cells is charged for it.
     """
 
     reference: PreTrainedModel
@@ -77,9 +77,10 @@ Start = Callable[[Given, PreTrainedModel | None], PreTrainedModel]
 
 @dataclass(frozen=True)
 class Phase:
-    """A part of a method's training: what it starts from (`before` is the model of the phase before it), how long it is.
+    """A part of a method's training.
 
-    `share` is of the tokens that a method of one phase has; `schedule` replaces the recipe's for this phase.
+    `start` makes its model from the model of the phase before (None in the first). `share` is how many tokens it has, as a
+    share of a one-phase method's. `schedule` replaces the recipe's in this phase.
     """
 
     start: Start
@@ -89,9 +90,10 @@ class Phase:
 
 @dataclass(frozen=True)
 class Method:
-    """A way to a smaller model. `objective` changes the recipe's; `needs_reference`: whether it needs the reference at all.
+    """A way to a smaller model.
 
-    `spends` "total-flops": it trains until it has spent what `inheritune` spends in all, whatever the recipe's budget.
+    `objective` changes the recipe's. `needs_reference` says whether the method uses the reference at all. With `spends`
+    "total-flops" it trains until it has spent what `inheritune` spends in all, whatever the recipe's budget is.
     """
 
     says: str

@@ -123,10 +123,10 @@ class JournalStart(Entry):
 
 
 class JournalLine(Entry):
-    """How far a preparation is: documents read of source `source`, both sides' sizes, and where each source that is done ended.
+    """How far a preparation is: documents read of source `source`, the sizes of both sides, and where each finished source ended.
 
-    The book that is being read: its name, how many sections of it came before, the sides that it stands on; whether this source is
-    read by section, and whether it has a long document.
+    The rest is about the book that is being read: its name, how many of its sections came before, and the sides that it stands
+    on. `by_section` says that this source is read by section, `has_long` that it has a long document.
     """
 
     source: Count

@@ -19,8 +19,11 @@ _ROUND_ANEW = "remove the folders of this round and of those after it, and the s
 
 @dataclass
 class Position:
-    """How far a round has come: steps done in it, what they cost (tokens, FLOPs of training, seconds), how many of the
-    last ones were skipped, whether an evaluation ended it, and the learning rate of its last step."""
+    """How far a round has come.
+
+    Steps done; their tokens, FLOPs of training and seconds; how many of the last steps in a row were skipped; whether an
+    evaluation ended the round; and the learning rate of the last step.
+    """
 
     step: int = 0
     tokens: int = 0

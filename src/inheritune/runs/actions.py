@@ -12,7 +12,7 @@ from inheritune.records.result import Outcome
 class Seen:
     """An evaluation within a round.
 
-    `step` counts the round's own steps, `end` is the step at which the round ends by its schedule, `seconds` are of training so far.
+    `step` counts the steps of this round. `end` is the step at which its schedule ends. `seconds` were spent on training so far.
     """
 
     step: int
@@ -23,7 +23,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Finished:
-    """A round that was trained and compared; one that was cut short ends before the last `end` in `seen`."""
+    """A round that was trained and compared. If it was cut short, it ended before the last `end` in `seen`."""
 
     depth: int
     gap: Gap
@@ -35,7 +35,11 @@ class Finished:
 
 @dataclass(frozen=True)
 class History:
-    """What has happened: the depth that stands (None before the cut), whether its round is to come, and what it has seen."""
+    """What has happened so far.
+
+    `standing` is the depth of the current target (None before the cut), `waiting` says that it is not trained yet, and
+    `seen` are the evaluations of the round that is going on.
+    """
 
     standing: int | None = None
     waiting: bool = False
@@ -50,12 +54,13 @@ class History:
 
 @dataclass(frozen=True)
 class Plan:
-    """The recipe's part that decides: depths, what a round is, and the limits.
+    """What the recipe says of depths, rounds and limits: all that the policy decides from.
 
-    A round has `round_steps` of `batch_tokens` each, the first `warmup_steps` of them with a rising rate. Where the rate is constant
-    before its decay, `decay_steps` (else 0) are its decay, which may begin sooner. `rate(step, end)` is the rate in a
-    round that ends at `end`. By depth: `step_flops`, the FLOPs of a step, and `left`, the gap that is expected after a round,
-    empty where nothing was measured. `reach_left` is the share of an interval's reach that is left once a look has read on. With `literal`, the rules are the paper's, and depths grow by `add`.
+    A round has `round_steps` steps of `batch_tokens` tokens. The rate rises in the first `warmup_steps`. A schedule with a
+    constant rate decays over the last `decay_steps` (0 for other schedules), and the decay may begin sooner. `rate(step, end)`
+    is the rate at a step of a round that ends at `end`. `step_flops` is the cost of a step at each depth. `left` is the gap
+    that is expected at each depth after a round; it is empty if nothing was measured. `reach_left` is the share of an
+    interval's half-width that is left after reading on. With `literal` the rules are the paper's, and each growth adds `add` blocks.
     """
 
     start: int
@@ -78,7 +83,7 @@ class Plan:
 
     @property
     def looks(self) -> int:
-        """The most rounds that depths between `start` and `max_depth` allow, each a look that may call a match."""
+        """The most rounds that can follow from `start` to `max_depth`. Each is a look that may call a match."""
         return 1 + -(-max(0, self.max_depth - self.start) // self.add)
 
     def deeper(self, depth: int) -> list[int]:
@@ -119,7 +124,7 @@ class Decay:
 
 @dataclass(frozen=True)
 class Grow:
-    """Make the target deeper by the next blocks of the choice; within a round: end it first."""
+    """Add the next blocks of the choice to the target. Within a round: end the round first."""
 
     depth: int
     reason: str

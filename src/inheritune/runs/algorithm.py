@@ -16,7 +16,7 @@ Ask = Callable[[tuple[Seen, ...]], Action]
 
 
 class Lab(Protocol):
-    """What the algorithm needs done. Each step is resumable: asked again, it gives what it gave before."""
+    """What the algorithm needs done. Each step can be called again after a stop, and then returns what it returned before."""
 
     def diagnose(self) -> Profile:
         """Measure every layer and head of the reference."""
@@ -34,7 +34,7 @@ class Lab(Protocol):
         """Add the reference's next blocks to the target as it is trained so far, and prove it."""
 
     def train(self, round_: int, steps: int, ask: Ask) -> None:
-        """Train the target for a round of `steps`; at each evaluation `ask` says whether it goes on, decays or ends."""
+        """Train the target for a round of `steps`. At each evaluation `ask` decides: go on, decay, or end the round."""
 
     def compare(self, round_: int) -> Finished:
         """Target against reference on the same validation documents."""

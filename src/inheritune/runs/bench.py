@@ -142,7 +142,7 @@ class Bench:
         return self.reference.model
 
     def sequences(self, count: int, length: int) -> Tensor:
-        """Training text for measuring, of shape (count, length), the begin of text in it: evenly spread, the same each time."""
+        """Training text to measure on, as ids (count, length), evenly spread over the text and the same each time. Each has its begin of text."""
         rows = [self.begin.opening(row)[:length] for row in self._spread(count, length)]
         return torch.from_numpy(np.stack(rows).astype(np.int64)).to(self.model.device)
 
@@ -191,7 +191,7 @@ class Bench:
 
     @property
     def matrix_rate(self) -> float:
-        """FLOP/s of this machine's matrix products, measured once a run: what MFU is a share of."""
+        """FLOP/s of this machine's matrix products, measured once a run. MFU is a share of it."""
         precision = self.recipe.training.precision
         return machine_rate(self.folder, precision)
 
@@ -201,7 +201,7 @@ class Bench:
         return self.reference_measured.val_loss
 
     def cautions(self) -> list[str]:
-        """What a reader of the verdict must know: a folder of unknown content, a reference that knows nothing, few documents."""
+        """What a reader of the verdict should know: a folder whose content was not checked, a reference at chance, few documents."""
         found = list(self.unchecked)
         if worse := self.beginnings.worse:
             found.append(worse)

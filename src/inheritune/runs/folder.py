@@ -37,7 +37,7 @@ def opened(path: Path, recipe: BaseModel) -> Iterator[None]:
 
 
 def open_folder(path: Path, recipe: BaseModel) -> Path:
-    """Make or reopen a run folder for `recipe`; OutputError if it belongs to another recipe, run or thing."""
+    """Make or reopen a run folder for `recipe`. Raises OutputError if it belongs to another recipe or run, or is no run folder."""
     try:
         if path.is_dir() and not (path / CONFIG).exists() and not _begun({entry.name for entry in path.iterdir()}):
             raise OutputError(f"{str(path)!r} is not empty and is no run folder: name another with --out")
@@ -69,7 +69,7 @@ def refuse_another(path: Path, recipe: BaseModel) -> None:
 
 @contextmanager
 def left_if_used(path: Path) -> Iterator[None]:
-    """Where the input turns out to be of no use, a folder that holds nothing but its recipe and what it is bound to goes."""
+    """Remove a run folder that holds nothing but its recipe and what it is bound to, if the input turns out to be unusable."""
     try:
         yield
     except InputError:
@@ -81,16 +81,15 @@ def left_if_used(path: Path) -> Iterator[None]:
 
 
 def close_folder(path: Path) -> None:
-    """Let another process use the folder; one that was made for a run and holds nothing goes."""
+    """Let other processes use the folder. A folder that was made for a run and holds nothing is removed."""
     if held := _held.pop(path.resolve(), None):
         held.release()
 
 
 def once(kind: type[Stored], path: Path, compute: Callable[[], Stored]) -> Stored:
-    """The record at `path`; computed and written first if it is not there, so that a continued run does not repeat it.
+    """The record at `path`. If it is not there, it is computed and written first, so that a continued run does not compute it again.
 
-    Of several processes the main one computes, and the others wait for what it writes. Raises OutputError where the file is
-    damaged.
+    With several processes the main one computes, and the others wait for the file. Raises OutputError if the file is damaged.
     """
 
     def write() -> None:

@@ -106,7 +106,7 @@ class FolderLab:
         return choice
 
     def plan(self, choice: Ordering) -> Plan:
-        """Depths and limits, from the recipe and what the cuts lose untrained (`untrained.json`)."""
+        """Depths and limits, from the recipe and from the losses of untrained cuts (`untrained.json`)."""
         plan, whole = make_plan(self.bench, self.folder, choice, len(self.by_hand)), self.recipe.match.confidence
         place = self.folder / PlannedLooks.NAME
         planned = once(PlannedLooks, place, lambda: plan_looks(plan.looks, len(self.bench.further), whole))
@@ -137,7 +137,7 @@ class FolderLab:
         processes.on_main(lambda: remove(self.folder / REPAIR))
 
     def grow(self, round_: int, choice: Ordering, depth: int) -> None:
-        """The target of the round before, deeper by the next blocks of the choice; its optimizer state goes along."""
+        """Add the next blocks of the choice to the target of the round before. Its optimizer's state is kept."""
         if self.recipe.growth.literal:
             return self.inherit(round_, choice, depth)
         held, blocks = self.blocks(round_ - 1), choice.blocks(depth)

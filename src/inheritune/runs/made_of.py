@@ -28,9 +28,9 @@ def made_of(texts: Mapping[str, Tokens], tokenizer: Tokenizer, reference: Path |
 
 
 def bind(folder: Path, content: MadeOf) -> list[str]:
-    """Write down what a new run folder is made of; OutputError names what is another in one that was begun before.
+    """Write down what a new run folder is made of. Raises OutputError, and names the part, if a folder was begun with other content.
 
-    A folder that was begun without the record cannot be checked and stays without it: that is the caution returned.
+    A folder that was begun without this record cannot be checked. That is the caution returned.
     """
     path = folder / MadeOf.NAME
     if path.exists():

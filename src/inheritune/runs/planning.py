@@ -20,10 +20,11 @@ from inheritune.training.schedule import learning_rate, steps_of
 
 
 def make_plan(bench: Bench, folder: Path, choice: Ordering, by_hand: int) -> Plan:
-    """The recipe's plan: where it starts, how it grows, and its limits.
+    """The plan of a run: the depth to start at, how it grows, and its limits.
 
-    It starts at the depth of the blocks named `by_hand` (0: none), else at the recipe's. Without either, the paper's loop starts at
-    half the reference's depth, ours at the smallest that has a fair chance to match after a round.
+    The start is the depth of the blocks named `by_hand` (0: none), or else `growth.start` of the recipe. If the recipe names
+    neither, the paper's loop starts at half the reference's depth, and ours at the smallest depth that is likely enough to
+    match after one round.
     """
     recipe, depth = bench.recipe, anatomy(bench.model).depth
     growth, limits, training = recipe.growth, recipe.limits, recipe.training
@@ -48,7 +49,7 @@ def make_plan(bench: Bench, folder: Path, choice: Ordering, by_hand: int) -> Pla
 
 
 def plan_looks(looks: int, reads: int, confidence: float) -> PlannedLooks:
-    """How sure each of a run's looks has to be, and each further reading of one, so that all together are `confidence` sure."""
+    """The confidence of each look and of each further reading, so that a whole run is `confidence` sure."""
     each = look_confidence(confidence, looks, reads)
     if not reads:
         return PlannedLooks(looks=looks, confidence=each)

@@ -22,7 +22,7 @@ class Rules(Protocol):
     """What a loop decides in its own way."""
 
     def within(self, history: History, plan: Plan) -> Action:
-        """What to do at an evaluation within a round: go on, let the rate fall, grow or stop."""
+        """What to do at an evaluation within a round: go on, begin the decay, grow or stop."""
 
     def deeper(self, depth: int, gap: float, plan: Plan) -> int:
         """The depth after a round at `depth` that ends `gap` nats behind the reference."""
@@ -51,7 +51,7 @@ class Ours:
     """Our loop: rounds end where their end is forecast, and depth grows to where a match is likely."""
 
     def within(self, history: History, plan: Plan) -> Action:
-        """Let the rate fall once that is forecast to match; once half is seen, leave a round that is forecast to fail."""
+        """Begin the decay once it is forecast to match. After half of a round, end it if it is forecast to fail."""
         depth, last = _standing(history, plan), history.seen[-1]
         falls = plan.decay_steps and last.step >= last.end - plan.decay_steps
         if falls or len(history.seen) < _FEWEST_LOOKS:
@@ -76,7 +76,7 @@ class Ours:
         return Grow(deeper, f"{said}, so growing to {deeper} now")
 
     def deeper(self, depth: int, gap: float, plan: Plan) -> int:
-        """The smallest depth that is likely to match, given what this one came to, else the deepest."""
+        """The smallest depth that is likely to match, given this round's gap, or else the deepest allowed."""
         depths = plan.deeper(depth)
         if depth not in plan.left:
             return depths[0]
@@ -90,7 +90,7 @@ class Ours:
 
 
 def starting_depth(left: Mapping[int, ExpectedGap], deepest: int, margin: float) -> int:
-    """The smallest depth whose cut has a fair chance to lie within the margin after a round, else the deepest allowed."""
+    """The smallest depth whose cut is likely enough to be within the margin after a round, or else the deepest allowed."""
     fair = (d for d in sorted(left) if d < deepest and left[d].chance_below(margin) >= _FAIR)
     return next(fair, deepest)
 

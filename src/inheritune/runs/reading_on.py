@@ -12,16 +12,16 @@ from inheritune.runs.bench import Bench, Measured
 
 
 def further_reference(folder: Path, number: int) -> Path:
-    """Where a run keeps the reference's losses on what is read the `number`th time (from 0)."""
+    """Where a run keeps the reference's losses on its further reading `number` (from 0)."""
     return folder / FURTHER_FOLDER / str(number + 1) / ReferenceLosses.NAME
 
 
 def read_on(
     bench: Bench, model: PreTrainedModel, look: Measured, planned: PlannedLooks
 ) -> tuple[Reading, np.ndarray] | None:
-    """The gap on as many documents as it takes to tell, or on all, and each one's loss.
+    """The gap on more documents, and each document's loss: read until the gap is clear, or to the last document.
 
-    None where the look could tell, or nothing is left to be read.
+    None if the look was clear already, or nothing is left to read.
     """
     sets, seen, reference = [bench.documents], [look.losses], [bench.reference_measured.losses]
     found, took, confidence = look.gap, None, planned.reading_confidence

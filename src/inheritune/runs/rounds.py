@@ -33,9 +33,9 @@ from inheritune.training.schedule import steps_of
 class RoundFolder:
     """One round of training of one model, in its folder.
 
-    `number` counts from 1 in the metrics, and `before` is what the rounds before it did: steps, tokens, FLOPs and seconds.
-    `planned` are the run's looks: their confidence is that of the round's comparisons (the recipe's if none is given). Where `objective` has a term that a teacher
-    gives, the reference is the teacher.
+    `number` counts rounds from 1. `before` adds up the rounds before this one: steps, tokens, FLOPs and seconds. `planned` gives
+    the confidence of the round's comparisons; without it the recipe's is used. If `objective` has a term that needs a
+    teacher, the reference is the teacher.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class RoundFolder:
 
     @property
     def schedule(self) -> Training:
-        """The recipe's schedule for this round; from where the policy let the rate fall, the fall from there."""
+        """The recipe's schedule for this round, or the decay that the policy has begun."""
         fall = self._fall()
         return self.training if fall is None else falling(self.training, fall)
 
@@ -80,9 +80,9 @@ class RoundFolder:
         )
 
     def train(self, model: PreTrainedModel, ask: Ask | None = None) -> RoundEnd:
-        """Train `model` to the end of the round and compare it; from `round.json` where that was done before.
+        """Train `model` to the end of the round and compare it. A round that has ended before is read from `round.json`.
 
-        At each evaluation `ask` is told what was seen, and may let the rate fall or end the round there.
+        `ask` is told of each evaluation; it may begin the decay of the learning rate or end the round.
         """
         if processes.agreed(self.ended):
             return RoundEnd.load(self.folder / RoundEnd.NAME)

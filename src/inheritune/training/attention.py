@@ -21,7 +21,7 @@ _PLAIN = {"position_ids", "use_cache", "is_causal", "sliding_window"}  # what a 
 
 @contextmanager
 def in_strips(model: PreTrainedModel, precision: str) -> Iterator[None]:
-    """While the block runs, `model` uses this attention if that is the faster one: in bf16, on the CPU, instead of sdpa."""
+    """Within this context `model` uses this attention instead of sdpa where it is faster: in bf16 on the CPU."""
     config, before = model.config, model.config._attn_implementation
     wanted = precision == "bf16" and model.device.type == "cpu" and before == "sdpa"
     try:

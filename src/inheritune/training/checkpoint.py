@@ -31,10 +31,9 @@ def save(
     kept: int = KEPT,
     before_fall: bool = False,
 ) -> Path:
-    """Write a checkpoint of this position under `folder`, and drop the ones before the last `kept`.
+    """Write a checkpoint of this position under `folder`, and remove older ones beyond the newest `kept`.
 
-    The one `before_fall` of the learning rate stays beside those. Raises OSError where it cannot be written. Every
-    process has to call it.
+    The checkpoint `before_fall` of the learning rate is kept as well. Every process has to call it. Raises OSError if it cannot be written.
     """
     place = folder / f"{'before-fall' if before_fall else 'step'}-{position.step:07d}"
     weights, states = _weights(model), _flat(state)
@@ -55,9 +54,9 @@ def latest(
     say: Callable[[str], None] = lambda text: None,
     fits: Callable[[Position], bool] = lambda position: True,
 ) -> Path | None:
-    """The newest checkpoint whose files are whole and whose position `fits`; one that is passed over is said.
+    """The newest whole checkpoint whose position `fits`; the user is told of each one that is passed over.
 
-    Raises OutputError where there are checkpoints and every one is damaged.
+    Raises OutputError if there are checkpoints and all of them are damaged.
     """
     reasons: list[str] = []
     found: Path | None = None

@@ -21,9 +21,9 @@ def step_flops(
     teacher: PreTrainedModel | None = None,
     blocks: Sequence[int] | None = None,
 ) -> int:
-    """FLOPs of one optimizer step on sequences of `length`: the model's, its teacher's pass, the optimizer's own.
+    """FLOPs of one optimizer step on sequences of `length`: the model's, the teacher's forward pass, and the optimizer's own.
 
-    With `blocks`, of the cut of `model` that holds only these.
+    With `blocks`, those of a cut of `model` that has only these blocks.
     """
     per_token = token_flops(model, training, length, teacher, blocks)
     return training.batch_tokens * per_token + optimizer_flops(model, training, blocks)

@@ -57,10 +57,10 @@ def require_training_memory(model: PreTrainedModel, training: Training, length: 
 
 
 def least_memory(model: PreTrainedModel, training: Training, length: int) -> int:
-    """Bytes that a step takes beside the weights, counted low: gradients, states, and what one micro-batch keeps.
+    """Bytes that a step takes beside the weights, at least: gradients, optimizer states, and activations of one micro-batch.
 
-    Of a micro-batch that is every block's input and, without `checkpoint_activations`, about eight times as much
-    again (norms, queries, keys, values, the attention's output, the MLP's inside).
+    The activations counted are each block's input. Without `checkpoint_activations` about eight times as much is added, for
+    norms, queries, keys, values, the attention's output and the inside of the MLP.
     """
     config = model.config.get_text_config()
     width = 2 if training.precision == "bf16" else 4
