@@ -31,7 +31,7 @@ from inheritune.surgery.commands import inherit_folder
 from inheritune.surgery.in_files import assemble_files
 from inheritune.surgery.in_memory import OUTSIDE, assemble, growth, inherit, with_outside
 from inheritune.surgery.on_optimizer import carry
-from inheritune.surgery.requests import CutRequest
+from inheritune.surgery.requests import CutRequest, GrowRequest
 
 LISTS = st.lists(st.integers(0, DEPTH - 1), min_size=1, max_size=8)
 
@@ -158,6 +158,47 @@ def test_an_existing_folder_is_replaced_only_by_force(folders, tmp_path):
     assert (out / "precious").read_text() == "mine"
     inherit_folder(folders / "gpt2", out, CutRequest([0]), force=True)
     assert not (out / "precious").exists() and (out / "config.json").exists()
+
+
+OWN = {  # what a target may have of its own: config fields, and what becomes of its weights
+    "positions": (
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 5e5}, "max_position_embeddings": 256},
+        None,
+    ),
+    "words": ({"vocab_size": 104}, lambda name, own: torch.cat([own, own[:8]]) if own.shape[0] == 96 else own),
+    "dtype": ({"dtype": "bfloat16"}, lambda name, own: own.bfloat16()),
+}
+
+
+@pytest.mark.parametrize("start", ["inherited", "identity"])
+@pytest.mark.parametrize("change", OWN)
+def test_a_target_grows_by_its_own_config(change, start, tmp_path):
+    """It keeps its positions, its words and its dtype, the new block's too; the reference has others."""
+    reference("llama").save_pretrained(tmp_path / "whole")
+    inherit_folder(tmp_path / "whole", tmp_path / "target", CutRequest([0, 1, 2]))
+    fields, turn = OWN[change]
+    change_json(tmp_path / "target/config.json", **fields)
+    if turn:
+        held = {name: turn(name, own) for name, own in weights(tmp_path / "target").items()}
+        save_file(held, tmp_path / "target/model.safetensors", {"format": "pt"})
+    plan = GrowRequest([0, 1, 2], [0, 1, 2, 4], start=start)
+    assert by_model.grow_folder(tmp_path / "target", tmp_path / "whole", tmp_path / "grown", plan).proved
+    grown, target = (load_model(tmp_path / name) for name in ("grown", "target"))
+    told = json.loads((tmp_path / "grown/config.json").read_text())
+    assert {name: told[name] for name in fields} == fields and told["num_hidden_layers"] == 4
+    assert {own.dtype for own in weights(tmp_path / "grown").values()} == {target.dtype}
+    if start == "identity":
+        tokens_BT = torch.arange(24).view(2, 12)
+        assert torch.equal(grown(tokens_BT).logits, target(tokens_BT).logits)
+
+
+def test_what_a_block_computes_with_may_not_be_the_targets_own(tmp_path):
+    reference("llama").save_pretrained(tmp_path / "whole")
+    inherit_folder(tmp_path / "whole", tmp_path / "target", CutRequest([0, 1, 2]))
+    change_json(tmp_path / "target/config.json", rms_norm_eps=1e-3)
+    plan = GrowRequest([0, 1, 2], [0, 1, 2, 4])
+    with pytest.raises(ModelError, match=r"block 3 would not be what it was.*look at rms_norm_eps in its config"):
+        by_model.grow_folder(tmp_path / "target", tmp_path / "whole", tmp_path / "grown", plan)
 
 
 @pytest.mark.parametrize("place", ["gpt2", "gpt2/inside", "."])

@@ -21,7 +21,7 @@ from transformers.modeling_utils import LoadStateDictConfig
 
 from inheritune.decoder.parts import split_name
 from inheritune.errors import ModelError
-from inheritune.models.shards import Piece, StoredTensor
+from inheritune.models.shards import ZEROS, Piece, StoredTensor
 
 FLOATS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 STORED_DTYPES = {
@@ -37,6 +37,8 @@ class Unread:
     piece: Piece
 
     def __getitem__(self, whole: EllipsisType) -> Tensor:
+        if self.piece.file == ZEROS:
+            return torch.zeros(self.piece.shape, dtype=STORED_DTYPES[self.piece.dtype])
         with self.piece.file.open("rb") as stream:
             stream.seek(self.piece.start)
             raw = bytearray(stream.read(self.piece.size))

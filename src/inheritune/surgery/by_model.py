@@ -121,11 +121,11 @@ def _prove(folder: Path, sources: list[Path], block_map: BlockMap, trust: bool, 
 
 
 def _loaded(places: list[Path], dtype: torch.dtype | None, trust: bool, tell: Tell) -> list[PreTrainedModel]:
-    """These models, each loaded whole."""
+    """These models, each loaded whole, in the dtype of the first where none is asked for."""
     tell(stage := f"Loading {plural(len(places), 'model')}", 0, len(places))
-    models = []
+    models: list[PreTrainedModel] = []
     for place in places:
-        models.append(load_model(place, dtype, trust))
+        models.append(load_model(place, dtype or (models[0].dtype if models else None), trust))
         tell(stage, len(models), len(places))
     return models
 

@@ -170,14 +170,39 @@ def reloaded(model: PreTrainedModel, tokens_BT: Tensor) -> str | None:
 def arranged(
     model: PreTrainedModel, sources: Sequence[PreTrainedModel], block_map: BlockMap, tokens_BT: Tensor
 ) -> str | None:
-    """The sources' own blocks, each called as its own model calls it; a silent one is left out."""
-    stacks = [Stack(source, tokens_BT) for source in sources]
-    whence = stacks[block_map.outside or 0]
+    """The sources' own blocks, each called as its own model calls it at the target's positions; a silent one is left out."""
+    at = block_map.outside or 0
+    stacks = [_stack(source, sources[at], tokens_BT) for source in sources]
+    whence = stacks[at]
     hidden_BTD = whence.hidden0
     for place in block_map.places:
         if place.block is not None and not place.silent:
             hidden_BTD = stacks[place.source].run(hidden_BTD, [place.block])
     return _differ(_logits(model, tokens_BT), whence.logits(hidden_BTD), tolerance=ARRANGED[model.dtype])
+
+
+def _stack(source: PreTrainedModel, home: PreTrainedModel, tokens_BT: Tensor) -> Stack:
+    """The blocks of `source` as they are called where `home` is around them: a target may have other positions and words."""
+    with _positions_of(home, source):
+        return Stack(source, tokens_BT.clamp(max=embedding_rows(source) - 1))
+
+
+@contextmanager
+def _positions_of(home: PreTrainedModel, model: PreTrainedModel) -> Iterator[None]:
+    """What stands beside the blocks of `model` and has no weights (rotary positions) is that of `home` meanwhile."""
+    own, other = (one.get_submodule(anatomy(one).path.rpartition(".")[0]) for one in (model, home))
+    kept = {
+        name: child
+        for name, child in own.named_children()
+        if next(child.parameters(), None) is None and type(child) is type(getattr(other, name, None))
+    }
+    try:
+        for name in kept:
+            setattr(own, name, getattr(other, name))
+        yield
+    finally:
+        for name, child in kept.items():
+            setattr(own, name, child)
 
 
 def _logits(model: PreTrainedModel, tokens_BT: Tensor) -> Tensor:

@@ -13,10 +13,11 @@ from inheritune.decoder import fold
 from inheritune.decoder.anatomy import anatomy
 from inheritune.decoder.kinds import require_kinds
 from inheritune.decoder.layerlists import cut_config
+from inheritune.decoder.parts import split_name
 from inheritune.models.folder import pieces_of
 from inheritune.models.hollow import Checkpoint, hollow, save_config
 from inheritune.models.quiet import quiet
-from inheritune.models.shards import read_header
+from inheritune.models.shards import StoredTensor, read_header
 from inheritune.models.stored import FLOATS, Mapping, Unread, require_whole
 from inheritune.progress import Tally, silent
 from inheritune.surgery.blockmap import BlockMap
@@ -43,6 +44,8 @@ def assemble_files(
     shards = inherited([source.tensors for source in sources], block_map, path)
     with tempfile.TemporaryDirectory(prefix=".made.", dir=target) as made:
         _fold(shards, fold.factors(config, path, block_map.before), Path(made))
+        if len(sources) > 1:
+            _as_wide(shards, sources[0], path, Path(made))
         if not block_map.whole:
             _add_fresh(shards, parent, config, seed, Path(made))
         written = [[held.piece for held in shard] for shard in shards.values()]
@@ -56,9 +59,26 @@ def _fold(shards: Shards, factors: dict[str, float], made: Path) -> None:
     for shard in shards.values():
         for at, held in enumerate(shard):
             if held.own in factors:
-                file = made / f"{held.own}.safetensors"
-                save_file({held.piece.name: fold.scaled(Unread(held.piece)[...], factors[held.own])}, file)
-                shard[at] = replace(held, piece=read_header(file)[0])
+                shard[at] = _made(held, fold.scaled(Unread(held.piece)[...], factors[held.own]), made)
+
+
+def _as_wide(shards: Shards, first: Checkpoint, path: str, made: Path) -> None:
+    """Put tensors of other sources in the dtype in which the first keeps the same tensor of its own blocks."""
+    dtypes = {split_name(held.own, path)[1]: held.piece.dtype for held in first.tensors}
+    files = {held.piece.file for held in first.tensors}
+    for shard in shards.values():
+        for at, held in enumerate(shard):
+            own = held.piece.dtype
+            dtype = own if held.piece.file in files else dtypes.get(split_name(held.own, path)[1], own)
+            if dtype != own and {dtype, own} <= FLOATS.keys():
+                shard[at] = _made(held, Unread(held.piece)[...].to(FLOATS[dtype]), made)
+
+
+def _made(held: StoredTensor, tensor: torch.Tensor, made: Path) -> StoredTensor:
+    """The same parameter, with other numbers, in a file of its own."""
+    file = made / f"{held.own}.safetensors"
+    save_file({held.piece.name: tensor}, file)
+    return replace(held, piece=read_header(file)[0])
 
 
 def _add_fresh(shards: Shards, parent: Checkpoint, config: PretrainedConfig, seed: int, made: Path) -> None:
