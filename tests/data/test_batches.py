@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -112,8 +114,23 @@ def test_a_begin_of_text_opens_every_sequence_and_no_token_is_asked_for_twice(id
     for index in range(60):
         without, found = plain[index], opened[index]
         assert found.shape == without.shape and np.all(found[:, : len(ids)] == ids)
-        labels = found[:, 1 + begin.unasked :]
+        labels, asked = found[:, 1 + begin.unasked :], opened.asked(index)
+        if begin.unasked:
+            assert asked is not None and not asked[:, : begin.unasked].any() and asked[:, begin.unasked :].all()
+        else:
+            assert asked is None
         assert np.array_equal(labels, without[:, 1 : 1 + labels.shape[1]]), "the same tokens, in the same order"
+
+
+@pytest.mark.parametrize("begin", [(), (9_001,), (9_001, 9_002)])
+def test_what_is_asked_stands_beside_its_tokens(begin: tuple[int, ...]) -> None:
+    """Odd numbers are asked for, in a row whose documents stand behind begins on the disk."""
+    documents = [part.tolist() for part in np.split(np.arange(400), [30, 31, 90, 300])]
+    row = on_disk(documents, begin)
+    found = Batches(replace(row, asked=row.ids % 2 == 1), 3, SEQUENCES, LENGTH, Begin(begin))
+    for index in (7, 0, 30):
+        labels, asked = found[index][:, 1:], found.asked(index)
+        assert asked is not None and np.array_equal(asked, (labels % 2 == 1) & (labels < 9_000))
 
 
 def on_disk(documents: list[list[int]], begin: tuple[int, ...]) -> Tokens:

@@ -30,7 +30,7 @@ def test_jsonl_field_by_name(tmp_path: Path) -> None:
         ("list.jsonl", b"[1]\n", "line 1 of .* is a list, and so has no text field 'text'"),
         ("other.jsonl", b'{"body": "a"}\n', "no text field 'text': name one of body in data.field"),
         ("number.jsonl", b'{"text": 3}\n', "line 1 of .* has no text in 'text' but a number"),
-        ("messages.jsonl", b'{"text": [{"role": "user"}]}', "no text in 'text' but a list"),
+        ("messages.jsonl", b'{"text": [{"role": "user"}]}', "message 1 of .* has no text as its content"),
     ],
 )
 def test_text_that_is_refused(tmp_path: Path, name: str, content: bytes, said: str) -> None:

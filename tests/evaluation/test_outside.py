@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +35,10 @@ def losses_by_hand(model: nn.Module, row: np.ndarray) -> np.ndarray:
 
 def test_losses_and_gaps_by_position() -> None:
     target, reference = (untrained_model("llama", seed, max_position_embeddings=256).eval() for seed in (1, 2))
-    rows = openings(text_of(LENGTHS), "x", context=150, most=10_000)
+    text = openings(text_of(LENGTHS), "x", context=150, most=10_000)
+    rows = text.rows
     assert [len(row) for row in rows] == [151, 90, 40, 2]
-    (found,) = compare_outside(target, reference, {"x": rows}, Match(margin=0.5)).texts
+    (found,) = compare_outside(target, reference, {"x": text}, Match(margin=0.5)).texts
     ours, theirs = ([losses_by_hand(model, row) for row in rows] for model in (target, reference))
     assert found.tokens == sum(map(len, ours)) and found.documents == 4
     assert found.target_loss == pytest.approx(np.concatenate(ours).mean(), abs=1e-5)
@@ -54,8 +56,20 @@ def test_a_model_against_itself_has_no_gap() -> None:
     assert found.gap.model_dump() == {"mean": 0.0, "low": 0.0, "high": 0.0, "verdict": "matched"}
 
 
+def test_sections_of_a_book_are_one_observation() -> None:
+    """Four documents of two books: the interval is that of the books, jackknifed, not of four documents."""
+    models = [untrained_model("gpt2", seed).eval() for seed in (1, 2)]
+    tokens = replace(text_of((40, 40, 40, 40)), books=np.asarray([0, 0, 1, 1]))
+    (found,) = compare_outside(*models, {"x": openings(tokens, "x", 50, 500)}, Match()).texts
+    rows = [tokens.document(number).astype(np.int64) for number in range(4)]
+    sides = [[losses_by_hand(model, row).mean() for row in rows] for model in models]
+    wanted = gap(*sides, documents=[0, 0, 1, 1])
+    assert (found.gap.low, found.gap.high) == pytest.approx((wanted.low, wanted.high), abs=1e-4)
+    assert wanted.high - wanted.low != pytest.approx(gap(*sides).high - gap(*sides).low, rel=0.1)
+
+
 def test_no_more_is_read_than_was_allowed() -> None:
-    rows = openings(text_of((50, 50, 50)), "x", context=40, most=60)
+    rows = openings(text_of((50, 50, 50)), "x", context=40, most=60).rows
     assert [len(row) - 1 for row in rows] == [40, 20]
     with pytest.raises(DataError, match=r"data.outside has 1 document.*'x'"):
         openings(text_of((50, 1)), "x", 40, 60)

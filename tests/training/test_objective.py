@@ -48,6 +48,36 @@ def test_micro_batches_sum_to_the_gradient_of_the_whole(micro: int, monkeypatch:
     assert_same(gradients(model), wanted)
 
 
+@pytest.mark.parametrize("micro", [1, 3, 8])
+def test_only_labels_that_are_asked_for_count(micro: int) -> None:
+    """Micro-batches without any among them, and the distance of hidden states too."""
+    model, teacher = untrained_model("gpt2"), untrained_model("gpt2", seed=2)
+    asked = torch.rand(BATCH_BT[:, 1:].shape, generator=torch.Generator().manual_seed(1)) < 0.3
+    asked[1] = asked[3:6] = False
+    model(BATCH_BT[:, :-1])
+    outputs = [each(BATCH_BT[:, :-1], output_hidden_states=True) for each in (model, teacher)]
+    text = cross_entropy(outputs[0].logits[asked], BATCH_BT[:, 1:][asked])
+    ours, theirs = (each.hidden_states[-2][asked] for each in outputs)
+    distance = 1 - cosine_similarity(ours, theirs.detach(), dim=-1).mean()
+    wanted = by_autograd(model, text + 0.5 * distance)
+    last = len(outputs[0].hidden_states) - 3
+    objective = Wanted(hidden=0.5, hidden_loss="cosine", layers={last: last})
+    found = TrainingLoss(model, training(micro_batch_size=micro), objective, teacher).backward(
+        BATCH_BT, int(asked.sum()), asked
+    )
+    assert found["cross_entropy"] == pytest.approx(text.item(), rel=1e-5)
+    assert found["hidden"] == pytest.approx(distance.item(), rel=1e-4)
+    assert_same(gradients(model), wanted)
+
+
+def test_a_batch_of_which_nothing_is_asked_moves_nothing() -> None:
+    model = untrained_model("gpt2")
+    none = torch.zeros(BATCH_BT[:, 1:].shape, dtype=torch.bool)
+    assert TrainingLoss(model, training()).backward(BATCH_BT, 1, none) == {"loss": 0.0}
+    assert all(not gradient.any() for gradient in gradients(model).values())
+    assert gradients(model).keys() == dict(model.named_parameters()).keys()
+
+
 @pytest.mark.parametrize(
     ("family", "changes", "apart"),
     [

@@ -6,10 +6,11 @@ import pkgutil
 import shlex
 import sys
 import time
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 
+from inheritune import __version__
 from inheritune.errors import InherituneError, Interrupted, WorkerError, plain
 
 ORDER = ("run", "train", "diagnose", "inherit", "grow", "prove", "config")
@@ -21,6 +22,21 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"inheritune {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
 
 
 def _commands() -> list[str]:

@@ -6,15 +6,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from inheritune.errors import InputError
+
 if TYPE_CHECKING:
     from inheritune.evaluation.found import EvaluatedModel, Evaluation
     from inheritune.evaluation.tasks import Difference
     from inheritune.evidence.gap import Gap
+    from inheritune.progress import Progress
 
 
 def command(
-    model: Annotated[str, typer.Argument(help="A model folder or hub id.")],
+    model: Annotated[str | None, typer.Argument(help="A model folder or hub id; with --run, the run's target.")] = None,
     reference: Annotated[str | None, typer.Option(help="The model to compare with, on the same documents.")] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(help="A run folder: measure on what it held out, beside its reference, and nothing else."),
+    ] = None,
     data: Annotated[
         str,
         typer.Option("--data", "--text", help="A text as data.train takes it (docs/data.md), or bundled:docstrings."),
@@ -38,24 +45,42 @@ def command(
     """Evaluate a model: loss on a text, by position, in use and on tasks; beside its reference, paired."""
     import json
 
+    from inheritune.data.kinds.docstrings import DOCSTRINGS
     from inheritune.evaluation.evaluate import Wanted, find
     from inheritune.models.load import dtype_named
     from inheritune.progress import Progress
 
     dtype_named(dtype)
     progress = Progress(quiet, to_stderr=as_json)
-    names = tuple(name.strip() for name in (tasks or "").split(",") if name.strip())
-    wanted = Wanted(
-        data=data, field=field, documents=documents, characters=characters, length=length,
-        tasks=names, task_files=task_files, limit=limit, generation=generation, dtype=dtype, margin=margin,
-        trust_remote_code=trust_remote_code,
-    )  # fmt: skip
-    found = find(model, reference, progress, wanted)
+    if run is not None:
+        beside = {"--reference": reference, "--tasks": tasks, "--data": None if data == DOCSTRINGS else data}
+        found = _of_run(run, model, beside, progress)
+    elif model is None:
+        raise InputError("no model is named: give a model, or --run with a run folder")
+    else:
+        names = tuple(name.strip() for name in (tasks or "").split(",") if name.strip())
+        wanted = Wanted(
+            data=data, field=field, documents=documents, characters=characters, length=length,
+            tasks=names, task_files=task_files, limit=limit, generation=generation, dtype=dtype, margin=margin,
+            trust_remote_code=trust_remote_code,
+        )  # fmt: skip
+        found = find(model, reference, progress, wanted)
     progress.close()
     if as_json:
         print(json.dumps(found.model_dump(exclude_unset=True), indent=1))
     else:
         _print(found)
+
+
+def _of_run(run: Path, model: str | None, beside: dict[str, str | None], progress: "Progress") -> "Evaluation":
+    from inheritune.runs.again import evaluate_run
+
+    for option, given in beside.items():
+        if given is not None:
+            raise InputError(
+                f"{option} {given!r} stands beside --run, which measures a run's own documents and reference alone: leave one out"
+            )
+    return evaluate_run(run, model, progress)
 
 
 def _print(found: "Evaluation") -> None:
@@ -83,7 +108,8 @@ def _text(found: "Evaluation") -> Iterator[list[str]]:
         _gap(gap.nats_per_token if gap else None),
     ]
     yield ["perplexity", *[f"{text.perplexity:.3f}" for text in texts]]
-    yield ["bits per byte", *[f"{text.bits_per_byte:.4f}" for text in texts], _gap(gap.bits_per_byte if gap else None)]
+    if bits := [text.bits_per_byte for text in texts if text.bits_per_byte is not None]:
+        yield ["bits per byte", *[f"{each:.4f}" for each in bits], _gap(gap.bits_per_byte if gap else None)]
     if uses := [entry.use for entry in models if entry.use]:
         yield ["first token, ms", *[f"{1e3 * use.first_token_seconds:.1f}" for use in uses]]
         yield ["tokens per second", *[f"{use.tokens_per_second:.1f}" for use in uses]]

@@ -1,5 +1,6 @@
 """Recipes by name or path, checked whole before anything is loaded; unknown keys name the nearest valid one."""
 
+import copy
 import difflib
 from importlib import resources
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from inheritune.config.explain import explain, fields, refuse_other_kind
+from inheritune.config.fitting import fitted, set_in, within_positions
 from inheritune.config.recipes import Recipe
 from inheritune.config.strict_yaml import read_file, read_yaml, text_of, value_of
 from inheritune.errors import RecipeError
@@ -21,12 +23,24 @@ def recipe_names() -> list[str]:
 
 
 def load_recipe(kind: type[Recipe], name_or_path: str, overrides: dict[str, Any]) -> Recipe:
-    """A recipe by name or path, with dotted `overrides` applied; RecipeError names what is wrong and what would be right."""
-    tree = read_yaml(_find(name_or_path), f"the recipe {name_or_path!r}")
+    """A recipe by name or path, with dotted `overrides` applied; RecipeError names what is wrong and what would be right.
+
+    What the user did not set, a default or a value of a recipe in the package, fits what the user did set.
+    """
+    before = read_yaml(_find(name_or_path), f"the recipe {name_or_path!r}")
+    tree, own = copy.deepcopy(before), {} if _is_named(name_or_path) else copy.deepcopy(before)
     for key, value in overrides.items():
         _set(tree, key.split("."), value, key)
+        _set(own, key.split("."), value, key)
     refuse_other_kind(kind, tree, name_or_path)
-    return check(kind, tree)
+    return check(kind, fitted(tree, set_in(own), before))
+
+
+def load_for_positions(recipe: Recipe, positions: int) -> Recipe:
+    """The recipe with default lengths that a model of so many positions can read."""
+    tree = recipe.model_dump(mode="json", exclude_unset=True)
+    shorter = within_positions(tree, positions, set_in(tree))
+    return recipe if shorter == tree else check(type(recipe), shorter)
 
 
 def check(kind: type[Recipe], tree: dict[str, Any]) -> Recipe:
@@ -53,9 +67,14 @@ def parse_setting(setting: str) -> tuple[str, Any]:
         raise RecipeError(f"--set {key}: {value[:100]!r} is not a YAML value: {error}") from None
 
 
+def _is_named(name_or_path: str) -> bool:
+    """Whether a recipe of the package is meant."""
+    return Path(name_or_path).suffix not in (".yaml", ".yml") and name_or_path in recipe_names()
+
+
 def _find(name_or_path: str) -> str:
     path = Path(name_or_path)
-    if path.suffix not in (".yaml", ".yml") and name_or_path in recipe_names():
+    if _is_named(name_or_path):
         return (resources.files("inheritune.recipes") / f"{name_or_path}.yaml").read_text(encoding="utf-8")
     if not path.is_file():
         near = difflib.get_close_matches(name_or_path, recipe_names(), n=1)

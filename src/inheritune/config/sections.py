@@ -106,7 +106,10 @@ class Data(Section):
         {}, description="Further texts by name, on which target and reference are compared too, beside the verdict."
     )
     outside_tokens: int = Field(65_536, ge=2, le=MOST_TOKENS, description="Most tokens read of each outside text.")
-    field: str = Field("text", description="The field of a row (JSONL, Parquet, Arrow) that holds the text.")
+    field: str = Field(
+        "text",
+        description="The field of a row that holds the text, or `messages`; without `text`, `messages` are read.",
+    )
     valid_share: float = Field(0.05, gt=0, lt=1, description="Share of documents held out where `valid` is absent.")
     valid_documents: int = Field(
         400, ge=2, le=MOST_TOKENS, description="Most validation documents used, of those that have at least 2 tokens."
@@ -119,6 +122,10 @@ class Data(Section):
         description="Where in a longer validation document they stand: at places all over it, or at its start.",
     )
     sequence_length: int = Field(1024, ge=2, le=MOST_IN_A_STEP, description="Tokens in one training sequence.")
+    loss_on: Literal["all", "assistant"] = Field(
+        "all",
+        description="Which tokens losses ask for, in training and validation: `all`, or those of the assistant's turns in `messages`.",
+    )
     begin: str = Field(
         "auto",
         min_length=1,

@@ -5,9 +5,11 @@ documents). Each pass over them is a fresh permutation, starting at a fresh offs
 place in the order of sequences draws its part by weight, and each part goes through passes of its own.
 
 A begin of text stands in front of each sequence, in place of the token that would only be read: a begin of one token, as
-nearly all are, leaves the tokens asked for what they are. Each further one takes the place of one more.
+nearly all are, leaves the tokens asked for what they are. Each further one takes the place of one more. Where losses ask for the
+assistant's turns alone, `asked` says which these are.
 """
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
@@ -20,7 +22,7 @@ _PLACES = 1 << 16
 
 
 class Batches:
-    """Batch i as ids of shape (sequences, sequence_length + 1): inputs are [:, :-1] and labels [:, 1 + begin.unasked:]."""
+    """Batch i as ids of shape (sequences, sequence_length + 1): inputs are [:, :-1] and labels [:, 1:], of which some are not asked for."""
 
     def __init__(self, tokens: Tokens, seed: int, sequences: int, sequence_length: int, begin: Begin | None = None):
         self.seed, self.sequences, self.length, self.begin = seed, sequences, sequence_length, begin or Begin()
@@ -32,6 +34,7 @@ class Batches:
         self._bounds = np.cumsum([part.weight for part in parts]) / sum(part.weight for part in parts)
         self._before = [np.zeros(len(parts), dtype=np.int64)]
         self._draws = lru_cache(maxsize=2)(self._draw)
+        self._marked = tokens.asked is not None
 
     @property
     def per_epoch(self) -> int:
@@ -39,16 +42,24 @@ class Batches:
         return self._parts[0].count
 
     def __getitem__(self, index: int) -> np.ndarray:
-        first = index * self.sequences
-        return np.stack([self._sequence(place) for place in range(first, first + self.sequences)])
+        return np.stack([part[place] for part, place in self._sequences(index)])
 
-    def _sequence(self, place: int) -> np.ndarray:
-        if len(self._parts) == 1:
-            return self._parts[0][place]
-        block, inside = divmod(place, _PLACES)
-        draws, ranks = self._draws(block)
-        part = int(draws[inside])
-        return self._parts[part][int(self._drawn_before(block)[part] + ranks[inside])]
+    def asked(self, index: int) -> np.ndarray | None:
+        """Which labels of batch `index` losses ask for, of shape (sequences, sequence_length); None: all."""
+        if not (self.begin.unasked or self._marked):
+            return None
+        return np.stack([part.asked(place) for part, place in self._sequences(index)])
+
+    def _sequences(self, index: int) -> "Iterator[tuple[_Passes, int]]":
+        """The part that each sequence of a batch comes from, and its place there."""
+        for place in range(index * self.sequences, (index + 1) * self.sequences):
+            if len(self._parts) == 1:
+                yield self._parts[0], place
+                continue
+            block, inside = divmod(place, _PLACES)
+            draws, ranks = self._draws(block)
+            part = int(draws[inside])
+            yield self._parts[part], int(self._drawn_before(block)[part] + ranks[inside])
 
     def _draw(self, block: int) -> tuple[np.ndarray, np.ndarray]:
         """The part of each place of a block, and how many places of the block before it drew the same."""
@@ -82,11 +93,20 @@ class _Passes:
         self._pass = lru_cache(maxsize=2)(self._draw)
 
     def __getitem__(self, place: int) -> np.ndarray:
+        found = self.begin.opening(self.tokens.read(*self._span(place)))
+        return np.asarray(found[: self.length + 1], dtype=np.int64)
+
+    def asked(self, place: int) -> np.ndarray:
+        """Which labels of a sequence losses ask for, (length,)."""
+        span = self._span(place)
+        return self.begin.asked(self.tokens.read(*span), self.tokens.read_asked(*span))[1 : self.length + 1]
+
+    def _span(self, place: int) -> tuple[int, int]:
+        """Where in the tokens a sequence is read from."""
         number, row = divmod(place, self.count)
         offset, order = self._pass(number)
         start = self.part.first + offset + int(order[row]) * self.length + bool(self.begin)
-        found = self.begin.opening(self.tokens.read(start, start + self.length + 1))
-        return np.asarray(found[: self.length + 1], dtype=np.int64)
+        return start, start + self.length + 1
 
     def _draw(self, number: int) -> tuple[int, np.ndarray]:
         random = np.random.Generator(np.random.Philox(key=[self.key[0], self.key[1] + number]))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from inheritune.disk.files import digest
 from inheritune.disk.folders import sweep
 from inheritune.disk.locks import hold
 from inheritune.errors import DataError
-from inheritune.records.prepared import JournalStart, NamedSource, Origin, SourceFile
+from inheritune.records.prepared import ASSISTANT, JournalStart, NamedSource, Origin, SourceFile
 
 _CHUNK = 4 << 20  # tokens
 _SECONDS = 1.0  # between two words on how far it is
@@ -53,7 +53,8 @@ class Job:
             format=store.FORMAT,
             tokenizer=store.tokenizer_fingerprint(self.coding.tokenizer),
             end=self.coding.end,
-            **_begin(self.coding),
+            **_own(self.coding),
+            **({"chat": self.coding.chat.fingerprint} if self.coding.chat.template else {}),
             field=self.field,
             valid_share=self.share,
             train=[self._source(source) for source in self.train],
@@ -78,7 +79,7 @@ def build(job: Job, folder: Path, tell: Say) -> None:
         try:
             _fill(job, writer, tell)
             _require_both_sides(job, writer)
-            writer.finish(folder_origin(job), job.coding.vocabulary)
+            writer.finish(folder_origin(job), job.coding.vocabulary, job.coding.chat.fingerprint)
         except DataError:
             # A stream that broke off goes on from here; a file that is wrong has to change first.
             if not any(source_kind(source).streamed for source in (*job.train, *job.valid)):
@@ -135,11 +136,14 @@ class _Filling:
                 state.repeats += 1
                 continue
             self.seen.add(digest)
-            self.writer.add("valid" if held_out else "train", row)
+            self.writer.add("valid" if held_out else "train", row, self._asked(document))
             if self.writer.tokens - self.saved >= _CHUNK:
                 self.writer.save()
                 self.saved = self.writer.tokens
             self._say(source)
+
+    def _asked(self, document: Encoded) -> bytes:
+        return b"" if document.asked is None else bytes(len(self.job.coding.begin)) + document.asked.tobytes()
 
     def _on_validation_side(self, document: Encoded, share: float) -> bool:
         state = self.writer.state
@@ -177,15 +181,16 @@ def folder_origin(job: Job) -> Origin:
     return Origin(
         tokenizer=store.tokenizer_fingerprint(job.coding.tokenizer),
         end=job.coding.end,
-        **_begin(job.coding),
+        **_own(job.coding),
         valid_share=job.share,
         sources=[*valid, *(_named(source, "train", job.field) for source in job.train)],
     )
 
 
-def _begin(coding: Coding) -> dict[str, list[int]]:
-    """Named only where there is one, so that text prepared before it was named stays as it is."""
-    return {"begin": list(coding.begin.ids)} if coding.begin else {}
+def _own(coding: Coding) -> dict[str, Any]:
+    """Named only where it is no default, so that text prepared before it was named stays as it is."""
+    begin = {"begin": list(coding.begin.ids)} if coding.begin else {}
+    return begin | ({"loss_on": ASSISTANT} if coding.chat.of_assistant else {})
 
 
 def _named(source: Source, side: Literal["train", "valid"], field: str) -> NamedSource:

@@ -1,11 +1,13 @@
 """Where text comes from: one name for every kind of source (docs/data.md)."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from inheritune.config.sections import Source
 from inheritune.data.documents import LONGEST, Document
 from inheritune.data.kinds import source_kind
 from inheritune.errors import DataError
+from inheritune.models.chat import PLAIN, Chat, Renderer
 
 
 def named(text: str) -> Source:
@@ -15,22 +17,31 @@ def named(text: str) -> Source:
     return Source(source=text)
 
 
-def documents(source: Source | str, field: str = "text") -> Iterator[Document]:
+def documents(source: Source | str, field: str = "text", chat: Chat = PLAIN) -> Iterator[Document]:
     """The documents of a source of text, streamed: a section of running text, or a row of JSONL or a table, each.
 
-    Raises DataError for what is missing, empty, damaged, not UTF-8, or not what its name says.
+    Conversations are rendered by `chat`. Raises DataError for what is missing, empty, damaged, not UTF-8, or not what its name says.
     """
     source = named(source) if isinstance(source, str) else source
     found = False
-    for document in source_kind(source).documents(source.field or field):
-        if len(document.text) > LONGEST:
-            raise DataError(
-                f"{document.name!r} in {source.source!r} has more than {LONGEST >> 20} MB: cut it into documents"
-            )
-        found = True
-        yield document
+    with Renderer(chat, LONGEST) as renderer:
+        for document in source_kind(source).documents(source.field or field):
+            if document.messages is not None:
+                document = _rendered(document, source, renderer)
+            if len(document.text) > LONGEST:
+                raise DataError(
+                    f"{document.name!r} in {source.source!r} has more than {LONGEST >> 20} MB: cut it into documents"
+                )
+            found = True
+            yield document
     if not found:
         raise DataError(f"{source.source!r} holds no text: give a source with at least one document")
+
+
+def _rendered(document: Document, source: Source, renderer: Renderer) -> Document:
+    assert document.messages is not None
+    found = renderer.render(f"{document.name!r} in {source.source!r}", document.messages)
+    return replace(document, text=found.text, asked=found.assistant)
 
 
 def require(sources: list[Source]) -> None:

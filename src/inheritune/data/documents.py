@@ -1,9 +1,11 @@
 """What text is made of."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
+
+from inheritune.models.chat import Message
 
 # The longest document read, in bytes: a longer one would have to be held and tokenised as a whole.
 LONGEST = 32 << 20
@@ -14,22 +16,34 @@ class Document:
     """One text and a name that stays the same between machines, by which it is put on a side of the split.
 
     It is the unit that is kept whole: it never stands on both sides, and losses are paired by it. `book` names the text
-    that it is a section of; a document that is a section of nothing is its own.
+    that it is a section of; a document that is a section of nothing is its own. A conversation has `messages`, and no text until it is
+    rendered. `asked` has the spans of characters that losses ask for; without it they ask for all.
     """
 
     name: str
     text: str
     section_of: str = ""
+    messages: list[Message] | None = None
+    asked: list[tuple[int, int]] | None = None
 
     @property
     def book(self) -> str:
         """The whole text that it belongs to."""
         return self.section_of or self.name
 
+    def section(self, name: str, start: int, end: int) -> "Document":
+        """Characters `start` to `end` as a document of the same book."""
+        asked = self.asked and [
+            (max(start, a) - start, min(end, b) - start) for a, b in self.asked if a < end and b > start
+        ]
+        return replace(self, name=name, text=self.text[start:end], section_of=self.book, asked=asked)
+
 
 class Encoded(NamedTuple):
-    """A document's token ids, with its name and its book's."""
+    """A document's token ids, with its name and its book's; whether losses ask for each, if not for all; whether it was rendered."""
 
     name: str
     book: str
     ids: np.ndarray
+    asked: np.ndarray | None = None
+    rendered: bool = False

@@ -5,8 +5,6 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 
-import numpy as np
-
 from inheritune.config.sections import Source
 from inheritune.data import corpora
 from inheritune.data.coding import Coding
@@ -23,13 +21,27 @@ _AT_WORK = 2
 def encoded(source: Source, field: str, coding: Coding, skip: int = 0, by_section: bool = False) -> Iterator[Encoded]:
     """A source's documents as ids, each closed by `end` and without a begin of text, from document `skip` on.
 
-    `by_section`: long ones are cut into sections, which are documents then.
+    `by_section`: long ones are cut into sections, which are documents then. Raises DataError where losses ask for the assistant's turns
+    alone, and a document does not tell them.
     """
+    found: Iterator[Encoded]
     of_tokens = source_kind(source).encoded(coding)
     if of_tokens is not None:
-        return islice(ids_in_sections(of_tokens) if by_section else of_tokens, skip, None)
-    documents = corpora.documents(source, field)
-    return _tokenised(islice(in_sections(documents) if by_section else documents, skip, None), coding)
+        found = islice(ids_in_sections(of_tokens) if by_section else of_tokens, skip, None)
+    else:
+        documents = corpora.documents(source, field, coding.chat)
+        found = _tokenised(islice(in_sections(documents) if by_section else documents, skip, None), coding)
+    return _asked_for(found, source) if coding.chat.of_assistant else found
+
+
+def _asked_for(documents: Iterator[Encoded], source: Source) -> Iterator[Encoded]:
+    for document in documents:
+        if document.asked is None:
+            raise DataError(
+                f"{document.name!r} in {source.source!r} does not tell which tokens are the assistant's, for which alone data.loss_on asks:"
+                " give rows with messages, or data.loss_on: all"
+            )
+        yield document
 
 
 def _tokenised(documents: Iterator[Document], coding: Coding) -> Iterator[Encoded]:
@@ -58,20 +70,10 @@ def _batches(documents: Iterator[Document]) -> Iterator[list[Document]]:
 
 
 def _encode(batch: list[Document], coding: Coding) -> list[Encoded]:
-    texts = [document.text for document in batch]
     try:
-        encodings = coding.tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+        return coding.encode(batch)
     except (TypeError, UnicodeEncodeError):
         raise DataError(f"{_surrogate(batch)!r} holds half of a surrogate pair and so is no text: mend it") from None
-    return [
-        Encoded(document.name, document.book, _closed(encoding.ids, coding))
-        for document, encoding in zip(batch, encodings, strict=True)
-    ]
-
-
-def _closed(ids: list[int], coding: Coding) -> np.ndarray:
-    ids.append(coding.end)
-    return coding.bare(np.fromiter(ids, dtype=coding.dtype, count=len(ids)))
 
 
 def _surrogate(batch: list[Document]) -> str:

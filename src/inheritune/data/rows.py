@@ -1,9 +1,14 @@
-"""The text in a row, and what stands there instead of text, in words."""
+"""What a row holds: a text or a conversation; and what stands there instead, in words."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
+from inheritune.data.documents import Document
 from inheritune.errors import DataError
+from inheritune.models.chat import Message
+
+TEXT, MESSAGES = "text", "messages"
+Content = str | list[Message]  # a list of objects is a conversation
 
 _KINDS = {bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object", bytes: "bytes"}
 
@@ -13,15 +18,33 @@ def told_kind(value: Any) -> str:
     return _KINDS.get(type(value), f"a {type(value).__name__}")
 
 
-def text_of(row: Any, place: str, field: str) -> str:
-    """A row's text `field`, empty where it is null; DataError for what is no text, with the fields that hold some."""
+def field_of(names: Container[str], field: str) -> str:
+    """The field to read of those that there are: `messages` where `text` is asked for, as it is by default, and is not there."""
+    return MESSAGES if field == TEXT and TEXT not in names and MESSAGES in names else field
+
+
+def is_conversation(value: Any) -> bool:
+    """Whether a value is a list of objects."""
+    return isinstance(value, list) and all(isinstance(message, Mapping) for message in value)
+
+
+def document_of(name: str, content: Content | None) -> Document | None:
+    """A row's content as a document; none where it is blank."""
+    if isinstance(content, str):
+        return Document(name, content) if content.strip() else None
+    return Document(name, "", messages=content) if content else None
+
+
+def content_of(row: Any, place: str, field: str) -> Content:
+    """A row's `field`, empty where it is null; DataError for what is no text and no conversation, with the fields that hold some."""
     if not isinstance(row, Mapping):
         raise DataError(
             f"{place} is {told_kind(row)}, and so has no text field {field!r}: give an object for each document"
         )
-    if isinstance(value := row.get(field), str) or (field in row and value is None):
+    field = field_of(row, field)
+    if isinstance(value := row.get(field), str) or is_conversation(value) or (field in row and value is None):
         return value or ""
     found = f"no text in {field!r} but {told_kind(value)}" if field in row else f"no text field {field!r}"
-    texts = [key for key, value in row.items() if isinstance(value, str)]
+    texts = [key for key, value in row.items() if isinstance(value, str) or (value and is_conversation(value))]
     right = f"one of {', '.join(texts)[:200]}" if texts else "the right one"
     raise DataError(f"{place} has {found}: name {right} in data.field (--field)")

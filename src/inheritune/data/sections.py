@@ -22,8 +22,8 @@ def in_sections(documents: Iterable[Document]) -> Iterator[Document]:
     """Documents, the long ones as sections of themselves."""
     for document in documents:
         if is_long(document):
-            texts = (text for text in _sections(document.text) if text)
-            yield from (Document(f"{document.name}/{n}", text, document.book) for n, text in enumerate(texts))
+            spans = ((start, end) for start, end in _sections(document.text) if end > start)
+            yield from (document.section(f"{document.name}/{n}", *span) for n, span in enumerate(spans))
         else:
             yield document
 
@@ -32,17 +32,24 @@ def ids_in_sections(documents: Iterable[Encoded]) -> Iterator[Encoded]:
     """The same of documents of token ids."""
     for document in documents:
         if is_long(document):
-            rows = (document.ids[start : start + _TOKENS] for start in range(0, len(document.ids), _TOKENS))
-            yield from (Encoded(f"{document.name}/{n}", document.book, row) for n, row in enumerate(rows))
+            places = (slice(start, start + _TOKENS) for start in range(0, len(document.ids), _TOKENS))
+            yield from (_section(document, n, place) for n, place in enumerate(places))
         else:
             yield document
 
 
-def _sections(text: str) -> Iterator[str]:
+def _section(document: Encoded, number: int, place: slice) -> Encoded:
+    asked = None if document.asked is None else document.asked[place]
+    return document._replace(name=f"{document.name}/{number}", ids=document.ids[place], asked=asked)
+
+
+def _sections(text: str) -> Iterator[tuple[int, int]]:
+    """Where each section starts and ends, without the blanks around it."""
     start = 0
     while start < len(text):
         first, last = start + _SECTION, start + _LONGEST
         ends = (at + len(end) for end in _ENDS if (at := text.find(end, first, last)) >= 0)
         end = next(ends, last) if len(text) - start > 2 * _SECTION else len(text)
-        yield text[start:end].strip()
+        section = text[start:end]
+        yield end - len(section.lstrip()), start + len(section.rstrip())
         start = end

@@ -2,7 +2,8 @@
 
 `SIDE.bin` holds the ids in one row (little-endian, 2 or 4 bytes, as nanoGPT writes them): each document between the tokenizer's
 begin of text, where it puts one, and its end. `SIDE.starts` says where each starts, `SIDE.books` of which book it is a section (8
-bytes each). `manifest.json` says what the folder was made from, and is there when it is finished.
+bytes each). `SIDE.asked`, where losses ask for the assistant's turns alone, has a byte for each id: 1 where it is asked for.
+`manifest.json` says what the folder was made from, and is there when it is finished.
 """
 
 import hashlib
@@ -43,6 +44,7 @@ class Tokens:
     counted nor read, and whoever makes sequences of the text puts in front what the model wants there. `digest` is of the ids and the
     starts as they are stored. `books` has the number of the book (a whole text) that each
     document is a section of; without it each is its own. `shares_books`: other sections of the same books are on the other side.
+    `asked` says of each of `ids` whether losses ask for it; without it they ask for all.
     """
 
     ids: np.ndarray
@@ -53,17 +55,24 @@ class Tokens:
     begin: int = 0
     books: np.ndarray | None = None
     shares_books: bool = False
+    asked: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids) - self.begin * len(self.starts)
 
     def document(self, index: int) -> np.ndarray:
         """The tokens of one document."""
+        return self.ids[self._place(index)]
+
+    def asked_of(self, index: int) -> np.ndarray | None:
+        """Which tokens of one document losses ask for; None: all."""
+        return None if self.asked is None else self.asked[self._place(index)]
+
+    def _place(self, index: int) -> slice:
         start = self.starts[index] + self.begin
         if self.ends is not None:
-            return self.ids[start : self.ends[index]]
-        end = self.starts[index + 1] if index + 1 < len(self.starts) else len(self.ids)
-        return self.ids[start:end]
+            return slice(start, self.ends[index])
+        return slice(start, self.starts[index + 1] if index + 1 < len(self.starts) else len(self.ids))
 
     @property
     def sizes(self) -> np.ndarray:
@@ -73,12 +82,19 @@ class Tokens:
 
     def read(self, first: int, last: int) -> np.ndarray:
         """Tokens `first` to `last` of the documents one after another; fewer where the row ends before."""
+        return self._read(self.ids, first, last)
+
+    def read_asked(self, first: int, last: int) -> np.ndarray | None:
+        """Which of them losses ask for; None: all."""
+        return None if self.asked is None else self._read(self.asked, first, last)
+
+    def _read(self, row: np.ndarray, first: int, last: int) -> np.ndarray:
         last = min(last, len(self))
         if not self.begin or first >= last:
-            return self.ids[first:last]
+            return row[first:last]
         low, high = self._document_at(first), self._document_at(last - 1)
         start = first + self.begin * (low + 1)
-        found = self.ids[start : last + self.begin * (high + 1)]
+        found = row[start : last + self.begin * (high + 1)]
         opened = np.asarray(self.starts[low + 1 : high + 1]) - start
         return np.delete(found, (opened[:, None] + np.arange(self.begin)).ravel())
 
@@ -95,9 +111,10 @@ def read_side(folder: Path, side: str) -> Tokens:
     starts = _mapped(folder / f"{side}.starts", "<i8", told.documents)
     own = told.books in (None, told.documents)
     books = None if own else _mapped(folder / f"{side}.books", "<i8", told.documents)
-    digests = (told.sha256, told.starts_sha256, told.books_sha256)
+    asked = None if told.asked_sha256 is None else _mapped(folder / f"{side}.asked", "?", told.tokens)
+    digests = (told.sha256, told.starts_sha256, told.books_sha256, told.asked_sha256)
     marks = " ".join(digest for digest in digests if digest is not None)
-    return Tokens(ids, starts, digest=marks, begin=len(manifest.begin), books=books)
+    return Tokens(ids, starts, digest=marks, begin=len(manifest.begin), books=books, asked=asked)
 
 
 def _mapped(path: Path, dtype: str, count: int) -> np.ndarray:
@@ -122,11 +139,20 @@ def read_manifest(folder: Path) -> Manifest:
         raise DataError(str(error)) from None
 
 
-def require_same_tokenizer(folder: Path, manifest: Manifest, coding: Coding) -> None:
-    """Raise DataError where prepared tokens were made by another tokenizer."""
+def require_same_coding(folder: Path, manifest: Manifest, coding: Coding) -> None:
+    """Raise DataError where prepared tokens were made by another tokenizer or chat template, or do not tell the assistant's."""
     if manifest.tokenizer != tokenizer_fingerprint(coding.tokenizer) or manifest.end != coding.end:
         raise DataError(
             f"{str(folder)!r} was prepared with another tokenizer than the model's: prepare it again with it"
+        )
+    if manifest.chat not in (None, coding.chat.fingerprint):
+        raise DataError(
+            f"{str(folder)!r} was prepared with another chat template than the model's: prepare it again with it"
+        )
+    if coding.chat.of_assistant and manifest.loss_on is None:
+        raise DataError(
+            f"{str(folder)!r} does not tell which tokens are the assistant's, for which alone data.loss_on asks: prepare it again with"
+            " --loss-on assistant, or give data.loss_on: all"
         )
 
 

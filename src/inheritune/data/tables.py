@@ -4,25 +4,30 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from inheritune.data.documents import Document
+from inheritune.data.rows import Content, document_of, field_of
 from inheritune.data.unpacking import Unpacked
 from inheritune.errors import DataError
 
 ROWS = 32  # held at once
 
 
-def require_text(schema: Any, field: str, source: str) -> None:
-    """Raise DataError where a table of this Arrow schema has no column `field`, or one that holds no text."""
+def column_of(schema: Any, field: str, source: str) -> str:
+    """The column to read of a table of this Arrow schema; DataError where there is none, or it holds no text and no conversations."""
     import pyarrow.types as kinds
 
+    field = field_of(schema.names, field)
     if field not in schema.names:
         raise missing_column(schema.names, field, source)
     kind = schema.field(field).type
     kind = kind.value_type if kinds.is_dictionary(kind) else kind
     of_text = (kinds.is_string, kinds.is_large_string, kinds.is_string_view)
+    if (kinds.is_list(kind) or kinds.is_large_list(kind)) and kinds.is_struct(kind.value_type):
+        return field
     if not any(fits(kind) for fits in (*of_text, kinds.is_binary, kinds.is_large_binary)):
         raise DataError(
             f"{source!r} has no text in {field!r} but {str(kind)[:100]}: name a column of text in data.field (--field)"
         )
+    return field
 
 
 def missing_column(names: list[str], field: str, source: str) -> DataError:
@@ -32,21 +37,21 @@ def missing_column(names: list[str], field: str, source: str) -> DataError:
     )
 
 
-def values(columns: Iterable[Any], unpacked: Unpacked | None = None) -> Iterator[str | None]:
-    """The texts in Arrow columns, a few held at once; `unpacked` counts them. Raises ArrowInvalid for damage."""
+def values(columns: Iterable[Any], unpacked: Unpacked | None = None) -> Iterator[Content | None]:
+    """The texts or conversations in Arrow columns, a few held at once; `unpacked` counts them. Raises ArrowInvalid for damage."""
     for column in columns:
         # Offsets in a file may lead anywhere in memory, and its text need not be UTF-8.
         column.validate(full=True)
         for value in column:
-            text = value.as_py()
-            text = text.decode() if isinstance(text, bytes) else text
+            content = value.as_py()
+            content = content.decode() if isinstance(content, bytes) else content
             if unpacked:
-                unpacked.add(len(text or " "))
-            yield text
+                unpacked.add(len(content if isinstance(content, str) else str(content)) or 1)
+            yield content
 
 
-def numbered(name: str, texts: Iterable[str | None]) -> Iterator[Document]:
+def numbered(name: str, contents: Iterable[Content | None]) -> Iterator[Document]:
     """A document for each row that is not blank, numbered from 1."""
-    for number, text in enumerate(texts, 1):
-        if text and text.strip():
-            yield Document(f"{name}#{number}", text)
+    for number, content in enumerate(contents, 1):
+        if document := document_of(f"{name}#{number}", content):
+            yield document

@@ -35,7 +35,7 @@ def prepare(data: Data, coding: Coding, vocabulary: int, tell: Say = lambda _: N
     folder = _as_prepared(data, coding) or _cached(
         Job(data.train, data.valid or [], data.field, 0.0 if data.valid else data.valid_share, coding), tell
     )
-    train, valid = store.read_side(folder, "train"), store.read_side(folder, "valid")
+    train, valid = (_asked_for(store.read_side(folder, side), coding) for side in store.SIDES)
     _check_range(train, vocabulary, named_sources(data.train))
     _check_range(valid, vocabulary, named_sources(data.valid or data.train))
     own = store.read_manifest(folder).sources
@@ -44,12 +44,17 @@ def prepare(data: Data, coding: Coding, vocabulary: int, tell: Say = lambda _: N
 
 
 def outside(data: Data, name: str, coding: Coding, vocabulary: int, tell: Say = lambda _: None) -> Tokens:
-    """The documents of one of the recipe's outside texts."""
-    sources = data.outside[name]
-    folder = _cached(Job([], sources, data.field, 0.0, coding), tell)
+    """The documents of one of the recipe's outside texts, whose tokens are all asked for."""
+    sources, whole = data.outside[name], replace(coding, chat=replace(coding.chat, of_assistant=False))
+    folder = _cached(Job([], sources, data.field, 0.0, whole), tell)
     found = store.read_side(folder, "valid")
     _check_range(found, vocabulary, named_sources(sources))
     return _mixed(found, sources, store.read_manifest(folder).sources)
+
+
+def _asked_for(tokens: Tokens, coding: Coding) -> Tokens:
+    """A text that was prepared with the assistant's tokens told apart serves losses on all of them too."""
+    return tokens if coding.chat.of_assistant else replace(tokens, asked=None)
 
 
 def prepare_folder(job: Job, dest: Path, tell: Say) -> Manifest:
@@ -71,7 +76,10 @@ def _refuse_place(job: Job, dest: Path) -> None:
     if dest.exists() and not dest.is_dir():
         raise OutputError(f"{str(dest)!r} is a file: name a folder")
     if (dest / store.MANIFEST).exists():
-        differing = _first_difference(folder_origin(job), store.read_manifest(dest).origin)
+        made = store.read_manifest(dest)
+        differing = _first_difference(folder_origin(job), made.origin)
+        if differing is None and made.chat not in (None, job.coding.chat.fingerprint):
+            differing = "chat"
     elif (begun := writer.job_of(dest)) is not None:
         differing = _first_difference(job.about(), begun)
     elif dest.exists() and any(
@@ -102,7 +110,7 @@ def _as_prepared(data: Data, coding: Coding) -> Path | None:
         return None
     folder = Path(data.train[0].source).expanduser()
     manifest = store.read_manifest(folder)
-    store.require_same_tokenizer(folder, manifest, coding)
+    store.require_same_coding(folder, manifest, coding)
     if manifest.sides.valid.documents < 2:
         raise DataError(f"{str(folder)!r} was prepared without validation documents: give data.valid")
     return folder

@@ -7,7 +7,7 @@ replaces it at the end.
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
@@ -34,8 +34,8 @@ from inheritune.records.prepared import (
 )
 
 JOURNAL = "journal.jsonl"
-_KINDS = ("bin", "starts", "books")
-_FILES = tuple(f"{side}.{kind}" for side in SIDES for kind in _KINDS)
+_KINDS, _ASKED = ("bin", "starts", "books"), "asked"
+_FILES = tuple(f"{side}.{kind}" for side in SIDES for kind in (*_KINDS, _ASKED))
 HeldOut = Literal["books", "sections"]
 
 
@@ -45,6 +45,7 @@ class Preparation:
 
     `ends` has the same at the end of each source that is done. `book` is the one read last, `section` which document of it that was,
     and `sides` where it stands. A source is read by its books first, and `by_section` where too few of them were held out.
+    `rendered`: there was a conversation.
     """
 
     source: int = 0
@@ -57,6 +58,7 @@ class Preparation:
     sides: list[str] = field(default_factory=list)
     by_section: bool = False
     has_long: bool = False
+    rendered: bool = False
 
     @property
     def books_held_out(self) -> int:
@@ -71,20 +73,22 @@ class Preparation:
         else:
             self.book, self.section, self.sides = document.book, 0, []
         self.has_long = self.has_long or self.section > 0 or is_long(document)
+        self.rendered = self.rendered or document.rendered
 
     def end_source(self, held_out: HeldOut | None) -> "Preparation":
         """The state before the next source."""
         sizes = Sizing.model_validate(self.sizes)
         end = SourceEnd(read=self.read, sizes=sizes, repeats=self.repeats, held_out=held_out)
-        return Preparation(self.source + 1, 0, self.repeats, self.sizes, [*self.ends, end])
+        return Preparation(self.source + 1, 0, self.repeats, self.sizes, [*self.ends, end], rendered=self.rendered)
 
     def again_by_section(self) -> "Preparation":
         """The state before this source, which is to be read by section."""
         if not self.ends:
-            return Preparation(self.source, by_section=True)
+            return Preparation(self.source, by_section=True, rendered=self.rendered)
         before = self.ends[-1]
         sizes = {side: list(getattr(before.sizes, side)) for side in SIDES}
-        return Preparation(self.source, 0, before.repeats, sizes, self.ends, by_section=True)
+        begun = Preparation(self.source, 0, before.repeats, sizes, self.ends, by_section=True)
+        return replace(begun, rendered=self.rendered)
 
     def line(self) -> JournalLine:
         """How far it is, as the journal says it."""
@@ -96,9 +100,10 @@ class Writer:
 
     def __init__(self, folder: Path, dtype: np.dtype, start: JournalStart):
         self.folder, self.dtype = folder, dtype
+        self.kinds = (*_KINDS, _ASKED) if start.loss_on else _KINDS
         lines = _whole_lines(folder / JOURNAL)
         self.state = _state_of(lines[-1], folder) if len(lines) > 1 else Preparation()
-        self._files = {side: [self._open(f"{side}.{kind}") for kind in _KINDS] for side in SIDES}
+        self._files = {side: [self._open(f"{side}.{kind}") for kind in self.kinds] for side in SIDES}
         self._cut_back()
         self._journal = self._open(JOURNAL)
         sync(folder)
@@ -114,7 +119,8 @@ class Writer:
     def _cut_back(self) -> None:
         for side, files in self._files.items():
             tokens, documents, _ = self.state.sizes[side]
-            for file, size in zip(files, (tokens * self.dtype.itemsize, documents * 8, documents * 8), strict=True):
+            sizes = (tokens * self.dtype.itemsize, documents * 8, documents * 8, tokens)
+            for file, size in zip(files, sizes, strict=False):
                 if file.seek(0, os.SEEK_END) < size:
                     raise _damaged(self.folder, f"{side!r} is shorter than it says")
                 file.truncate(size)
@@ -136,9 +142,9 @@ class Writer:
                 row = Tokens(ids, starts)
                 yield from (row.document(number) for number in range(documents))
 
-    def add(self, side: str, row: bytes) -> None:
-        """Append the ids of the document that was counted last."""
-        ids, starts, books = self._files[side]
+    def add(self, side: str, row: bytes, asked: bytes = b"") -> None:
+        """Append the ids of the document that was counted last, and a byte for each where losses ask for some alone."""
+        ids, starts, books, *marks = self._files[side]
         size = self.state.sizes[side]
         if side not in self.state.sides:
             self.state.sides.append(side)
@@ -146,6 +152,8 @@ class Writer:
         starts.write(size[0].to_bytes(8, "little"))
         books.write((size[2] - 1).to_bytes(8, "little"))
         ids.write(row)
+        for file in marks:
+            file.write(asked)
         size[0] += len(row) // self.dtype.itemsize
         size[1] += 1
 
@@ -187,9 +195,10 @@ class Writer:
         for file in (self._journal, *chain.from_iterable(self._files.values())):
             file.close()
 
-    def finish(self, origin: Origin, vocabulary: int) -> None:
-        """Write the manifest, which makes the folder a finished one."""
+    def finish(self, origin: Origin, vocabulary: int, chat: str) -> None:
+        """Write the manifest, which makes the folder a finished one; `chat` is the digest of what rendered conversations."""
         self.save()
+        rendered = {"chat": chat} if self.state.rendered else {}
         made, ends = origin.model_dump(exclude_unset=True), self.state.ends
         sources = [
             {**source, **end.model_dump(exclude_unset=True)}
@@ -197,6 +206,7 @@ class Writer:
         ]
         manifest = Manifest(
             **made,
+            **rendered,
             format=FORMAT,
             bytes=2 if self.dtype.itemsize == 2 else 4,
             sides=PreparedSides(train=self._told("train"), valid=self._told("valid")),
@@ -217,6 +227,7 @@ class Writer:
             sha256=digest(self.folder / f"{side}.bin"),
             starts_sha256=digest(self.folder / f"{side}.starts"),
             books_sha256=digest(self.folder / f"{side}.books"),
+            **({"asked_sha256": digest(self.folder / f"{side}.asked")} if _ASKED in self.kinds else {}),
         )
 
 

@@ -8,6 +8,7 @@ from transformers import PreTrainedTokenizerBase
 from inheritune.data.corpora import documents
 from inheritune.errors import DataError
 from inheritune.models.begin import begin_of
+from inheritune.models.chat import chat_of
 
 # Text read, in characters, for every token asked for: enough to choose sequences from, little enough to tokenise quickly.
 CHARACTERS_A_TOKEN = 40
@@ -25,12 +26,13 @@ def spread_windows(
     begin, ids = begin_of(tokenizer), list[int]()
     own = length - len(begin)
     left = CHARACTERS_A_TOKEN * length * count
-    for document in documents(source, field):
+    for document in documents(source, field, chat_of(tokenizer)):
         if left <= 0:
             break
         found = tokenizer(document.text[:left], add_special_tokens=False, verbose=False)["input_ids"]
         ids += begin.without(found)
-        ids += [] if tokenizer.eos_token_id is None else [tokenizer.eos_token_id]
+        if tokenizer.eos_token_id is not None and not (document.messages and ids[-1:] == [tokenizer.eos_token_id]):
+            ids.append(tokenizer.eos_token_id)
         left -= len(document.text)
     if own < 1 or len(ids) < own:
         raise DataError(

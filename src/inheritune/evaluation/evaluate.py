@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from inheritune.data.corpora import documents
+from inheritune.data.documents import Document
 from inheritune.decoder.anatomy import anatomy, text_config
 from inheritune.decoder.costs import parameter_count
 from inheritune.errors import DataError, InputError
@@ -15,6 +16,7 @@ from inheritune.evaluation import tasks
 from inheritune.evaluation.found import EvaluatedModel, Evaluation, TextLoss, TextMeasured, UseMeasured
 from inheritune.evaluation.generation import generate
 from inheritune.evaluation.measure import OnText, Text, against, measure
+from inheritune.models.chat import PLAIN, Chat, chat_of
 from inheritune.models.find import locate
 from inheritune.models.reference import BUNDLED, Reference, load_reference, with_size
 from inheritune.progress import Progress
@@ -63,7 +65,7 @@ def find(model: str, reference: str | None, progress: Progress, asked: Wanted) -
         if name is not None:
             with progress.waiting(f"Model: {with_size(name)}"):
                 loaded.append(load_reference(name, trust=trust))
-    texts = _texts(asked)
+    texts = _texts(asked, loaded)
     asked = _fitted(asked, min(map(_positions, loaded)))
     on_text = [_measure(one, texts, asked, progress) for one in loaded]
     models = [_model(one, own) for one, own in zip(loaded, on_text, strict=True)]
@@ -84,14 +86,24 @@ def _refuse(asked: Wanted) -> None:
         tasks.library()  # told before the losses are measured
 
 
-def _texts(asked: Wanted) -> list[Text]:
+def _texts(asked: Wanted, loaded: list[Reference]) -> list[Text]:
+    """The first documents, the same for all models: conversations are rendered by the first one that has a chat template."""
+    chats = [chat_of(one.tokenizer) for one in loaded]
+    chat = next((chat for chat in chats if chat.template), PLAIN)
+    found = itertools.islice(documents(asked.data, asked.field, chat), asked.documents)
     texts = [
-        Text(each.text[: asked.characters], whole=len(each.text) <= asked.characters)
-        for each in itertools.islice(documents(asked.data, asked.field), asked.documents)
+        Text(each.text[: asked.characters], _end_follows(each, chat, asked.characters), each.book) for each in found
     ]
     if len(texts) < 2:
         raise DataError(f"{asked.data!r} holds {len(texts)} document, and an interval needs 2 or more")
     return texts
+
+
+def _end_follows(document: Document, chat: Chat, characters: int) -> bool:
+    """Whether a document is read whole, and does not close itself as a rendered conversation may."""
+    return len(document.text) <= characters and not (
+        document.messages and chat.end and document.text.endswith(chat.end)
+    )
 
 
 def _about(asked: Wanted, texts: list[Text]) -> TextMeasured:

@@ -3,7 +3,7 @@
 What was not asked for is left out of the object.
 """
 
-from pydantic import ConfigDict
+from pydantic import ConfigDict, Field
 
 from inheritune.evaluation.by_position import Band
 from inheritune.evaluation.generation import Use
@@ -29,14 +29,26 @@ class TextMeasured(_Measured):
     confidence: float
 
 
+class RunMeasured(_Measured):
+    """The run whose held out documents were measured, which of their tokens are asked for, and what counts as a match."""
+
+    run: str
+    documents: Count
+    tokens: Count
+    loss_on: str
+    precision: str
+    margin: float
+    confidence: float
+
+
 class TextLoss(_Measured):
-    """A model's loss on the text in nats per token, the same in other units, and by position."""
+    """A model's loss on the text in nats per token, the same in other units, and by position; on a run's documents without these."""
 
     val_loss: float
     perplexity: float
-    bits_per_byte: float
+    bits_per_byte: float | None = None
     tokens: Count
-    by_position: list[Band]
+    by_position: list[Band] = Field([])
 
 
 class EvaluatedModel(_Measured):
@@ -62,7 +74,7 @@ class UseMeasured(_Measured):
 class Evaluation(_Measured):
     """The model, and its reference after it where one is named, on the same documents and tasks."""
 
-    data: TextMeasured
+    data: TextMeasured | RunMeasured
     models: list[EvaluatedModel]
     gap: Against | None = None
     task_differences: list[Difference] | None = None

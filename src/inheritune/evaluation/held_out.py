@@ -10,8 +10,10 @@ _TIMES, _READS = 4, 3  # four times the text halves an interval
 
 
 def chosen(tokens: Tokens, most: int) -> np.ndarray:
-    """The first documents of at least 2 tokens, in order; of books in sections, as many of each, spread over it."""
+    """The first documents of at least 2 tokens of which any is asked for, in order; of books in sections, as many of each, spread over it."""
     long_enough = np.flatnonzero(tokens.sizes >= 2)
+    if tokens.asked is not None:
+        long_enough = long_enough[[bool(np.any(tokens.asked_of(int(index)))) for index in long_enough]]
     if tokens.books is None:
         return long_enough[:most]
     ranks = _ranks(np.asarray(tokens.books)[long_enough])

@@ -1,6 +1,6 @@
 """Losses per document on one fixed set of validation documents: what every comparison rests on."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,8 @@ from inheritune.decoder.costs import forward_flops_per_token
 from inheritune.errors import DataError
 from inheritune.evaluation import held_out
 from inheritune.evaluation.token_losses import IGNORED, label_losses, padded
-from inheritune.evaluation.windows import windows
+from inheritune.evaluation.windows import asked_windows, windows
+from inheritune.evidence.gap import clusters
 from inheritune.models.begin import Begin
 
 
@@ -51,35 +52,52 @@ class ValidationSet:
 def clusters_of(sets: Sequence[ValidationSet]) -> np.ndarray:
     """The cluster of each document of several sets: its source, or itself where none is told or all come from one."""
     sources = [found.sources for found in sets if found.sources is not None]
-    if len(sources) < len(sets) or len(np.unique(together := np.concatenate(sources))) < 2:
+    if len(sources) < len(sets):
         return np.arange(sum(len(found.weights) for found in sets))
-    return together
+    return clusters(np.concatenate(sources))
 
 
 def validation(tokens: Tokens, data: Data, begin: Begin | None = None) -> ValidationSet:
     """The documents that a recipe compares on, cut into windows; DataError if fewer than two."""
-    chosen = held_out.chosen(tokens, data.valid_documents)
-    if len(chosen) < 2:
-        raise DataError(
-            f"validation has {len(chosen)} document(s) of at least 2 tokens, and an interval needs 2 or more"
-        )
-    return in_windows(tokens, chosen, data, begin)
+    documents = in_windows(tokens, held_out.chosen(tokens, data.valid_documents), data, begin)
+    if (count := len(documents.weights)) < 2:
+        of = "of at least 2 tokens" if tokens.asked is None else "with a turn of the assistant"
+        raise DataError(f"validation has {count} document(s) {of}, and an interval needs 2 or more")
+    return documents
 
 
 def in_windows(
     tokens: Tokens, chosen: np.ndarray, data: Data, begin: Begin | None = None, before: int = 0
 ) -> ValidationSet:
     """Documents cut into windows; `before` are read before them, and where a long one is read follows its number among all."""
-    begin = begin or Begin()
-    rows: list[np.ndarray] = []
-    owner: list[int] = []
-    for number, index in enumerate(chosen):
-        for part in held_out.parts(tokens.document(index), before + number, data):
-            pieces = windows(part, begin, data.sequence_length)
-            rows += pieces
-            owner += [number] * len(pieces)
+    found = (
+        (index, list(_windows(tokens, index, before + number, data, begin or Begin())))
+        for number, index in enumerate(chosen)
+    )
+    pairs = [(index, own) for index, own in found if own]
+    rows, asked = ([window[side] for _, own in pairs for window in own] for side in (0, 1))
+    ids, labels = padded(rows)
+    asked_NT = padded(asked)[1] == 1
+    owner = np.repeat(np.arange(len(pairs)), [len(own) for _, own in pairs])
+    chosen = np.asarray([index for index, _ in pairs], dtype=np.int64)
     books = None if tokens.books is None else np.asarray(tokens.books)[chosen]
-    return ValidationSet(*padded(rows, begin.unasked), np.asarray(owner), books)
+    return ValidationSet(ids, np.where(asked_NT, labels, IGNORED), owner, books)
+
+
+def _windows(
+    tokens: Tokens, index: int, number: int, data: Data, begin: Begin
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """The windows of a document with what losses ask for in them; those of which nothing is asked are left out."""
+    document, asked = tokens.document(index), tokens.asked_of(index)
+    asked = np.ones(len(document), dtype=bool) if asked is None else asked
+    parts = (held_out.parts(row, number, data) for row in (document, asked))
+    for part, own in zip(*parts, strict=True):
+        pairs = zip(
+            windows(part, begin, data.sequence_length),
+            asked_windows(part, own, begin, data.sequence_length),
+            strict=True,
+        )
+        yield from (pair for pair in pairs if pair[1][1:].any())
 
 
 def document_losses(model: PreTrainedModel, documents: ValidationSet, precision: str = "fp32") -> np.ndarray:

@@ -16,7 +16,7 @@ from inheritune.errors import DataError
 from inheritune.evaluation.by_position import Band, by_position
 from inheritune.evaluation.token_losses import token_losses
 from inheritune.evaluation.windows import windows
-from inheritune.evidence.gap import Gap, gap
+from inheritune.evidence.gap import Gap, clusters, gap
 from inheritune.models.begin import Begin, begin_of
 
 _BITS = 1 / math.log(2)
@@ -25,10 +25,11 @@ _LONGER = "read longer ones (--characters, --data)"
 
 @dataclass(frozen=True)
 class Text:
-    """A document's text; `whole` where it is all of the document, so that an end of text follows."""
+    """A document's text; `whole` where it is all of the document, so that an end of text follows; the book that it is a section of."""
 
     text: str
     whole: bool = True
+    book: str = ""
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class OnText:
     text_nats: np.ndarray
     bytes: np.ndarray
     by_position: list[Band]
+    sources: np.ndarray
 
     @property
     def val_loss(self) -> float:
@@ -54,10 +56,10 @@ class OnText:
 
 @dataclass(frozen=True)
 class Against:
-    """Model minus reference on the same documents, paired; nats per token only where their tokens are the same."""
+    """Model minus reference on the same documents, paired; nats per token only where their tokens are the same, bits if measured."""
 
     nats_per_token: Gap | None
-    bits_per_byte: Gap
+    bits_per_byte: Gap | None
 
 
 def measure(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, texts: Sequence[Text], length: int) -> OnText:
@@ -73,11 +75,16 @@ def measure(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, texts: S
     ends = np.asarray([rows[-1][-1] if text.whole and rows else 0.0 for text, rows in zip(texts, losses, strict=True)])
     tokens = np.asarray([sum(map(len, rows)) for rows in losses], float)
     sizes = np.asarray([size for _, size in coded], float)
-    return OnText(nats, tokens, nats - ends, sizes, by_position([row for rows in losses for row in rows]))
+    places = by_position([row for rows in losses for row in rows])
+    names = [text.book or str(number) for number, text in enumerate(texts)]
+    return OnText(nats, tokens, nats - ends, sizes, places, np.unique(names, return_inverse=True)[1])
 
 
 def against(model: OnText, reference: OnText, margin: float, confidence: float) -> Against:
-    """Both gaps, with documents as the units. The margin is in nats per token; in bits it is that of a reference's token."""
+    """Both gaps, with documents as the units and their books as clusters.
+
+    The margin is in nats per token; in bits it is that of a reference's token.
+    """
     share = float(reference.tokens.sum() / reference.bytes.sum()) * _BITS
     there = (model.bytes > 0) & (reference.bytes > 0)
     if there.sum() < 2:
@@ -85,12 +92,14 @@ def against(model: OnText, reference: OnText, margin: float, confidence: float) 
             f"an interval needs 2 documents in which both models predict text, and there is {there.sum()}: {_LONGER}"
         )
     ours, theirs = ((one.text_nats[there] / one.bytes[there] * _BITS) for one in (model, reference))
-    bits = gap(ours, theirs, tokens=model.bytes[there], margin=margin * share, confidence=confidence)
+    owners = clusters(model.sources[there])
+    bits = gap(ours, theirs, model.bytes[there], owners, margin=margin * share, confidence=confidence)
     if not np.array_equal(model.tokens, reference.tokens):
         return Against(None, bits)
     asked = model.tokens > 0
     ours, theirs = (one.nats[asked] / one.tokens[asked] for one in (model, reference))
-    return Against(gap(ours, theirs, tokens=model.tokens[asked], margin=margin, confidence=confidence), bits)
+    owners = clusters(model.sources[asked])
+    return Against(gap(ours, theirs, model.tokens[asked], owners, margin=margin, confidence=confidence), bits)
 
 
 def _coded(tokenizer: PreTrainedTokenizerFast, begin: Begin, text: Text) -> tuple[np.ndarray, int]:

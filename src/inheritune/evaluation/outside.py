@@ -13,7 +13,7 @@ from inheritune.decoder.costs import forward_flops_per_token
 from inheritune.errors import DataError
 from inheritune.evaluation.by_position import bands
 from inheritune.evaluation.token_losses import token_losses
-from inheritune.evidence.gap import gap
+from inheritune.evidence.gap import clusters, gap
 from inheritune.models.begin import Begin
 from inheritune.records.gap import GapResult
 from inheritune.records.result import OutsidePlace, OutsideText
@@ -22,18 +22,27 @@ from inheritune.records.stages import OutsideLosses
 _FIRST_BAND = 64  # positions; the others double
 
 
-def openings(tokens: Tokens, name: str, context: int, most: int, begin: Begin | None = None) -> list[np.ndarray]:
+@dataclass(frozen=True)
+class Openings:
+    """The starts of documents as rows of ids, and the number of the book or file that each comes from."""
+
+    rows: list[np.ndarray]
+    sources: np.ndarray
+
+
+def openings(tokens: Tokens, name: str, context: int, most: int, begin: Begin | None = None) -> Openings:
     """The starts of an outside text's documents behind `begin`, each up to `context` positions, `most` tokens to predict in all.
 
     Raises DataError where fewer than two documents have tokens to predict.
     """
-    begin, found = begin or Begin(), list[np.ndarray]()
+    begin, found, numbers = begin or Begin(), list[np.ndarray](), list[int]()
     for index in range(len(tokens.starts)):
         document = np.asarray(tokens.document(index), dtype=np.int64)
         if len(document) < 2:
             continue
         window = begin.opening(document)[: min(context, most + begin.unasked) + 1]
         found.append(window)
+        numbers.append(index)
         most -= len(window) - 1 - begin.unasked
         if most < 1:
             break
@@ -42,13 +51,13 @@ def openings(tokens: Tokens, name: str, context: int, most: int, begin: Begin | 
             f"data.outside has {len(found)} document(s) of {name!r} within data.outside_tokens, and an interval needs 2:"
             " give more documents or more tokens"
         )
-    return found
+    return Openings(found, np.asarray(numbers if tokens.books is None else tokens.books[numbers]))
 
 
 def compare_outside(
     target: PreTrainedModel,
     reference: PreTrainedModel,
-    texts: dict[str, list[np.ndarray]],
+    texts: dict[str, Openings],
     match: Match,
     precision: str = "fp32",
     unasked: int = 0,
@@ -58,15 +67,15 @@ def compare_outside(
     `unasked`: how many of a row's tokens after the first are not asked for (`Begin.unasked`).
     """
     began, found, flops = time.perf_counter(), [], 0.0
-    for name, rows in texts.items():
-        ours, theirs = (token_losses(model, rows, precision, unasked) for model in (target, reference))
+    for name, text in texts.items():
+        ours, theirs = (token_losses(model, text.rows, precision, unasked) for model in (target, reference))
         length = max(map(len, ours))
         predicted = sum(map(len, ours))
         flops += predicted * sum(forward_flops_per_token(model, length) for model in (target, reference))
-        sides = _Sides(ours, theirs, match)
+        sides = _Sides(ours, theirs, text.sources, match)
         reached = [sides.between(first, last) for first, last in bands(length, _FIRST_BAND) if sides.reach(first) > 1]
         whole = sides.between(0, length - 1)
-        found.append(OutsideText(name=name, documents=len(rows), by_position=reached, **dict(whole)))
+        found.append(OutsideText(name=name, documents=len(text.rows), by_position=reached, **dict(whole)))
     tokens = sum(2 * text.tokens for text in found)
     return OutsideLosses(texts=found, tokens=tokens, flops=flops, seconds=time.perf_counter() - began)
 
@@ -77,6 +86,7 @@ class _Sides:
 
     ours: Sequence[np.ndarray]
     theirs: Sequence[np.ndarray]
+    sources: np.ndarray
     match: Match
 
     def reach(self, first: int) -> int:
@@ -92,7 +102,9 @@ class _Sides:
         ]
         weights = [len(a) for a, _ in reached]
         target, reference = ([float(row.mean()) for row in side] for side in zip(*reached, strict=True))
-        found = gap(target, reference, tokens=weights, margin=self.match.margin, confidence=self.match.confidence)
+        owners = clusters(self.sources[[len(row) > first for row in self.ours]])
+        match = self.match
+        found = gap(target, reference, weights, owners, margin=match.margin, confidence=match.confidence)
         return OutsidePlace(
             first=first, last=last, tokens=sum(weights),
             reference_loss=float(np.average(reference, weights=weights)),

@@ -33,7 +33,7 @@ def token_losses(
 
 def padded(rows: Sequence[np.ndarray], unasked: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Rows as ids and labels (N, T), where T is one less than the longest row. Padding and unasked tokens have an ignored label."""
-    longest = max(map(len, rows)) - 1
+    longest = max(map(len, rows), default=1) - 1
     ids = np.zeros((len(rows), longest), dtype=np.int64)
     labels = np.full((len(rows), longest), IGNORED, dtype=np.int64)
     for place, row in enumerate(rows):

@@ -59,6 +59,12 @@ def gap(
     return Gap(mean, mean - reach, mean + reach, _verdict(mean - reach, mean + reach, margin))
 
 
+def clusters(sources: ArrayLike) -> np.ndarray:
+    """The cluster of each unit in an interval: its source (a book or a file), or itself where all come from one."""
+    found = np.asarray(sources)
+    return found if len(np.unique(found)) > 1 else np.arange(len(found))
+
+
 def _error(residuals: np.ndarray, weights: np.ndarray) -> tuple[float, float]:
     """The standard error of a weighted mean and its degrees of freedom, from each cluster's residual sum and weight."""
     count, total = len(weights), float(weights.sum())

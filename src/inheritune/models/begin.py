@@ -46,6 +46,12 @@ class Begin:
         """The same where it does not stand there already."""
         return ids if self.stands_before(ids) else self.before(ids)
 
+    def asked(self, ids: np.ndarray, asked: np.ndarray | None = None) -> np.ndarray:
+        """Which of `opening(ids)` losses ask for: none of the begin, and of `ids` those of `asked`, or all."""
+        asked = np.ones(len(ids), dtype=bool) if asked is None else asked
+        own = asked[len(self.ids) :] if self.stands_before(ids) else asked
+        return np.concatenate([np.zeros(len(self.ids), dtype=bool), own])
+
 
 def begin_of(tokenizer: PreTrainedTokenizerBase, wanted: str = AUTO) -> Begin:
     """What stands in front of a text: as the tokenizer encodes one (`auto`), nothing (`none`), or a token by its text.

@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field
 
 from inheritune.records.entry import Amount, Count, Entry, JsonFile
 
+ASSISTANT: Literal["assistant"] = "assistant"
 Sizes = tuple[Count, Count, Count] | tuple[Count, Count]  # tokens, documents and books; no books in older folders
 
 
@@ -18,7 +19,7 @@ class Sizing(Entry):
 
 
 class PreparedSide(Entry):
-    """One side: how much it holds, and the digests of its ids and of its documents' starts and books."""
+    """One side: how much it holds, and the digests of its ids, of its documents' starts and books, and of which ids are asked for."""
 
     tokens: Count
     documents: Count
@@ -26,6 +27,7 @@ class PreparedSide(Entry):
     sha256: str
     starts_sha256: str
     books_sha256: str | None = None
+    asked_sha256: str | None = None
 
 
 class PreparedSides(Entry):
@@ -72,11 +74,15 @@ class PreparedSource(SourceEnd, NamedSource):
 
 
 class Origin(Entry):
-    """What a folder's tokens were made from, and how. `begin` stands there only where a text has one in front."""
+    """What a folder's tokens were made from, and how. `begin` stands there only where a text has one in front.
+
+    `loss_on`: for whose tokens alone losses ask, if not for all.
+    """
 
     tokenizer: str
     end: Count
     begin: list[Count] = Field([])
+    loss_on: Literal["assistant"] | None = None
     valid_share: Amount = 0.0
     sources: Sequence[NamedSource]
 
@@ -90,7 +96,10 @@ class PreparedIds(JsonFile):
 
 
 class Manifest(Origin, PreparedIds):
-    """A finished folder: its sides, and everything that their bytes depend on."""
+    """A finished folder: its sides, and everything that their bytes depend on.
+
+    `chat` is the digest of the chat template that rendered its conversations.
+    """
 
     model_config = ConfigDict(extra="allow")
 
@@ -99,6 +108,7 @@ class Manifest(Origin, PreparedIds):
     sources: Sequence[PreparedSource]
     repeats: Count
     vocabulary: Count
+    chat: str | None = None
 
     @property
     def origin(self) -> Origin:
@@ -116,6 +126,8 @@ class JournalStart(Entry):
     tokenizer: str
     end: Count
     begin: list[Count] = Field([])
+    loss_on: Literal["assistant"] | None = None
+    chat: str | None = None
     field: str
     valid_share: Amount
     train: list[list[str | None]]
@@ -126,7 +138,8 @@ class JournalLine(Entry):
     """How far a preparation is: documents read of source `source`, the sizes of both sides, and where each finished source ended.
 
     The rest is about the book that is being read: its name, how many of its sections came before, and the sides that it stands
-    on. `by_section` says that this source is read by section, `has_long` that it has a long document.
+    on. `by_section` says that this source is read by section, `has_long` that it has a long document, `rendered` that there was a
+    conversation.
     """
 
     source: Count
@@ -139,3 +152,4 @@ class JournalLine(Entry):
     sides: list[Literal["train", "valid"]]
     by_section: bool
     has_long: bool
+    rendered: bool = False

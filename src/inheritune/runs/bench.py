@@ -28,6 +28,7 @@ from inheritune.evaluation.sanity import explained_nats_per_byte
 from inheritune.evaluation.token_losses import IGNORED
 from inheritune.evidence.gap import Gap, gap
 from inheritune.models.begin import AUTO, Begin, begin_of, begin_told
+from inheritune.models.chat import chat_of
 from inheritune.models.reference import Reference
 from inheritune.progress import Progress
 from inheritune.records.entry import Spent
@@ -67,7 +68,8 @@ class Bench:
                 )
         tokenizer = reference.tokenizer
         self.begin = begin_of(tokenizer, recipe.data.begin)
-        self.coding = Coding.of(tokenizer.backend_tokenizer, tokenizer.eos_token_id, self.begin)
+        chat = chat_of(tokenizer, recipe.data.loss_on == "assistant")
+        self.coding = Coding.of(tokenizer.backend_tokenizer, tokenizer.eos_token_id, self.begin, chat)
         self.train_tokens, valid_tokens = processes.main_first(
             lambda: tokens.prepare(recipe.data, self.coding, embedding_rows(self.model), self.progress.now)
         )

@@ -24,6 +24,7 @@ from inheritune.disk.folders import whole_folder
 from inheritune.errors import RecipeError, TrainingError
 from inheritune.evaluation.losses import document_losses, mean_loss, validation
 from inheritune.models.begin import begin_of
+from inheritune.models.chat import chat_of
 from inheritune.models.export import write_model
 from inheritune.models.load import DTYPES
 from inheritune.models.reference import load_tokenizer
@@ -68,7 +69,8 @@ class _Pretraining:
         model = self._model()
         self.depth = anatomy(model).depth
         self.begin = begin_of(tokenizer, self.recipe.data.begin)
-        coding = Coding.of(tokenizer.backend_tokenizer, tokenizer.eos_token_id, self.begin)
+        chat = chat_of(tokenizer, self.recipe.data.loss_on == "assistant")
+        coding = Coding.of(tokenizer.backend_tokenizer, tokenizer.eos_token_id, self.begin, chat)
         train_tokens, valid_tokens = processes.main_first(
             lambda: tokens.prepare(self.recipe.data, coding, model.config.vocab_size, self.progress.now)
         )

@@ -8,11 +8,11 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from inheritune.choosing.by_hand import refuse_depths
-from inheritune.config.loading import load_recipe
+from inheritune.config.loading import load_for_positions, load_recipe
 from inheritune.config.recipes import RunRecipe
 from inheritune.config.sections import named_sources
 from inheritune.data.corpora import require
-from inheritune.decoder.anatomy import anatomy
+from inheritune.decoder.anatomy import anatomy, text_config
 from inheritune.decoder.parts import PARTS
 from inheritune.disk.files import write_text, writing
 from inheritune.disk.folders import whole_folder
@@ -60,6 +60,8 @@ def _run(checked: RunRecipe, folder: Path, progress: Progress) -> Result:
         for sources in (checked.data.train, checked.data.valid or [], *checked.data.outside.values()):
             require(sources)
         reference = load_reference(checked.reference, checked.revision, checked.trust_remote_code)
+    if positions := getattr(text_config(reference.model.config), "max_position_embeddings", None):
+        checked = load_for_positions(checked, positions)
     refuse_depths(checked, anatomy(reference.model).depth)
     with opened(folder, checked), closing(progress):
         keep_freed_memory()

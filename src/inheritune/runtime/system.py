@@ -1,8 +1,12 @@
-"""What only some systems have, behind one wall: memory held and free, copying inside the kernel. The only place that asks for it."""
+"""What only some systems have, behind one wall: memory held and free, bounds on a process, copying inside the kernel.
+
+The only place that asks for it.
+"""
 
 import errno
 import os
 import sys
+import time
 from pathlib import Path
 from typing import BinaryIO
 
@@ -50,6 +54,21 @@ def _container() -> list[int]:
         return [] if most == "max" else [int(most) - int(held)]
     except OSError:
         return []
+
+
+def bound_memory(more: int) -> None:
+    """This process may take `more` bytes beyond what it holds now; beyond, it gets a MemoryError or ends. Where the system can."""
+    held = Path("/proc/self/statm")
+    if resource is not None and held.exists():
+        most = int(held.read_text().split()[0]) * resource.getpagesize() + more
+        resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))
+
+
+def bound_time(seconds: int) -> None:
+    """The system ends this process (SIGXCPU) when it takes the processor for so many seconds from now on. Where it can."""
+    if resource is not None:
+        most = int(time.process_time()) + 1 + seconds
+        resource.setrlimit(resource.RLIMIT_CPU, (most, resource.getrlimit(resource.RLIMIT_CPU)[1]))
 
 
 def copy_some(source: BinaryIO, target: BinaryIO, most: int) -> int:

@@ -40,9 +40,9 @@ class OutputHead:
         return self.module.get_parameter("weight").detach().to(self.dtype)
 
     def chunks(self, states: Tensor) -> Iterator[slice]:
-        """The rows of `states` in pieces of a power of two, which products take best."""
+        """The rows of `states` in pieces of a power of two, which products take best; an empty one where there are none."""
         rows = 1 << max(1, _CHUNK // self.module.get_parameter("weight").shape[0]).bit_length() - 1
-        return (slice(first, first + rows) for first in range(0, len(states), rows))
+        return (slice(first, first + rows) for first in range(0, max(1, len(states)), rows))
 
     def logits(self, states: Tensor, weight_VD: Tensor) -> Tensor:
         """Logits (N, V) of some rows, to be overwritten by whoever asks."""

@@ -27,9 +27,10 @@ def row_losses(
     logits_NV: Tensor, labels_N: Tensor, teacher_NV: Tensor | None, wanted: Objective, scale: float = 1.0
 ) -> dict[str, Tensor]:
     """Sums over rows of each term, not yet weighted; `logits_NV` is overwritten by `scale` times the weighted sum's gradient."""
-    rows = max(1, _IN_CACHE // logits_NV.shape[1]) if logits_NV.device.type == "cpu" else len(logits_NV)
+    count = max(1, len(logits_NV))  # without rows, sums of nothing
+    rows = max(1, _IN_CACHE // logits_NV.shape[1]) if logits_NV.device.type == "cpu" else count
     sums: dict[str, Tensor] = {}
-    for first in range(0, len(logits_NV), rows):
+    for first in range(0, count, rows):
         piece = slice(first, first + rows)
         taught = None if teacher_NV is None else teacher_NV[piece].float()
         parts, gradient = _of_piece(Rows(logits_NV[piece].float(), labels_N[piece], taught, wanted))

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 from transformers import PreTrainedModel
@@ -101,7 +102,7 @@ class _Training:
         if self.sharded:
             sharded.shard(model, anatomy(model).blocks)
         self.optimizer, self.position = Optimizer(model, self.training), Position()
-        self.objective = TrainingLoss(model, self.training, round_.wanted, round_.teacher, round_.batches.begin.unasked)
+        self.objective = TrainingLoss(model, self.training, round_.wanted, round_.teacher)
         length = round_.batches.length
         self.flops = step_flops(model, self.training, length, self.objective.teacher)
         self.divergence = guards.Divergence(round_.reference_loss)
@@ -141,7 +142,7 @@ class _Training:
         batch = torch.from_numpy(self.round.batches[index])
         tokens = batch[:, 1:].numel()
         torch.manual_seed(_seed(batch))
-        parts = self._gradient(batch)
+        parts = self._gradient(batch, self.round.batches.asked(index))
         norm = float(sharded.whole(nn.utils.clip_grad_norm_(self.model.parameters(), self.training.clip)))
         rate = learning_rate(self.training, self.position.step)
         if finite := math.isfinite(parts["loss"]) and math.isfinite(norm):
@@ -150,10 +151,14 @@ class _Training:
         self._move_on(Position(1, tokens, flops, seconds, rate=rate), finite)
         self._tell(self._done(parts, rate, norm, tokens, seconds), finite, index)
 
-    def _gradient(self, batch: torch.Tensor) -> dict[str, float]:
-        """The batch's loss in parts, and its gradient, summed over the processes."""
-        labels = batch[:, 1 + self.round.batches.begin.unasked :].numel()
-        parts = self.objective.backward(processes.share(batch).to(device()), labels)
+    def _gradient(self, batch: torch.Tensor, asked: np.ndarray | None) -> dict[str, float]:
+        """The batch's loss in parts, and its gradient, summed over the processes; `asked`: which labels count, if not all."""
+        own, labels = processes.share(batch).to(device()), batch[:, 1:].numel()
+        if asked is None:
+            parts = self.objective.backward(own, labels)
+        else:
+            share = processes.share(torch.from_numpy(asked)).to(device())
+            parts = self.objective.backward(own, max(1, int(asked.sum())), share)
         sums = processes.summed(list(parts.values()))
         if not self.sharded:
             processes.sum_gradients([p.grad for p in self.model.parameters() if p.grad is not None])

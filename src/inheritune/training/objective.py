@@ -3,6 +3,7 @@
 B sequences, T positions, N = B * T rows, D hidden size, V vocabulary.
 """
 
+import itertools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -24,8 +25,7 @@ from inheritune.training.terms.hidden import hidden
 class TrainingLoss:
     """The loss of one model's training; made once a round.
 
-    `teacher` is needed where `wanted` has a term that it gives, is run in evaluation mode and never trained. The first `unasked`
-    labels of a sequence are in no loss: they are the begin of text's own.
+    `teacher` is needed where `wanted` has a term that it gives, is run in evaluation mode and never trained.
     Raises RecipeError where teacher and model cannot be compared.
     """
 
@@ -35,9 +35,8 @@ class TrainingLoss:
         training: config.Training,
         wanted: config.Objective | None = None,
         teacher: PreTrainedModel | None = None,
-        unasked: int = 0,
     ):
-        self.model, self.training, self.wanted, self.unasked = model, training, wanted or config.Objective(), unasked
+        self.model, self.training, self.wanted = model, training, wanted or config.Objective()
         self.teacher = teacher if self.wanted.taught else None
         if self.wanted.taught and teacher is None:
             raise RecipeError("objective.logits and objective.hidden need a teacher, and this training has none")
@@ -48,44 +47,49 @@ class TrainingLoss:
             self.pairs = _pairs(model, self.teacher, self.wanted)
             self.teacher_head = OutputHead(self.teacher, dtype)
 
-    def backward(self, batch_BT: Tensor, tokens: int) -> dict[str, float]:
+    def backward(self, batch_BT: Tensor, tokens: int, asked_BT: Tensor | None = None) -> dict[str, float]:
         """Add the gradient of the loss summed over `batch_BT`, divided by `tokens`; returns `loss` and, where it has several terms, each.
 
-        `batch_BT` (sequences, T + 1) is this process's share of a batch that has `tokens` labels over all processes.
+        `batch_BT` (sequences, T + 1) is this process's share of a batch in which `tokens` labels are asked for over all processes;
+        `asked_BT` (sequences, T) tells which, if not all.
         """
         sums: dict[str, float] = {}
-        weight_VD = self.head.weight()
-        for sequences_BT in batch_BT.split(self.training.micro_batch_size):
-            for name, part in self._micro_batch(sequences_BT, weight_VD, 1 / tokens).items():
+        weight_VD, size = self.head.weight(), self.training.micro_batch_size
+        asked = itertools.repeat(None) if asked_BT is None else asked_BT.split(size)
+        for sequences_BT, own_BT in zip(batch_BT.split(size), asked, strict=False):
+            for name, part in self._micro_batch(sequences_BT, own_BT, weight_VD, 1 / tokens).items():
                 sums[name] = sums.get(name, 0.0) + float(part) / tokens
         return {"loss": self._loss(sums), **(sums if len(sums) > 1 else {})}
 
     def _loss(self, parts: dict[str, float]) -> float:
         return sum(self.wanted.weights[name] * value for name, value in parts.items())
 
-    def _micro_batch(self, sequences_BT: Tensor, weight_VD: Tensor, scale: float) -> dict[str, Tensor]:
+    def _micro_batch(
+        self, sequences_BT: Tensor, asked_BT: Tensor | None, weight_VD: Tensor, scale: float
+    ) -> dict[str, Tensor]:
         # The backward pass too: under checkpoint_activations it computes the blocks again.
         with attending(self.model, self.training.precision):
-            return self._differentiate(sequences_BT, weight_VD, scale)
+            return self._differentiate(sequences_BT, asked_BT, weight_VD, scale)
 
-    def _differentiate(self, sequences_BT: Tensor, weight_VD: Tensor, scale: float) -> dict[str, Tensor]:
-        ids, labels = sequences_BT[:, :-1], sequences_BT[:, 1 + self.unasked :].flatten()
-        taught, aims = self._teach(ids)
+    def _differentiate(
+        self, sequences_BT: Tensor, asked_BT: Tensor | None, weight_VD: Tensor, scale: float
+    ) -> dict[str, Tensor]:
+        ids, labels = sequences_BT[:, :-1], _asked(sequences_BT[:, 1:].flatten(), asked_BT)
+        taught, aims = self._teach(ids, asked_BT)
         watched = _outputs(self.model, [own for own, _ in self.pairs])
         with autocast(self.training.precision), watched as outputs:
-            states = self._asked(self.head.states(ids), len(ids))
+            states = _asked(self.head.states(ids), asked_BT)
         sums, gradient = self._through_head(states.detach(), labels, taught, weight_VD, scale)
         if not self.pairs:
             torch.autograd.backward(states, gradient)
             return sums
-        distances = [hidden(outputs[own], aims[other], self.wanted) for own, other in self.pairs]
+        distances = [
+            hidden(_asked(outputs[own], asked_BT), _asked(aims[other], asked_BT), self.wanted)
+            for own, other in self.pairs
+        ]
         distance = torch.stack(distances).mean()
         torch.autograd.backward([states, distance], [gradient, torch.full_like(distance, self.wanted.hidden * scale)])
         return {**sums, "hidden": distance.detach()}
-
-    def _asked(self, states_ND: Tensor, sequences: int) -> Tensor:
-        """The rows whose labels are asked for."""
-        return states_ND.unflatten(0, (sequences, -1))[:, self.unasked :].flatten(0, 1) if self.unasked else states_ND
 
     def _through_head(
         self, states: Tensor, labels: Tensor, taught: Tensor | None, weight_VD: Tensor, scale: float
@@ -101,15 +105,22 @@ class TrainingLoss:
             gradient[rows] = self.head.backward(states[rows], logits, weight_VD)
         return sums, gradient
 
-    def _teach(self, ids_BT: Tensor) -> tuple[Tensor | None, dict[int, Tensor]]:
+    def _teach(self, ids_BT: Tensor, asked_BT: Tensor | None) -> tuple[Tensor | None, dict[int, Tensor]]:
         """The teacher's states before its head and after the blocks that the model's are held against."""
         if self.teacher is None:
             return None, {}
         watched = _outputs(self.teacher, [other for _, other in self.pairs])
         precision = self.training.precision
         with evaluating(self.teacher), autocast(precision), attending(self.teacher, precision), watched as outputs:
-            states = self._asked(self.teacher_head.states(ids_BT), len(ids_BT))
+            states = _asked(self.teacher_head.states(ids_BT), asked_BT)
         return (states if self.wanted.logits else None), outputs
+
+
+def _asked(rows: Tensor, asked_BT: Tensor | None) -> Tensor:
+    """Of rows (N, ...) or (B, T, ...), those whose labels are asked for."""
+    if asked_BT is None:
+        return rows
+    return rows[asked_BT if rows.shape[:2] == asked_BT.shape else asked_BT.flatten()]
 
 
 def _pairs(model: PreTrainedModel, teacher: PreTrainedModel, wanted: config.Objective) -> list[tuple[int, int]]:

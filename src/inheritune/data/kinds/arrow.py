@@ -6,7 +6,8 @@ from pathlib import Path
 from inheritune.data.documents import Document
 from inheritune.data.files import File
 from inheritune.data.kind import FileKind
-from inheritune.data.tables import numbered, require_text, values
+from inheritune.data.rows import Content
+from inheritune.data.tables import column_of, numbered, values
 from inheritune.data.unpacking import Unpacked, readable
 
 
@@ -17,10 +18,10 @@ class Arrow(FileKind):
 
     def documents(self, file: File, field: str) -> Iterator[Document]:
         """The texts of its column `field`."""
-        yield from numbered(file.name, texts(file.path, field))
+        yield from numbered(file.name, contents(file.path, field))
 
 
-def texts(path: Path, field: str) -> Iterator[str | None]:
+def contents(path: Path, field: str) -> Iterator[Content | None]:
     """The column `field` of an Arrow file or stream; DataError for damage."""
     import pyarrow
 
@@ -31,5 +32,5 @@ def texts(path: Path, field: str) -> Iterator[str | None]:
         except pyarrow.ArrowInvalid:
             mapped.seek(0)
             batches = opened = pyarrow.ipc.open_stream(mapped)
-        require_text(opened.schema, field, str(path))
-        yield from values((batch[field] for batch in batches), Unpacked(path))
+        column = column_of(opened.schema, field, str(path))
+        yield from values((batch[column] for batch in batches), Unpacked(path))

@@ -8,7 +8,7 @@ from typing import Any
 from inheritune.config.sections import Source
 from inheritune.data.documents import Document
 from inheritune.data.kind import SourceKind
-from inheritune.data.rows import told_kind
+from inheritune.data.rows import Content, field_of, is_conversation, told_kind
 from inheritune.data.tables import missing_column, numbered
 from inheritune.errors import DataError
 from inheritune.models.find import SECONDS, answers
@@ -53,18 +53,20 @@ class Hub(SourceKind):
         split = source.split or "train"
         with self._refusals():
             dataset = load_dataset(self.name, source.name, split=split, revision=source.revision, streaming=True)
-            rows = (self._text(row, field) for row in dataset)
+            rows = (self._content(row, field) for row in dataset)
             yield from numbered(f"{self.name}/{source.name or ''}/{split}", rows)
 
-    def _text(self, row: Any, field: str) -> str | None:
+    def _content(self, row: Any, field: str) -> Content | None:
+        field = field_of(row, field)
         if field not in row:
             raise missing_column(list(row), field, self.source.source)
-        if (text := row[field]) is not None and not isinstance(text, str):
+        content = row[field]
+        if not (content is None or isinstance(content, str) or is_conversation(content)):
             raise DataError(
-                f"{self.source.source!r} has no text in {field!r} but {told_kind(text)}: name a column of text in data.field"
+                f"{self.source.source!r} has no text in {field!r} but {told_kind(content)}: name a column of text in data.field"
                 " (--field)"
             )
-        return text
+        return content
 
     @contextmanager
     def _refusals(self) -> Iterator[None]:

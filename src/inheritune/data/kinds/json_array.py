@@ -9,7 +9,7 @@ from typing import Any
 from inheritune.data.documents import LONGEST, Document
 from inheritune.data.files import File
 from inheritune.data.kind import FileKind
-from inheritune.data.rows import text_of
+from inheritune.data.rows import content_of, document_of
 from inheritune.data.unpacking import opened
 from inheritune.errors import DataError
 
@@ -24,11 +24,12 @@ class JsonArray(FileKind):
     packed = True
 
     def documents(self, file: File, field: str) -> Iterator[Document]:
-        """The text of each row."""
+        """The text or the conversation of each row."""
         with opened(file) as stream:
             for number, row in enumerate(_Rows(stream, str(file.path)), 1):
-                if (text := text_of(row, f"row {number} of {str(file.path)!r}", field)).strip():
-                    yield Document(f"{file.name}#{number}", text)
+                content = content_of(row, f"row {number} of {str(file.path)!r}", field)
+                if document := document_of(f"{file.name}#{number}", content):
+                    yield document
 
 
 class _Rows:

@@ -7,7 +7,7 @@ from typing import Any
 from inheritune.data.documents import Document
 from inheritune.data.files import File
 from inheritune.data.kind import FileKind
-from inheritune.data.rows import text_of
+from inheritune.data.rows import content_of, document_of
 from inheritune.data.unpacking import lines
 from inheritune.errors import DataError
 
@@ -19,11 +19,12 @@ class JsonLines(FileKind):
     packed = True
 
     def documents(self, file: File, field: str) -> Iterator[Document]:
-        """The text of each line."""
+        """The text or the conversation of each line."""
         for number, line in enumerate(lines(file), 1):
             place = f"line {number} of {str(file.path)!r}"
-            if line.strip() and (text := text_of(_row(line, place, field), place, field)).strip():
-                yield Document(f"{file.name}#{number}", text)
+            content = content_of(_row(line, place, field), place, field) if line.strip() else None
+            if document := document_of(f"{file.name}#{number}", content):
+                yield document
 
 
 def _row(line: bytes, place: str, field: str) -> Any:

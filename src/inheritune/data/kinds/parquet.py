@@ -6,7 +6,7 @@ from typing import Any
 from inheritune.data.documents import Document
 from inheritune.data.files import File
 from inheritune.data.kind import FileKind
-from inheritune.data.tables import ROWS, numbered, require_text, values
+from inheritune.data.tables import ROWS, column_of, numbered, values
 from inheritune.data.unpacking import Unpacked, readable
 
 
@@ -20,9 +20,9 @@ class Parquet(FileKind):
         from pyarrow.parquet import ParquetFile
 
         with readable(file.path), ParquetFile(file.path) as table:
-            require_text(table.schema_arrow, field, str(file.path))
-            _require_bounded(table.metadata, field, file)
-            columns = (batch[field] for batch in table.iter_batches(batch_size=ROWS, columns=[field]))
+            name = column_of(table.schema_arrow, field, str(file.path))
+            _require_bounded(table.metadata, name, file)
+            columns = (batch[name] for batch in table.iter_batches(batch_size=ROWS, columns=[name]))
             yield from numbered(file.name, values(columns, Unpacked(file.path)))
 
 
@@ -31,5 +31,5 @@ def _require_bounded(about: Any, field: str, file: File) -> None:
     unpacked = Unpacked(file.path)
     for group in map(about.row_group, range(about.num_row_groups)):
         for column in map(group.column, range(group.num_columns)):
-            if column.path_in_schema == field:
+            if f"{column.path_in_schema}.".startswith(f"{field}."):
                 unpacked.add(column.total_uncompressed_size)

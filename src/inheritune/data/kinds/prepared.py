@@ -25,10 +25,12 @@ class Prepared(SourceKind):
 
     def encoded(self, coding: Coding) -> Iterator[Encoded]:
         """The documents as they are; DataError where another tokenizer made them."""
-        store.require_same_tokenizer(self.place, store.read_manifest(self.place), coding)
+        manifest = store.read_manifest(self.place)
+        store.require_same_coding(self.place, manifest, coding)
         for side in store.SIDES:
             tokens = store.read_side(self.place, side)
             for number in range(len(tokens.starts)):
                 book = number if tokens.books is None else tokens.books[number]
                 name = f"{self.place.name}/{side}"
-                yield Encoded(f"{name}#{number}", f"{name}/{book}", coding.bare(tokens.document(number)))
+                ids, asked = tokens.document(number), tokens.asked_of(number)
+                yield coding.bare(Encoded(f"{name}#{number}", f"{name}/{book}", ids, asked, manifest.chat is not None))

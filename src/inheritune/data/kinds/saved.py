@@ -9,7 +9,7 @@ from inheritune.config.sections import Source
 from inheritune.data.documents import Document
 from inheritune.data.files import all_files, require_regular
 from inheritune.data.kind import SourceKind
-from inheritune.data.kinds.arrow import texts
+from inheritune.data.kinds.arrow import contents
 from inheritune.data.tables import numbered
 from inheritune.errors import DataError
 
@@ -40,7 +40,7 @@ class Saved(SourceKind):
         if state.get("_indices_data_files") or not isinstance(entries, list):
             raise DataError(f"{self.source.source!r} cannot be read: save it again with a newer `datasets`")
         places = [_inside(folder, entry.get("filename") if isinstance(entry, dict) else None) for entry in entries]
-        rows = (text for place in places for text in texts(place, field))
+        rows = (content for place in places for content in contents(place, field))
         yield from numbered(f"{self.place.name}/{split}", rows)
 
     def _folder(self) -> Path:

@@ -36,7 +36,7 @@ class TokenRow(FileKind):
         for cut in chain(_cuts(ids, coding), [len(ids)]):
             if cut > first:
                 name = f"{file.name}#{number}"
-                yield Encoded(name, name, coding.bare(ids[first:cut]))
+                yield coding.bare(Encoded(name, name, ids[first:cut]))
                 number, first = number + 1, cut
 
 

@@ -1,0 +1,77 @@
+"""Keys that nobody set give way to those that somebody did: a default never refuses a recipe."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from inheritune.config.sections import Data, Diagnosis, Section, Training
+
+Tree = dict[str, Any]
+
+
+def set_in(tree: Tree) -> set[str]:
+    """The dotted keys of a recipe's tree, of whole sections and of what stands in them."""
+    inside = (f"{key}.{name}" for key, section in tree.items() if isinstance(section, dict) for name in section)
+    return {*tree, *inside}
+
+
+def fitted(tree: Tree, by_hand: Iterable[str], before: Tree) -> Tree:
+    """A recipe's tree, in which what is not set `by_hand` (dotted keys) fits what is; `before` is the tree without what is.
+
+    Nothing changes that fits as it is. What is no number stays, for the check to refuse.
+    """
+    values, hand = _Numbers(tree), set(by_hand)
+    tokens, batch, length, size, warmup = (values[key] or 0 for key in _FITTED)
+    if min(tokens, batch, length, size) < 1:
+        return tree
+    if (most := values["limits.max_tokens"]) and "training.tokens" not in hand:
+        tokens = min(tokens, most)
+    if "data.sequence_length" not in hand:
+        length = min(length, tokens)
+        if "training.batch_tokens" in hand:
+            length = next((shorter for shorter in range(min(length, batch), 1, -1) if batch % shorter == 0), length)
+    if "training.batch_tokens" not in hand:
+        least = size if "training.micro_batch_size" in hand else 1
+        batch = max(least, min(batch, tokens) // length) * length
+    size = max(1, min(size, batch // length))
+    if warmup >= tokens:
+        warmup = warmup * tokens // max(_Numbers(before)["training.tokens"] or 0, warmup + 1)
+    found = dict(zip(_FITTED, (tokens, batch, length, size, warmup), strict=True))
+    return values.changed({key: value for key, value in found.items() if key not in hand})
+
+
+def within_positions(tree: Tree, positions: int, by_hand: Iterable[str]) -> Tree:
+    """The tree with lengths that a model of so many positions can read, where they are not set by hand."""
+    values = _Numbers(tree)
+    lengths = {key: min(values[key] or positions, positions) for key in ("data.sequence_length", "diagnosis.length")}
+    shorter = values.changed({key: length for key, length in lengths.items() if key not in set(by_hand)})
+    return fitted(shorter, by_hand, tree)
+
+
+class _Numbers:
+    """The whole numbers of a tree by their dotted keys, with the defaults of those that are not there."""
+
+    def __init__(self, tree: Tree):
+        self.tree = tree
+
+    def __getitem__(self, key: str) -> int | None:
+        section, name = key.split(".")
+        held = self.tree.get(section)
+        field = _SECTIONS[section].model_fields.get(name) if section in _SECTIONS else None
+        default = field.default if field else None
+        value = held.get(name, default) if isinstance(held, dict) else default
+        return value if type(value) is int else None
+
+    def changed(self, values: dict[str, int]) -> Tree:
+        """A copy of the tree with other values; what is as it was is not written down."""
+        found = {key: dict(value) if isinstance(value, dict) else value for key, value in self.tree.items()}
+        for key, value in values.items():
+            if self[key] is not None and self[key] != value:
+                section, name = key.split(".")
+                found.setdefault(section, {})[name] = value
+        return found
+
+
+_FITTED = (
+    "training.tokens", "training.batch_tokens", "data.sequence_length", "training.micro_batch_size", "training.warmup_tokens",
+)  # fmt: skip
+_SECTIONS: dict[str, type[Section]] = {"data": Data, "training": Training, "diagnosis": Diagnosis}
