@@ -19,6 +19,8 @@ from inheritune.training.metrics import Metrics
 
 RUN, LAB = sys.modules["inheritune.runs.run"], sys.modules["inheritune.runs.lab"]
 ROUNDS, TARGETS = sys.modules["inheritune.runs.rounds"], sys.modules["inheritune.runs.targets"]
+CUTS, GREEDY = sys.modules["inheritune.diagnosis.cuts"], sys.modules["inheritune.choosing.greedy"]
+HEAL = sys.modules["inheritune.surgery.heal"]
 
 
 @pytest.fixture
@@ -108,6 +110,53 @@ def test_killed_and_continued(moment: str, recipe: str, whole: dict[str, Any], t
     for key in whole:
         assert after[key] == whole[key], key
     assert not [path for path in out.rglob("*") if path.name.startswith(".")]
+
+
+# Where a run dies, at which call; then which calls are counted, and how many of them the continued run is spared (None: all).
+KEPT: dict[str, tuple[tuple[Any, str], int, tuple[Any, str], int | None]] = {
+    "measuring cuts": ((CUTS.Loss, "of"), 4, (CUTS.Loss, "of"), 3),
+    "choosing": ((GREEDY, "_cheapest"), 2, (GREEDY, "_cheapest"), 1),
+    "repairing": ((HEAL, "refit"), 1, (HEAL, "run_until"), None),
+}
+
+
+def counted(patch: pytest.MonkeyPatch, place: Any, name: str) -> list[int]:
+    """Grows with each call of a function."""
+    original, calls = getattr(place, name), list[int]()
+    patch.setattr(place, name, lambda *given, **how: calls.append(1) or original(*given, **how))
+    return calls
+
+
+@pytest.fixture(scope="module")
+def healed(gpt2: Path, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A run of one round that is repaired, and how often each of the functions was called."""
+    from tiny import recipe_tree
+
+    folder, tree = tmp_path_factory.mktemp("healed"), recipe_tree(gpt2, corpus / "words.jsonl")
+    tree["choice"]["heal"], tree["growth"] = True, {"start": 2, "max_depth": 2}
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(tree))
+    with pytest.MonkeyPatch.context() as patch:
+        calls = {moment: counted(patch, *KEPT[moment][2]) for moment in KEPT}
+        run(str(folder / "recipe.yaml"), out=str(folder / "out"))
+    return {
+        "recipe": str(folder / "recipe.yaml"),
+        "calls": {moment: len(made) for moment, made in calls.items()},
+        "found": found(folder / "out"),
+    }
+
+
+@pytest.mark.parametrize("moment", KEPT)
+def test_what_was_done_before_a_death_is_not_done_again(
+    moment: str, healed: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (place, name), number, watched, saved = KEPT[moment]
+    out = tmp_path / "out"
+    dies(lambda patch: kill_at_call(patch, place, name, number), healed["recipe"], out)
+    calls, total = counted(monkeypatch, *watched), healed["calls"][moment]
+    run(healed["recipe"], out=str(out))
+    assert len(calls) == total - (total if saved is None else saved) < total
+    assert found(out) == healed["found"]
+    assert not {"maps.jsonl", "cuts.jsonl", "removals.jsonl", "repair"} & {path.name for path in out.iterdir()}
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
