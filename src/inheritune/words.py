@@ -36,7 +36,12 @@ def show(blocks: Sequence[int]) -> str:
 
 def plural(number: int, noun: str) -> str:
     """A count with its noun: 1 block, 2 blocks."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+    return f"{number:,} {nouns(number, noun)}"
+
+
+def nouns(number: int, noun: str) -> str:
+    """A noun for so many, without their number: block, blocks."""
+    return noun if number == 1 else f"{noun}s"
 
 
 def harmless(text: str) -> str:

@@ -148,6 +148,10 @@ def test_manifest_tells_sources_sides_and_hashes(
     for side, told in (("train", manifest.sides.train), ("valid", manifest.sides.valid)):
         assert told.sha256 == digests(tmp_path / "out")[f"{side}.bin"]
         assert told.documents == told.books == len(rows(tmp_path / "out", side))
+    written = list(json.loads((tmp_path / "out" / "manifest.json").read_text()))
+    assert [key for key in written if key != "begin"] == [
+        "format", "bytes", "sides", "tokenizer", "end", "valid_share", "sources", "repeats", "vocabulary",
+    ]  # fmt: skip
     (source,) = manifest.sources
     digest = hashlib.sha256((corpus / "words.jsonl").read_bytes()).hexdigest()
     assert source.files == (SourceFile(name="words.jsonl", sha256=digest),) and source.read == len(texts)

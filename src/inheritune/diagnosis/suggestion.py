@@ -1,7 +1,7 @@
 """From measured losses to a depth and blocks to start from, with the reason in a sentence."""
 
 from inheritune.records.profile import Curves, Cut, Layer, Suggestion
-from inheritune.words import plural, show
+from inheritune.words import nouns, plural, show
 
 # A judgement from one trial, not a fit: a 24-block model's 20-block cut that started at +0.21 nats ended at +0.013.
 LARGEST_RISE = 0.25
@@ -95,7 +95,7 @@ def _first(count: int) -> str:
 
 
 def _named(noun: str, indices: list[int]) -> str:
-    return f"{noun}{'s' if len(indices) > 1 else ''} {show(indices)}"
+    return f"{nouns(len(indices), noun)} {show(indices)}"
 
 
 def _guesses(loss: float, chance: float, layers: list[Layer]) -> str:

@@ -6,7 +6,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from inheritune.records.profile import Layer, ProfileRecord
-from inheritune.words import plural, ranges
+from inheritune.words import nouns, plural, ranges
 
 COLUMNS = ("mass", "lazy", "sink", "nats", "out", "infl", "exit", "w/o")
 LEGEND = (
@@ -29,7 +29,7 @@ def lazy(profile: ProfileRecord) -> str:
     layers = f"layers {ranges(profile.lazy_layers)}" if profile.lazy_layers else "no layer"
     count, of = sum(map(len, profile.lazy_heads.values())), sum(len(layer.heads) for layer in profile.layers)
     named = [
-        f"layer {layer}: head{'s' * (len(heads) > 1)} {ranges(heads)}" for layer, heads in profile.lazy_heads.items()
+        f"layer {layer}: {nouns(len(heads), 'head')} {ranges(heads)}" for layer, heads in profile.lazy_heads.items()
     ]
     names = f": {'; '.join(named)}" if named else ""
     return f"Lazy in the strict sense: {layers}. Lazy heads (mean k* up to 1.5), {count} of {of}{names}."
