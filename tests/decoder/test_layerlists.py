@@ -65,6 +65,11 @@ def test_lists_follow_their_blocks(name: str, value: Any, wanted: Any) -> None:
             [0, 1, 3, 5],
             {"moe_layer_interval": 1, "moe_layer_start_index": 2, "moe_layer_end_index": 3},
         ),
+        (  # an end beyond the depth, as a config may have it
+            {"moe_layer_interval": 1, "moe_layer_start_index": 1, "moe_layer_end_index": 27},
+            [0, 3, 5],
+            {"moe_layer_interval": 1, "moe_layer_start_index": 1, "moe_layer_end_index": 27},
+        ),
     ],
 )
 def test_numbers_that_stand_for_a_pattern_are_searched_anew(

@@ -4,8 +4,9 @@ import re
 
 import pytest
 import torch
-from families import GAPS, from_files, reference
+from families import GAPS, TOKENS, from_files, reference
 from safetensors.torch import load_file, save_file
+from shrink import shrink
 from transformers import AutoModelForCausalLM
 
 from inheritune.models.load import load_model
@@ -21,16 +22,23 @@ def test_a_cut_between_files_is_the_cut_in_memory(family):
     from_files(reference(family), GAPS)
 
 
-def test_layers_that_predict_further_tokens_are_left_out_and_not_told_of(tmp_path):
+@pytest.mark.parametrize(
+    ("kind", "field"), [("deepseek_v3", "num_mtp_layers"), ("glm4_moe", "num_nextn_predict_layers")]
+)
+def test_layers_that_predict_further_tokens_are_left_out_and_not_told_of(kind, field, tmp_path):
     """As GLM-4.5 and DeepSeek-V3 come: one more block, with what joins it to the model, after the last."""
-    reference("deepseek_v3").save_pretrained(tmp_path / "source")
+    further = {"num_nextn_predict_layers": 1, "first_k_dense_replace": 2}
+    glm = AutoModelForCausalLM.from_config(shrink("glm4_moe", **TOKENS, **further))
+    (reference(kind) if kind == "deepseek_v3" else glm).save_pretrained(tmp_path / "source")
     path = tmp_path / "source/model.safetensors"
     held = load_file(path)
     extra = {name.replace("layers.5.", "layers.6."): own.clone() for name, own in held.items() if "layers.5." in name}
     save_file({**held, **extra, "model.layers.6.eh_proj.weight": torch.ones(32, 64)}, path, {"format": "pt"})
     inherit_folder(tmp_path / "source", tmp_path / "cut", CutRequest([0, 3, 5]))
-    assert not {name for name in load_file(tmp_path / "cut/model.safetensors") if "eh_proj" in name}
-    assert AutoModelForCausalLM.from_pretrained(tmp_path / "cut").config.num_mtp_layers == 0
+    assert not {
+        name for name in load_file(tmp_path / "cut/model.safetensors") if "eh_proj" in name or "layers.3" in name
+    }
+    assert getattr(AutoModelForCausalLM.from_pretrained(tmp_path / "cut").config, field) == 0
     assert load_model(tmp_path / "source").config.num_hidden_layers == 6
 
 

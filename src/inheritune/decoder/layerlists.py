@@ -68,7 +68,7 @@ PATTERNS = (
     ),
     Pattern(
         SPARSE_SPAN,
-        lambda values, i, depth: (i + 1) % values[0] == 0 and values[1] <= i <= values[2] % depth,
+        lambda values, i, depth: (i + 1) % values[0] == 0 and values[1] <= i and (i <= values[2] or values[2] == -1),
         _spans,
     ),
 )
