@@ -47,6 +47,12 @@ def test_config_that_transformers_does_not_build(recipe: str, tmp_path: Path) ->
     assert "model: transformers" in said and "gpt22" in said
 
 
+def test_sequences_longer_than_the_models_positions(recipe: str, tmp_path: Path) -> None:
+    given = ("train", recipe, "--out", str(tmp_path / "out"), "--quiet", "--set", "data.sequence_length=128")
+    assert "data.sequence_length is 128 and the model has 64 positions" in refused(*given)
+    assert not (tmp_path / "out").exists()
+
+
 def test_missing_model_type(recipe: str, tmp_path: Path) -> None:
     tree = yaml.safe_load(Path(recipe).read_text())
     del tree["model"]["model_type"]

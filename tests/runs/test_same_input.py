@@ -77,7 +77,7 @@ def test_every_row_that_a_reference_reads_opens_with_the_begin(
     tree["reference"], tree["data"]["outside"] = str(begun(f"{BEGIN} <second> $A")), {"x": str(corpus / "words.txt")}
     recipe = load_recipe(RunRecipe, write_recipe(tree), {})
     found = Bench(recipe, tmp_path, load_reference(recipe.reference))
-    rows = [*found.documents.ids, *found.batches[3], *found.sequences(4, 16).tolist(), *found.outside["x"]]
+    rows = [*found.documents.ids, *found.batches[3], *found.sequences(4, 16).tolist(), *found.outside["x"].rows]
     assert all(tuple(row[:2]) == (VOCABULARY, VOCABULARY + 1) for row in rows)
     assert found.documents.ids.shape[1] <= LENGTH and max(map(len, found.outside["x"])) <= 65
     assert (found.documents.labels[:, 0] == -100).all() and not (found.documents.labels >= VOCABULARY).any()

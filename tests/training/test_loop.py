@@ -3,15 +3,17 @@ import math
 import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from rounds import BATCH, KINDS, LENGTH, train_round
+from rounds import BATCH, KINDS, LENGTH, batches, train_round
 from tiny import untrained_model
 from torch import nn
 
+from inheritune.data.batches import Batches
 from inheritune.decoder.costs import forward_flops_per_token
 from inheritune.errors import TrainingError
 from inheritune.training import checkpoint
@@ -31,6 +33,19 @@ def test_trains_on_the_batches_in_order_and_counts_what_it_does(tmp_path: Path) 
     assert position.tokens == 8 * BATCH * LENGTH == rows[-1]["tokens"]
     assert position.flops == position.tokens * 3 * forward_flops_per_token(model, LENGTH)
     assert [place.name for place in sorted(tmp_path.iterdir())] == ["step-0000006", "step-0000008"]
+
+
+def test_a_step_asks_for_what_its_batch_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = batches()._parts[0].tokens
+    own = Batches(replace(row, asked=row.ids % 3 == 0), 0, BATCH, LENGTH)
+    monkeypatch.setattr("rounds.batches", lambda: own)
+    rows: list[dict[str, Any]] = []
+    train_round(tmp_path, untrained_model("gpt2"), observe=rows.append, tokens=BATCH * LENGTH)
+    batch = torch.from_numpy(own[0])
+    labels = batch[:, 1:].masked_fill(batch[:, 1:] % 3 != 0, -100)
+    logits = untrained_model("gpt2")(batch[:, :-1]).logits
+    wanted = nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-100)
+    assert rows[0]["loss"] == pytest.approx(wanted.item(), rel=1e-5) and rows[0]["tokens"] == BATCH * LENGTH
 
 
 def test_learns_what_can_be_learnt(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Keys that nobody set give way to those that somebody did: a default never refuses a recipe."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any
 
 from inheritune.config.sections import Data, Diagnosis, Section, Training
@@ -39,11 +39,10 @@ def fitted(tree: Tree, by_hand: Iterable[str], before: Tree) -> Tree:
     return values.changed({key: value for key, value in found.items() if key not in hand})
 
 
-def within_positions(tree: Tree, positions: int, by_hand: Iterable[str]) -> Tree:
-    """The tree with lengths that a model of so many positions can read, where they are not set by hand."""
-    values = _Numbers(tree)
-    lengths = {key: min(values[key] or positions, positions) for key in ("data.sequence_length", "diagnosis.length")}
-    shorter = values.changed({key: length for key, length in lengths.items() if key not in set(by_hand)})
+def within_positions(tree: Tree, positions: int, by_hand: Iterable[str], known: Container[str]) -> Tree:
+    """The tree with those of the `known` lengths that a model of so many positions can read, where they are not set by hand."""
+    values, free = _Numbers(tree), {"data.sequence_length", "diagnosis.length"} - set(by_hand)
+    shorter = values.changed({key: min(values[key] or positions, positions) for key in free if key in known})
     return fitted(shorter, by_hand, tree)
 
 

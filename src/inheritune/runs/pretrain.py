@@ -10,14 +10,14 @@ from tokenizers import Tokenizer
 from torch import Tensor
 from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerFast
 
-from inheritune.config.loading import load_recipe
+from inheritune.config.loading import load_for_positions, load_recipe
 from inheritune.config.recipes import TrainRecipe
 from inheritune.config.sections import named_sources
 from inheritune.data import corpora, tokens
 from inheritune.data.batches import Batches
 from inheritune.data.coding import Coding
 from inheritune.data.vocabulary import train_tokenizer
-from inheritune.decoder.anatomy import anatomy
+from inheritune.decoder.anatomy import anatomy, text_config
 from inheritune.decoder.costs import parameter_count
 from inheritune.disk.files import writing
 from inheritune.disk.folders import whole_folder
@@ -46,7 +46,7 @@ from inheritune.training.schedule import steps_of
 
 def train(recipe: str, out: str | None = None, progress: Progress | None = None, **overrides: Any) -> Trained:
     """Train a model from random weights by a recipe (name or path); continues where the same command stopped."""
-    checked = load_recipe(TrainRecipe, recipe, overrides)
+    checked = _within_positions(load_recipe(TrainRecipe, recipe, overrides))
     for sources in (checked.data.train, checked.data.valid or []):
         corpora.require(sources)
     folder = Path(out or f"runs/{checked.name}")
@@ -181,6 +181,17 @@ class _Pretraining:
             Trained(**trained.model_dump(exclude={"model_dir"})).save(beside / Trained.BESIDE_MODEL)
         trained.save(self.folder / Trained.NAME)
         self.progress.stage(f"Validation loss {trained.val_loss:.4f} nats per token; the model is in {place}")
+
+
+def _within_positions(recipe: TrainRecipe) -> TrainRecipe:
+    """The recipe with a sequence length that the model's positions allow; RecipeError for a longer one that is set by hand."""
+    positions = getattr(text_config(_config_of(recipe.model)), "max_position_embeddings", None)
+    recipe = load_for_positions(recipe, positions) if positions else recipe
+    if positions and (length := recipe.data.sequence_length) > positions:
+        raise RecipeError(
+            f"data.sequence_length is {length} and the model has {positions} positions: make it at most that"
+        )
+    return recipe
 
 
 def _config_of(fields: dict[str, Any]) -> PretrainedConfig:
