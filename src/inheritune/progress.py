@@ -3,6 +3,7 @@
 Whatever takes long is told of in one way: a function of several stages takes a `Tell`, one of a single stage a `Tally`.
 """
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -27,13 +28,23 @@ def silent(*_: object) -> None:
     """Tell nobody."""
 
 
+class _Console(Console):
+    """One whose reader may go (`| head -1`): the work goes on untold, where rich would end it."""
+
+    def on_broken_pipe(self) -> None:
+        """Say no more, and let what is still held back lead nowhere."""
+        self.quiet = True
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), self.file.fileno())
+
+
 class Progress:
     """Stages and the state of the current one. It writes to standard error where standard output is for JSON."""
 
     def __init__(self, quiet: bool = False, to_stderr: bool = False):
         # The stream as it is now: what others' progress bars are kept from must not keep ours away.
         file = sys.stderr if to_stderr else sys.stdout
-        self.console = Console(file=file, quiet=quiet, soft_wrap=True, highlight=False)
+        self.console = _Console(file=file, quiet=quiet, soft_wrap=True, highlight=False)
         self._live: Live | None = None
         self._last = 0.0
 

@@ -114,7 +114,7 @@ RECIPES = [
     written("a recipe of absurd size", "a: 1\n" + "#" * (2 << 20), "recipe.yaml", "262,144"),
     written("YAML that builds objects", "name: !!python/object/apply:os.getcwd []\n", "recipe.yaml", "python"),
     written("a number of absurd length", "seed: " + "9" * 5000 + "\n", "recipe.yaml"),
-    written("a date that is none", "name: 2001-99-99\n", "recipe.yaml"),
+    written("a date that is none", "name: 2001-99-99\n", "lacks 'data'"),
     written("keys that are no words", "{1: 2, [a]: b}\n", "recipe.yaml"),
     Try("a recipe that is missing", lambda ground: ["run", "./mine.yaml"], ("'./mine.yaml'", "laptop")),
     Try("a recipe that is a folder", lambda ground: ["run", str(ground.model)], ("model'", "recipe")),

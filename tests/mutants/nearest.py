@@ -20,7 +20,8 @@ def nearest(root: Path, path: str) -> list[str]:
     for place in sorted((root / "tests").rglob("test_*.py")):
         file = place.relative_to(root).as_posix()
         if not file.startswith(_NEVER):
-            ranks[file] = _rank(file, f"{room}test_{inside.stem}", room, module in _imported(place))
+            imports = module in _imported(place) | _imported(_mirrored(root, place))
+            ranks[file] = _rank(file, f"{room}test_{inside.stem}", room, imports)
     return sorted((file for file in ranks if ranks[file] < _FAR), key=lambda file: ranks[file])
 
 
@@ -34,11 +35,16 @@ def _rank(file: str, mirror: str, room: str, imports: bool) -> int:
     return 4 if imports or file.startswith(room) else _FAR
 
 
+def _mirrored(root: Path, test: Path) -> Path:
+    """The module that a file of tests is named after."""
+    return root / "src" / "inheritune" / test.parent.name / f"{test.stem.removeprefix('test_')}.py"
+
+
 @cache
 def _imported(file: Path) -> frozenset[str]:
-    """Every dotted name that a test imports."""
+    """Every dotted name that a file imports; none where there is no such file."""
     found = set()
-    for node in ast.walk(ast.parse(file.read_text())):
+    for node in ast.walk(ast.parse(file.read_text() if file.is_file() else "")):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:

@@ -6,6 +6,7 @@ import pkgutil
 import shlex
 import sys
 import time
+from io import TextIOWrapper
 from typing import Annotated, NoReturn
 
 import typer
@@ -50,6 +51,7 @@ for _name in _commands():
 
 def main() -> None:
     """Run the command line; a user's error ends in one sentence on standard error and its exit code."""
+    _open_streams()
     try:
         app()
     except Interrupted as error:
@@ -73,6 +75,16 @@ def main() -> None:
         if type(error).__name__ != "PanicException":  # of the tokenizers library, which gives it no other name
             raise
         _end(f"the tokenizer cannot split this text ({error}): fetch its tokenizer.json again", 2)
+
+
+def _open_streams() -> None:
+    """A stream that is closed leads nowhere, and characters that a terminal does not know are written as their escapes."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _speaks(error: InherituneError) -> bool:
