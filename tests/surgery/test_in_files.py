@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from inheritune.decoder import fold
-from inheritune.decoder.outputs import PLAIN
+from inheritune.decoder.outputs import PLAIN_OUTPUTS
 from inheritune.decoder.parts import PARTS, closes, part_of
 from inheritune.decoder.stack import Stack
 from inheritune.errors import InputError, ModelError, OutputError
@@ -450,13 +450,15 @@ def test_what_transformers_loads_is_what_is_cut(change, folders, tmp_path):
     assert same(load_model(tmp_path / "cut").state_dict(), meant.state_dict())
 
 
-@pytest.mark.parametrize("flag", sorted(PLAIN))
+@pytest.mark.parametrize("flag", sorted(PLAIN_OUTPUTS))
 def test_what_a_config_asks_for_beside_the_logits_reaches_no_pass(flag, tmp_path):
     reference("mixtral").save_pretrained(tmp_path / "source")
-    change_json(tmp_path / "source/config.json", **{flag: not PLAIN[flag]})
+    change_json(tmp_path / "source/config.json", **{flag: not PLAIN_OUTPUTS[flag]})
     inherit_folder(tmp_path / "source", tmp_path / "cut", CutRequest([0, 5]))
     written = json.loads((tmp_path / "cut/config.json").read_text())
-    assert written.get(flag, PLAIN[flag]) is (PLAIN[flag] if flag == "output_attentions" else not PLAIN[flag])
+    assert written.get(flag, PLAIN_OUTPUTS[flag]) is (
+        PLAIN_OUTPUTS[flag] if flag == "output_attentions" else not PLAIN_OUTPUTS[flag]
+    )
     model = load_model(tmp_path / "source")
     inherit_folder(tmp_path / "source", tmp_path / "float", CutRequest([0, 5], dtype=torch.bfloat16))
     assert json.loads((tmp_path / "float/config.json").read_text()).get(flag) == written.get(flag)

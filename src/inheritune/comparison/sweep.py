@@ -26,7 +26,7 @@ from inheritune.records.stages import REFERENCE_PROFILE
 from inheritune.report.compare_figures import write_figures
 from inheritune.report.compare_table import write_tables
 from inheritune.runs.bench import Bench
-from inheritune.runs.folder import left_if_used, once, opened, refuse_another
+from inheritune.runs.folder import holding, left_if_used, once, refuse_another
 from inheritune.runs.made_of import bind
 from inheritune.runtime.device import make_repeatable
 from inheritune.runtime.launch import Launch
@@ -57,7 +57,7 @@ def compare(
         refuse_another(place, checked)
     if not gather_only:
         place = folder / "shards" / f"{shard[0]}-of-{shard[1]}"
-        with opened(place, checked), closing(progress):
+        with holding(place, checked), closing(progress):
             _Sweep(checked, folder, place, progress).run(checked.methods[shard[0] - 1 :: shard[1]])
     found = gather(checked, folder)
     found.save(folder / "compare.json")
@@ -148,7 +148,7 @@ class _Sweep:
         objective = Objective(**METHODS[cell.method].objective)
         bench = self.bench.under(self._as_run(cell.seed, cell.peak_lr, objective))
         place = self.folder / "cells" / cell.name
-        with opened(place, bench.recipe):
+        with holding(place, bench.recipe):
             try:
                 for caution in bind(place, bench.made_of):
                     self.progress.note(f"Caution: {caution}")

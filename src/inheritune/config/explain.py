@@ -1,7 +1,7 @@
 """A recipe's keys described, and its errors in one sentence: the key, the value, and what would be right."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -57,13 +57,13 @@ def nearest(key: str, valid: Sequence[str]) -> str:
     return f"did you mean {near[0]!r}?" if near else "`inheritune config` lists the valid ones"
 
 
-def refuse_other_kind(kind: type[BaseModel], tree: dict[str, Any], name: str) -> None:
-    """Raise RecipeError for a recipe of another kind than `kind`, told by the key that only that kind has."""
+def refuse_other_kind(kind: type[BaseModel], keys: Container[str], name: str) -> None:
+    """Raise RecipeError for a recipe with `keys` of another kind than `kind`, told by the key that only that kind has."""
     wanted = kind.__name__.removesuffix("Recipe").lower()
-    key = next((key for key in _KINDS if key in tree), None)
+    key = next((key for key in _KINDS if key in keys), None)
     if key and wanted in _KINDS.values() and (found := _KINDS[key]) != wanted:
         needed = next(key for key, own in _KINDS.items() if own == wanted)
-        lacks = "" if needed in tree else f", which has {needed!r}"
+        lacks = "" if needed in keys else f", which has {needed!r}"
         raise RecipeError(
             f"{name!r} has {key!r}, so it is a recipe of `{found}`, not of `{wanted}`{lacks}:"
             f" inheritune {found} {name}, or inheritune config {found} --recipe {name}"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -53,7 +53,8 @@ class Job:
             format=store.FORMAT,
             tokenizer=store.tokenizer_fingerprint(self.coding.tokenizer),
             end=self.coding.end,
-            **_own(self.coding),
+            **_begin(self.coding),
+            **_loss_on(self.coding),
             **({"chat": self.coding.chat.fingerprint} if self.coding.chat.template else {}),
             field=self.field,
             valid_share=self.share,
@@ -181,16 +182,21 @@ def folder_origin(job: Job) -> Origin:
     return Origin(
         tokenizer=store.tokenizer_fingerprint(job.coding.tokenizer),
         end=job.coding.end,
-        **_own(job.coding),
+        **_begin(job.coding),
+        **_loss_on(job.coding),
         valid_share=job.share,
         sources=[*valid, *(_named(source, "train", job.field) for source in job.train)],
     )
 
 
-def _own(coding: Coding) -> dict[str, Any]:
-    """Named only where it is no default, so that text prepared before it was named stays as it is."""
-    begin = {"begin": list(coding.begin.ids)} if coding.begin else {}
-    return begin | ({"loss_on": ASSISTANT} if coding.chat.of_assistant else {})
+def _begin(coding: Coding) -> dict[str, list[int]]:
+    """Named only where there is one, so that text prepared before it was named stays as it is."""
+    return {"begin": list(coding.begin.ids)} if coding.begin else {}
+
+
+def _loss_on(coding: Coding) -> dict[str, Literal["assistant"]]:
+    """Named only where it is no default, for the same reason."""
+    return {"loss_on": ASSISTANT} if coding.chat.of_assistant else {}
 
 
 def _named(source: Source, side: Literal["train", "valid"], field: str) -> NamedSource:

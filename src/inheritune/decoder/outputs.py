@@ -7,7 +7,7 @@ from transformers import PretrainedConfig
 from inheritune.decoder.anatomy import text_config
 
 # What users set in a config for other uses; each changes the form or the cost of a plain pass.
-PLAIN = {
+PLAIN_OUTPUTS = {
     **{"output_attentions": False, "output_hidden_states": False, "output_router_logits": False},
     **{"return_dict": True, "use_cache": True},
 }
@@ -17,7 +17,7 @@ UNWRITTEN = frozenset({"output_attentions"})
 
 def kept_flags(config: dict[str, Any]) -> dict[str, bool]:
     """The flags that a config.json sets and that may be written again."""
-    return {name: config[name] for name in PLAIN if type(config.get(name)) is bool and name not in UNWRITTEN}
+    return {name: config[name] for name in PLAIN_OUTPUTS if type(config.get(name)) is bool and name not in UNWRITTEN}
 
 
 def set_flags(config: PretrainedConfig, flags: dict[str, bool]) -> None:

@@ -83,7 +83,7 @@ class Renderer:
                 f"{name} holds messages, and the tokenizer has no chat template that makes text of them: take a model that"
                 " has one, or name a field of text"
             )
-        found = self._asked({"messages": messages})
+        found = self._asked(messages)
         if error := found.get("error"):
             raise DataError(f"the chat template makes no text of {name}: {plain(error)[:300]}")
         text, spans = found["text"], found["assistant"]
@@ -92,11 +92,11 @@ class Renderer:
             text = closed
         return Rendered(text, spans and [(first, min(last, len(text))) for first, last in spans])
 
-    def _asked(self, question: dict[str, Any]) -> dict[str, Any]:
+    def _asked(self, messages: list[Any]) -> rendering.Rendering:
         process = self._running()
         assert process.stdin and process.stdout
         try:
-            process.stdin.write(json.dumps(question, default=str) + "\n")
+            process.stdin.write(json.dumps({"messages": messages}, default=str) + "\n")
             process.stdin.flush()
             if line := process.stdout.readline():
                 return json.loads(line)

@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from inheritune.decoder.anatomy import plain_numbers, refuse_unsupported
-from inheritune.decoder.outputs import PLAIN, set_flags
+from inheritune.decoder.outputs import PLAIN_OUTPUTS, set_flags
 from inheritune.disk.files import read_whole
 from inheritune.errors import InputError, ModelError, plain
 from inheritune.models.begin import begin_of
@@ -95,7 +95,7 @@ def _folder(path: Path, dtype: torch.dtype | None, trust: bool) -> tuple[Any, Pa
     found = open_checkpoint(path, trust)
     require_memory(_needed(found, dtype), path)
     config = copy.deepcopy(found.config)
-    set_flags(config, PLAIN)
+    set_flags(config, PLAIN_OUTPUTS)
     options = {"dtype": dtype or "auto", "config": config, "use_safetensors": True}
     if found.tower_of is None:
         return type(found.model), path, options
@@ -173,7 +173,7 @@ def _require_template_names(tokenizer: PreTrainedTokenizerBase, path: Path) -> N
             )
 
 
-def content_of(text: Path) -> str:
+def file_text(text: Path) -> str:
     """A text file whole; InputError where it cannot be read as UTF-8."""
     try:
         return read_whole(text, MOST_TEXT).decode()
@@ -186,7 +186,7 @@ def tokens_of(text: Path, tokenizer: PreTrainedTokenizerBase, length: int, most:
 
     Raises InputError if it is too short.
     """
-    content = content_of(text)
+    content = file_text(text)
     # Eight bytes a token are more than any tokenizer needs.
     begin = begin_of(tokenizer)
     found = tokenizer(content[: 8 * length * most], add_special_tokens=False, verbose=False)["input_ids"]

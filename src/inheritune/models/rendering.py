@@ -9,7 +9,7 @@ import re
 import sys
 from datetime import datetime
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, TypedDict
 
 from inheritune.runtime import system
 
@@ -71,7 +71,15 @@ def by_prefix(render: Render, messages: list[Any], text: str) -> list[Span]:
     return spans
 
 
-def _answer(render: Render, follow: bool, of_assistant: bool, longest: int, messages: list[Any]) -> dict[str, Any]:
+class Rendering(TypedDict, total=False):
+    """A line of the answer: the text, with the assistant's spans where these are asked for, or an error in words."""
+
+    text: str
+    assistant: list[Span] | None
+    error: str
+
+
+def _answer(render: Render, follow: bool, of_assistant: bool, longest: int, messages: list[Any]) -> Rendering:
     messages = [{key: value for key, value in message.items() if value is not None} for message in messages]
     text, spans = render(messages, follow)
     if len(text) > longest:
@@ -91,7 +99,7 @@ def _main() -> None:
         try:
             found = answer(json.loads(line)["messages"])
         except Exception as error:
-            found = {"error": str(error) or type(error).__name__}
+            found = Rendering(error=str(error) or type(error).__name__)
         print(json.dumps(found), flush=True)
 
 

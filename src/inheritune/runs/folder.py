@@ -27,7 +27,7 @@ _held: dict[Path, HeldFolder] = {}
 
 
 @contextmanager
-def opened(path: Path, recipe: BaseModel) -> Iterator[None]:
+def holding(path: Path, recipe: BaseModel) -> Iterator[None]:
     """Hold a run folder for `recipe` as long as the block lasts; the main process does. Raises what `open_folder` raises."""
     processes.on_main(lambda: open_folder(path, recipe))
     try:

@@ -33,7 +33,7 @@ from inheritune.records.entry import Spent
 from inheritune.records.rows import METRICS, StepDone, ValidationRow, step_of
 from inheritune.records.stages import Position, Trained
 from inheritune.runs.bench import machine_rate
-from inheritune.runs.folder import left_if_used, opened, timed
+from inheritune.runs.folder import holding, left_if_used, timed
 from inheritune.runs.made_of import bind, is_begun, made_of
 from inheritune.runs.trackers import trackers
 from inheritune.runtime import processes, sharded
@@ -52,7 +52,7 @@ def train(recipe: str, out: str | None = None, progress: Progress | None = None,
     folder = Path(out or f"runs/{checked.name}")
     with processes.joined(checked.processes.timeout_seconds):
         progress = progress if progress and processes.is_main() else Progress(quiet=True)
-        with opened(folder, checked), closing(progress), left_if_used(folder), writing(folder):
+        with holding(folder, checked), closing(progress), left_if_used(folder), writing(folder):
             return _Pretraining(checked, folder, progress).run()
 
 

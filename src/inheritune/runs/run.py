@@ -28,7 +28,7 @@ from inheritune.report.page import write_report
 from inheritune.runs.algorithm import carry_out
 from inheritune.runs.bench import Bench
 from inheritune.runs.controls import NAMES, run_control
-from inheritune.runs.folder import left_if_used, opened
+from inheritune.runs.folder import holding, left_if_used
 from inheritune.runs.lab import FolderLab
 from inheritune.runs.outcome import assemble_result, footprint
 from inheritune.runtime import processes
@@ -63,7 +63,7 @@ def _run(checked: RunRecipe, folder: Path, progress: Progress) -> Result:
     if positions := getattr(text_config(reference.model.config), "max_position_embeddings", None):
         checked = load_for_positions(checked, positions)
     refuse_depths(checked, anatomy(reference.model).depth)
-    with opened(folder, checked), closing(progress):
+    with holding(folder, checked), closing(progress):
         keep_freed_memory()
         make_repeatable(checked.seed)
         progress.stage(f"Text: {named_sources(checked.data.train)}")

@@ -15,7 +15,7 @@ from inheritune.models.begin import begin_of
 from inheritune.models.export import write_model
 from inheritune.models.folder import PROOF, copy_along, pieces_of, placed, require_place
 from inheritune.models.hollow import Checkpoint, open_checkpoint, tower_of
-from inheritune.models.load import content_of, load_model, tokenizer_at, tokens_of
+from inheritune.models.load import file_text, load_model, tokenizer_at, tokens_of
 from inheritune.models.quiet import quiet
 from inheritune.models.shards import fingerprint
 from inheritune.progress import Tally, Tell, silent
@@ -39,7 +39,7 @@ def cut_by_model(source: Path, target: Path, cut: CutRequest, force: bool = Fals
     """As `inherit_folder`, with the model built to see what it is: any family, and all that may be asked."""
     require_place(target, [source], force)
     if cut.heal is not None:
-        content_of(cut.heal)  # what cannot be read is said before anything is loaded
+        file_text(cut.heal)  # what cannot be read is said before anything is loaded
     if source.suffix == ".gguf":
         proved = replace(cut, proved=_proves(cut.proved, source.stat().st_size))
         return _in_memory(source, target, proved, print_of(source), force, tell)
