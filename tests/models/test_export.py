@@ -1,18 +1,20 @@
 """What goes along into a model folder, in which dtype, and what the folder takes."""
 
+import copy
 import json
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from families import reference
 from safetensors.torch import load_file
 from tiny import untrained_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from inheritune.errors import ModelError
-from inheritune.models.export import cache_bytes_per_token, weight_bytes, write_model
-from inheritune.models.load import kept_dtype, tokenizer_at
+from inheritune.models.export import cache_bytes_per_token, rounded, weight_bytes, write_model
+from inheritune.models.load import kept_dtype, load_model, tokenizer_at
 from inheritune.surgery.in_memory import inherit
 
 GENERATION = {"eos_token_id": [0, 5], "pad_token_id": 5, "do_sample": True, "temperature": 0.6}
@@ -48,6 +50,15 @@ def test_weights_take_what_their_numbers_take(source: Path) -> None:
     numbers = sum(parameter.numel() for parameter in untrained_model("llama").parameters())
     held = weight_bytes(source)
     assert held == 2 * numbers
+
+
+def test_rounded_is_what_loading_gives_of_what_was_written(tmp_path: Path) -> None:
+    """Gemma 3 keeps a scale and rotary frequencies that no file holds: they are made anew, in full."""
+    model = copy.deepcopy(reference("gemma3_text"))
+    found, ids_BT = rounded(model, torch.bfloat16), torch.arange(3, 40)[None]
+    assert not torch.equal(found(ids_BT).logits, model(ids_BT).logits)
+    write_model(model, tmp_path / "written", source=None, dtype=torch.bfloat16)
+    assert torch.equal(found(ids_BT).logits, load_model(tmp_path / "written", torch.float32)(ids_BT).logits)
 
 
 def test_a_tokens_keys_and_values_are_counted() -> None:

@@ -1,5 +1,6 @@
 """A model folder out: what AutoModelForCausalLM loads, with all that goes along. The one writer, and the place for a new format."""
 
+import copy
 from pathlib import Path
 
 import torch
@@ -38,6 +39,16 @@ def write_model(
             tokenizer.save_pretrained(folder)
     if source is not None and source.is_dir():
         copy_along(source, folder)
+
+
+@torch.no_grad()
+def rounded(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
+    """A copy with the weights that are written in `dtype`. What loading makes anew (rotary frequencies, scales) is not rounded."""
+    own = copy.deepcopy(model)
+    for weight in own.state_dict().values():
+        if weight.is_floating_point():
+            weight.copy_(weight.to(dtype))
+    return own
 
 
 def weight_bytes(place: Path) -> int:

@@ -1,6 +1,5 @@
 """A finished run folder as a `Result`: rounds, controls, ledger, and one sentence for people."""
 
-import copy
 import platform
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from transformers import PreTrainedModel
 import inheritune
 from inheritune.decoder.costs import parameter_count
 from inheritune.evidence.ledger import Costly, ledger
-from inheritune.models.export import cache_bytes_per_token, weight_bytes
+from inheritune.models.export import cache_bytes_per_token, rounded, weight_bytes
 from inheritune.records.gap import GapResult
 from inheritune.records.result import (
     Control,
@@ -126,8 +125,7 @@ def _written(lab: FolderLab, best: int, model: PreTrainedModel) -> WrittenLoss |
         return None
 
     def measure() -> WrittenLoss:
-        rounded = copy.deepcopy(model).to(lab.model_dtype).float()  # type: ignore[arg-type]
-        found = lab.bench.compare(rounded)
+        found = lab.bench.compare(rounded(model, lab.model_dtype))
         return WrittenLoss(val_loss=found.val_loss, **dict(found.spent))
 
     return once(WrittenLoss, lab.round(best).folder / WrittenLoss.NAME, measure)
