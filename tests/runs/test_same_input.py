@@ -79,7 +79,7 @@ def test_every_row_that_a_reference_reads_opens_with_the_begin(
     found = Bench(recipe, tmp_path, load_reference(recipe.reference))
     rows = [*found.documents.ids, *found.batches[3], *found.sequences(4, 16).tolist(), *found.outside["x"].rows]
     assert all(tuple(row[:2]) == (VOCABULARY, VOCABULARY + 1) for row in rows)
-    assert found.documents.ids.shape[1] <= LENGTH and max(map(len, found.outside["x"])) <= 65
+    assert found.documents.ids.shape[1] <= LENGTH and max(map(len, found.outside["x"].rows)) <= 65
     assert (found.documents.labels[:, 0] == -100).all() and not (found.documents.labels >= VOCABULARY).any()
     assert {*json.loads((tmp_path / "begin.json").read_text())["losses"]} == {
         f"{BEGIN}<second>", "none", "<|endoftext|>", BEGIN,
