@@ -11,7 +11,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 
 from inheritune.decoder.anatomy import Anatomy, anatomy, brings_code, refuse_unsupported, untied
 from inheritune.decoder.outputs import UNWRITTEN, set_flags
-from inheritune.errors import ModelError
+from inheritune.errors import ModelError, plain
 from inheritune.models.distrust import belies_ties, require_agreement, require_numbers
 from inheritune.models.folder import CONFIG, pieces_of, read_json
 from inheritune.models.quiet import quiet
@@ -80,7 +80,7 @@ def read_config(folder: Path, trust: bool = False) -> PretrainedConfig:
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=trust)
     except Exception as error:
-        cause = str(error).split("\n")[0][:200]
+        cause = plain(error)[:200]
         if "auto_map" in raw and not trust:
             raise ModelError(
                 f"{folder} brings code of its own for the model type {kind!r}, which is not run: give a model that"
@@ -106,7 +106,7 @@ def hollow(config: PretrainedConfig, kind: type[PreTrainedModel] | None = None) 
                 else AutoModelForCausalLM.from_config(own, trust_remote_code=brings_code(config))
             )
     except Exception as error:
-        cause = (str(error) or type(error).__name__).split("\n")[0][:200]
+        cause = plain(error)[:200] or type(error).__name__
         raise ModelError(f"A {config.model_type!r} model cannot be built from its config: {cause}") from error
     made.config.architectures = [type(made).__name__]
     return made

@@ -67,8 +67,7 @@ def load_model(path: Path, dtype: torch.dtype | None = None, trust: bool = False
         try:
             model, report = kind.from_pretrained(folder, output_loading_info=True, **options)
         except Exception as error:
-            cause = str(error).split("\n")[0][:200]
-            raise ModelError(f"{path} cannot be loaded: {type(error).__name__}: {cause}") from error
+            raise ModelError(f"{path} cannot be loaded: {type(error).__name__}: {plain(error)[:200]}") from error
     if path.suffix == ".gguf":
         model.config = plain_numbers(model.config)
         model.is_quantized = False  # transformers calls quantised what it has unpacked, and refuses .float() of it
@@ -106,14 +105,14 @@ def _folder(path: Path, dtype: torch.dtype | None, trust: bool) -> tuple[Any, Pa
 def _require_use(model: PreTrainedModel, path: Path) -> None:
     """Raise ModelError where a model cannot compute two tokens: what a config says beside shapes shows only then."""
     try:
-        logits_BTV = model(input_ids=torch.zeros(1, 2, dtype=torch.long), use_cache=False).logits
+        logits_BTV = model(input_ids=torch.tensor([[0, 1]]), use_cache=False).logits
     except Exception as error:
         raise ModelError(
             f"{path} cannot be used, {plain(error)[:200] or type(error).__name__}: its config asks for what its weights"
             " do not give, so fetch it again."
         ) from error
-    if logits_BTV.isnan().any():
-        raise ModelError(f"{path} computes NaN for a text of two tokens: its config or its weights are damaged.")
+    if not (logits_BTV < math.inf).all():
+        raise ModelError(f"{path} computes NaN or infinity for two tokens: its config or its weights are damaged.")
 
 
 def _needed(found: Checkpoint, dtype: torch.dtype | None) -> int:

@@ -115,7 +115,7 @@ def _origin(source: Path, cut: CutRequest, print_: str, depth: int, tower: str |
 
 def _prove(folder: Path, sources: list[Path], block_map: BlockMap, trust: bool, tell: Tell) -> None:
     """Prove what was written, against its sources where every block is inherited whole."""
-    made, *against = _loaded([folder, *(sources if block_map.whole else [])], None, trust, tell)
+    *against, made = _loaded([*(sources if block_map.whole else []), folder], None, trust, tell)
     proof = prove(made, against or None, block_map if against else None, count=partial(tell, PROVING))
     proof.require().save(folder / PROOF)
 
