@@ -260,6 +260,15 @@ def test_when_the_time_is_over_what_is_there_is_a_profile() -> None:
     assert "no cut was run" in suggest(profile.layers, curves, 3, 6).reason and str(profile)
 
 
+def test_where_no_block_had_time_to_be_left_out_the_figures_are_drawn(tmp_path: Path) -> None:
+    from inheritune.report.profile_figures import save_figures
+
+    drawn = diagnose(families.reference("llama"), TOKENS_BT, untrained=False).model_dump()
+    for layer in drawn["layers"]:
+        layer["without_loss"] = layer["without_rise_se"] = None
+    assert len(save_figures(drawn, tmp_path, {})) == 8
+
+
 def test_when_the_time_ends_between_cuts_the_figures_are_drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from inheritune.report.profile_figures import save_figures
 

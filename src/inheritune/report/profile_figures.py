@@ -111,9 +111,9 @@ def influence(profile: ProfileData, width: float = WIDE) -> Figure:
     turning.errorbar(range(len(layers)), turns, sure, fmt="o", ms=4, color=TARGET, ecolor=MUTED, capsize=2)
     turning.set(ylabel="influence, 1 - cosine", yscale="log")
     _plain(turning.yaxis)
-    if profile["curves"]:
+    measured = [layer for layer in layers if layer["without_loss"] is not None]  # none where there was no time
+    if measured:
         whole = profile["curves"]["whole_loss"]
-        measured = [layer for layer in layers if layer["without_loss"] is not None]
         rises = [layer["without_loss"] - whole for layer in measured]
         errors = [layer["without_rise_se"] for layer in measured]
         without.errorbar(
