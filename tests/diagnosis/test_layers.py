@@ -54,8 +54,8 @@ def test_lazy_heads_are_named_by_layer(layers: list[Layer]) -> None:
 
 def test_two_parts_of_the_sequences_are_measured_as_one() -> None:
     first, rest = ([[row[start:end] for row in layer] for layer in RANKS] for start, end in ((0, 1), (1, 4)))
-    both = measured(first) + measured(rest)
+    both = Measures.joined([measured(first), measured(rest)])
     assert summarise(both) == summarise(measured(RANKS))
     one, three = measured(first), measured(rest)
-    one.angular_SS, three.angular_SS = torch.full((6, 6), 4.0), torch.full((6, 6), 8.0)
-    assert torch.equal((one + three).angular_SS, torch.full((6, 6), 7.0))
+    one.angles_SS, three.angles_SS = torch.full((6, 6), 4.0), torch.full((6, 6), 24.0)
+    assert torch.equal(Measures.joined([one, three]).angles_SS, torch.full((6, 6), 28.0))

@@ -46,8 +46,8 @@ _CUT = ("--blocks", "0-2")
 _NONE = ("pipe, socket or device",)
 _DEVICE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "a device to be cut": (("inherit", "/dev/zero", "DEST", *_CUT), _NONE),
-    "a device to be proved": (("prove", "/dev/zero"), ("/dev/zero", "no folder")),
-    "a device to prove against": (("prove", "MODEL", "--against", "/dev/zero", "--blocks", "0-4"), ("/dev/zero", "no folder")),
+    "a device to be proved": (("prove", "/dev/zero", "--quiet"), ("/dev/zero", "no folder")),
+    "a device to prove against": (("prove", "MODEL", "--against", "/dev/zero", "--blocks", "0-4", "--quiet"), ("/dev/zero", "no folder")),
     "a device to be diagnosed": (("diagnose", "/dev/zero"), _NONE),
     "a device to be evaluated": (("evaluate", "/dev/zero"), _NONE),
     "a device as reference of an evaluation": (("evaluate", "MODEL", "--data", "TEXT", "--reference", "/dev/zero"), _NONE),
@@ -108,7 +108,7 @@ PLACES = [
     *(Try(f"a pipe in a model: {name}", pipe(f"model/{name}", Ground.run), (name, *_NONE)) for name in _HELD),
     Try("a pipe as weights", pipe("model/model.safetensors", Ground.run), ("model.safetensors",)),
     Try("a pipe as config", pipe("model/config.json", Ground.run), ("config.json",)),
-    Try("a pipe as GGUF, to be proved", at("m.gguf", "prove", "HERE"), ("m.gguf", "no file")),
+    Try("a pipe as GGUF, to be proved", at("m.gguf", "prove", "HERE", "--quiet"), ("m.gguf", "no file")),
     Try("a pipe as GGUF, to be cut", at("m.gguf", "inherit", "HERE", "DEST", *_CUT), _NONE),
     Try("a pipe as recipe", at("r.yaml", "run", "HERE"), ("r.yaml", "recipe")),
     Try("a pipe as text of a repair", at("h.txt", "inherit", "MODEL", "DEST", *_CUT, "--heal", "HERE"), _NONE),

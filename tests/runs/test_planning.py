@@ -9,6 +9,7 @@ from tiny import untrained_model
 from inheritune.choosing.choice import Ordering
 from inheritune.config.sections import Objective, Training
 from inheritune.evidence.left import left_after
+from inheritune.models.begin import Begin
 from inheritune.runs.planning import _left, _untrained
 from inheritune.surgery.in_memory import inherit
 
@@ -25,7 +26,10 @@ def bench(optimizer: str = "muon", logits: float = 0.0, again: bool = False) -> 
         objective=Objective(logits=logits),
     )
     return SimpleNamespace(
-        recipe=recipe, model=untrained_model("gpt2").eval(), sequences=lambda count, length: tokens_BT[:count, :length]
+        begin=Begin(),
+        recipe=recipe,
+        model=untrained_model("gpt2").eval(),
+        sequences=lambda count, length: tokens_BT[:count, :length],
     )
 
 

@@ -21,7 +21,7 @@ from inheritune.config.loading import check
 from inheritune.config.recipes import RunRecipe
 from inheritune.errors import ProofError
 from inheritune.records.result import Result
-from inheritune.runs import algorithm, lab
+from inheritune.runs import algorithm, lab, targets
 from inheritune.runs.policy import History, Plan
 
 Runs = Callable[[str], Path]
@@ -273,14 +273,14 @@ def test_a_cut_or_growth_that_is_not_what_it_should_be_is_never_trained(
     name: str, round_: str, tree: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One scale a little off: the model is sound in itself, and only the reference's own blocks show it."""
-    original = getattr(lab, name)
+    original = getattr(targets, name)
 
     def harmful(*arguments: Any, **options: Any) -> Any:
         made = original(*arguments, **options)
         made.transformer.h[1].ln_1.weight.data[0] *= 1.05
         return made
 
-    monkeypatch.setattr(lab, name, harmful)
+    monkeypatch.setattr(targets, name, harmful)
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(tree))
     with pytest.raises(ProofError, match="logits equal the reference's"):
         inheritune.run(str(tmp_path / "recipe.yaml"), out=str(tmp_path / "out"))

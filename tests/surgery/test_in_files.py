@@ -221,7 +221,7 @@ def test_a_failure_leaves_nothing_and_keeps_what_was_there(folders, tmp_path, mo
     if fault == "room":
         monkeypatch.setattr("inheritune.disk.folders.SPARE", 1 << 60)
     if fault == "proof":
-        monkeypatch.setattr(by_model, "load_model", lambda _folder, *_, **__: inherit(reference("gpt2"), [3]))
+        monkeypatch.setattr(by_model, "load_model", lambda *_, **__: inherit(reference("gpt2"), [3]))
     with pytest.raises(Exception, match=r"No space left|free|fails the check"):
         inherit_folder(folders / "gpt2", out, CutRequest([0, 5]), force=True)
     assert same(weights(out), before)

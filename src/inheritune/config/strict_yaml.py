@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from inheritune.disk.files import read_whole
 from inheritune.errors import RecipeError
 
 MOST_BYTES = 1 << 18  # of a recipe
@@ -122,8 +123,7 @@ def read_yaml(text: str, source: str = "this recipe") -> dict[str, Any]:
 def read_file(path: Path) -> str:
     """The text of a recipe's file; RecipeError for one that cannot be read or is no text."""
     try:
-        with path.open("rb") as file:
-            return file.read(MOST_BYTES + 1).decode("utf-8")
+        return read_whole(path).decode("utf-8")
     except OSError as error:
         raise RecipeError(f"the recipe {str(path)!r} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:

@@ -15,7 +15,7 @@ from inheritune.models.begin import begin_of
 from inheritune.models.export import write_model
 from inheritune.models.folder import PROOF, copy_along, pieces_of, placed, require_place
 from inheritune.models.hollow import Checkpoint, open_checkpoint, tower_of
-from inheritune.models.load import file_text, load_model, tokenizer_at, tokens_of
+from inheritune.models.load import file_text, kept_dtype, load_model, tokenizer_at, tokens_of
 from inheritune.models.quiet import quiet
 from inheritune.models.shards import fingerprint
 from inheritune.progress import Tally, Tell, silent
@@ -143,7 +143,9 @@ def _in_memory(source: Path, target: Path, cut: CutRequest, print_: str, force: 
             record = record.model_copy(update={"healed": _heal(model, reference, cut, source, partial(tell, "Repair"))})
             proof = _both(proof, prove(model, count=count)) if proof else None
         tell(WRITING, 0, 1)
-        write_model(model, folder, source=source, tokenizer=None if source.is_dir() else tokenizer_at(source))
+        packed = source.suffix == ".gguf"
+        words, dtype = (tokenizer_at(source), cut.dtype or kept_dtype(source)) if packed else (None, None)
+        write_model(model, folder, source=source, tokenizer=words, dtype=dtype)
         tell(WRITING, 1, 1)
         if proof:
             proof.require().save(folder / PROOF)

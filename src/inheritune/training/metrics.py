@@ -7,13 +7,14 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
-from inheritune.disk.files import append, no_link, write_text
+from inheritune.disk.files import append, no_link, read_whole, write_text
 from inheritune.errors import OutputError
 from inheritune.records.entry import Entry, first_fault
 from inheritune.records.rows import ROW, MetricsRow, SkippedRow, StepRow
 from inheritune.runtime import processes
 
 RowKind = TypeVar("RowKind", bound=Entry)
+_MOST = 1 << 36  # bytes: a line a step, so that no run comes near
 
 
 class Metrics:
@@ -68,7 +69,10 @@ class Metrics:
             )
 
     def _lines(self) -> list[bytes]:
-        lines = self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
+        try:
+            lines = read_whole(self.path, most=_MOST).splitlines(keepends=True) if self.path.exists() else []
+        except OSError as error:
+            raise OutputError(f"{str(self.path)!r} cannot be read ({error.strerror}): name another --out") from None
         return [line for line in lines if line.endswith(b"\n")]
 
     def _parsed(self, line: bytes, number: int) -> MetricsRow:
