@@ -29,8 +29,6 @@ def command(
     from inheritune.data.corpora import named, require
     from inheritune.data.tokens import prepare_folder
     from inheritune.errors import InputError
-    from inheritune.models.begin import begin_of
-    from inheritune.models.chat import chat_of
     from inheritune.models.reference import load_tokenizer
     from inheritune.progress import Progress
     from inheritune.records.prepared import ASSISTANT
@@ -44,8 +42,7 @@ def command(
     words = load_tokenizer(tokenizer)
     progress = Progress(quiet, to_stderr=as_json)
     progress.stage(f"Preparing {source}")
-    chat = chat_of(words, loss_on == ASSISTANT)
-    coding = Coding.of(words.backend_tokenizer, words.eos_token_id, begin_of(words), chat)
+    coding = Coding.of_model(words, loss_on=loss_on)
     job = Job([wanted], [], field, valid_share, coding, "another --valid-share (0 holds none back)")
     try:
         manifest = prepare_folder(job, dest, progress.now)

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from tokenizers import Encoding, Tokenizer
+from transformers import PreTrainedTokenizerFast
 
 from inheritune.data.documents import Document, Encoded
-from inheritune.models.begin import Begin
-from inheritune.models.chat import PLAIN, Chat
+from inheritune.models.begin import AUTO, Begin, begin_of
+from inheritune.models.chat import PLAIN, Chat, chat_of
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,15 @@ class Coding:
         own.no_truncation()
         own.no_padding()
         return cls(own, end, begin or Begin(), chat)
+
+    @classmethod
+    def of_model(cls, tokenizer: PreTrainedTokenizerFast, begin: str = AUTO, loss_on: str = "all") -> "Coding":
+        """How a model's tokenizer makes ids of text; `begin` and `loss_on` are as in a recipe's `data`.
+
+        Raises RecipeError for a begin that the tokenizer does not have.
+        """
+        opens, chat = begin_of(tokenizer, begin), chat_of(tokenizer, loss_on == "assistant")
+        return cls.of(tokenizer.backend_tokenizer, tokenizer.eos_token_id, opens, chat)
 
     @property
     def vocabulary(self) -> int:

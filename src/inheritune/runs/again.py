@@ -20,8 +20,6 @@ from inheritune.evaluation.found import EvaluatedModel, Evaluation, RunMeasured,
 from inheritune.evaluation.losses import ValidationSet, document_losses, mean_loss, validation
 from inheritune.evaluation.measure import Against
 from inheritune.evidence.gap import gap
-from inheritune.models.begin import begin_of
-from inheritune.models.chat import chat_of
 from inheritune.models.reference import Reference, load_reference, with_size
 from inheritune.progress import Progress
 from inheritune.records.made_of import MadeOf
@@ -87,10 +85,7 @@ def _documents(recipe: RunRecipe, folder: Path, reference: Reference, progress: 
     """The run's own, of text that is the one that it was begun with."""
     for sources in (recipe.data.train, recipe.data.valid or []):
         require(sources)
-    words = reference.tokenizer
-    begin = begin_of(words, recipe.data.begin)
-    chat = chat_of(words, recipe.data.loss_on == "assistant")
-    coding = Coding.of(words.backend_tokenizer, words.eos_token_id, begin, chat)
+    coding = Coding.of_model(reference.tokenizer, recipe.data.begin, recipe.data.loss_on)
     train, valid = tokens.prepare(recipe.data, coding, embedding_rows(reference.model), progress.now)
     now = made_of({"data.train": train, "data.valid": valid}, coding.tokenizer, reference.place)
     begun = MadeOf.load(folder / MadeOf.NAME)
@@ -100,7 +95,7 @@ def _documents(recipe: RunRecipe, folder: Path, reference: Reference, progress: 
             f"{str(folder)!r} was begun with other content: {', '.join(found)} changed since, so what it held out cannot be told: bring"
             " it back as it was"
         )
-    return validation(valid, recipe.data, begin)
+    return validation(valid, recipe.data, coding.begin)
 
 
 def _losses(

@@ -27,8 +27,7 @@ from inheritune.evaluation.outside import compare_outside, openings
 from inheritune.evaluation.sanity import explained_nats_per_byte
 from inheritune.evaluation.token_losses import IGNORED
 from inheritune.evidence.gap import Gap, gap
-from inheritune.models.begin import AUTO, Begin, begin_of, begin_told
-from inheritune.models.chat import chat_of
+from inheritune.models.begin import AUTO, Begin, begin_told
 from inheritune.models.reference import Reference
 from inheritune.progress import Progress
 from inheritune.records.entry import Spent
@@ -67,9 +66,8 @@ class Bench:
                     f"{key} is {wanted} and the reference has {positions} positions: make it at most that"
                 )
         tokenizer = reference.tokenizer
-        self.begin = begin_of(tokenizer, recipe.data.begin)
-        chat = chat_of(tokenizer, recipe.data.loss_on == "assistant")
-        self.coding = Coding.of(tokenizer.backend_tokenizer, tokenizer.eos_token_id, self.begin, chat)
+        self.coding = Coding.of_model(tokenizer, recipe.data.begin, recipe.data.loss_on)
+        self.begin = self.coding.begin
         self.train_tokens, valid_tokens = processes.main_first(
             lambda: tokens.prepare(recipe.data, self.coding, embedding_rows(self.model), self.progress.now)
         )

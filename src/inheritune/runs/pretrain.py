@@ -23,8 +23,6 @@ from inheritune.disk.files import writing
 from inheritune.disk.folders import whole_folder
 from inheritune.errors import RecipeError, TrainingError
 from inheritune.evaluation.losses import document_losses, mean_loss, validation
-from inheritune.models.begin import begin_of
-from inheritune.models.chat import chat_of
 from inheritune.models.export import write_model
 from inheritune.models.load import DTYPES
 from inheritune.models.reference import load_tokenizer
@@ -68,9 +66,8 @@ class _Pretraining:
         make_repeatable(self.recipe.seed)
         model = self._model()
         self.depth = anatomy(model).depth
-        self.begin = begin_of(tokenizer, self.recipe.data.begin)
-        chat = chat_of(tokenizer, self.recipe.data.loss_on == "assistant")
-        coding = Coding.of(tokenizer.backend_tokenizer, tokenizer.eos_token_id, self.begin, chat)
+        coding = Coding.of_model(tokenizer, self.recipe.data.begin, self.recipe.data.loss_on)
+        self.begin = coding.begin
         train_tokens, valid_tokens = processes.main_first(
             lambda: tokens.prepare(self.recipe.data, coding, model.config.vocab_size, self.progress.now)
         )

@@ -14,8 +14,8 @@ def inherit_folder(
 ) -> ModelOrigin:
     """Cut the model `source` (a folder or a GGUF file) into the new folder `target`; the source is only read.
 
-    `tell` is called with each stage's name and how many of how many of its parts are done. Raises InputError for what is wrong with source, blocks or target, and ProofError where the cut fails its
-    proof; then nothing is written.
+    `tell` is called with each stage's name and how many of how many of its parts are done. Raises InputError for what is wrong
+    with source, blocks or target, and ProofError where the cut fails its proof; then nothing is written.
     """
     record = None
     if source.is_dir() and cut.plain and not cut.proved:
