@@ -32,7 +32,7 @@ def made_up(sources: list[int] | None) -> Bench:
     ],
 )
 def test_few_sources_are_said(sources: list[int] | None, said: str) -> None:
-    found = made_up(sources)._few_sources()
+    found = bench._few_sources([made_up(sources).documents])
     assert bool(found) == bool(said) and all(said in caution for caution in found)
 
 

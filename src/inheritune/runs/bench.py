@@ -200,12 +200,18 @@ class Bench:
         """The reference's loss: the line that a target has to meet."""
         return self.reference_measured.val_loss
 
-    def cautions(self) -> list[str]:
-        """What a reader of the verdict should know: a folder whose content was not checked, a reference at chance, few documents."""
+    def cautions(self, read: int = 0) -> list[str]:
+        """What a reader of the verdict should know: a folder whose content was not checked, a reference at chance, few documents.
+
+        `read` is how many documents the verdict rests on, where a look has read on.
+        """
+        sets = [self.documents]
+        while (documents := sum(len(each.weights) for each in sets)) < read:
+            sets.append(self.further_documents(len(sets) - 1))
         found = list(self.unchecked)
         if worse := self.beginnings.worse:
             found.append(worse)
-        chance, documents = math.log(embedding_rows(self.model)), len(self.documents.weights)
+        chance = math.log(embedding_rows(self.model))
         nats, most = self._nats_per_byte, explained_nats_per_byte(parameter_count(self.model))
         if self.reference_loss > 0.9 * chance:
             found.append(
@@ -227,14 +233,7 @@ class Bench:
                 "what is held out are sections of books or files that are trained on too, since too few could be held out whole:"
                 " give data.valid to know of others"
             )
-        return found + self._few_sources()
-
-    def _few_sources(self) -> list[str]:
-        if self.documents.sources is None or (count := len(np.unique(self.documents.sources))) >= _FEW_SOURCES:
-            return []
-        if count == 1:
-            return ["all validation documents come from one book or file, so the interval speaks of that one alone"]
-        return [f"the interval rests on {count} books or files only: give more of them in data.valid"]
+        return found + _few_sources(sets)
 
     @cached_property
     def _nats_per_byte(self) -> float:
@@ -275,6 +274,15 @@ class Bench:
         """A model against the reference on the outside texts."""
         precision = self.recipe.training.precision
         return compare_outside(model, self.model, self.outside, self.recipe.match, precision, self.begin.unasked)
+
+
+def _few_sources(sets: Sequence[ValidationSet]) -> list[str]:
+    sources = [each.sources for each in sets if each.sources is not None]
+    if not sources or (count := len(np.unique(np.concatenate(sources)))) >= _FEW_SOURCES:
+        return []
+    if count == 1:
+        return ["all validation documents come from one book or file, so the interval speaks of that one alone"]
+    return [f"the interval rests on {count} books or files only: give more of them in data.valid"]
 
 
 def machine_rate(folder: Path, precision: str) -> float:

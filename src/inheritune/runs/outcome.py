@@ -64,7 +64,9 @@ def assemble_result(
     texts = outside.texts if outside else []
     return Result(
         outcome=stop.outcome,
-        message=_message(stop, target, reference, lab.bench.cautions(), texts),
+        message=_message(
+            stop, target, reference, lab.bench.cautions(target.further.documents if target.further else 0), texts
+        ),
         reference=reference,
         target=TargetModel(
             depth=target.depth,
