@@ -20,6 +20,7 @@ from inheritune import DataError, InputError, ModelError, Profile, diagnose
 from inheritune.decoder.anatomy import anatomy
 from inheritune.decoder.kinds import window_at
 from inheritune.diagnosis import measuring
+from inheritune.diagnosis.contrasts import fresh
 from inheritune.diagnosis.diagnose import forget
 from inheritune.diagnosis.gradients import gradient_norms
 from inheritune.diagnosis.meanmaps import telling_heads
@@ -27,7 +28,6 @@ from inheritune.diagnosis.sequences import unpadded
 from inheritune.diagnosis.statistics import probability_below, standard_error, wilson
 from inheritune.diagnosis.suggestion import LARGEST_RISE, suggest
 from inheritune.diagnosis.watch import watch
-from inheritune.progress import Tally
 from inheritune.records.profile import Curves, Cut, schema_text
 from inheritune.report.profile_figures import rank_and_mass
 
@@ -410,30 +410,104 @@ def test_contrasts_are_those_of_whole_passes_and_no_head_is_called_for_them() ->
         assert (one.max_rank, one.mass) == ([x.max_rank for x in whole.layers], [x.mass for x in whole.layers])
 
 
-def test_contrasts_have_half_of_the_minutes_and_cuts_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each sequence of a contrast takes ten seconds here, and a cut none."""
+def slow(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, list[float]]:
+    """A model and a clock that goes on by a second with each block's pass, of untrained weights too, which take ten to draw."""
+    now, drawn = [0.0], fresh
+
+    def ticking(model: Any, seconds: float = 0.0) -> Any:
+        now[0] += seconds
+        for block in anatomy(model).blocks:
+            block.register_forward_hook(lambda *_: now.__setitem__(0, now[0] + 1))
+        return model
+
     monkeypatch.setattr(measuring, "BATCH_BYTES", 1)
-    now, measure = [0.0], measuring.measure_sequences
-
-    def slowly(*given: Any, count: Tally, losses: bool = True, **how: Any) -> measuring.Measures:
-        def counting(done: int, of: int) -> None:
-            now[0] += 0.0 if losses else 10.0 * (done > 0)
-            count(done, of)
-
-        return measure(*given, count=counting, losses=losses, **how)
-
-    monkeypatch.setattr("inheritune.diagnosis.diagnose.measure_sequences", slowly)
+    monkeypatch.setattr("inheritune.diagnosis.contrasts.fresh", lambda model: ticking(drawn(model), 10))
     monkeypatch.setattr("inheritune.diagnosis.deadline.time", SimpleNamespace(monotonic=lambda: now[0]))
-    for minutes, read, cuts in (
-        (None, [5, 5], True),
-        (2.9, [5, 4], True),
-        (1.9, [5, 1], True),
-        (0.1, [1], False),
-    ):
-        now[0] = 0.0
-        profile = diagnose(families.reference("llama"), TOKENS_NT, other_lengths=[TOKENS_NT], minutes=minutes)
-        assert profile.curves is not None
-        assert ([one.sequences for one in profile.contrasts], profile.curves.left_out == 0) == (read, cuts)
+    return ticking(copy.deepcopy(families.reference("llama"))), now
+
+
+def test_the_minutes_are_kept_to_a_block_s_pass_and_the_answer_always_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten seconds for untrained weights, 30 for maps on them and 30 for other maps; 12 for the whole and 9 or more cuts."""
+    model, now = slow(monkeypatch)
+    seen: list[tuple[float, Profile]] = []
+
+    def take(minutes: float | None) -> tuple[Profile, float]:
+        seen.clear()
+        found = diagnose(
+            model,
+            TOKENS_NT,
+            other_lengths=[TOKENS_NT[:, :16]],
+            minutes=minutes,
+            seen=lambda profile: seen.append((now[0], profile)),
+        )
+        return found, now[0] - seen[0][0]
+
+    whole, took = take(None)
+    assert whole.curves is not None and whole.left_out == [] and whole.curves.left_out == 0
+    for seconds in (0, 7, 22, 33, 60, 84, 120, 139, 150, 160, 180, 220, 2 * took):
+        found, spent = take(seconds / 60)
+        assert spent <= seconds + 1 or (seconds / 2 < 10 and spent <= 10), seconds
+        assert [layer.heads for layer in found.layers] == [layer.heads for layer in whole.layers]
+        left = "; ".join(found.left_out)
+        for one in whole.contrasts:
+            kept = next((each for each in found.contrasts if each.name == one.name), None)
+            named = {"untrained": "untrained weights", "trained": "T = 16"}[one.name]
+            assert kept == one or named in left
+            assert kept is None or f"on {5 - kept.sequences} of 5 sequences" in left or kept == one
+        curves = found.curves
+        assert (curves is None) == ("losses of cuts" in left) and left in " ".join(str(found).split())
+        if curves is not None:
+            assert curves.first == whole.curves.first[: len(curves.first)]
+            assert (curves.left_out > 0) == curves.cut_short
+        assert (found.left_out == [] and curves == whole.curves) == (seconds >= took), seconds
+
+
+def test_contrasts_have_half_of_the_minutes_and_cuts_the_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sequence takes six seconds, the untrained weights ten: of two times 70 seconds, of 64, of 46, of 15, and of 14."""
+    model, _ = slow(monkeypatch)
+    for seconds, read in ((140, [5, 5]), (128, [5, 4]), (92, [5, 1]), (30, [1]), (28, [])):
+        profile = diagnose(model, TOKENS_NT, other_lengths=[TOKENS_NT], minutes=seconds / 60)
+        assert [one.sequences for one in profile.contrasts] == read
+
+
+def test_where_a_second_model_has_no_room_its_contrast_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inheritune.diagnosis.contrasts.free_memory", lambda: 1000)
+    profile = diagnose(families.reference("llama"), TOKENS_NT, other_lengths=[TOKENS_NT[:2]], curve_sequences=0)
+    assert [one.name for one in profile.contrasts] == ["trained"]
+    assert profile.left_out == ["maps of untrained weights (no memory for a second model of 0.0 GB)"]
+
+
+@pytest.mark.parametrize("stop", ["untrained", "T = 16"])
+def test_contrasts_are_not_measured_again_after_a_stop(
+    stop: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stop at the end of the named stage loses that contrast alone; another model's are not taken."""
+    model, measured = copy.deepcopy(families.reference("gpt2")), set[str]()
+    how: Any = {"other_lengths": [TOKENS_NT[:2, :16], TOKENS_NT[:2, :8]], "curve_sequences": 0, "kept": tmp_path}
+    whole = diagnose(model, TOKENS_NT, **{**how, "kept": None})
+
+    def breaking(stage: str, done: int, of: int) -> None:
+        if stop in stage and done == of:
+            raise KeyboardInterrupt
+
+    def counted(stage: str, *_: int) -> None:
+        measured.add(stage)
+
+    def again(**more: Any) -> Profile:
+        measured.clear()
+        return diagnose(model, TOKENS_NT, tell=counted, **how, **more).model_copy(update={"seconds": whole.seconds})
+
+    with pytest.raises(KeyboardInterrupt):
+        diagnose(model, TOKENS_NT, tell=breaking, **how)
+    assert again() == whole and len(measured) == 1 + {"untrained": 3, "T = 16": 2}[stop]
+    assert again() == whole and len(measured) == 1
+    again(threshold=0.8)
+    assert len(measured) == 4
+    with torch.no_grad():
+        model.transformer.h[0].mlp.c_proj.weight.mul_(1.5)
+    assert again().contrasts[0] == whole.contrasts[0] and len(measured) == 4
+    forget(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

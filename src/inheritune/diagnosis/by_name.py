@@ -26,7 +26,7 @@ from inheritune.report.profile_table import answer
 from inheritune.words import plural
 
 MAPS = "maps.npz"
-OTHER_SEQUENCES = 4
+OTHER_SEQUENCES, MAP_SEQUENCES = 4, 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +118,8 @@ def _write(
     profile.save(out / PROFILE)
     heads = telling_heads(profile)
     counting = partial(Rates(progress), f"Mean maps of {plural(len(heads), 'head')}")
-    maps = {name: map_TT.numpy() for name, map_TT in mean_maps(model, tokens_NT, heads, counting).items()}
+    some_NT = tokens_NT[:: -(-len(tokens_NT) // MAP_SEQUENCES)]
+    maps = {name: map_TT.numpy() for name, map_TT in mean_maps(model, some_NT, heads, counting).items()}
     with whole_file(out / MAPS) as file:
         np.savez_compressed(file, allow_pickle=False, **maps)
     figures = save_figures(profile.model_dump(), out, maps, None if other is None else other.model_dump())

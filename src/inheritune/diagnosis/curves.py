@@ -3,6 +3,8 @@
 Shapes: B sequences, T tokens, D hidden size, S = L + 1 hidden states of a model of L blocks.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,7 +14,7 @@ from torch import Tensor
 
 from inheritune.decoder.stack import Stack
 from inheritune.diagnosis.cuts import Loss, Places, ascending, least
-from inheritune.diagnosis.deadline import UNLIMITED, Deadline
+from inheritune.diagnosis.deadline import UNLIMITED, Deadline, Pace, TimeOver
 from inheritune.diagnosis.suggestion import LARGEST_RISE, fits
 from inheritune.disk.kept import Kept
 from inheritune.progress import Tally, silent
@@ -31,7 +33,7 @@ class _Bench:
     kept: Kept
     count: Tally
     wanted: int
-    deadline: Deadline
+    pace: Pace
     asked: int = 0
     measured: set[tuple[int, ...]] = field(default_factory=set)
     cut_short: bool = False
@@ -66,8 +68,16 @@ class _Bench:
 
     def late(self) -> bool:
         """Whether the time is over that cuts may take: asked where there is more to do, which then stays undone."""
-        self.cut_short = self.cut_short or self.deadline.over()
+        self.cut_short = self.cut_short or self.pace.late()
         return self.cut_short
+
+    @contextmanager
+    def in_time(self) -> Iterator[None]:
+        """What is done here ends where the time does."""
+        try:
+            yield
+        except TimeOver:
+            self.cut_short = True
 
     def _loss(self, blocks: list[int], values_BN: Tensor | None = None) -> Loss:
         hidden = partial(self._hidden, blocks)
@@ -96,30 +106,31 @@ def inheritance_curves(
     """Measure the first n blocks, the best run removed and scattered removals for every depth; and every block left out.
 
     For each number removed, from one on, `angular_SS` shortlists three runs, which are then run. Scattered removals follow
-    the order of the leave-one-out losses. All together cost less than 4 L passes through the stack of L blocks. After
-    the deadline no further cut is begun and none is read further. What is measured is kept at `place`, so that it is not
-    measured again after a stop.
-    `count` counts cuts.
+    the order of the leave-one-out losses. All together cost less than 4 L passes through the stack of L blocks. No cut is
+    begun or read further that seems not to end before the deadline, and what a pass has begun is dropped where `Deadline.ending`
+    ends it. What is measured is kept at `place`, so that it is not measured again after a stop.
+    `count` counts cuts. Raises TimeOver where the time ends before the first cut.
     """
     depth = stack.depth
     everything = list(range(depth))
     shortlists = [_shortlist(depth, angular_SS, removed) for removed in range(1, depth)]
     count(0, wanted := 2 * (depth - 1) + (depth if depth > 1 else 0) + sum(map(len, shortlists)))
     kept = Kept(place, {"whole": stack.whole_losses.tolist(), "depth": depth})
-    bench = _Bench(stack, kept, count, wanted, deadline)
+    bench = _Bench(stack, kept, count, wanted, Pace(deadline))
     first, run, scattered, without = list[Loss](), list[Loss](), list[Loss](), dict[int, Loss]()
-    for removed, shortlist in enumerate(shortlists, 1):
-        if bench.late():
-            break
-        first.append(bench.measure(everything[: depth - removed]))
-        if removed == 1:
-            without = _without(bench, shortlist)
-            order = [_missing(loss) for loss in ascending([without[block] for block in sorted(without)], bench.late)]
-        if len(without) < depth:
-            run = scattered = [least(list(without.values()), bench.late)]
-            break
-        run.append(least([bench.measure(blocks) for blocks in shortlist], bench.late))
-        scattered.append(bench.measure(sorted(order[removed:])))
+    with bench.in_time():
+        for removed, shortlist in enumerate(shortlists, 1):
+            if bench.late():
+                break
+            first.append(bench.measure(everything[: depth - removed]))
+            if removed == 1:
+                without = _without(bench, shortlist)
+                order = [_missing(loss) for loss in ascending([without[at] for at in sorted(without)], bench.late)]
+            if len(without) < depth:
+                run = scattered = [least(list(without.values()), bench.late)] if without else []
+                break
+            run.append(least([bench.measure(blocks) for blocks in shortlist], bench.late))
+            scattered.append(bench.measure(sorted(order[removed:])))
     _settle([*first, *run, *scattered], bench)
     curves = Curves(
         whole_loss=stack.whole_losses.mean().item(),
@@ -147,13 +158,14 @@ def _left_out(bench: _Bench, shortlists: list[list[list[int]]], scattered: int) 
 
 
 def _without(bench: _Bench, singles: list[list[int]]) -> dict[int, Loss]:
-    """Each block left out alone, in the order of `singles`, at least one and as many as the time allows."""
+    """Each block left out alone, in the order of `singles`, as many as the time allows."""
     found: dict[int, Loss] = {}
-    for blocks in singles:
-        if found and bench.late():
-            break
-        loss = bench.measure(blocks)
-        found[_missing(loss)] = loss
+    with bench.in_time():
+        for blocks in singles:
+            if found and bench.late():
+                break
+            loss = bench.measure(blocks)
+            found[_missing(loss)] = loss
     return found
 
 

@@ -13,6 +13,7 @@ Shapes: B sequences, T tokens, P = T - 1 places with a token after them, N of th
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from inheritune.decoder.anatomy import text_config
 from inheritune.decoder.stack import Stack
-from inheritune.diagnosis.deadline import UNLIMITED
+from inheritune.diagnosis.deadline import UNLIMITED, TimeOver
 from inheritune.diagnosis.statistics import standard_error
 from inheritune.records.profile import Cut
 
@@ -101,8 +102,8 @@ class Loss:
             self.hidden = _not_asked_again  # so that no hidden state is held for nothing
 
     def read_more(self) -> None:
-        """Read twice as many places."""
-        if not self.exact:
+        """Read twice as many places; none of them where the time ends meanwhile."""
+        with suppress(TimeOver):
             self.read(min(2 * self.values_BN.shape[1], self.places.all))
 
     def surely_above(self, other_BN: Tensor) -> bool:

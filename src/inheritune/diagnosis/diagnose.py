@@ -6,37 +6,38 @@ Shapes: N sequences, H heads, T tokens, L blocks.
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 from inheritune.decoder.anatomy import anatomy, text_config
 from inheritune.decoder.costs import forward_flops_per_token
 from inheritune.decoder.kinds import window_at
 from inheritune.decoder.stack import Stack
+from inheritune.diagnosis.contrasts import Contrasts
 from inheritune.diagnosis.curves import inheritance_curves
-from inheritune.diagnosis.deadline import Deadline
+from inheritune.diagnosis.deadline import Deadline, TimeOver
 from inheritune.diagnosis.gradients import Norms, gradient_norms
 from inheritune.diagnosis.kept_measures import KeptMeasures
-from inheritune.diagnosis.layers import contrast, lazy_heads, summarise
+from inheritune.diagnosis.layers import lazy_heads, summarise
 from inheritune.diagnosis.measuring import Measures, by_length, measure_sequences
 from inheritune.diagnosis.sequences import TokenRows, unpadded
 from inheritune.diagnosis.statistics import mean_and_error
 from inheritune.diagnosis.suggestion import at_chance, suggest
 from inheritune.errors import InputError, ModelError
-from inheritune.models.quiet import quiet
 from inheritune.progress import Tally, Tell, silent
 from inheritune.records.entry import Spent
 from inheritune.records.profile import Contrast, Curves, Cut
-from inheritune.records.stages import CUTS, MAPS
+from inheritune.records.stages import CONTRASTS, CUTS, MAPS
 from inheritune.report.profile import Profile
 from inheritune.words import plural
 
-CONTRAST_SEQUENCES = GRADIENT_SEQUENCES = 8
+GRADIENT_SEQUENCES = 8
 FIRST_LOOK = 16
 LONGEST_CONTRAST = 1024
 
@@ -63,8 +64,9 @@ def diagnose(
     `unasked` ones after it: those of a begin of text (`Begin.unasked`). `untrained` adds the same attention measures for
     freshly initialised weights, `other_lengths` for tokens of other lengths. Losses of cuts are measured on the first
     `curve_sequences` sequences (0: no cuts, and so no suggestion). All this takes `minutes` at most, of which the former has
-    half. `gradients` adds the norms of the gradients of W_Q and W_K on as many sequences. Maps and losses of cuts are kept in
-    the folder `kept`, so that after a stop they are not measured again; `forget` removes them.
+    half; what they are too short for is named in the profile's `left_out`. `gradients` adds the norms of the gradients of W_Q
+    and W_K on as many sequences, whatever the time. What is measured is kept in the folder `kept`, so that after a stop it is
+    not measured again; `forget` removes it.
 
     `tell` is called with each stage's name and how many of how many of its parts are done. `seen` is called with the profile
     as far as it stands: first with ranks and lazy heads of a few sequences, then after each stage. Raises InputError for
@@ -81,17 +83,19 @@ def diagnose(
         _refuse_nan(found.measured)
         seen(found.profile())
     deadline = Deadline.after(minutes)
-    for one in _contrasts(model, sequences if untrained else [], others, threshold, deadline.half(), tell):
-        found.contrasts.append(one)
+    place = None if kept is None else kept / CONTRASTS
+    elsewhere = Contrasts(model, found.measured, threshold, deadline=deadline.half(), tell=tell, place=place)
+    for contrast in elsewhere.measure(sequences if untrained else [], others):
+        found.contrasts += [contrast] if contrast else []
+        found.left_out = elsewhere.left_out
         seen(found.profile())
     if curve_sequences:
-        found.curves, found.without = _curves(
-            Stack(model, _alike(sequences, curve_sequences), unasked),
-            found.measured.angular_SS,
-            tell,
-            deadline,
-            None if kept is None else kept / CUTS,
-        )
+        found.left_out = [*elsewhere.left_out, "losses of cuts (no time)"]
+        with suppress(TimeOver), deadline.ending(model):
+            stack = Stack(model, _alike(sequences, curve_sequences), unasked)
+            place = None if kept is None else kept / CUTS
+            found.curves, found.without = _curves(stack, found.measured.angular_SS, tell, deadline, place)
+            found.left_out = elsewhere.left_out
         seen(found.profile())
     if gradients:
         few = sequences[: curve_sequences or GRADIENT_SEQUENCES]
@@ -103,7 +107,7 @@ def diagnose(
 
 def forget(kept: Path) -> None:
     """Remove what a diagnosis kept in this folder while it went on."""
-    for name in (MAPS, CUTS):
+    for name in (MAPS, CONTRASTS, CUTS):
         (kept / name).unlink(missing_ok=True)
 
 
@@ -120,6 +124,7 @@ class _Found:
     without: dict[int, Cut] = field(default_factory=dict)
     norms: list[Norms | None] | None = None
     contrasts: list[Contrast] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
 
     def profile(self) -> Profile:
         """The profile of what is there."""
@@ -148,6 +153,7 @@ class _Found:
             angular=_runs(self.measured.angular_SS),
             curves=self.curves,
             contrasts=self.contrasts,
+            left_out=self.left_out,
             suggestion=suggest(layers, self.curves, loss, chance),
             caveats=caveats(self.threshold, max(lengths), trained_length),
             seconds=time.perf_counter() - self.began,
@@ -201,40 +207,6 @@ def _stage(sequences: list[Tensor]) -> str:
 def _runs(angular_SS: Tensor) -> list[list[float]]:
     """Row n - 1 holds the angular distance across every run of n blocks, by its first block."""
     return [angular_SS.diagonal(offset=length).tolist() for length in range(1, len(angular_SS))]
-
-
-def _contrasts(
-    model: PreTrainedModel,
-    sequences: list[Tensor],
-    others: list[list[Tensor]],
-    threshold: float,
-    deadline: Deadline,
-    tell: Tell,
-) -> Iterator[Contrast]:
-    """The same maps elsewhere: of untrained weights on `sequences`, then of these on `others`; none begun after the deadline."""
-    few = sequences[:CONTRAST_SEQUENCES]
-    for name, rows in [*([("untrained", few)] if few else []), *(("trained", other) for other in others)]:
-        if deadline.over():
-            return
-        fresh, longest = name == "untrained", max(map(len, rows))
-        stage = f"Maps of {plural(len(rows), 'sequence')}, T = {longest}{', untrained' if fresh else ''}"
-        tell(stage, 0, len(rows))  # before the weights are drawn, which takes a while
-        measured = measure_sequences(
-            _fresh(model) if fresh else model,
-            rows,
-            threshold=threshold,
-            count=partial(tell, stage),
-            losses=False,
-            late=deadline.over,
-        )
-        yield contrast(name, longest, measured)
-
-
-def _fresh(model: PreTrainedModel) -> PreTrainedModel:
-    """The same architecture as it is before training."""
-    with quiet(), torch.random.fork_rng():
-        torch.manual_seed(0)
-        return AutoModelForCausalLM.from_config(model.config, dtype=model.dtype).to(model.device)
 
 
 def caveats(threshold: float, longest: int, trained_length: int | None) -> list[str]:

@@ -21,7 +21,7 @@ from inheritune.diagnosis.columns import (
     previous_token_share,
     sink_shares,
 )
-from inheritune.diagnosis.deadline import UNLIMITED
+from inheritune.diagnosis.deadline import UNLIMITED, TimeOver
 from inheritune.diagnosis.influence import angular_distance, block_influence, cosines, recording
 from inheritune.diagnosis.probe import probing
 from inheritune.diagnosis.rank import approximate_rank
@@ -121,7 +121,8 @@ def measure_sequences(
     """Run every sequence (unpadded, 1-D) once and measure maps, hidden states and losses; `count` counts sequences.
 
     Losses are of all tokens but the first and the `unasked` after it; without `losses` the head is never called. Once `late`,
-    no further batch is begun. `known` may have a batch's measures already.
+    no batch is begun but the first; one that `Deadline.ending` ends is dropped. `known` may have a batch's measures already.
+    Raises TimeOver where the time ends within the first.
     """
     parts, collector = anatomy(model), _Collector(threshold)
     device = next(model.parameters()).device
@@ -142,9 +143,14 @@ def measure_sequences(
 
     with evaluating(model), probing(model, collector):
         for tokens_BT in batches(sequences, model, parts):
-            if found and late():
+            if late() and found:
                 break
-            found.append(known(partial(measure, tokens_BT.to(device))))
+            try:
+                found.append(known(partial(measure, tokens_BT.to(device))))
+            except TimeOver:
+                if not found:
+                    raise
+                break
             done += len(tokens_BT)
             count(done, len(sequences))
     return Measures.joined(found)

@@ -132,7 +132,8 @@ class Suggestion(ProfileEntry):
 class ProfileRecord(ProfileEntry):
     """What every layer and head of a decoder does on one corpus.
 
-    `lazy_heads` names the heads whose mean k* is at most 1.5, by layer. `chance_loss` is ln V, a uniform guess's; `at_chance` says that `loss` is at least 0.9 of it, and so no cut's loss tells.
+    `lazy_heads` names the heads whose mean k* is at most 1.5, by layer. `left_out` says what the time or the memory was too
+    short for; cuts of which some had time are counted in `curves`. `chance_loss` is ln V, a uniform guess's; `at_chance` says that `loss` is at least 0.9 of it, and so no cut's loss tells.
     """
 
     model_config = ConfigDict(title="Profile")
@@ -154,6 +155,7 @@ class ProfileRecord(ProfileEntry):
     angular: list[list[float]]
     curves: Curves | None
     contrasts: list[Contrast]
+    left_out: list[str] = Field(default_factory=list)
     suggestion: Suggestion
     caveats: list[str]
     seconds: float

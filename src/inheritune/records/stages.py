@@ -12,7 +12,8 @@ from inheritune.records.rows import GrowthRow
 
 PROFILE, REFERENCE_PROFILE, LOSSES = "profile.json", "reference-profile.json", "losses.npy"
 # What a diagnosis, a choice and a repair have done, until they are done.
-MAPS, CUTS, REMOVALS, REPAIR = "maps.jsonl", "cuts.jsonl", "removals.jsonl", "repair"
+MAPS, CONTRASTS, CUTS = "maps.jsonl", "contrasts.jsonl", "cuts.jsonl"
+REMOVALS, REPAIR = "removals.jsonl", "repair"
 FURTHER_FOLDER, FURTHER_LOSSES = "further", "further.npy"
 _ROUND_ANEW = "remove the folders of this round and of those after it, and the same command begins there anew"
 

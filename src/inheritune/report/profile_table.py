@@ -43,6 +43,8 @@ def table_lines(profile: ProfileRecord) -> Iterator[Table | str]:
     depth = f"Suggested depth {profile.suggestion.depth} of {profile.depth}" if suggested else "No depth is suggested"
     yield f"{depth}: {profile.suggestion.reason}"
     yield f"It rests on {profile.suggestion.rests_on}."
+    if profile.left_out:
+        yield f"Left out: {'; '.join(profile.left_out)}."
     yield "What a rank hides:"
     yield from (f"- {caveat}" for caveat in profile.caveats)
 

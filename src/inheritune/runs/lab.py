@@ -87,6 +87,8 @@ class FolderLab:
         profile = Profile.load(place)
         lazy = f"lazy: {show(profile.lazy_layers)}" if profile.lazy_layers else "none is lazy"
         self.progress.note(f"of {self.depth} layers {lazy}; {profile.suggestion.reason}")
+        if profile.left_out:
+            self.progress.note(f"left out: {'; '.join(profile.left_out)}")
         return profile
 
     def choose(self, profile: Profile) -> Ordering:

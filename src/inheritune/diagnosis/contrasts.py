@@ -1,0 +1,99 @@
+"""The same attention measures elsewhere: of untrained weights, and of these at other lengths."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+from inheritune.diagnosis.deadline import Deadline, Pace, TimeOver
+from inheritune.diagnosis.layers import contrast
+from inheritune.diagnosis.measuring import Measures, measure_sequences
+from inheritune.disk.kept import Kept, ids_digest
+from inheritune.models.quiet import quiet
+from inheritune.progress import Tell
+from inheritune.records.profile import Contrast
+from inheritune.runtime.gauge import free_memory
+from inheritune.words import plural
+
+UNTRAINED = "untrained"
+MOST_SEQUENCES = 8
+
+
+class Contrasts:
+    """Measures contrasts of a model until the deadline; each is kept at `place`, so that it is not measured again after a stop.
+
+    `measured` is what the model gave before, by which one sees after a stop whether it is the one that it was. `left_out` says
+    what was too much for the time or the memory.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        measured: Measures,
+        threshold: float,
+        *,
+        deadline: Deadline,
+        tell: Tell,
+        place: Path | None,
+    ):
+        self.model, self.threshold, self.deadline, self.tell = model, threshold, deadline, tell
+        config = hashlib.sha256(model.config.to_json_string().encode()).hexdigest()
+        self.kept = Kept(place, {"losses": measured.losses_N.tolist(), "threshold": threshold, "config": config})
+        self.left_out: list[str] = []
+
+    def measure(self, sequences: list[Tensor], others: Sequence[list[Tensor]]) -> Iterator[Contrast | None]:
+        """Untrained weights on the first of `sequences`, then the model on each of `others`; None for what is left out."""
+        few = sequences[:MOST_SEQUENCES]
+        for name, rows in [*([(UNTRAINED, few)] if few else []), *(("trained", other) for other in others)]:
+            asked = {"name": name, "tokens": ids_digest([row.tolist() for row in rows])}
+            known = next((each for each in self.kept.results if {**each, **asked} == each), None)
+            yield Contrast(**known["contrast"]) if known else self._anew(name, rows, asked)
+
+    def _anew(self, name: str, rows: list[Tensor], asked: dict[str, str]) -> Contrast | None:
+        longest = max(map(len, rows))
+        what = "maps of untrained weights" if name == UNTRAINED else f"maps at T = {longest}"
+        size = sum(each.numel() * each.element_size() for each in self.model.parameters())
+        if name == UNTRAINED and size > free_memory():
+            self.left_out.append(f"{what} (no memory for a second model of {size / 1e9:.1f} GB)")
+            return None
+        try:
+            measured = self._measures(name, rows, longest)
+        except TimeOver:
+            self.left_out.append(f"{what} (no time)")
+            return None
+        found = contrast(name, longest, measured)
+        if found.sequences < len(rows):
+            self.left_out.append(
+                f"{what} on {len(rows) - found.sequences} of {plural(len(rows), 'sequence')} (no time)"
+            )
+        else:
+            self.kept.add({**asked, "contrast": found.model_dump()})
+        return found
+
+    def _measures(self, name: str, rows: list[Tensor], longest: int) -> Measures:
+        """The maps; raises TimeOver where there is no time for the first sequences."""
+        if self.deadline.over():
+            raise TimeOver
+        stage = f"Maps of {plural(len(rows), 'sequence')}, T = {longest}{', untrained' if name == UNTRAINED else ''}"
+        self.tell(stage, 0, len(rows))  # before the weights are drawn, which takes a while
+        model = fresh(self.model) if name == UNTRAINED else self.model
+        with self.deadline.ending(model):
+            return measure_sequences(
+                model,
+                rows,
+                threshold=self.threshold,
+                count=partial(self.tell, stage),
+                losses=False,
+                late=Pace(self.deadline).late,
+            )
+
+
+def fresh(model: PreTrainedModel) -> PreTrainedModel:
+    """The same architecture as it is before training."""
+    with quiet(), torch.random.fork_rng():
+        torch.manual_seed(0)
+        return AutoModelForCausalLM.from_config(model.config, dtype=model.dtype).to(model.device)
