@@ -23,7 +23,6 @@ from inheritune.records.stages import DiagnosisCost, Position, RoundEnd, Untrain
 from inheritune.report.profile import Profile
 from inheritune.runs.bench import Bench
 from inheritune.runs.lab import FolderLab
-from inheritune.runs.planning import of_steps
 from inheritune.runs.rounds import RoundFolder, newest_checkpoint
 from inheritune.runtime.device import make_repeatable
 from inheritune.surgery.heal import find_gaps, heal
@@ -32,7 +31,7 @@ from inheritune.surgery.refit import refit
 from inheritune.training import checkpoint
 from inheritune.training.costs import step_flops
 from inheritune.training.metrics import Metrics
-from inheritune.training.schedule import steps_of
+from inheritune.training.schedule import of_steps, steps_of
 
 Row = dict[str, Any]
 

@@ -19,6 +19,7 @@ from inheritune.errors import (
 )
 
 if TYPE_CHECKING:
+    from inheritune.comparison.status import status
     from inheritune.comparison.sweep import compare
     from inheritune.diagnosis.diagnose import diagnose
     from inheritune.evaluation.evaluate import evaluate
@@ -45,6 +46,7 @@ _LAZY = {
     "inherit": "surgery.in_memory",
     "prove": "surgery.proof",
     "run": "runs.run",
+    "status": "comparison.status",
     "train": "runs.pretrain",
 }
 
@@ -70,6 +72,7 @@ __all__ = [
     "inherit",
     "prove",
     "run",
+    "status",
     "train",
 ]
 

@@ -72,8 +72,8 @@ class WorkerError(InherituneError):
 
 
 class Interrupted(InherituneError):
-    """Stopped by a signal after a step that was saved."""
+    """Stopped by a signal: what is lost of the work, and the exit code."""
 
-    def __init__(self, step: int, exit_code: int):
-        super().__init__(f"stopped after step {step} of the round, which is saved: the same command goes on from there")
+    def __init__(self, said: str, exit_code: int):
+        super().__init__(said)
         self.exit_code = exit_code

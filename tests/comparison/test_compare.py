@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
@@ -14,6 +15,7 @@ from shell import command, refused
 from tiny import LENGTH
 
 from inheritune.comparison import cell as cells
+from inheritune.comparison.status import status
 from inheritune.comparison.sweep import compare
 from inheritune.evidence.gap import gap
 from inheritune.methods import METHODS as METHODS_OF_ALL
@@ -109,6 +111,20 @@ def test_every_method_has_a_place_in_the_figures_and_a_line_in_the_docs() -> Non
 def test_the_schema_in_the_package_is_that_of_the_code() -> None:
     kept = Path(cells.__file__).parents[1] / "schemas" / "compare.schema.json"
     assert kept.read_text() == schema_text()
+
+
+def test_status_counts_the_cells(whole: Path, tmp_path: Path) -> None:
+    done = status(whole)
+    cells_there = len(list((whole / "cells").glob("*/cell.json")))
+    assert (done.state, done.stage.done, done.stage.total) == ("finished", cells_there, cells_there)
+    less = Path(shutil.copytree(whole, tmp_path / "less"))
+    gone = next(iter(sorted(less.glob("cells/*/cell.json"))))
+    gone.unlink()
+    found = status(less)
+    assert (found.state, found.stage.done) == ("stopped", cells_there - 1)
+    assert found.stage.name == f"cells, now {gone.parent.name}"
+    assert found.goes_on == f"inheritune compare {less}/shards/1-of-1/config.yaml --out {less}"
+    assert "is a part of a comparison" in refused("status", str(gone.parent))
 
 
 def without_seconds(folder: Path) -> dict[str, Any]:

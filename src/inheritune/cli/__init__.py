@@ -1,11 +1,13 @@
 """The command line: one file per command; each parses, calls and prints."""
 
+import functools
 import importlib
 import os
 import pkgutil
 import shlex
 import sys
 import time
+from collections.abc import Callable
 from io import TextIOWrapper
 from typing import Annotated, NoReturn
 
@@ -14,7 +16,14 @@ import typer
 from inheritune import __version__
 from inheritune.errors import InherituneError, Interrupted, WorkerError, plain
 
-ORDER = ("run", "train", "diagnose", "inherit", "grow", "prove", "config")
+_KEEP = (
+    "run",
+    "train",
+    "compare",
+    "prepare",
+    "diagnose",
+)  # commands that a stop does not throw back to their beginning
+ORDER = ("run", "status", "train", "diagnose", "inherit", "grow", "prove", "config")
 
 app = typer.Typer(
     name="inheritune",
@@ -45,8 +54,23 @@ def _commands() -> list[str]:
     return sorted(found, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
 
 
+def _told(name: str) -> Callable[..., None]:
+    """A command that Ctrl-C ends in a sentence, wherever it is."""
+    command = importlib.import_module(f"inheritune.cli.{name}").command
+
+    @functools.wraps(command)
+    def told(*args: object, **options: object) -> None:
+        try:
+            command(*args, **options)
+        except KeyboardInterrupt:
+            said = "the same command goes on from what is kept" if name in _KEEP else "nothing was written"
+            raise Interrupted(f"stopped: {said}", 130) from None
+
+    return told
+
+
 for _name in _commands():
-    app.command(_name)(importlib.import_module(f"inheritune.cli.{_name}").command)
+    app.command(_name)(_told(_name))
 
 
 def main() -> None:

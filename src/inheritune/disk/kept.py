@@ -23,7 +23,7 @@ class Kept:
         self.place, self.results = place, list[Answer]()
         if place is None:
             return
-        lines = _whole_lines(place)
+        lines = written_lines(place)
         if place.exists() and place.stat().st_size and not (lines and lines[0].keys() == question.keys()):
             raise OutputError(f"{str(place)!r} is in the way and not of this program: move it, or choose another place")
         asked = json.loads(json.dumps(question))
@@ -42,8 +42,8 @@ def ids_digest(rows: Sequence[Sequence[int]]) -> str:
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
-def _whole_lines(place: Path) -> list[Answer]:
-    """The lines up to the first that is no JSON object."""
+def written_lines(place: Path) -> list[Answer]:
+    """The question in a kept file, and its results: the lines up to the first that is no JSON object."""
     found: list[Answer] = []
     try:
         for line in read_whole(place).splitlines():

@@ -51,3 +51,19 @@ def hold(folder: Path, wait: bool = False) -> HeldFolder | None:
     except Timeout:
         return None
     return HeldFolder(folder, lock, made)
+
+
+def is_held(folder: Path) -> bool | None:
+    """Whether some process holds a folder, asked without touching its lock; None where the system does not say.
+
+    A process on another machine, or in another container, is not seen.
+    """
+    place, table = folder / LOCK, Path("/proc/locks")
+    if not place.exists():
+        return False
+    if not table.exists():
+        return None
+    own = f":{place.stat().st_ino}"
+    return any(
+        "FLOCK" in line and own in line.rsplit(maxsplit=2)[0][-len(own) :] for line in table.read_text().splitlines()
+    )

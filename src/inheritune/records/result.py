@@ -183,6 +183,7 @@ class Result(Entry):
     command: str
     validation: Validation
     outside: list[OutsideText] = Field([])
+    recipe: str | None = Field(None, description="Digest of the `config.yaml` that the run ended by.")
 
     @property
     def look_confidence(self) -> float:

@@ -39,7 +39,7 @@ from inheritune.runs.actions import Action, Finished, Grow, Inherit, Plan, Stop
 from inheritune.runs.algorithm import Ask
 from inheritune.runs.bench import Bench
 from inheritune.runs.folder import once, timed
-from inheritune.runs.planning import make_plan, of_steps, plan_looks
+from inheritune.runs.planning import make_plan, plan_looks
 from inheritune.runs.rounds import RoundFolder, blocks_name, newest_checkpoint
 from inheritune.runs.targets import Target, cut_out, grow_from
 from inheritune.runs.trackers import trackers
@@ -47,7 +47,7 @@ from inheritune.runtime import processes
 from inheritune.surgery.in_memory import inherit
 from inheritune.training import checkpoint
 from inheritune.training.metrics import Metrics
-from inheritune.training.schedule import learning_rate
+from inheritune.training.schedule import learning_rate, of_steps
 from inheritune.words import plural, show
 
 _NAMES = {Inherit: "inherit", Grow: "grow", Stop: "stop"}

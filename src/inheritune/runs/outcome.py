@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 import inheritune
 from inheritune.decoder.costs import parameter_count
+from inheritune.disk.files import digest
 from inheritune.evidence.ledger import Costly, ledger
 from inheritune.models.export import cache_bytes_per_token, rounded, weight_bytes
 from inheritune.records.gap import GapResult
@@ -36,7 +37,7 @@ from inheritune.records.stages import (
     WrittenLoss,
 )
 from inheritune.runs.actions import History, Stop
-from inheritune.runs.folder import once
+from inheritune.runs.folder import CONFIG, once
 from inheritune.runs.lab import FolderLab
 from inheritune.runs.reading_on import further_reference
 from inheritune.training.metrics import Metrics
@@ -94,6 +95,7 @@ def assemble_result(
             tokens_needed=lab.tokens_needed(lab.finished(best)),
         ),
         outside=texts,
+        recipe=digest(lab.folder / CONFIG),
     )
 
 

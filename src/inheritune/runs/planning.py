@@ -4,7 +4,6 @@ import math
 from pathlib import Path
 
 from inheritune.choosing import Ordering
-from inheritune.config.sections import Training
 from inheritune.decoder.anatomy import anatomy
 from inheritune.decoder.costs import parameter_count
 from inheritune.decoder.stack import Stack
@@ -16,7 +15,7 @@ from inheritune.runs.bench import Bench
 from inheritune.runs.folder import once, timed
 from inheritune.runs.policy import starting_depth
 from inheritune.training.costs import step_flops
-from inheritune.training.schedule import learning_rate, steps_of
+from inheritune.training.schedule import learning_rate, of_steps, steps_of
 
 
 def make_plan(bench: Bench, folder: Path, choice: Ordering, by_hand: int) -> Plan:
@@ -55,11 +54,6 @@ def plan_looks(looks: int, reads: int, confidence: float) -> PlannedLooks:
         return PlannedLooks(looks=looks, confidence=each)
     reading = reading_confidence(confidence, looks, reads)
     return PlannedLooks(looks=looks, confidence=each, reads=reads, reading_confidence=reading)
-
-
-def of_steps(training: Training, steps: int) -> Training:
-    """The same training over another number of steps."""
-    return training.model_copy(update={"tokens": steps * training.batch_tokens})
 
 
 def _left(bench: Bench, untrained: dict[int, float]) -> dict[int, ExpectedGap]:

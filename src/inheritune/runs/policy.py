@@ -3,7 +3,7 @@
 `next_action` is the same for every run. Where the paper's loop and ours differ, it asks a set of rules.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from inheritune.evidence.forecast import Forecast, forecast
@@ -173,15 +173,18 @@ def _cut(history: History, plan: Plan) -> History:
 def _at_end(history: History, plan: Plan) -> Forecast:
     """The gap at the end of the standing round, beside the last round that was whole on the same schedule."""
     end = history.seen[-1].end
-    whole = (done.seen for done in reversed(history.rounds) if done.seen and done.seen[-1].step == end)
+    return forecast_end(history.seen, [done.seen for done in history.rounds], lambda step: plan.rate(step, end))
+
+
+def forecast_end(seen: tuple[Seen, ...], before: Sequence[tuple[Seen, ...]], rate: Callable[[int], float]) -> Forecast:
+    """The gap at the end of a round from what was `seen` in it, beside the last of the rounds `before` that was as long and whole.
+
+    `rate` is the learning rate at a step of the round.
+    """
+    end = seen[-1].end
+    whole = (other for other in reversed(before) if other and other[-1].step == end)
     like = next(whole, None)
-    return forecast(
-        *_curve(history.seen),
-        end,
-        reference=_curve(like) if like else None,
-        rate=lambda step: plan.rate(step, end),
-        confidence=_SURE,
-    )
+    return forecast(*_curve(seen), end, reference=_curve(like) if like else None, rate=rate, confidence=_SURE)
 
 
 def _if_decayed(history: History, plan: Plan) -> Forecast:

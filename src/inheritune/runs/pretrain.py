@@ -28,6 +28,7 @@ from inheritune.models.load import DTYPES
 from inheritune.models.reference import load_tokenizer
 from inheritune.progress import Progress, clock
 from inheritune.records.entry import Spent
+from inheritune.records.made_of import MadeOf
 from inheritune.records.rows import METRICS, StepDone, ValidationRow, step_of
 from inheritune.records.stages import Position, Trained
 from inheritune.runs.bench import machine_rate
@@ -60,6 +61,11 @@ class _Pretraining:
         self.metrics = Metrics(folder / METRICS, trackers(recipe.track, recipe.name, folder))
 
     def run(self) -> Trained:
+        if ended := self._ended_before():
+            self.progress.stage(
+                f"This training has ended: validation loss {ended.val_loss:.4f}; the model is in {ended.model_dir}"
+            )
+            self.progress.note("Nothing is done again; whether its text is still the same is looked at")
         self.progress.stage(f"Text: {named_sources(self.recipe.data.train)}")
         tokenizer = self._tokenizer()
         keep_freed_memory()
@@ -75,6 +81,8 @@ class _Pretraining:
         processes.on_main(
             lambda: self._bind({"data.train": train_tokens, "data.valid": valid_tokens}, tokenizer.backend_tokenizer)
         )
+        if ended:
+            return ended
         self.progress.note(f"{len(train_tokens):,} training tokens, {self.documents.tokens:,} for validation")
         self.progress.stage(f"Training {parameter_count(model):,} parameters on {self.recipe.training.tokens:,} tokens")
         position = train_to_end(model, self._round(train_tokens))
@@ -82,6 +90,14 @@ class _Pretraining:
         state = {name: sharded.whole(tensor) for name, tensor in model.state_dict().items()}
         processes.on_main(lambda: self._save(model, state, tokenizer, trained))
         return trained
+
+    def _ended_before(self) -> Trained | None:
+        """What a training found that ended here after as many tokens; None where anything is to be done."""
+        place, training = self.folder / Trained.NAME, self.recipe.training
+        if not all(part.exists() for part in (place, self.folder / "model", self.folder / MadeOf.NAME)):
+            return None
+        found = Trained.load(place)
+        return found if found.tokens >= steps_of(training) * training.batch_tokens else None
 
     def _tokenizer(self) -> PreTrainedTokenizerFast:
         if self.recipe.tokenizer:

@@ -27,7 +27,7 @@ from inheritune.runtime import processes
 from inheritune.training import checkpoint
 from inheritune.training.loop import Loop, train_to_end
 from inheritune.training.metrics import Metrics
-from inheritune.training.schedule import steps_of
+from inheritune.training.schedule import falling, steps_of
 
 
 class RoundFolder:
@@ -216,13 +216,6 @@ class RoundFolder:
         self.metrics.require_steps(self.number, position.step)
         if not begun:
             self._look(position)
-
-
-def falling(training: Training, fall: RateFall) -> Training:
-    """A `wsd` schedule whose rate falls from a step of the round on."""
-    batch, end = training.batch_tokens, fall.step + fall.steps
-    share = fall.steps / (end - training.warmup_tokens // batch)
-    return training.model_copy(update={"tokens": end * batch, "decay_share": share})
 
 
 def newest_checkpoint(folder: Path) -> Path:

@@ -8,19 +8,21 @@ from typing import Any
 from transformers import PreTrainedModel
 
 from inheritune.choosing.by_hand import refuse_depths
-from inheritune.config.loading import load_for_positions, load_recipe
+from inheritune.config.loading import load_for_positions, load_recipe, to_yaml
 from inheritune.config.recipes import RunRecipe
 from inheritune.config.sections import named_sources
+from inheritune.config.strict_yaml import read_file
 from inheritune.data.corpora import require
 from inheritune.decoder.anatomy import anatomy, text_config
 from inheritune.decoder.parts import PARTS
-from inheritune.disk.files import write_text, writing
+from inheritune.disk.files import digest, write_text, writing
 from inheritune.disk.folders import whole_folder
 from inheritune.models.export import write_model
 from inheritune.models.folder import CARD
 from inheritune.models.hollow import tower_of
 from inheritune.models.reference import BUNDLED, load_reference, with_size
 from inheritune.progress import Progress
+from inheritune.records.made_of import MadeOf
 from inheritune.records.model_folder import ModelOrigin
 from inheritune.records.result import Result
 from inheritune.report.card import model_card
@@ -28,7 +30,7 @@ from inheritune.report.page import write_report
 from inheritune.runs.algorithm import carry_out
 from inheritune.runs.bench import Bench
 from inheritune.runs.controls import NAMES, run_control
-from inheritune.runs.folder import holding, left_if_used
+from inheritune.runs.folder import CONFIG, holding, left_if_used
 from inheritune.runs.lab import FolderLab
 from inheritune.runs.outcome import assemble_result, footprint
 from inheritune.runtime import processes
@@ -56,6 +58,10 @@ def _run(checked: RunRecipe, folder: Path, progress: Progress) -> Result:
         if checked.reference == BUNDLED or Path(checked.reference).exists()
         else " (no such folder here: asking the hub)"
     )
+    ended = _ended_before(folder, checked)
+    if ended:
+        progress.stage(f"This run has ended: {ended.message}")
+        progress.note("Nothing is done again; whether its text and reference are still the same is looked at")
     with progress.waiting(f"Reference: {with_size(checked.reference)}{here}"):
         for sources in (checked.data.train, checked.data.valid or [], *checked.data.outside.values()):
             require(sources)
@@ -75,10 +81,21 @@ def _run(checked: RunRecipe, folder: Path, progress: Progress) -> Result:
         )
         for caution in bench.cautions():
             progress.note(f"Caution: {caution}")
-        if (folder / "result.json").exists():
-            progress.note("This run has ended before: nothing that is done is done again")
+        if ended:
+            return ended
         with writing(folder):
             return _carry_out(checked, folder, bench, progress)
+
+
+def _ended_before(folder: Path, recipe: RunRecipe) -> Result | None:
+    """What a run found that ended in this folder by this very recipe; None where anything is to be done, if only the report."""
+    config, found, report = (folder / name for name in (CONFIG, "result.json", "report.html"))
+    parts = (config, found, report, folder / MadeOf.NAME, folder / "model")
+    if not all(part.exists() for part in parts) or read_file(config) != to_yaml(recipe):
+        return None
+    result = Result.load(found)
+    whole = result.recipe == digest(config) and report.stat().st_mtime_ns >= found.stat().st_mtime_ns
+    return result if whole else None
 
 
 def _carry_out(recipe: RunRecipe, folder: Path, bench: Bench, progress: Progress) -> Result:

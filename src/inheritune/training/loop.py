@@ -133,7 +133,10 @@ class _Training:
                 if self._over() or code or self._due():
                     self._save()
                 if code:
-                    raise Interrupted(self.position.step, code)
+                    raise Interrupted(
+                        f"stopped after step {self.position.step} of the round, which is saved: the same command goes on from there",
+                        code,
+                    )
         return self.position
 
     def _step(self) -> None:

@@ -3,18 +3,12 @@
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
 
-from pydantic import ValidationError
-
-from inheritune.disk.files import append, no_link, read_whole, write_text
+from inheritune.disk.files import append, no_link, write_text
 from inheritune.errors import OutputError
-from inheritune.records.entry import Entry, first_fault
-from inheritune.records.rows import ROW, MetricsRow, SkippedRow, StepRow
+from inheritune.records import log
+from inheritune.records.rows import MetricsRow, SkippedRow, StepRow
 from inheritune.runtime import processes
-
-RowKind = TypeVar("RowKind", bound=Entry)
-_MOST = 1 << 36  # bytes: a line a step, so that no run comes near
 
 
 class Metrics:
@@ -45,14 +39,11 @@ class Metrics:
 
     def rows(self) -> list[MetricsRow]:
         """Every whole row so far; a line broken off by a kill is none. OutputError names a line that is damaged."""
-        return [self._parsed(line, number) for number, line in enumerate(self._lines(), 1)]
+        return log.rows(self.path)
 
-    def of(self, kind: type[RowKind]) -> list[RowKind]:
+    def of(self, kind: type[log.RowKind]) -> list[log.RowKind]:
         """The rows of one kind, without reading the others."""
-        start = json.dumps({"kind": kind.model_fields["kind"].default})[:-1].encode()
-        lines = ((number, line) for number, line in enumerate(self._lines(), 1) if line.startswith(start))
-        found = (self._parsed(line, number) for number, line in lines)
-        return [row for row in found if isinstance(row, kind)]
+        return log.rows_of(self.path, kind)
 
     def keep(self, wanted: Callable[[MetricsRow], bool]) -> None:
         """Drop the rows that are not wanted, in one atomic step; the main process does."""
@@ -67,22 +58,6 @@ class Metrics:
                 f"{str(self.path)!r} has {found} of the {count} steps that round {round_} has done: bring it back from a copy, or name"
                 " another --out"
             )
-
-    def _lines(self) -> list[bytes]:
-        try:
-            lines = read_whole(self.path, most=_MOST).splitlines(keepends=True) if self.path.exists() else []
-        except OSError as error:
-            raise OutputError(f"{str(self.path)!r} cannot be read ({error.strerror}): name another --out") from None
-        return [line for line in lines if line.endswith(b"\n")]
-
-    def _parsed(self, line: bytes, number: int) -> MetricsRow:
-        try:
-            return ROW.validate_json(line, strict=True)
-        except ValidationError as error:
-            raise OutputError(
-                f"line {number} of {str(self.path)!r} is damaged, or of another version ({first_fault(error)}): bring the file back"
-                " from a copy, or name another --out"
-            ) from None
 
 
 def _line(row: MetricsRow) -> str:

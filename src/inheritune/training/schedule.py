@@ -4,6 +4,7 @@ import math
 from bisect import bisect_left
 
 from inheritune.config.sections import Training
+from inheritune.records.stages import RateFall
 
 
 def steps_of(training: Training) -> int:
@@ -18,6 +19,18 @@ def learning_rate(training: Training, step: int) -> float:
         return training.peak_lr * (step + 1) / (warmup + 1)
     done = (step - warmup) / max(1, steps - warmup)
     return training.peak_lr * (training.final_lr + (1 - training.final_lr) * _shape(training, done))
+
+
+def of_steps(training: Training, steps: int) -> Training:
+    """The same training over another number of steps."""
+    return training.model_copy(update={"tokens": steps * training.batch_tokens})
+
+
+def falling(training: Training, fall: RateFall) -> Training:
+    """A `wsd` schedule whose rate falls from a step of the round on."""
+    batch, end = training.batch_tokens, fall.step + fall.steps
+    share = fall.steps / (end - training.warmup_tokens // batch)
+    return training.model_copy(update={"tokens": end * batch, "decay_share": share})
 
 
 def steps_before_fall(training: Training) -> int:

@@ -1,0 +1,65 @@
+"""`inheritune status`: where a run, a training or a comparison stands, told by what its folder holds."""
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from inheritune.config.loading import check
+from inheritune.config.recipes import CompareRecipe
+from inheritune.config.strict_yaml import read_file, read_yaml
+from inheritune.errors import InputError
+from inheritune.records.cells import CellResult, Failure
+from inheritune.runs.status import RunStatus, Stage, run_status, train_status, working
+
+
+def status(folder: str | Path) -> RunStatus:
+    """Where the run, training or comparison in `folder` stands. It reads only, and may be asked at any moment.
+
+    Raises InputError for a folder that is missing or none of these, or whose files are damaged.
+    """
+    place = Path(folder)
+    if not place.is_dir():
+        raise InputError(f"there is no run folder {str(folder)!r}: name the folder that --out named")
+    if shards := sorted(place.glob("shards/*/config.yaml")):
+        return _compare_status(place, shards)
+    config = place / "config.yaml"
+    tree = _recipe(config) if config.is_file() else {}
+    if "methods" in tree or place.parent.name == "cells":
+        raise InputError(f"{str(folder)!r} is a part of a comparison: ask for {str(place.parent.parent)!r}")
+    if "model" in tree:
+        return train_status(place, tree)
+    if "reference" in tree:
+        return run_status(place, tree)
+    raise InputError(
+        f"{str(folder)!r} is no folder of a run, a training or a comparison: name the folder that --out named"
+    )
+
+
+def _recipe(config: Path) -> Mapping[str, Any]:
+    return read_yaml(read_file(config), repr(str(config)))
+
+
+def _compare_status(folder: Path, shards: list[Path]) -> RunStatus:
+    """Cells that are done of those that the recipe asks for; one that went to pieces, or was refused, is done too."""
+    recipe = check(CompareRecipe, dict(_recipe(shards[0])))
+    places = [place for place in sorted(folder.glob("cells/*")) if place.is_dir()]
+    left = [place for place in places if not any((place / kind.NAME).exists() for kind in (CellResult, Failure))]
+    grid = len(recipe.rates()) + recipe.seeds - 1
+    refused = grid * len(list(folder.glob(f"cells/{Failure.OF_METHOD.format('*')}")))
+    done, total = len(places) - len(left) + refused, len(recipe.methods) * grid
+    finished = done >= total and (folder / "compare.json").exists()
+    states = {working(shard.parent) for shard in shards}
+    busy = next((state for state in ("going on", "going on or killed", "killed") if state in states), "stopped")
+    return RunStatus(
+        folder=str(folder), kind="compare", state="finished" if finished else busy,
+        stage=Stage(name=f"cells, now {left[-1].name}" if left else "cells", done=done, total=total, unit="cell"),
+        message=f"the table is {folder / 'compare.md'}" if finished else None,
+        goes_on=None if finished else " && ".join(_command(folder, shard) for shard in shards),
+    )  # fmt: skip
+
+
+def _command(folder: Path, config: Path) -> str:
+    number, _, count = config.parent.name.partition("-of-")
+    shard = [] if count == "1" else ["--shard", f"{number}/{count}"]
+    return shlex.join(["inheritune", "compare", str(config), "--out", str(folder), *shard])

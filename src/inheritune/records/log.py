@@ -1,0 +1,52 @@
+"""`metrics.jsonl` as it is read: its whole lines, and each as the row that it is."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from inheritune.disk.files import read_whole
+from inheritune.errors import OutputError
+from inheritune.records.entry import Entry, first_fault
+from inheritune.records.rows import ROW, MetricsRow
+
+RowKind = TypeVar("RowKind", bound=Entry)
+_MOST = 1 << 36  # bytes: a line a step, so that no run comes near
+
+
+def rows(path: Path) -> list[MetricsRow]:
+    """Every whole row so far; a line broken off by a kill is none. OutputError names a line that is damaged."""
+    return [_parsed(path, line, number) for number, line in enumerate(_lines(path), 1)]
+
+
+def rows_of(path: Path, kind: type[RowKind], last: int | None = None) -> list[RowKind]:
+    """The rows of one kind, or only the `last` of them, without reading the others."""
+    start = json.dumps({"kind": kind.model_fields["kind"].default})[:-1].encode()
+    lines = [(number, line) for number, line in enumerate(_lines(path), 1) if line.startswith(start)]
+    return list(_of_kind(path, lines if last is None else lines[-last:], kind))
+
+
+def _of_kind(path: Path, lines: list[tuple[int, bytes]], kind: type[RowKind]) -> Iterator[RowKind]:
+    for number, line in lines:
+        if isinstance(row := _parsed(path, line, number), kind):
+            yield row
+
+
+def _lines(path: Path) -> list[bytes]:
+    try:
+        lines = read_whole(path, most=_MOST).splitlines(keepends=True) if path.exists() else []
+    except OSError as error:
+        raise OutputError(f"{str(path)!r} cannot be read ({error.strerror}): name another --out") from None
+    return [line for line in lines if line.endswith(b"\n")]
+
+
+def _parsed(path: Path, line: bytes, number: int) -> MetricsRow:
+    try:
+        return ROW.validate_json(line, strict=True)
+    except ValidationError as error:
+        raise OutputError(
+            f"line {number} of {str(path)!r} is damaged, or of another version ({first_fault(error)}): bring the file back"
+            " from a copy, or name another --out"
+        ) from None

@@ -1,0 +1,220 @@
+"""Where a run stands, stopped at every stage: against what was done, and without a trace."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from shell import command, refused
+from test_run import content
+from tiny import FAMILIES, LENGTH
+
+from inheritune.comparison.status import status
+from inheritune.disk.locks import hold, is_held
+from inheritune.evidence.forecast import forecast
+from inheritune.training.loop import _Training
+
+Write = Callable[[dict[str, Any]], str]
+Stop = Callable[[str, int], Path]
+
+
+@pytest.fixture
+def stopped(tree: dict[str, Any], write_recipe: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stop:
+    """The folder of a tiny run that Ctrl-C ended where something is called the given time."""
+    out = tmp_path / "out"
+
+    def stop(where: str, call: int = 1) -> Path:
+        recipe, calls = write_recipe(tree), iter(range(1, 1000))
+        with monkeypatch.context() as patch:
+            name = where.rpartition(".")[2]
+            module = sys.modules[where.rpartition(".")[0]]
+            before = getattr(module, name)
+
+            def once_more(*given: Any, **named: Any) -> Any:
+                if next(calls) == call:
+                    raise KeyboardInterrupt
+                return before(*given, **named)
+
+            patch.setattr(module, name, once_more)
+            ended = command("run", recipe, "--out", str(out), "--quiet")
+        assert ended.code == 130
+        assert ended.err.startswith("inheritune: stopped: the same command goes on from what is kept: inheritune run ")
+        assert len(ended.err.splitlines()) == 1
+        return out
+
+    return stop
+
+
+@pytest.mark.parametrize(
+    ("where", "call", "stage"),
+    [
+        ("inheritune.runs.bench.compare_beginnings", 1, "reference and text"),
+        ("inheritune.runs.bench.document_losses", 1, "the reference's loss on the validation documents"),
+        ("inheritune.runs.lab.diagnose", 1, "diagnosis"),
+        ("inheritune.choosing.greedy.by_score", 1, "choice of blocks: greedy"),
+        ("inheritune.runs.planning.Stack", 1, "losses of untrained cuts"),
+        ("inheritune.runs.targets.prove", 1, "the first target: cut, proof and repair"),
+        ("inheritune.runs.rounds.train_to_end", 1, "round 1, before its first step"),
+        ("inheritune.runs.targets.prove", 2, "after round 1: growing, controls or writing the model"),
+        ("inheritune.runs.run.write_model", 1, "after round 2: growing, controls or writing the model"),
+    ],
+)
+def test_each_stage_is_told(stopped: Stop, where: str, call: int, stage: str) -> None:
+    folder = stopped(where, call)
+    before = content(folder)
+    found = status(folder)
+    assert (found.state, found.stage.name, found.kind) == ("stopped", stage, "run")
+    assert content(folder) == before
+    assert found.goes_on == f"inheritune run {folder}/config.yaml --out {folder}"
+
+
+def test_a_choice_tells_how_many_blocks_it_has_left_out(stopped: Stop) -> None:
+    """Of five blocks two are to stay; the cheapest of the second search is the second that ends."""
+    found = status(stopped("inheritune.choosing.greedy._cheapest", 3)).stage
+    assert (found.done, found.total, found.unit) == (2, 3, "block left out")
+
+
+@pytest.fixture
+def in_round_two(tree: dict[str, Any], write_recipe: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run that SIGINT stopped after the fourth step of its second round, the tenth in all."""
+    steps, out, step = iter(range(1, 100)), tmp_path / "out", _Training._step
+
+    def counted(self: _Training) -> None:
+        step(self)
+        if next(steps) == 10:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    recipe = write_recipe(tree)
+    with monkeypatch.context() as patch:
+        patch.setattr(_Training, "_step", counted)
+        ended = command("run", recipe, "--out", str(out), "--quiet")
+    assert ended.code == 130 and "stopped after step 4 of the round" in ended.err
+    return out
+
+
+def test_a_round_is_told_as_its_log_has_it(in_round_two: Path) -> None:
+    found, rows = status(in_round_two), [json.loads(line) for line in (in_round_two / "metrics.jsonl").open()]
+    looks = [row for row in rows if row["kind"] == "validation"]
+    assert (found.stage.name, found.stage.done, found.stage.total) == ("round 2", 4, 6)
+    model = found.model
+    assert model is not None and model.gap is not None and model.forecast is not None
+    assert (model.depth, len(model.blocks or []), model.val_loss) == (3, 3, looks[-1]["val_loss"])
+    assert model.gap.model_dump() == looks[-1]["gap"]
+    rate = np.median([row["tokens_per_second"] for row in rows if row["kind"] == "step" and row["round"] == 2])
+    assert model.seconds_left == pytest.approx(2 * 256 / rate)
+    cosine = [1e-4 * (1 + np.cos(np.pi * step / 6)) / 2 for step in range(7)]
+    wanted = forecast(
+        [3], [looks[2]["gap"]["mean"]], 6, rate=lambda step: cosine[step], confidence=0.98,
+        reference=([3, 6], [look["gap"]["mean"] for look in looks[:2]]),
+    )  # fmt: skip
+    assert (model.forecast.mean, model.forecast.low, model.forecast.high) == pytest.approx(
+        (wanted.mean, wanted.low, wanted.high)
+    )
+
+
+def test_the_command_that_is_told_goes_on_to_the_same_bits(in_round_two: Path, tmp_path: Path) -> None:
+    goes_on = status(in_round_two).goes_on
+    assert goes_on is not None
+    assert command(*shlex.split(goes_on)[1:], "--quiet").code == 0
+    whole = tmp_path / "whole"
+    assert command("run", str(tmp_path / "recipe.yaml"), "--out", str(whole), "--quiet").code == 0
+    weights = "model/model.safetensors"
+    assert (in_round_two / weights).read_bytes() == (whole / weights).read_bytes()
+
+
+def test_a_finished_run_says_so_at_once_and_changes_nothing(
+    tree: dict[str, Any], write_recipe: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, out = write_recipe(tree), tmp_path / "out"
+    assert command("run", recipe, "--out", str(out), "--quiet").code == 0
+    before = content(out)
+    monkeypatch.setattr("inheritune.runs.run.carry_out", lambda lab: pytest.fail("it is carried out again"))
+    again = command("run", recipe, "--out", str(out))
+    message = json.loads(before["result.json"])["message"]
+    assert again.code == 0 and again.out.replace("\n", " ").startswith(f"This run has ended: {message}")
+    assert content(out) == before
+    found = status(out)
+    assert (found.state, found.message, found.goes_on) == ("finished", message, None)
+    told = command("status", str(out)).out
+    assert told == f"{out}: finished\n  {message}\n"
+
+
+def test_a_run_that_goes_on_by_other_limits_has_not_finished(
+    tree: dict[str, Any], write_recipe: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed right after its limits were lifted, it is neither finished in `status` nor for the next command."""
+    recipe, out = write_recipe(tree), tmp_path / "out"
+    given = ("run", recipe, "--out", str(out), "--quiet", "--set")
+    assert command(*given, "limits.max_rounds=1").code == 0
+    with monkeypatch.context() as patch:
+        patch.setattr("inheritune.runs.run.Bench", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        assert command(*given, "limits.max_rounds=2").code == 130
+    assert status(out).state == "stopped"
+    assert command(*given, "limits.max_rounds=2").code == 0
+    assert len(json.loads((out / "result.json").read_text())["rounds"]) == 2 and status(out).state == "finished"
+
+
+def test_a_training_without_a_reference(corpus: Path, tmp_path: Path, write_recipe: Write) -> None:
+    tree: dict[str, Any] = {
+        "name": "fresh",
+        "model": {"model_type": "gpt2", "vocab_size": 300, "bos_token_id": 0, "eos_token_id": 0, **FAMILIES["gpt2"]},
+        "data": {"train": str(corpus / "words.jsonl"), "sequence_length": LENGTH, "valid_share": 0.2},
+        "training": {"tokens": 512, "batch_tokens": 256, "peak_lr": 1e-2, "schedule": "wsd"},
+    }
+    recipe, out = write_recipe(tree), tmp_path / "out"
+    assert command("train", recipe, "--out", str(out), "--quiet").code == 0
+    before = content(out)
+    again = command("train", recipe, "--out", str(out))
+    assert again.code == 0 and again.out.startswith("This training has ended: validation loss ")
+    assert content(out) == before and status(out).state == "finished"
+    config = (out / "config.yaml").read_text()
+    (out / "config.yaml").write_text(config.replace("tokens: 512", "tokens: 1024"))
+    longer = status(out)
+    assert (longer.state, longer.stage.done, longer.stage.total) == ("stopped", 2, 4)
+
+
+def test_who_holds_the_folder_is_seen_without_touching_it(in_round_two: Path) -> None:
+    code = "import sys, time\nfrom pathlib import Path\nfrom inheritune.disk.locks import hold\nheld = hold(Path(sys.argv[1]))\nprint(1, flush=True)\ntime.sleep(60)"
+    holder = subprocess.Popen([sys.executable, "-c", code, str(in_round_two)], stdout=subprocess.PIPE)
+    try:
+        assert holder.stdout is not None and holder.stdout.readline() == b"1\n"
+        if is_held(in_round_two) is None:
+            pytest.skip("this system does not say")
+        assert status(in_round_two).state == "going on"
+        assert hold(in_round_two) is None, "asking did not take it"
+    finally:
+        holder.kill()
+        holder.wait()
+    deadline = time.monotonic() + 10
+    while is_held(in_round_two) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert status(in_round_two).state == "killed"
+
+
+def test_folders_that_are_none(tmp_path: Path, in_round_two: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "there is no run folder" in refused("status", str(tmp_path / "nowhere"))
+    (tmp_path / "other").mkdir()
+    assert "is no folder of a run" in refused("status", str(tmp_path / "other"))
+    (tmp_path / "other" / "config.yaml").write_text("a: 1\n")
+    assert "is no folder of a run" in refused("status", str(tmp_path / "other"))
+    log = in_round_two / "metrics.jsonl"
+    log.write_bytes(log.read_bytes().replace(b'"depth": 3', b'"depth": -3'))
+    assert "metrics.jsonl' is damaged" in refused("status", str(in_round_two))
+    (in_round_two / "config.yaml").write_text("{")
+    assert "config.yaml" in refused("status", str(in_round_two))
+    monkeypatch.chdir(tmp_path / "other")
+    assert "no run folders in 'runs'" in refused("status")
+
+
+def test_no_torch_is_loaded(in_round_two: Path) -> None:
+    code = "import sys; from inheritune.comparison.status import status; print(status(sys.argv[1]).stage.done, 'torch' in sys.modules)"
+    asked = subprocess.run([sys.executable, "-c", code, str(in_round_two)], capture_output=True, text=True, check=True)
+    assert asked.stdout == "4 False\n"
