@@ -1,45 +1,43 @@
-"""Kills a tiny whole run at every crash point and at random moments, continues it, and compares every bit.
+"""Kills tiny commands at every crash point of a run and at random moments of each, gives them again, and compares every bit.
 
-    python benchmarks/kills.py [--every 1] [--random 50] [--seed 0]
+    python benchmarks/kills.py [--every 1] [--random 100] [--seed 0]
 
-prints the table of docs/results/kills.md. A crash point is the moment before or after a write, rename or delete in the
-run's folder or the cache, or halfway through a write (`tests/runs/crash.py`); points that leave the same files count
-once. Random kills are SIGKILLs sent to a process after a time drawn evenly from the length of a whole run.
+prints the tables of docs/results/kills.md. A crash point is the moment before or after a write, rename or delete in the
+command's folder or the cache, or halfway through a write (`tests/runs/crash.py`); points that leave the same files count
+once. Random kills are SIGKILLs sent to a process after a time drawn evenly from the length of the whole command, to the
+commands of `kills_commands.py` in turn. `--every 0` leaves the crash points out.
 """
 
 import argparse
 import os
 import platform
 import random
-import signal
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "runs"))
 
 import torch
 import transformers
-import yaml
-from crash import in_a_fork, restore, traced
-from test_killed import found
-from tiny import VOCABULARY, recipe_tree, trained_model, words
+from crash import restore, traced
+from kills_commands import COMMANDS, Ground, make_input
+from shell import command
 
-from inheritune import run
-from inheritune.data.vocabulary import train_tokenizer
 from inheritune.report import page
 
-KINDS = ("opening", "halfway", "rename", "replace", "safetensors", "mkdir", "unlink", "remove", "rmdir")
+KINDS = ("opening", "halfway", "rename", "replace", "exchange", "safetensors", "mkdir", "unlink", "remove", "rmdir")
 
 
 def main() -> None:
-    """Trace, kill, continue, compare, print."""
+    """Trace, kill, go on, compare, print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--every", type=int, default=1, help="try each Nth crash point only")
-    parser.add_argument("--random", type=int, default=50, help="how many kills at random moments")
+    parser.add_argument("--every", type=int, default=1, help="try each Nth crash point only; 0: none")
+    parser.add_argument("--random", type=int, default=100, help="how many kills at random moments")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments")
     asked = parser.parse_args()
     torch.set_num_threads(1)
@@ -47,76 +45,65 @@ def main() -> None:
     draw = page.pictures
     page.pictures = lambda run: drawn[0] if drawn else drawn.append(draw(run)) or drawn[0]  # drawn once: not looked at
     with tempfile.TemporaryDirectory() as scratch:
-        place = Path(scratch) / "root"
-        place.mkdir()
-        os.environ["INHERITUNE_CACHE"] = str(place / "cache")
-        recipe, out = tiny_recipe(Path(scratch)), str(place / "out")
-        points = traced(place, lambda: run(recipe, out=out))
-        whole = found(place / "out")
-
-        def go_on() -> None:
-            run(recipe, out=out)
-            after = found(place / "out")
-            assert not [key for key in whole if after[key] != whole[key]]
-
-        rows = {}
-        for kind in KINDS:
-            tried = [point for point in points[:: asked.every] if kind in point.name.split()[:2]]
-            rows[f"crash points: {kind}"] = [
-                survived(lambda p=point: restore(p.files, place), go_on) for point in tried
-            ]
-        restore({}, place)
-        began = time.monotonic()
-        assert in_a_fork(go_on) == 0
-        length, source = time.monotonic() - began, random.Random(asked.seed)
-        moments = [source.uniform(0, length) for _ in range(asked.random)]
-        rows["random moments"] = [survived(lambda m=m: killed(m, go_on, place), go_on) for m in moments]
-    show(rows, len(points))
-
-
-def tiny_recipe(folder: Path) -> str:
-    """A recipe of two rounds with a tiny trained GPT-2 of five blocks, as the tests use it."""
-    source = random.Random(7)
-    texts = [words(source, source.randint(30, 60)) for _ in range(150)]
-    tokenizer = train_tokenizer(texts, VOCABULARY)
-    trained_model("gpt2", texts, tokenizer).save_pretrained(folder / "reference")
-    tokenizer.save_pretrained(folder / "reference")
-    (folder / "words.txt").write_text("\n\n".join(texts * 4))
-    path = folder / "recipe.yaml"
-    path.write_text(yaml.safe_dump(recipe_tree(folder / "reference", folder / "words.txt")))
-    return str(path)
-
-
-def survived(death: Any, go_on: Any) -> bool:
-    """Whether the run ends with the same bits after a death."""
-    death()
-    return in_a_fork(go_on) == 0
-
-
-def killed(seconds: float, go_on: Any, place: Path) -> None:
-    """Start afresh and SIGKILL the process after some time."""
-    restore({}, place)
-    child = os.fork()
-    if child == 0:
-        go_on()
-        os._exit(0)
-    time.sleep(seconds)
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-
-
-def show(rows: dict[str, list[bool]], points: int) -> None:
-    """The table, in Markdown."""
-    print("| killed at | times | continued to the same bits |\n|---|---|---|")
-    for name, ends in rows.items():
-        print(f"| {name} | {len(ends)} | {sum(ends)} |")
-    every = [end for ends in rows.values() for end in ends]
-    print(f"| **all** | **{len(every)}** | **{sum(every)}** |")
+        given = Path(scratch) / "given"
+        given.mkdir()
+        make_input(given)
+        root = Path(scratch) / "root"
+        os.environ["INHERITUNE_CACHE"] = str(root / "cache")
+        root.mkdir()
+        command(*f"run {given}/run.yaml --out {root}/out --quiet".split())  # reads the libraries and draws the pictures
+        fine = random_kills(given, root, asked.random, asked.seed)
+        if asked.every:
+            fine &= crash_points(given, root, asked.every)
     print(
-        f"\n{points} distinct crash points in the traced run. torch {torch.__version__}, transformers {transformers.__version__},"
-        f" Python {platform.python_version()}, {platform.machine()}, one thread."
+        f"\ntorch {torch.__version__}, transformers {transformers.__version__}, Python {platform.python_version()},"
+        f" {platform.machine()}, one thread."
     )
-    sys.exit(0 if all(every) else 1)
+    sys.exit(0 if fine else 1)
+
+
+def random_kills(given: Path, root: Path, count: int, seed: int) -> bool:
+    """SIGKILLs of each command in turn; whether all of them lost nothing."""
+    source, all_fine = random.Random(seed), True
+    print("| command | its length | killed at random moments | nothing lost, to the same bits |\n|---|---:|---:|---:|")
+    for number, killed in enumerate(COMMANDS):
+        ground, ends = Ground(killed, given, root), list[bool]()
+        while len(ends) < len(range(number, count, len(COMMANDS))):
+            moment = source.uniform(0, ground.seconds)
+            wrong = ground.wrong_after(moment, source)
+            if wrong is not None:
+                ends.append(not wrong)
+                print(f"{killed.name} at {moment:.2f} s: {wrong or 'the same'}", file=sys.stderr, flush=True)
+        print(f"| {killed.name} | {ground.seconds:.1f} s | {len(ends)} | {sum(ends)} |", flush=True)
+        all_fine &= all(ends)
+    return all_fine
+
+
+def crash_points(given: Path, root: Path, every: int) -> bool:
+    """Every crash point of the commands that replace a model and of a run; whether all of them lost nothing."""
+    all_fine = True
+    for killed in (each for each in COMMANDS if each.before or each is COMMANDS[0]):
+        ground = Ground(killed, given, root)
+        ground.begin()
+        points = traced(root, lambda ground=ground: command(*ground.line))
+        print(f"\n| {killed.name}, killed at | times | nothing lost, to the same bits |\n|---|---:|---:|")
+        for kind in KINDS:
+            tried = [point for point in points[::every] if kind in point.name.split()[:2]]
+            ends = [fine_after(ground, point.files, point.name) for point in tried]
+            all_fine &= all(ends)
+            if ends:
+                print(f"| {kind} | {len(ends)} | {sum(ends)} |", flush=True)
+        print(f"\n{len(points)} distinct crash points in it.")
+    return all_fine
+
+
+def fine_after(ground: Ground, files: dict[str, bytes | None], name: str) -> bool:
+    """Whether nothing is lost by a death that leaves these files."""
+    restore(files, ground.root)
+    wrong = ground.wrong_now() + ground.wrong_again()
+    if wrong:
+        print(f"{ground.killed.name} {name}: {wrong}", file=sys.stderr, flush=True)
+    return not wrong
 
 
 if __name__ == "__main__":

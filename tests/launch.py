@@ -1,7 +1,9 @@
 """Several processes of one launch, forked from the test's own: what torchrun does, without its seconds of start."""
 
 import os
+import runpy
 import socket
+import sys
 import traceback
 from collections.abc import Callable
 from functools import partial
@@ -39,3 +41,12 @@ def launched(count: int, act: Callable[[], object]) -> list[int]:
 
     children = [forked(partial(at, rank)) for rank in range(count)]
     return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+
+
+def as_a_module(command: list[str]) -> None:
+    """What `python -m inheritune` does."""
+    sys.argv = command
+    try:
+        runpy.run_module("inheritune", run_name="__main__")
+    except SystemExit as ended:
+        assert not ended.code, ended.code

@@ -3,9 +3,7 @@
 import json
 import os
 import re
-import runpy
 import signal
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 import yaml
 from crash import in_a_fork
-from launch import launched
+from launch import as_a_module, launched
 from safetensors.numpy import load_file, save_file
 from tiny import recipe_tree, untrained_model
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
@@ -172,10 +171,18 @@ def test_torchrun_runs_the_command_unchanged_with_the_weights_spread(recipe: str
     same(out, alone)
 
 
-def as_a_module(command: list[str]) -> None:
-    """What `python -m inheritune` does."""
-    sys.argv = command
-    try:
-        runpy.run_module("inheritune", run_name="__main__")
-    except SystemExit as ended:
-        assert not ended.code, ended.code
+def test_workers_that_torchrun_starts_again_meet_each_other() -> None:
+    """Its agent keeps the store: what workers that died have left there leads nobody astray."""
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    agent = {"TORCHELASTIC_USE_AGENT_STORE": "True", "MASTER_PORT": str(store.port)}
+
+    def work(attempt: int) -> None:
+        os.environ |= {**agent, "TORCHELASTIC_RESTART_COUNT": str(attempt)}
+        if os.environ["RANK"] == "1":
+            time.sleep(0.5 * attempt)  # the other one looks for it meanwhile
+        with processes.joined(20):
+            assert processes.summed([processes.rank() + 1.0]) == [3.0]
+            if not attempt:
+                os._exit(9)
+
+    assert [launched(2, lambda attempt=attempt: work(attempt)) for attempt in (0, 1)] == [[9, 9], [0, 0]]

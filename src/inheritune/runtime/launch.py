@@ -12,12 +12,13 @@ _MOST_PORT = (1 << 16) - 1
 
 @dataclass(frozen=True)
 class Launch:
-    """How many processes there are, which one this is, on the whole and on its machine, and where they meet."""
+    """How many processes there are, which one this is, on the whole and on its machine, where they meet, and for which time."""
 
     count: int
     rank: int
     local_rank: int
     address: str
+    attempt: str = "0"
 
     @classmethod
     def told(cls, variables: Mapping[str, str] = os.environ) -> "Launch":
@@ -40,7 +41,8 @@ class Launch:
             raise InputError(
                 f"WORLD_SIZE is {count}, and MASTER_ADDR {host!r:.80} and MASTER_PORT {port} say no place to meet: {_REMEDY}"
             )
-        return cls(count, rank, rank if local is None else local, f"{host}:{port}")
+        attempt = variables.get("TORCHELASTIC_RESTART_COUNT", "0")
+        return cls(count, rank, rank if local is None else local, f"{host}:{port}", attempt)
 
 
 def _number(variables: Mapping[str, str], name: str, least: int) -> int | None:

@@ -50,13 +50,14 @@ def joined(timeout_seconds: float) -> Iterator[None]:
         backend = "cpu:gloo,cuda:nccl"
     try:
         store, _, _ = next(iter(dist.rendezvous("env://", timeout=timeout)))
-    except (dist.DistError, OSError, ValueError) as error:
+        # Workers that torchrun starts again find what those before them left in its store.
+        _store = dist.PrefixStore(f"inheritune-{launch.attempt}-{next(_groups)}", store)
+        dist.init_process_group(backend, store=_store, rank=launch.rank, world_size=launch.count, timeout=timeout)
+    except (RuntimeError, OSError, ValueError) as error:
         raise InputError(
             f"process {launch.rank} of {launch.count} (counted from 0) does not meet the others at {launch.address} within"
             f" {timeout_seconds:g} seconds ({str(error).splitlines()[0][:120]}): start all of them, by torchrun"
         ) from None
-    _store = dist.PrefixStore(f"inheritune-{next(_groups)}", store)
-    dist.init_process_group(backend, store=_store, rank=launch.rank, world_size=launch.count, timeout=timeout)
     with _signs_of_life(_store, launch.rank):
         try:
             yield
