@@ -1,17 +1,24 @@
 """inherit, grow and prove as a user meets them."""
 
 import json
+import os
+import shutil
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 import torch
+from launch import forked
 from safetensors.torch import load_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from inheritune.cli import main
+from inheritune.decoder.stack import run_until
 from inheritune.surgery.heal import heal
+from inheritune.surgery.refit import refit
 
 WORDS = [f"w{number}" for number in range(61)]
 
@@ -95,6 +102,70 @@ def test_a_healed_model_keeps_its_dtype_and_is_proved_itself(inheritune, source,
     monkeypatch.setattr("inheritune.surgery.by_model.heal", harmful)
     code, _, err = inheritune("inherit", source, tmp_path / "harmed", *options)
     assert code == 2 and "healed: every weight is a number" in err and not (tmp_path / "harmed").exists()
+
+
+def test_a_repair_that_is_killed_goes_on_where_it_was(inheritune, source, tmp_path, monkeypatch):
+    """Two gaps: a kill after the first is refitted leaves one fit to the same command, and none of the reference's passes."""
+    text, cut, beside = tmp_path / "text.txt", tmp_path / "cut", tmp_path / ".cut.inheritune-repair"
+    text.write_text(" ".join(WORDS[(7 * at * at) % 61] for at in range(2000)))
+    options = ("--blocks", "0,2,5", "--heal", text, "--no-prove")
+    assert inheritune("inherit", source, tmp_path / "whole", *options)[0] == 0
+
+    def attempt(command: tuple, die_before_fit: int = 9) -> tuple[int, str]:
+        """The command's exit code in a process of its own; its passes through the reference (p) and its fits (f)."""
+        done = tmp_path / "done"
+        done.write_text("")
+
+        def counted(call, letter):
+            def calling(*given):
+                if letter == "f" and done.read_text().count("f") == die_before_fit:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                done.write_text(done.read_text() + letter)
+                return call(*given)
+
+            return calling
+
+        def act():
+            monkeypatch.setattr("inheritune.surgery.heal.refit", counted(refit, "f"))
+            monkeypatch.setattr("inheritune.surgery.heal.run_until", counted(run_until, "p"))
+            monkeypatch.setattr(sys, "argv", ["inheritune", *map(str, command)])
+            with suppress(SystemExit):
+                main()
+
+        return os.waitstatus_to_exitcode(os.waitpid(forked(act), 0)[1]), done.read_text()
+
+    def files(folder):
+        return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != "README.md"}
+
+    command = ("inherit", source, cut, *options)
+    assert attempt(command, die_before_fit=1) == (-signal.SIGKILL, "pf")
+    assert {path.name for path in beside.iterdir()} == {"reference-1.safetensors", "block-0.safetensors"}
+    (beside / ".block-1.safetensors.0123456789ab.inheritune").write_bytes(b"half")  # a kill in the middle of a file
+    assert not cut.exists() and attempt(command) == (0, "f")
+    assert files(cut) == files(tmp_path / "whole") and not beside.exists()
+
+    other, another = tmp_path / "other", tmp_path / "another"
+    assert attempt(("inherit", source, other, *options), die_before_fit=1)[1] == "pf"
+    model = AutoModelForCausalLM.from_pretrained(source)
+    model.model.layers[1].mlp.down_proj.weight.data.mul_(1.5)  # in a block that the cut leaves out
+    shutil.copytree(source, another)
+    model.save_pretrained(another)
+    assert attempt(("inherit", another, other, *options)) == (0, "pff")
+    assert inheritune("inherit", another, tmp_path / "again", *options)[0] == 0
+    assert files(other) == files(tmp_path / "again")
+
+
+def test_what_is_not_ours_beside_a_repair_is_not_touched(inheritune, source, tmp_path):
+    text, beside = tmp_path / "text.txt", tmp_path / ".cut.inheritune-repair"
+    text.write_text(" ".join(WORDS))
+    beside.mkdir()
+    (beside / "mine.txt").write_text("mine")
+    code, _, err = inheritune("inherit", source, tmp_path / "cut", "--blocks", "0,5", "--heal", text)
+    assert code == 2 and "in the way" in err and (beside / "mine.txt").read_text() == "mine"
+    (beside / "mine.txt").rename(beside / "block-0.safetensors")
+    text.write_text("")  # refused: what is ours goes
+    code, _, err = inheritune("inherit", source, tmp_path / "cut", "--blocks", "0,5", "--heal", text)
+    assert code == 2 and not beside.exists()
 
 
 def test_stages_are_told_beside_the_result(inheritune, source, tmp_path):

@@ -1,5 +1,6 @@
 """Surgery on model folders by way of the model itself: cut or grow, heal, prove, and put the result in place."""
 
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,7 @@ from inheritune.surgery.byte_ranges import TINY
 from inheritune.surgery.heal import heal
 from inheritune.surgery.in_files import assemble_files
 from inheritune.surgery.in_memory import growth, inherit, require_identities, with_outside
+from inheritune.surgery.kept_tensors import repair_beside
 from inheritune.surgery.proof import Proof, prove
 from inheritune.surgery.record import license_of, origin_of, save_with_card
 from inheritune.surgery.requests import CutRequest, GrowRequest
@@ -131,39 +133,59 @@ def _loaded(places: list[Path], dtype: torch.dtype | None, trust: bool, tell: Te
 
 
 def _in_memory(source: Path, target: Path, cut: CutRequest, print_: str, force: bool, tell: Tell) -> ModelOrigin:
-    [reference] = _loaded([source], cut.dtype, cut.trust, tell)
-    model = inherit(reference, cut.blocks, parts=cut.parts, outside=cut.outside, seed=cut.seed)
-    record = _origin(source, cut, print_, anatomy(reference).depth, tower_of(source, reference))
-    require_room(target, sum(tensor.numel() * tensor.element_size() for tensor in model.parameters()))
-    with placed(target, force) as folder:
-        whole = cut.parts is None and cut.outside == "all"
-        against, count = reference if whole else None, partial(tell, PROVING)
-        proof = prove(model, against, cut.blocks, count=count) if cut.proved else None
-        if cut.heal is not None:
-            record = record.model_copy(update={"healed": _heal(model, reference, cut, source, partial(tell, "Repair"))})
-            proof = _both(proof, prove(model, count=count)) if proof else None
-        tell(WRITING, 0, 1)
-        packed = source.suffix == ".gguf"
-        words, dtype = (tokenizer_at(source), cut.dtype or kept_dtype(source)) if packed else (None, None)
-        write_model(model, folder, source=source, tokenizer=words, dtype=dtype)
-        tell(WRITING, 1, 1)
-        if proof:
-            proof.require().save(folder / PROOF)
-            record = record.model_copy(update={"proved": True})
-        save_with_card(record, folder, license_of(source))
+    with nullcontext() if cut.heal is None else repair_beside(target) as kept:
+        [reference] = _loaded([source], cut.dtype, cut.trust, tell)
+        model = inherit(reference, cut.blocks, parts=cut.parts, outside=cut.outside, seed=cut.seed)
+        record = _origin(source, cut, print_, anatomy(reference).depth, tower_of(source, reference))
+        require_room(target, sum(tensor.numel() * tensor.element_size() for tensor in model.parameters()))
+        with placed(target, force) as folder:
+            whole = cut.parts is None and cut.outside == "all"
+            against, count = reference if whole else None, partial(tell, PROVING)
+            proof = prove(model, against, cut.blocks, count=count) if cut.proved else None
+            if kept is not None:
+                healing = partial(_heal, source=source, made_of=print_, kept=kept, count=partial(tell, "Repair"))
+                record = record.model_copy(update={"healed": healing(model, reference, cut)})
+                proof = _both(proof, prove(model, count=count)) if proof else None
+            tell(WRITING, 0, 1)
+            packed = source.suffix == ".gguf"
+            words, dtype = (tokenizer_at(source), cut.dtype or kept_dtype(source)) if packed else (None, None)
+            write_model(model, folder, source=source, tokenizer=words, dtype=dtype)
+            tell(WRITING, 1, 1)
+            if proof:
+                proof.require().save(folder / PROOF)
+                record = record.model_copy(update={"proved": True})
+            save_with_card(record, folder, license_of(source))
     return record
 
 
-def _heal(model: PreTrainedModel, reference: PreTrainedModel, cut: CutRequest, source: Path, count: Tally) -> Healing:
+def _heal(
+    model: PreTrainedModel,
+    reference: PreTrainedModel,
+    cut: CutRequest,
+    *,
+    source: Path,
+    made_of: str,
+    kept: Path,
+    count: Tally,
+) -> Healing:
     assert cut.heal is not None
     longest = getattr(model.config, "max_position_embeddings", None) or HEAL_LENGTH
     tokenizer = tokenizer_at(source)
     tokens_BT = tokens_of(cut.heal, tokenizer, min(HEAL_LENGTH, longest), HEAL_SEQUENCES)
-    kept = {name: parameter.dtype for name, parameter in model.named_parameters()}
+    dtypes = {name: parameter.dtype for name, parameter in model.named_parameters()}
     unasked = begin_of(tokenizer).unasked
-    healing = heal(model.float(), reference.float(), cut.blocks, tokens_BT, unasked=unasked, count=count)
+    healing = heal(
+        model.float(),
+        reference.float(),
+        cut.blocks,
+        tokens_BT,
+        unasked=unasked,
+        count=count,
+        kept=kept,
+        made_of=made_of,
+    )
     for name, parameter in model.named_parameters():
-        parameter.data = parameter.data.to(kept[name])
+        parameter.data = parameter.data.to(dtypes[name])
     return healing
 
 

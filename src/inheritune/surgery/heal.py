@@ -38,12 +38,14 @@ def heal(
     unasked: int = 0,
     count: Tally = silent,
     kept: Path | None = None,
+    made_of: str = "",
 ) -> Healing:
     """Refit `target`, which holds the reference's `blocks`, in place, on `tokens_BT` (B, T).
 
     With at least eight sequences the last eighth is kept from the fit, and the losses are measured on it; they do not ask for
     a sequence's first token and the `unasked` after it. `count` counts passes through the reference and the target's blocks.
-    What is done is kept in the folder `kept`, so that after a stop it is not done again; who names one removes it.
+    What is done is kept in the folder `kept`, so that after a stop it is not done again; who names one removes it. `made_of`
+    tells the reference from others whose repair may be kept there.
     Raises ModelError for a model that is not in float32, in which alone differences of passes are exact enough, and
     for one whose MLP ends in nothing that can be refitted in closed form.
     """
@@ -53,7 +55,8 @@ def heal(
     gaps = dict(find_gaps(blocks, anatomy(reference).depth))
     before, cost = Stack(target, held_BT, unasked), 0.0
     if gaps:
-        results = KeptTensors(kept, repr((list(blocks), ids_digest(fit_BT.tolist()), before.whole_losses.tolist())))
+        question = (made_of, list(blocks), ids_digest(fit_BT.tolist()), before.whole_losses.tolist())
+        results = KeptTensors(kept, repr(question))
         cost = _close(gaps, target, reference, fit_BT, results, count)
     after = Stack(target, held_BT, unasked)
     won = (before.whole_losses.mean().item(), after.whole_losses.mean().item())

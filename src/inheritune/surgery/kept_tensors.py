@@ -1,16 +1,21 @@
 """Tensors that a stop must not lose: a file in a folder for each result of a long computation, read back by whoever asks the same."""
 
-from collections.abc import Callable
-from contextlib import suppress
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from inheritune.disk.files import make_folder, whole_file
+from inheritune.disk.files import MARK, left_of, make_folder, whole_file
+from inheritune.disk.folders import remove
+from inheritune.errors import InherituneError, OutputError
 
 _QUESTION = "inheritune.question"
+_RESULT = re.compile(r"(reference|block)-\d+\.safetensors")
 
 
 class KeptTensors:
@@ -41,3 +46,29 @@ class KeptTensors:
             if (file.metadata() or {}).get(_QUESTION) == self.question:
                 return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
         return None
+
+
+@contextmanager
+def repair_beside(place: Path) -> Iterator[Path]:
+    """The folder in which the repair of a model that will stand at `place` is kept, for the same command to go on with.
+
+    It outlives a stop, and what the disk refuses; whatever else ends the block removes it. Raises OutputError where something
+    stands there that is not ours.
+    """
+    folder = place.with_name(f".{place.name}{MARK}-repair")
+    if os.path.lexists(folder) and not _is_ours(folder):
+        raise OutputError(f"{str(folder)!r} is in the way and not of this program: move it, or choose another place")
+    try:
+        yield folder
+    except OutputError:
+        raise
+    except InherituneError:
+        remove(folder)
+        raise
+    remove(folder)
+
+
+def _is_ours(folder: Path) -> bool:
+    if folder.is_symlink() or not folder.is_dir():
+        return False
+    return all(_RESULT.fullmatch(left_of(entry.name) or entry.name) for entry in folder.iterdir())
