@@ -32,7 +32,7 @@ check: lint .venv/eval
 	touch .venv/eval
 
 # Small changes of our own code that no test notices (docs/results/mutants.md): hours, and goes on after a stop.
-mutants: setup
+mutants: .venv/eval
 	$(BIN)/python tests/mutants/run.py
 
 clean:

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from inheritune.choosing import CRITERIA, Search
 from inheritune.choosing.choice import Ordering
+from inheritune.decoder.stack import Stack
 from inheritune.surgery.in_memory import inherit
 
 
@@ -87,6 +88,20 @@ def test_greedy_ends_at_the_shallowest_depth_and_what_is_left_goes_by_influence(
     assert list(short.order[2:]) == sorted(left, key=lambda block: (MADE_UP.layers[block].influence, -block))
     assert told == [(done, 9) for done in range(10)] and "down to 3 blocks, and the rest by influence" in short.reason
     assert "the rest" not in whole.reason
+
+
+def test_greedy_ends_at_a_cut_that_no_round_could_match(model: PreTrainedModel, tmp_path: Path) -> None:
+    """What a cut loses is told as it is; the cut that is hopeless is the last, also where it was found before a stop."""
+    whole, lost = greedily(model), list[float]()
+    greedily(model, hopeless=lambda nats: lost.append(nats) or False)
+    stack = Stack(model, TOKENS_BT)
+    cuts = [stack.loss(stack.run(stack.hidden0, whole.blocks(depth))) for depth in (4, 3, 2, 1)]
+    assert lost == pytest.approx([cut - stack.whole_losses.mean().item() for cut in cuts], abs=1e-6)
+    given = {"hopeless": lambda nats: nats == lost[1], "kept": tmp_path / "removals.jsonl"}
+    short = greedily(model, **given)
+    assert short.order[:2] == whole.order[:2] and short.flops < whole.flops
+    assert "down to 3 blocks, where no round could match, and the rest by influence" in short.reason
+    assert greedily(model, **given) == short, "nothing is searched again, or further"
 
 
 def test_greedy_ends_when_its_time_is_over(model: PreTrainedModel) -> None:

@@ -7,10 +7,10 @@ import torch
 from tiny import untrained_model
 
 from inheritune.choosing.choice import Ordering
-from inheritune.config.sections import Objective, Training
+from inheritune.config.sections import Growth, Match, Objective, Training
 from inheritune.evidence.left import left_after
 from inheritune.models.begin import Begin
-from inheritune.runs.planning import _left, _untrained
+from inheritune.runs.planning import _left, _untrained, hopeless
 from inheritune.surgery.in_memory import inherit
 
 CHOICE = Ordering("made up", "", 5, (3, 1, 2, 4, 0))
@@ -22,7 +22,9 @@ def bench(optimizer: str = "muon", logits: float = 0.0, again: bool = False) -> 
     recipe = SimpleNamespace(
         training=training,
         data=SimpleNamespace(sequence_length=16),
-        choice=SimpleNamespace(sequences=3),
+        choice=SimpleNamespace(sequences=3, blocks=None),
+        growth=Growth(start=2),
+        match=Match(),
         objective=Objective(logits=logits),
     )
     return SimpleNamespace(
@@ -35,14 +37,33 @@ def bench(optimizer: str = "muon", logits: float = 0.0, again: bool = False) -> 
 
 def test_untrained_losses_are_those_of_the_cut_model(tmp_path) -> None:  # type: ignore[no-untyped-def]
     given = bench()
-    found = _untrained(given, tmp_path, CHOICE, range(2, 6))
+    found = _untrained(given, tmp_path, CHOICE, 2)
+    assert sorted(found) == [2, 3, 4, 5]
     tokens_BT = given.sequences(3, 16)
     for depth, loss in found.items():
         with torch.no_grad():
             logits_BTV = inherit(given.model, CHOICE.blocks(depth))(tokens_BT).logits
         wanted = torch.nn.functional.cross_entropy(logits_BTV[:, :-1].flatten(0, 1), tokens_BT[:, 1:].flatten())
         assert loss == pytest.approx(wanted.item(), abs=1e-5)
-    assert _untrained(None, tmp_path, CHOICE, range(2, 6)) == found, "a continued run reads what was measured"  # type: ignore[arg-type]
+    assert _untrained(None, tmp_path, CHOICE, 2) == found, "a continued run reads what was measured"  # type: ignore[arg-type]
+
+
+def test_no_cut_is_measured_below_one_that_is_hopeless(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    """Unless the recipe asks for it. With few tokens a cut of 0.2 nats ends far above the margin, with many it may match."""
+    given = bench()
+    given.recipe.growth, given.recipe.match = Growth(), Match(margin=1e-9)
+    given.recipe.training = given.recipe.training.model_copy(update={"tokens": 64})
+    given.model = untrained_model("gpt2", initializer_range=0.4).eval()
+    found = _untrained(given, tmp_path, CHOICE, 1)
+    lost = {depth: loss - found[5] for depth, loss in found.items()}
+    ends = hopeless(given)
+    assert len(found) < 5 and ends(lost[min(found)]) and not any(ends(lost[depth]) for depth in sorted(found)[1:])
+    for loss, tokens in ((0.2, 64), (0.2, 1 << 40)):
+        given.recipe.training = given.recipe.training.model_copy(update={"tokens": tokens})
+        chance = left_after(loss, tokens, sum(weight.numel() for weight in given.model.parameters())).chance_below(1e-9)
+        assert hopeless(given)(loss) == (chance < 0.01)
+    given.recipe.growth = Growth(literal=True)
+    assert not hopeless(given)(100.0)
 
 
 def test_what_is_left_is_told_by_tokens_and_parameters() -> None:

@@ -144,10 +144,13 @@ def test_one_evaluation_is_too_few_and_a_literal_round_is_whole() -> None:
     assert isinstance(next_action(within(DOOMED), replace(LONG, literal=True)), GoOn)
 
 
-def test_no_round_is_ended_before_half_of_it_is_seen() -> None:
-    for looks in range(1, 5):
+def test_no_round_is_ended_before_three_fifths_of_it_are_seen_nor_in_its_last_tenth() -> None:
+    for looks in range(1, 6):
         assert next_action(within(DOOMED[:looks]), LONG) == GoOn("")
-    assert isinstance(next_action(within(DOOMED[:5]), LONG), Grow)
+    assert isinstance(next_action(within(DOOMED[:6]), LONG), Grow)
+    longer = [0.30 - 0.005 * n for n in range(10)]
+    assert isinstance(next_action(within(longer[:9]), LONG), Grow)
+    assert next_action(within([0.3] * 19, step=50), LONG) == GoOn("")
 
 
 def test_doomed_at_the_deepest_allowed_is_said_early() -> None:
@@ -212,7 +215,7 @@ def test_a_round_is_left_by_what_the_interval_could_still_match() -> None:
         [look.gap.mean for look in seen],
         1000,
         rate=lambda step: 1 - step / 1000,
-        confidence=0.98,
+        confidence=0.995,
     ).low
     assert isinstance(next_action(within(DOOMED, reach=0.004), replace(LONG, margin=low + 0.002)), Grow)
     assert isinstance(next_action(within(DOOMED, reach=0.001), replace(LONG, margin=low + 0.002)), GoOn)
@@ -236,7 +239,7 @@ def test_a_whole_round_before_is_what_the_forecast_leans_on() -> None:
     whole, cut = within([0.4 - 0.03 * n for n in range(10)]).seen, within([0.4] * 6).seen
     steps, gaps = [look.step for look in within(DOOMED).seen], [look.gap.mean for look in within(DOOMED).seen]
     like = [look.step for look in whole], [look.gap.mean for look in whole]
-    rate = {"rate": lambda step: falling(step, 1000), "confidence": 0.98}
+    rate = {"rate": lambda step: falling(step, 1000), "confidence": 0.995}
     alone, beside = forecast(steps, gaps, 1000, **rate), forecast(steps, gaps, 1000, reference=like, **rate)
     assert str(alone) != str(beside)
     for seen, said in ((whole, beside), (cut, alone)):
@@ -321,11 +324,11 @@ def linear(step: int, end: int) -> float:
 
 @pytest.mark.parametrize("peak", RECORDED)
 def test_replayed_on_recorded_rounds(peak: str) -> None:
-    """Real rounds, none of which came to a match: no word in their first half, and then forecasts that held the end."""
+    """Real rounds, none of which came to a match: no word in their first three fifths, and then a forecast that held the end."""
     gaps, end = RECORDED[peak]
     plan = Plan(22, 1, 23, 0.01, 74, 4096, 4, literal=False, rate=linear, step_flops={22: 1e9, 23: 1e9}, warmup_steps=4)
     actions = [next_action(recorded(gaps[: n + 1]), plan) for n in range(4)]
     assert actions[0] == actions[1] == GoOn("")
-    for action in actions[2:]:
-        mean, reach = map(float, re.search(r"gap ([+-][\d.]+) ± ([\d.]+)", action.reason).groups())
-        assert abs(mean - end) <= reach + 0.001
+    mean, reach = map(float, re.search(r"gap ([+-][\d.]+) ± ([\d.]+)", actions[2].reason).groups())
+    assert abs(mean - end) <= reach + 0.001
+    assert actions[3] == GoOn(""), "its last tenth"

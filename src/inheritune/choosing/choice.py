@@ -1,6 +1,6 @@
 """What a criterion gives: the order in which the reference's blocks can go, and why."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
@@ -38,8 +38,9 @@ class Ordering:
 class Search:
     """Limits and progress of a criterion that measures losses.
 
-    It orders blocks down to the depth `shallowest`, for at most `minutes`. Losses leave out the first token and the `unasked`
-    ones after it. Results are kept in the file `kept`, so that they are not measured again after a stop. `count` is told how far it is.
+    It orders blocks down to the depth `shallowest`, for at most `minutes`, and no further than a cut that is `hopeless` by the
+    nats that it loses. Losses leave out the first token and the `unasked` ones after it. Results are kept in the file `kept`, so that they
+    are not measured again after a stop. `count` is told how far it is.
     """
 
     shallowest: int = 1
@@ -47,6 +48,7 @@ class Search:
     unasked: int = 0
     kept: Path | None = None
     count: Tally = silent
+    hopeless: Callable[[float], bool] = lambda lost: False
 
 
 FULL_SEARCH = Search()

@@ -19,14 +19,16 @@ from inheritune.report.profile import Profile
 def order(reference: PreTrainedModel, tokens_BT: Tensor, profile: Profile, search: Search = FULL_SEARCH) -> Ordering:
     """Remove one block after another by the loss on `tokens_BT` without any training.
 
-    It ends at the shallowest depth that is searched, or when the time is over. The blocks that are left then go by influence.
+    It ends at the shallowest depth that is searched, at a hopeless cut, or when the time is over. The blocks that are left then go
+    by influence.
     """
     began = time.monotonic()
     search.count(0, _tried(anatomy(reference).depth, search.shallowest))  # before the first pass, which takes a while
     stack = Stack(reference, tokens_BT, search.unasked)
     kept = Kept(search.kept, {"whole": stack.whole_losses.tolist(), "depth": stack.depth})
-    held, gone, spent = list(range(stack.depth)), list[int](), 0.0
+    held, gone, spent, hopeless = list(range(stack.depth)), list[int](), 0.0, False
     for step in kept.results:
+        hopeless = search.hopeless(step["lost"])
         held.remove(step["gone"])
         gone.append(step["gone"])
         stack.block_passes, stack.head_passes, spent = step["block_passes"], step["head_passes"], step["seconds"]
@@ -34,15 +36,18 @@ def order(reference: PreTrainedModel, tokens_BT: Tensor, profile: Profile, searc
     deadline = Deadline.after(None if search.minutes is None else search.minutes - taken / 60)
     told = _telling(search, stack.depth, len(held))
     places, late = Places(stack), False
-    while len(held) > search.shallowest and not late:
-        cheapest = _cheapest(stack, places, held, told, deadline.over)
+    while len(held) > search.shallowest and not late and not hopeless:
+        cheapest, lost = _cheapest(stack, places, held, told, deadline.over)
+        hopeless = search.hopeless(lost)
         held.remove(cheapest)
         gone.append(cheapest)
         passes = {"block_passes": stack.block_passes, "head_passes": stack.head_passes}
-        kept.add({"gone": cheapest, **passes, "seconds": spent + time.monotonic() - began})
+        kept.add({"gone": cheapest, "lost": lost, **passes, "seconds": spent + time.monotonic() - began})
         late = deadline.over()
     rest = [held[i] for i in by_score([profile.layers[block].influence for block in held])] if len(held) > 1 else held
-    over = f"; at {len(held)} the time was over" if late and len(held) > search.shallowest else ""
+    over = ""
+    if len(held) > search.shallowest:
+        over = ", where no round could match" if hopeless else f"; at {len(held)} the time was over"
     down = f", down to {len(held)} blocks{over}, and the rest by influence" if len(held) > 1 else ""
     reason = f"blocks are left out one by one, each time the one that costs the least loss on {tokens_BT.numel():,} tokens{down}"
     return Ordering("greedy", reason, stack.depth, (*gone, *rest), tokens_BT.numel(), stack.flops)
@@ -62,8 +67,13 @@ def _tried(depth: int, left: int) -> int:
     return sum(range(left + 1, depth + 1))
 
 
-def _cheapest(stack: Stack, places: Places, held: list[int], told: Callable[[], None], late: Callable[[], bool]) -> int:
-    """The block whose removal leaves the lowest loss, of equals the deepest; what stands before it is run once for all candidates."""
+def _cheapest(
+    stack: Stack, places: Places, held: list[int], told: Callable[[], None], late: Callable[[], bool]
+) -> tuple[int, float]:
+    """The block whose removal leaves the lowest loss, of equals the deepest, and what that cut loses beside the whole model.
+
+    What stands before a block is run once for all candidates.
+    """
     found: list[tuple[Loss, int]] = []
     before = stack.hidden0
     for place, block in enumerate(held):
@@ -73,7 +83,7 @@ def _cheapest(stack: Stack, places: Places, held: list[int], told: Callable[[], 
         told()
     found.reverse()
     lowest = least([loss for loss, _ in found], late)
-    return next(block for loss, block in found if loss is lowest)
+    return next(block for loss, block in found if loss is lowest), lowest.rises_B.mean().item()
 
 
 def _returning(hidden: Tensor) -> Callable[[], Tensor]:

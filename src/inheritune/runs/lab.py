@@ -39,7 +39,7 @@ from inheritune.runs.actions import Action, Finished, Grow, Inherit, Plan, Stop
 from inheritune.runs.algorithm import Ask
 from inheritune.runs.bench import Bench
 from inheritune.runs.folder import once, timed
-from inheritune.runs.planning import make_plan, plan_looks
+from inheritune.runs.planning import hopeless, make_plan, plan_looks
 from inheritune.runs.rounds import RoundFolder, blocks_name, newest_checkpoint
 from inheritune.runs.targets import Target, cut_out, grow_from
 from inheritune.runs.trackers import trackers
@@ -101,7 +101,8 @@ class FolderLab:
             return to_record(replace(choice, order=last_to_go(choice.order, self.by_hand)), seconds)
 
         count, kept = partial(Rates(self.progress), f"Choice of blocks: {wanted.method}"), self.folder / REMOVALS
-        search = Search(self._shallowest(), wanted.minutes, self.bench.begin.unasked, kept, count)
+        ends = Search.hopeless if self.by_hand else hopeless(self.bench)
+        search = Search(self._shallowest(), wanted.minutes, self.bench.begin.unasked, kept, count, ends)
         choice = from_record(once(BlockOrder, self.folder / BlockOrder.NAME, measure), self.depth)
         kept.unlink(missing_ok=True)
         self.progress.note(f"Choice: {choice.reason}. First to go: {', '.join(map(str, choice.order[:6]))}")

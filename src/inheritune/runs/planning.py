@@ -1,9 +1,10 @@
 """What the policy has to know beforehand: depths, limits, the schedule, and what each depth costs and loses untrained."""
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
-from inheritune.choosing import Ordering
+from inheritune.choosing import Ordering, Search
 from inheritune.decoder.anatomy import anatomy
 from inheritune.decoder.costs import parameter_count
 from inheritune.decoder.stack import Stack
@@ -17,6 +18,8 @@ from inheritune.runs.policy import starting_depth
 from inheritune.training.costs import step_flops
 from inheritune.training.schedule import learning_rate, of_steps, steps_of
 
+_NONE = 0.01  # a chance to match
+
 
 def make_plan(bench: Bench, folder: Path, choice: Ordering, by_hand: int) -> Plan:
     """The plan of a run: the depth to start at, how it grows, and its limits.
@@ -29,7 +32,7 @@ def make_plan(bench: Bench, folder: Path, choice: Ordering, by_hand: int) -> Pla
     growth, limits, training = recipe.growth, recipe.limits, recipe.training
     deepest = growth.max_depth or depth - 1
     start = by_hand or growth.start or (depth // 2 if growth.literal else None)
-    left = {} if growth.literal else _left(bench, _untrained(bench, folder, choice, range(start or 1, depth + 1)))
+    left = {} if growth.literal else _left(bench, _untrained(bench, folder, choice, start or 1))
     start = start or starting_depth(left, deepest, recipe.match.margin)
     length, teacher = recipe.data.sequence_length, bench.model if recipe.objective.taught else None
     depths = range(start, deepest + 1)
@@ -56,25 +59,44 @@ def plan_looks(looks: int, reads: int, confidence: float) -> PlannedLooks:
     return PlannedLooks(looks=looks, confidence=each, reads=reads, reading_confidence=reading)
 
 
+def hopeless(bench: Bench) -> Callable[[float], bool]:
+    """Whether a cut that loses so many nats untrained has less than one chance in a hundred to match after a round."""
+    recipe, parameters = bench.recipe, parameter_count(bench.model)
+    if recipe.growth.literal:
+        return lambda lost: False
+    return lambda lost: left_after(lost, recipe.training.tokens, parameters).chance_below(recipe.match.margin) < _NONE
+
+
 def _left(bench: Bench, untrained: dict[int, float]) -> dict[int, ExpectedGap]:
     """The gap that is expected of each depth after a round."""
     whole, parameters = untrained[max(untrained)], parameter_count(bench.model)
     return {d: left_after(loss - whole, bench.recipe.training.tokens, parameters) for d, loss in untrained.items()}
 
 
-def _untrained(bench: Bench, folder: Path, choice: Ordering, depths: range) -> dict[int, float]:
+def _untrained(bench: Bench, folder: Path, choice: Ordering, shallowest: int) -> dict[int, float]:
     """The loss of each depth's cut before any training or repair, the whole reference's last; `untrained.json`.
 
-    A depth whose loss is not finite is left out: no cut is expected to match from there.
+    From the deepest down to `shallowest`, or to the first that is hopeless and not asked for by the recipe. A depth whose
+    loss is not finite is left out: no cut is expected to match from there.
     """
 
     def measure() -> Untrained:
+        asked = bench.recipe.growth.start or bench.recipe.choice.blocks
+        ends = Search.hopeless if asked else hopeless(bench)
         tokens_BT = bench.sequences(bench.recipe.choice.sequences, bench.recipe.data.sequence_length)
         stack = Stack(bench.model, tokens_BT, bench.begin.unasked)
-        found, seconds = timed(
-            lambda: {depth: stack.loss(stack.run(stack.hidden0, choice.blocks(depth))) for depth in depths}
-        )
-        losses = {depth: loss for depth, loss in found.items() if math.isfinite(loss)}
+        found, seconds = timed(lambda: _downwards(stack, choice, shallowest, ends))
+        losses = {depth: loss for depth, loss in sorted(found.items()) if math.isfinite(loss)}
         return Untrained(losses=losses, tokens=tokens_BT.numel(), flops=stack.flops, seconds=seconds)
 
     return once(Untrained, folder / Untrained.NAME, measure).losses
+
+
+def _downwards(stack: Stack, choice: Ordering, shallowest: int, ends: Callable[[float], bool]) -> dict[int, float]:
+    """The loss of each depth's cut, the whole first, until one `ends` by what it loses."""
+    losses = {stack.depth: stack.loss(stack.run(stack.hidden0, choice.blocks(stack.depth)))}
+    for depth in range(stack.depth - 1, shallowest - 1, -1):
+        losses[depth] = stack.loss(stack.run(stack.hidden0, choice.blocks(depth)))
+        if ends(losses[depth] - losses[stack.depth]):
+            break
+    return losses

@@ -10,11 +10,12 @@ from inheritune.evidence.forecast import Forecast, forecast
 from inheritune.evidence.left import ExpectedGap, after_seen
 from inheritune.runs.actions import Action, Decay, Finished, GoOn, Grow, History, Inherit, Plan, Seen, Stop, Train
 
-# A round is not ended before half of it is seen, and then by an interval that errs in 1 of 100 looks (docs/results/forecast.md).
-_SEEN_AT_LEAST, _SURE = 0.5, 0.98
+# A round is ended by an interval that errs in 1 of 400 looks: not before three fifths of it are seen, since what the falling
+# rate will give is known too little there, and not in its last tenth, where little is saved (docs/results/forecast.md).
+_SEEN_AT_LEAST, _SEEN_AT_MOST, _SURE = 0.6, 0.9, 0.995
 _FEWEST_LOOKS = 2
 _LEAST_SHARE = 0.1  # of a round: what a limit leaves below that is not worth a warm-up
-# To match: for a depth to be started at, where a failure costs half a round, and to be grown to, where one has failed already.
+# To match: for a depth to be started at, where a failure costs three fifths of a round, and to be grown to, where one has failed already.
 _FAIR, _LIKELY = 1 / 3, 0.8
 
 
@@ -51,7 +52,7 @@ class Ours:
     """Our loop: rounds end where their end is forecast, and depth grows to where a match is likely."""
 
     def within(self, history: History, plan: Plan) -> Action:
-        """Begin the decay once it is forecast to match. After half of a round, end it if it is forecast to fail."""
+        """Begin the decay once it is forecast to match. From three fifths of a round on, end it if it is forecast to fail."""
         depth, last = _standing(history, plan), history.seen[-1]
         falls = plan.decay_steps and last.step >= last.end - plan.decay_steps
         if falls or len(history.seen) < _FEWEST_LOOKS:
@@ -59,7 +60,7 @@ class Ours:
         wanted = plan.margin - plan.reach_left * (last.gap.high - last.gap.mean)
         if plan.decay_steps and (now := _if_decayed(history, plan)).high < wanted:
             return Decay(plan.decay_steps, f"{depth} blocks: forecast gap {now} if the rate falls now, so it falls")
-        if last.step < _SEEN_AT_LEAST * last.end:
+        if not _SEEN_AT_LEAST * last.end <= last.step <= _SEEN_AT_MOST * last.end:
             return GoOn()
         after = _at_end(history, plan)
         said = f"{depth} blocks: forecast gap {after} after the round"
