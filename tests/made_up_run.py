@@ -76,8 +76,8 @@ def result_data() -> dict[str, Any]:
 def control_data() -> list[dict[str, Any]]:
     """Both controls: the reference trained on ends below the target, the random start far above."""
     return [
-        _control("reference", 24, -0.020, 0.004, "surpassed", 1.08e13),
-        _control("random", 20, 1.412, 0.02, "worse", 9.3e12),
+        _control("reference", 24, -0.020, 0.004, "surpassed", 1.08e13, "worse"),
+        _control("random", 20, 1.412, 0.02, "worse", 9.3e12, "surpassed"),
     ]
 
 
@@ -126,7 +126,10 @@ def _decisions() -> list[tuple[int, str, str]]:
     return said
 
 
-def _control(name: str, depth: int, mean: float, half: float, verdict: str, flops: float) -> dict[str, Any]:
+def _control(
+    name: str, depth: int, mean: float, half: float, verdict: str, flops: float, beside_verdict: str
+) -> dict[str, Any]:
+    beside = GAPS[20]["mean"] - mean
     return {
         "name": name,
         "depth": depth,
@@ -135,6 +138,8 @@ def _control(name: str, depth: int, mean: float, half: float, verdict: str, flop
         "seconds": 174.0,
         "val_loss": REFERENCE_LOSS + mean,
         "gap": {"mean": mean, "low": mean - half, "high": mean + half, "verdict": verdict},
+        "learning_rate": 3e-4,
+        "target": {"mean": beside, "low": beside - half, "high": beside + half, "verdict": beside_verdict},
     }
 
 

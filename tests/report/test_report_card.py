@@ -62,7 +62,7 @@ def test_a_begin_of_text_by_hand_is_said() -> None:
 
 def test_controls_and_a_failed_match_are_told_first_hand() -> None:
     card = said_in(card_of(outcome="not_matched", controls=control_data()))
-    assert "0.0241 below the target" in card
+    assert "Beside the reference trained on for the same tokens the target stands at +0.0241" in card
     assert "**This model was not shown to match its reference.**" in card
     assert "not shown" not in card_of()
 

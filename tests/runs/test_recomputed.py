@@ -5,6 +5,7 @@ With `GOLDEN=anew` in the environment its golden numbers are written anew (torch
 
 import contextlib
 import json
+import math
 import os
 import shutil
 from itertools import islice
@@ -101,8 +102,10 @@ def done(gpt2: Path, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 def test_every_step_is_plain_adamw_on_the_next_batch(done: Run, place: str, depth: int, first: int, steps: int) -> None:
     start, end = done.checkpoint(place, 0), done.checkpoint(place, steps)
     model = recompute.model_of(start, done.reference, depth)
-    optimizer = recompute.adamw(model, done.training, start)
-    wanted = recompute.replay(model, optimizer, done.batches(first, steps), done.training)
+    own = done.out / place / "rate.json"
+    training = done.training | ({"peak_lr": read(own)["rate"]} if own.exists() else {})
+    optimizer = recompute.adamw(model, training, start)
+    wanted = recompute.replay(model, optimizer, done.batches(first, steps), training)
     folder = done.out if place.startswith("rounds") else done.out / place
     seen = [row for row in rows_of(folder, "step") if place.startswith("controls") or row["depth"] == depth]
     assert [row["step"] for row in seen] == list(range(first + 1, first + steps + 1))
@@ -113,7 +116,7 @@ def test_every_step_is_plain_adamw_on_the_next_batch(done: Run, place: str, dept
         if name.endswith("c_attn.bias"):  # no logit depends on that of the keys: its gradient is nothing but rounding
             moved[len(tensor) // 3 : 2 * len(tensor) // 3] = False
         torch.testing.assert_close(
-            ours[name].detach()[moved], tensor[moved], rtol=1e-3, atol=0.02 * done.training["peak_lr"]
+            ours[name].detach()[moved], tensor[moved], rtol=1e-3, atol=0.02 * training["peak_lr"]
         )
 
 
@@ -219,7 +222,9 @@ def test_an_evaluation_within_a_round_is_that_of_the_model_then(done: Run) -> No
 
 
 def test_controls_are_held_against_the_reference_too(done: Run) -> None:
-    """At the recipe's own confidence: they are looked at once."""
+    """At the recipe's own confidence: they are looked at once. The target's own documents are paired with theirs."""
+    number = 1 if done.result["target"]["depth"] == 2 else 2
+    target = np.load(done.out / "rounds" / ROUNDS[number - 1] / "losses.npy")
     reference = np.asarray(read(done.out / "reference.json")["losses"])
     for told in done.result["controls"]:
         place = done.out / "controls" / told["name"]
@@ -229,6 +234,31 @@ def test_controls_are_held_against_the_reference_too(done: Run) -> None:
         assert told["tokens"] == 2 * STEPS * 256
         found = [told["gap"][key] for key in ("mean", "low", "high")]
         assert found == pytest.approx(recompute.gap(losses, reference, done.weights, 0.9), rel=1e-3)
+        assert_gap(told["target"], recompute.gap(target, losses, done.weights, 0.9))
+
+
+def test_the_reference_is_trained_on_at_the_rate_that_is_best_after_a_short_training(done: Run) -> None:
+    """Eight steps on its first batches at each rate, a third apart, with the schedule of eight steps; the best is not the grid's end."""
+    kept = read(done.out / "controls" / "reference" / "rate.json")
+    rates = {float(rate): loss for rate, loss in kept["losses"].items()}
+    assert kept["rate"] == min(rates, key=rates.__getitem__)
+    tried, peak = sorted(rates), done.training["peak_lr"]
+    assert tried == pytest.approx([peak * 3.0**power for power in range(round(math.log(tried[0] / peak, 3)), 0)] + [
+        peak * 3.0**power for power in range(round(math.log(tried[-1] / peak, 3)) + 1)
+    ])  # fmt: skip
+    assert kept["rate"] not in (tried[0], tried[-1]) or tried[-1] == pytest.approx(9 * peak)
+    start, short = done.checkpoint("controls/reference", 0), done.training | {"tokens": 8 * 256, "warmup_tokens": 170}
+    for rate, loss in rates.items():
+        model = recompute.model_of(start, done.reference, 5)
+        recompute.replay(
+            model,
+            recompute.adamw(model, short | {"peak_lr": rate}, start),
+            done.batches(0, 8),
+            short | {"peak_lr": rate},
+        )
+        assert loss == pytest.approx(np.average(done.losses(model), weights=done.weights), abs=1e-3)
+    assert kept["tokens"] == len(rates) * (8 * 256 + int(done.weights.sum()))
+    assert not (done.out / "controls" / "reference" / "rates").exists()
 
 
 def test_the_outside_text_is_read_by_target_and_reference_as_they_are(done: Run) -> None:
@@ -263,6 +293,7 @@ def test_the_ledger_is_the_sum_of_what_the_stages_wrote_down(done: Run) -> None:
         "outside": [read(rounds[-1 if done.result["target"]["depth"] == 3 else 0] / "outside.json")],
         "controls": [
             *(read(folder / "round.json") for folder in controls),
+            read(controls[0] / "rate.json"),
             *(row["cost"] for folder in controls for kind in ("validation", "watch") for row in rows_of(folder, kind)),
         ],
     }
@@ -281,7 +312,8 @@ def test_the_ledger_is_the_sum_of_what_the_stages_wrote_down(done: Run) -> None:
     assert ledger["phases"]["validation"]["tokens"] == asked + (1 + 4 + 1) * read_at_once + 2 * read_on, (
         "the begin of text, the reference, four looks, the growth; the reference and the first target on what was read on"
     )
-    assert ledger["phases"]["controls"]["tokens"] == 2 * (12 * 256 + 4 * read_at_once) + sum(
+    trials = read(controls[0] / "rate.json")["tokens"]
+    assert ledger["phases"]["controls"]["tokens"] == 2 * (12 * 256 + 4 * read_at_once) + trials + sum(
         row["tokens"] for row in watched[len(rows_of(place, "watch")) :]
     )
 

@@ -9,7 +9,7 @@ import inheritune
 
 def test_a_run_with_a_teacher_tells_its_terms_and_counts_its_passes(tree: dict[str, Any], tmp_path: Path) -> None:
     """The reference is the teacher: every step's row holds the terms, and a step costs its forward pass more."""
-    tree["limits"] = {"max_rounds": 1}
+    tree["limits"], tree["controls"] = {"max_rounds": 1}, True
     rows = {}
     for name, objective in {"plain": {}, "taught": {"cross_entropy": 0.5, "logits": 0.5, "hidden": 0.1}}.items():
         (tmp_path / "recipe.yaml").write_text(yaml.safe_dump({**tree, "objective": objective}))
@@ -20,4 +20,12 @@ def test_a_run_with_a_teacher_tells_its_terms_and_counts_its_passes(tree: dict[s
         terms = 0.5 * row["cross_entropy"] + 0.5 * row["logits"] + 0.1 * row["hidden"]
         assert abs(row["loss"] - terms) < 1e-6 and row["logits"] > 0 and row["hidden"] > 0
     assert "logits" not in rows["plain"][0]
+    for name, told in {"plain": ["reference", "random"], "taught": ["reference", "reference-taught", "random"]}.items():
+        controls = json.loads((tmp_path / name / "result.json").read_text())["controls"]
+        assert [control["name"] for control in controls] == told
+    lines = (tmp_path / "taught" / "controls" / "reference-taught" / "metrics.jsonl").read_text().splitlines()
+    own = [row for row in map(json.loads, lines) if row["kind"] == "step"]
+    assert abs(own[0]["logits"]) < 1e-6 < own[-1]["logits"], (
+        "taught by itself as it was: nothing apart before the first step"
+    )
     assert 1.3 * rows["plain"][0]["flops"] < rows["taught"][0]["flops"] < 2 * rows["plain"][0]["flops"]

@@ -12,11 +12,10 @@ from inheritune.decoder.anatomy import anatomy
 from inheritune.decoder.costs import forward_flops_per_token
 from inheritune.diagnosis.diagnose import diagnose
 from inheritune.records.cells import ChosenBlocks
-from inheritune.records.entry import Spent
+from inheritune.records.entry import NOTHING_SPENT, Spent
 from inheritune.surgery.heal import heal
 
 _CHOICE, _HEAL = 12, 32_768
-_NOTHING = Spent(tokens=0, flops=0.0, seconds=0.0)
 
 Keep = Callable[[str, Callable[[], ChosenBlocks]], ChosenBlocks]
 Matched = Literal["tokens", "total-flops"]
@@ -41,7 +40,7 @@ class Given:
     diagnosed: tuple[int, int] = (16, 100)
     unasked: int = 0
     keep: Keep = field(default=lambda criterion, make: make())
-    spent: Spent = _NOTHING
+    spent: Spent = NOTHING_SPENT
 
     @property
     def whole(self) -> int:

@@ -33,6 +33,9 @@ class Spent(Entry):
         )
 
 
+NOTHING_SPENT = Spent(tokens=0, flops=0.0, seconds=0.0)
+
+
 class JsonFile(Entry):
     """A record that is a file: one JSON object, named `NAME` in its folder."""
 

@@ -14,6 +14,7 @@ from inheritune.records import entry
 from inheritune.records.entry import Amount, Count, Depth, Entry, Spent, first_fault
 from inheritune.records.gap import GapResult
 
+RANDOM = "random"  # the control that starts from random weights
 Outcome = Literal["matched", "not_matched", "budget_spent"]
 
 
@@ -95,7 +96,10 @@ class Round(Entry):
 
 
 class Control(Entry):
-    """Another model given the same tokens, against the reference on the same documents."""
+    """Another model given the same tokens, against the reference on the same documents.
+
+    `learning_rate` is the peak that it was trained at. `target` is the target minus the control, on the same documents.
+    """
 
     name: str
     depth: Depth
@@ -104,6 +108,13 @@ class Control(Entry):
     seconds: Amount
     val_loss: float
     gap: GapResult
+    learning_rate: Amount
+    target: GapResult
+
+
+def trained_on(controls: list[Control] | None) -> Control | None:
+    """The better of the controls that are the reference trained on for the same tokens; None where there are none."""
+    return min((c for c in controls or [] if c.name != RANDOM), key=lambda control: control.val_loss, default=None)
 
 
 class OutsidePlace(Entry):

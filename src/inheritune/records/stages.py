@@ -82,6 +82,14 @@ class Machine(JsonFile):
     matrix_rate: Amount
 
 
+class OwnRate(Spent, JsonFile):
+    """The peak learning rate that a control is trained at, and the validation loss of each that was tried and did not blow up."""
+
+    NAME: ClassVar[str] = "rate.json"
+    rate: Amount
+    losses: dict[float, float]
+
+
 class RoundStart(Spent, JsonFile):
     """What a round's target was made of: the reference's blocks, a repair and its losses, or a growth step."""
 

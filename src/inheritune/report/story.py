@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from inheritune.records.gap import GapResult
-from inheritune.records.result import Control, Result
+from inheritune.records.result import Control, Result, trained_on
 from inheritune.report import words
 from inheritune.report.folder import RunFolder
 from inheritune.words import plural
@@ -70,6 +70,16 @@ def evidence(result: Result) -> str:
         f"{100 * result.gap_confidence:.3g}% interval of {words.signed(gap.low)} to {words.signed(gap.high)}. "
         f"The margin, declared before the run, is {result.margin:g}. Measured on {measured}."
         + (f" The first {first.documents:,} could not tell, so more were read." if further else "")
+        + _beside_control(result)
+    )
+
+
+def _beside_control(result: Result) -> str:
+    control = trained_on(result.controls)
+    if control is None:
+        return ""
+    return (
+        f" Beside the reference trained on for the same tokens the target stands at {words.interval(control.target)}."
     )
 
 
@@ -131,26 +141,23 @@ def controls(result: Result) -> list[str]:
             "near.",
             "Run the same recipe with --controls to know; it costs about as much again.",
         ]
-    gap = target_gap(result)
-    return [_control(control, gap) for control in result.controls]
+    return [_control(control) for control in result.controls]
 
 
-def _control(control: Control, target: GapResult | None) -> str:
+def _control(control: Control) -> str:
     said = f"{control_name(control.name)} ends at {words.interval(control.gap)} against the reference"
-    if target is None:
-        return said + "."
-    difference = control.gap.mean - target.mean
-    if control.gap.low <= target.high and target.low <= control.gap.high:
-        return f"{said}; its interval and the target's overlap, so the two cannot be told apart."
-    if difference > 0:
-        return f"{said}, {difference:.4f} above the target."
-    return f"{said}, {-difference:.4f} below the target: the same training does more for it."
+    beside = control.target
+    stands = f"Target minus control, on the same documents, is {words.interval(beside)}"
+    if beside.low > 0:
+        return f"{said}. {stands}: the same tokens do more for it."
+    return f"{said}. {stands}" + ("." if beside.high < 0 else ": the two cannot be told apart.")
 
 
 def control_name(name: str) -> str:
     """A control's name for people."""
     known = {
         "reference": "The reference, trained on for the same tokens,",
+        "reference-taught": "The reference, trained on for the same tokens and taught by itself as it was,",
         "random": "The target's shape from a random start, for the same tokens,",
     }
     return known.get(name, f"The control “{name}”")
@@ -158,5 +165,5 @@ def control_name(name: str) -> str:
 
 def control_label(name: str) -> str:
     """A control's name for a figure or a table; long names would leave a figure no room."""
-    known = {"reference": "reference, trained on", "random": "random start"}
+    known = {"reference": "reference, trained on", "reference-taught": "reference, taught on", "random": "random start"}
     return known.get(name, name if len(name) <= LONGEST_LABEL else name[: LONGEST_LABEL - 1] + "…")

@@ -1,52 +1,98 @@
-"""The controls of a verdict: the reference itself trained on, and random initialisation, for the run's tokens."""
+"""The controls of a verdict: the reference itself trained on at its own rate, and random initialisation, for the run's tokens."""
 
 import copy
 from pathlib import Path
 
+import numpy as np
 from transformers import PreTrainedModel
 
+from inheritune.config.sections import Objective, Training
 from inheritune.decoder.anatomy import anatomy
-from inheritune.disk.folders import whole_folder
+from inheritune.errors import OutputError
 from inheritune.progress import Progress
+from inheritune.records.entry import NOTHING_SPENT, Spent
 from inheritune.records.gap import GapResult
-from inheritune.records.result import Control
-from inheritune.records.rows import METRICS
-from inheritune.records.stages import Position
+from inheritune.records.result import RANDOM, Control
+from inheritune.records.rows import METRICS, ValidationRow
+from inheritune.records.stages import LOSSES, Position, RoundEnd
 from inheritune.runs.bench import Bench
+from inheritune.runs.own_rate import own_rate
 from inheritune.runs.rounds import RoundFolder, newest_checkpoint
 from inheritune.runtime import processes
 from inheritune.surgery.in_memory import fresh
 from inheritune.training import checkpoint
 from inheritune.training.metrics import Metrics
 
-NAMES = ("reference", "random")
+_REFERENCE, _TAUGHT = "reference", "reference-taught"
 
 
-def run_control(
-    name: str, bench: Bench, folder: Path, progress: Progress, *, blocks: list[int], tokens: int
-) -> Control:
-    """Train a control for `tokens` in one round of the recipe's own schedule, and compare it with the reference."""
-    place = folder / "controls" / name
-
-    def begin() -> None:
-        if not place.exists():
-            with whole_folder(place) as beside:
-                checkpoint.save(beside / "checkpoints", _start(name, bench, blocks), {}, Position())
-
-    processes.on_main(begin)
-    model = _start(name, bench, blocks)
-    checkpoint.load(newest_checkpoint(place), model)
-    training = bench.recipe.training.model_copy(update={"tokens": tokens})
-    metrics, depth = Metrics(place / METRICS), anatomy(model).depth
-    progress.stage(f"Control: {name}, {depth} blocks, {tokens:,} tokens")
-    found = RoundFolder(
-        bench, progress, place, metrics, number=1, depth=depth, training=training, before=Position()
-    ).train(model)
-    return Control(
-        name=name, depth=depth, tokens=found.tokens, flops=found.flops, seconds=found.seconds, val_loss=found.val_loss,
-        gap=GapResult.of(found.gap),
-    )  # fmt: skip
+def names(objective: Objective) -> list[str]:
+    """The controls of a run: where its target is taught by the reference, so is the reference itself."""
+    return [_REFERENCE, *([_TAUGHT] if objective.taught else []), RANDOM]
 
 
-def _start(name: str, bench: Bench, blocks: list[int]) -> PreTrainedModel:
-    return fresh(bench.model, len(blocks), bench.recipe.seed) if name == "random" else copy.deepcopy(bench.model)
+class Controls:
+    """The controls of one run: `blocks` are the target's, `tokens` those of all its rounds.
+
+    The file `losses` has the target's on the validation documents.
+    """
+
+    def __init__(self, bench: Bench, folder: Path, progress: Progress, blocks: list[int], tokens: int, losses: Path):
+        self.bench, self.folder, self.progress = bench, folder / "controls", progress
+        self.blocks, self.losses = blocks, losses
+        self.training = bench.recipe.training.model_copy(update={"tokens": tokens})
+        quiet = bench.recipe.diagnosis.model_copy(update={"watch_every": 0})
+        self._unwatched = bench.under(bench.recipe.model_copy(update={"diagnosis": quiet}))
+
+    def run(self, name: str) -> Control:
+        """Train one in one round of the recipe's own schedule, and compare it with the reference and with the target."""
+        place, training = self.folder / name, self.training
+        if name != RANDOM and training.tokens:
+            self.progress.stage(f"Control: {name}, its own learning rate")
+            rate = own_rate(place, training, lambda trial, short: self._trial(name, trial, short)).rate
+            training = training.model_copy(update={"peak_lr": rate})
+        found = self._train(name, place, training, self.bench)
+        return Control(
+            name=name, depth=found.depth, tokens=found.tokens, flops=found.flops, seconds=found.seconds, val_loss=found.val_loss,
+            gap=GapResult.of(found.gap), learning_rate=training.peak_lr, target=self._beside(place),
+        )  # fmt: skip
+
+    def _trial(self, name: str, place: Path, training: Training) -> tuple[RoundEnd, Spent]:
+        found = self._train(name, place, training, self._unwatched)
+        return found, sum((row.cost for row in Metrics(place / METRICS).of(ValidationRow)), NOTHING_SPENT)
+
+    def _train(self, name: str, place: Path, training: Training, bench: Bench) -> RoundEnd:
+        def begin() -> None:
+            if checkpoint.latest(place / "checkpoints") is None:
+                checkpoint.save(place / "checkpoints", self._start(name), {}, Position())
+
+        processes.on_main(begin)
+        model = self._start(name)
+        checkpoint.load(newest_checkpoint(place), model)
+        metrics, depth = Metrics(place / METRICS), anatomy(model).depth
+        rate = f" at {training.peak_lr:.2g}"
+        self.progress.stage(f"Control: {name}, {depth} blocks, {training.tokens:,} tokens{rate}")
+        objective = self.bench.recipe.objective.model_copy(update={"layers": None}) if name == _TAUGHT else None
+        return RoundFolder(
+            bench, self.progress, place, metrics,
+            number=1, depth=depth, training=training, before=Position(), objective=objective,
+        ).train(model)  # fmt: skip
+
+    def _start(self, name: str) -> PreTrainedModel:
+        if name == RANDOM:
+            return fresh(self.bench.model, len(self.blocks), self.bench.recipe.seed)
+        return copy.deepcopy(self.bench.model)
+
+    def _beside(self, place: Path) -> GapResult:
+        """The target minus the control."""
+        target, control = (_kept(losses) for losses in (self.losses, place / LOSSES))
+        return GapResult.of(self.bench.gap_on([self.bench.documents], target, control))
+
+
+def _kept(losses: Path) -> np.ndarray:
+    try:
+        return np.load(losses, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        raise OutputError(
+            f"{str(losses)!r} is damaged or not there: remove its folder, and the same command makes it again"
+        ) from None

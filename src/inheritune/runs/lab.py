@@ -101,8 +101,7 @@ class FolderLab:
             return to_record(replace(choice, order=last_to_go(choice.order, self.by_hand)), seconds)
 
         count, kept = partial(Rates(self.progress), f"Choice of blocks: {wanted.method}"), self.folder / REMOVALS
-        ends = Search.hopeless if self.by_hand else hopeless(self.bench)
-        search = Search(self._shallowest(), wanted.minutes, self.bench.begin.unasked, kept, count, ends)
+        search = Search(self._shallowest(), wanted.minutes, self.bench.begin.unasked, kept, count, hopeless(self.bench))
         choice = from_record(once(BlockOrder, self.folder / BlockOrder.NAME, measure), self.depth)
         kept.unlink(missing_ok=True)
         self.progress.note(f"Choice: {choice.reason}. First to go: {', '.join(map(str, choice.order[:6]))}")

@@ -26,12 +26,14 @@ from inheritune.records.result import (
     TargetModel,
     Validation,
     Versions,
+    trained_on,
 )
 from inheritune.records.rows import METRICS, DecisionRow, GrowthRow, ValidationRow, WatchRow
 from inheritune.records.stages import (
     BlockOrder,
     DiagnosisCost,
     OutsideLosses,
+    OwnRate,
     ReferenceLosses,
     Untrained,
     WrittenLoss,
@@ -67,7 +69,8 @@ def assemble_result(
         outcome=stop.outcome,
         message=_message(
             stop, target, reference, lab.bench.cautions(target.further.documents if target.further else 0), texts
-        ),
+        )
+        + _behind(controls, lab.recipe.match.margin),
         reference=reference,
         target=TargetModel(
             depth=target.depth,
@@ -113,6 +116,15 @@ def _message(
         return f"{gap.verdict.capitalize()}: {seen}{warned}"
     why = "the limits are reached" if stop.outcome == "budget_spent" else "the deepest target allowed does not match"
     return f"Not matched ({gap.verdict}): {seen}; {why}; {_NEXT}{warned}"
+
+
+def _behind(controls: list[Control], margin: float) -> str:
+    """That the target stands a margin or more behind what the same tokens make of the whole reference."""
+    best = trained_on(controls)
+    if best is None or best.target.mean < margin:
+        return ""
+    behind = best.target
+    return f". It stands {behind.mean:+.4f} [{behind.low:+.4f}, {behind.high:+.4f}] behind what the same tokens make of the reference itself"
 
 
 def _outside(lab: FolderLab, best: int, model: PreTrainedModel) -> OutsideLosses | None:
@@ -188,10 +200,11 @@ def _entries(
     if outside := _outside(lab, best, model):
         yield "outside", outside
     for control in controls:
+        place = lab.folder / "controls" / control.name
         yield "controls", control
-        yield from (
-            ("controls", cost) for _, cost in _measured(Metrics(lab.folder / "controls" / control.name / METRICS))
-        )
+        if (rate := place / OwnRate.NAME).exists():
+            yield "controls", OwnRate.load(rate)
+        yield from (("controls", cost) for _, cost in _measured(Metrics(place / METRICS)))
 
 
 def _measured(metrics: Metrics) -> Iterator[tuple[str, Costly]]:

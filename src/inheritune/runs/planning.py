@@ -60,10 +60,13 @@ def plan_looks(looks: int, reads: int, confidence: float) -> PlannedLooks:
 
 
 def hopeless(bench: Bench) -> Callable[[float], bool]:
-    """Whether a cut that loses so many nats untrained has less than one chance in a hundred to match after a round."""
+    """Whether a cut that loses so many nats untrained has less than one chance in a hundred to match after a round.
+
+    No cut is hopeless where the recipe names the start itself.
+    """
     recipe, parameters = bench.recipe, parameter_count(bench.model)
-    if recipe.growth.literal:
-        return lambda lost: False
+    if recipe.growth.literal or recipe.growth.start or recipe.choice.blocks:
+        return Search.hopeless
     return lambda lost: left_after(lost, recipe.training.tokens, parameters).chance_below(recipe.match.margin) < _NONE
 
 
@@ -76,16 +79,14 @@ def _left(bench: Bench, untrained: dict[int, float]) -> dict[int, ExpectedGap]:
 def _untrained(bench: Bench, folder: Path, choice: Ordering, shallowest: int) -> dict[int, float]:
     """The loss of each depth's cut before any training or repair, the whole reference's last; `untrained.json`.
 
-    From the deepest down to `shallowest`, or to the first that is hopeless and not asked for by the recipe. A depth whose
-    loss is not finite is left out: no cut is expected to match from there.
+    From the deepest down to `shallowest`, or to the first that is hopeless. A depth whose loss is not finite is left out: no
+    cut is expected to match from there.
     """
 
     def measure() -> Untrained:
-        asked = bench.recipe.growth.start or bench.recipe.choice.blocks
-        ends = Search.hopeless if asked else hopeless(bench)
         tokens_BT = bench.sequences(bench.recipe.choice.sequences, bench.recipe.data.sequence_length)
         stack = Stack(bench.model, tokens_BT, bench.begin.unasked)
-        found, seconds = timed(lambda: _downwards(stack, choice, shallowest, ends))
+        found, seconds = timed(lambda: _downwards(stack, choice, shallowest, hopeless(bench)))
         losses = {depth: loss for depth, loss in sorted(found.items()) if math.isfinite(loss)}
         return Untrained(losses=losses, tokens=tokens_BT.numel(), flops=stack.flops, seconds=seconds)
 

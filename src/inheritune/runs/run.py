@@ -25,11 +25,12 @@ from inheritune.progress import Progress
 from inheritune.records.made_of import MadeOf
 from inheritune.records.model_folder import ModelOrigin
 from inheritune.records.result import Result
+from inheritune.records.stages import LOSSES
 from inheritune.report.card import model_card
 from inheritune.report.page import write_report
 from inheritune.runs.algorithm import carry_out
 from inheritune.runs.bench import Bench
-from inheritune.runs.controls import NAMES, run_control
+from inheritune.runs.controls import Controls, names
 from inheritune.runs.folder import CONFIG, holding, left_if_used
 from inheritune.runs.lab import FolderLab
 from inheritune.runs.outcome import assemble_result, footprint
@@ -103,8 +104,8 @@ def _carry_out(recipe: RunRecipe, folder: Path, bench: Bench, progress: Progress
     stop, history = carry_out(lab)
     best = len(history.rounds) if stop.outcome == "matched" else _best(history.rounds)
     tokens = sum(done.tokens for done in history.rounds)
-    blocks, names = lab.blocks(best), NAMES if recipe.controls else ()
-    controls = [run_control(name, bench, folder, progress, blocks=blocks, tokens=tokens) for name in names]
+    beside = Controls(bench, folder, progress, lab.blocks(best), tokens, lab.round(best).folder / LOSSES)
+    controls = [beside.run(name) for name in (names(recipe.objective) if recipe.controls else ())]
 
     def conclude() -> None:
         target = lab.target(best)
