@@ -40,7 +40,7 @@ from inheritune.progress import Progress
 from inheritune.records.rows import METRICS
 from inheritune.records.stages import Position, RoundEnd
 from inheritune.runs.bench import Bench
-from inheritune.runs.controls import run_control
+from inheritune.runs.controls import Controls
 from inheritune.runs.folder import close_folder, open_folder
 from inheritune.runs.rounds import RoundFolder, newest_checkpoint
 from inheritune.runs.run import run
@@ -100,10 +100,11 @@ class Yardstick:
             if name == "random":
                 last = self.literal()[-1]
                 tokens = int(last["flops"] / self._flops_per_token(bench, last["depth"]))
-                blocks = list(range(last["depth"]))
+                depth = last["depth"]
             else:
-                tokens, blocks = self.ours()[0]["tokens"], list(range(anatomy(bench.model).depth))
-            found = run_control(name, bench, folder, Progress(quiet=True), blocks=blocks, tokens=tokens).model_dump()
+                tokens, depth = self.ours()[0]["tokens"], anatomy(bench.model).depth
+            end, rate = Controls(bench, folder, Progress(quiet=True), depth, tokens).train(name)
+            found = {**end.model_dump(), "learning_rate": rate}
         finally:
             close_folder(folder)
         return [{"strategy": {"reference": "whole"}.get(name, name), **found, **_verdict(found["gap"])}]

@@ -32,30 +32,31 @@ def names(objective: Objective) -> list[str]:
 
 
 class Controls:
-    """The controls of one run: `blocks` are the target's, `tokens` those of all its rounds.
+    """The controls of one run, whose target has `depth` blocks and was trained on `tokens` in all its rounds."""
 
-    The file `losses` has the target's on the validation documents.
-    """
-
-    def __init__(self, bench: Bench, folder: Path, progress: Progress, blocks: list[int], tokens: int, losses: Path):
-        self.bench, self.folder, self.progress = bench, folder / "controls", progress
-        self.blocks, self.losses = blocks, losses
+    def __init__(self, bench: Bench, folder: Path, progress: Progress, depth: int, tokens: int):
+        self.bench, self.folder, self.progress, self.depth = bench, folder / "controls", progress, depth
         self.training = bench.recipe.training.model_copy(update={"tokens": tokens})
         quiet = bench.recipe.diagnosis.model_copy(update={"watch_every": 0})
         self._unwatched = bench.under(bench.recipe.model_copy(update={"diagnosis": quiet}))
 
-    def run(self, name: str) -> Control:
-        """Train one in one round of the recipe's own schedule, and compare it with the reference and with the target."""
+    def run(self, name: str, losses: Path) -> Control:
+        """Train one, and compare it with the reference and with the target, whose losses on the validation documents `losses` has."""
+        found, rate = self.train(name)
+        target, own = (_kept(each) for each in (losses, self.folder / name / LOSSES))
+        return Control(
+            name=name, depth=found.depth, tokens=found.tokens, flops=found.flops, seconds=found.seconds, val_loss=found.val_loss,
+            gap=GapResult.of(found.gap), learning_rate=rate, target=GapResult.of(self.bench.gap_on([self.bench.documents], target, own)),
+        )  # fmt: skip
+
+    def train(self, name: str) -> tuple[RoundEnd, float]:
+        """Train one in one round of the recipe's own schedule: how that ended, and the peak rate."""
         place, training = self.folder / name, self.training
         if name != RANDOM and training.tokens:
             self.progress.stage(f"Control: {name}, its own learning rate")
             rate = own_rate(place, training, lambda trial, short: self._trial(name, trial, short)).rate
             training = training.model_copy(update={"peak_lr": rate})
-        found = self._train(name, place, training, self.bench)
-        return Control(
-            name=name, depth=found.depth, tokens=found.tokens, flops=found.flops, seconds=found.seconds, val_loss=found.val_loss,
-            gap=GapResult.of(found.gap), learning_rate=training.peak_lr, target=self._beside(place),
-        )  # fmt: skip
+        return self._train(name, place, training, self.bench), training.peak_lr
 
     def _trial(self, name: str, place: Path, training: Training) -> tuple[RoundEnd, Spent]:
         found = self._train(name, place, training, self._unwatched)
@@ -80,13 +81,8 @@ class Controls:
 
     def _start(self, name: str) -> PreTrainedModel:
         if name == RANDOM:
-            return fresh(self.bench.model, len(self.blocks), self.bench.recipe.seed)
+            return fresh(self.bench.model, self.depth, self.bench.recipe.seed)
         return copy.deepcopy(self.bench.model)
-
-    def _beside(self, place: Path) -> GapResult:
-        """The target minus the control."""
-        target, control = (_kept(losses) for losses in (self.losses, place / LOSSES))
-        return GapResult.of(self.bench.gap_on([self.bench.documents], target, control))
 
 
 def _kept(losses: Path) -> np.ndarray:

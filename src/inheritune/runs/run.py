@@ -104,8 +104,8 @@ def _carry_out(recipe: RunRecipe, folder: Path, bench: Bench, progress: Progress
     stop, history = carry_out(lab)
     best = len(history.rounds) if stop.outcome == "matched" else _best(history.rounds)
     tokens = sum(done.tokens for done in history.rounds)
-    beside = Controls(bench, folder, progress, lab.blocks(best), tokens, lab.round(best).folder / LOSSES)
-    controls = [beside.run(name) for name in (names(recipe.objective) if recipe.controls else ())]
+    beside, losses = Controls(bench, folder, progress, len(lab.blocks(best)), tokens), lab.round(best).folder / LOSSES
+    controls = [beside.run(name, losses) for name in (names(recipe.objective) if recipe.controls else ())]
 
     def conclude() -> None:
         target = lab.target(best)
