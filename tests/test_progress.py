@@ -42,12 +42,26 @@ def test_a_stage_that_fails_stops_telling(capsys: pytest.CaptureFixture) -> None
 
 def test_a_count_has_its_rate_and_the_time_left(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     """3 of 12 parts in 6 s are 0.5 a second, and the other 9 take 18 s."""
-    now = iter([100.0, 106.0, 106.0, 106.0])
-    monkeypatch.setattr(module.time, "monotonic", lambda: next(now))
-    tell = Rates(Progress())
+    now, tell = [100.0], Rates(Progress())
+    monkeypatch.setattr(module, "_SECONDS_BETWEEN_LINES", 1.0)
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
     tell("Losses of cuts", 0, 12)
+    now[0] += 6
     tell("Losses of cuts", 3, 12)
-    assert capsys.readouterr().out.splitlines() == ["Losses of cuts", "  3 of 12, 0.5 a second, 0:18 left"]
+    first, *_, last = capsys.readouterr().out.splitlines()
+    assert (first, last) == ("Losses of cuts", "  3 of 12, 0.5 a second, 0:18 left")
+
+
+def test_a_stage_shows_its_time_until_it_can_count_and_after_its_end_nothing(capsys: pytest.CaptureFixture) -> None:
+    tell = Rates(Progress())
+    for total in (1, 2):
+        tell(f"Loading {total}", 0, total)
+        time.sleep(0.1)
+        tell(f"Loading {total}", total, total)
+        said = capsys.readouterr().out.splitlines()
+        time.sleep(0.05)
+        assert said[0] == f"Loading {total}" and said.count("  0:00 so far") > 2 and capsys.readouterr().out == ""
+    assert said[-1].startswith("  2 of 2, ")
 
 
 def test_quiet_is_quiet(capsys: pytest.CaptureFixture) -> None:

@@ -46,71 +46,93 @@ class Progress:
         file = sys.stderr if to_stderr else sys.stdout
         self.console = _Console(file=file, quiet=quiet, soft_wrap=True, highlight=False)
         self._live: Live | None = None
+        self._thread: Thread | None = None
+        self._over = Event()
         self._last = 0.0
 
     def stage(self, text: str) -> None:
         """Begin a stage, with a sentence that stays; what it first tells of its state is shown at once."""
-        self._end_live()
+        self._end()
         self._last = 0.0
         self.console.print(Text(plain(text), style="bold"))
         self.console.file.flush()
 
     def note(self, text: str) -> None:
         """A sentence that stays, below its stage."""
-        self._end_live()
-        self.console.print(Text(f"  {plain(text)}"))
-        self.console.file.flush()
+        self._end()
+        self._line(text)
 
     def now(self, text: str) -> None:
         """The state of the current stage: replaces itself in a terminal, a line each ten seconds in a pipe."""
-        if self.console.is_terminal:
-            self._live = self._live or self._begin_live()
-            self._live.update(Text(f"  {plain(text)}", style="cyan"))
-        elif time.monotonic() - self._last >= _SECONDS_BETWEEN_LINES:
-            self._last = time.monotonic()
-            self.note(text)
+        if self._thread:
+            self._end_wait()
+            self._last = 0.0  # what is first told of its state is shown at once
+        self._show(text)
+
+    def wait(self) -> None:
+        """Show the time that the stage has taken so far, until its state is told, or another stage, or `done`."""
+        self._end_wait()
+        began = self._last = time.monotonic()
+        over = self._over = Event()
+
+        def keep_showing() -> None:
+            self._show(f"{clock(time.monotonic() - began)} so far")
+            while not over.wait(_TICK):
+                self._show(f"{clock(time.monotonic() - began)} so far")
+
+        self._thread = Thread(target=keep_showing, daemon=True)
+        self._thread.start()
+
+    def done(self) -> None:
+        """The current stage has no more to tell."""
+        self._end()
 
     @contextmanager
     def waiting(self, text: str) -> Iterator[None]:
         """A stage that cannot be counted, such as loading a model: it shows the time it has taken so far."""
         self.stage(text)
-        began = self._last = time.monotonic()
-        over = Event()
-
-        def show() -> None:
-            self.now(f"{clock(time.monotonic() - began)} so far")
-
-        def keep_showing() -> None:
-            while not over.wait(_TICK):
-                show()
-
-        show()
-        thread = Thread(target=keep_showing, daemon=True)
-        thread.start()
+        self.wait()
         try:
             yield
         finally:
-            over.set()
-            thread.join()
-            self._end_live()
+            self.done()
 
     def close(self) -> None:
         """Leave the terminal as it was."""
-        self._end_live()
+        self._end()
+
+    def _line(self, text: str) -> None:
+        self.console.print(Text(f"  {plain(text)}"))
+        self.console.file.flush()
+
+    def _show(self, text: str) -> None:
+        if self.console.is_terminal:
+            self._live = self._live or self._begin_live()
+            self._live.update(Text(f"  {plain(text)}", style="cyan"))
+        elif time.monotonic() - self._last >= _SECONDS_BETWEEN_LINES:
+            self._last = time.monotonic()
+            self._line(text)
+
+    def _end(self) -> None:
+        self._end_wait()
+        if self._live:
+            self._live.stop()
+            self._live = None
+
+    def _end_wait(self) -> None:
+        if self._thread:
+            self._over.set()
+            self._thread.join()
+            self._thread = None
 
     def _begin_live(self) -> Live:
         live = Live(console=self.console, refresh_per_second=4, transient=True)
         live.start()
         return live
 
-    def _end_live(self) -> None:
-        if self._live:
-            self._live.stop()
-            self._live = None
-
 
 class Rates:
-    """A `Tell` that shows how far each stage of a long measurement is: its rate and the time left."""
+    """A `Tell` that shows how far each stage of a long measurement is: its rate and the time left, or the time that it has taken."""
 
     def __init__(self, progress: Progress):
         self.progress, self._stage, self._start = progress, "", 0.0
@@ -120,9 +142,12 @@ class Rates:
         if stage != self._stage:
             self._stage, self._start = stage, time.monotonic()
             self.progress.stage(stage)
+            self.progress.wait()
         if done and total > 1:
             rate = done / max(time.monotonic() - self._start, 1e-6)
             self.progress.now(f"{done} of {total}, {rate:.3g} a second, {clock((total - done) / rate)} left")
+        if done >= total:
+            self.progress.done()
 
 
 def clock(seconds: float) -> str:

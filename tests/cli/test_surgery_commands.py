@@ -155,6 +155,17 @@ def test_a_repair_that_is_killed_goes_on_where_it_was(inheritune, source, tmp_pa
     assert files(other) == files(tmp_path / "again")
 
 
+def test_a_repair_that_ctrl_c_stops_says_that_it_goes_on(inheritune, source, tmp_path, monkeypatch):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("inheritune.surgery.heal.refit", stopped)
+    text, options = tmp_path / "text.txt", ("--blocks", "0,5", "--no-prove")
+    text.write_text(" ".join(WORDS[(7 * at * at) % 61] for at in range(2000)))
+    code, _, err = inheritune("inherit", source, tmp_path / "cut", *options, "--heal", text)
+    assert code == 130 and "the same command goes on with the repair" in err
+
+
 def test_what_is_not_ours_beside_a_repair_is_not_touched(inheritune, source, tmp_path):
     text, beside = tmp_path / "text.txt", tmp_path / ".cut.inheritune-repair"
     text.write_text(" ".join(WORDS))
@@ -192,6 +203,8 @@ def test_stages_are_told_beside_the_result(inheritune, source, tmp_path):
         assert code == 0 and [line for line in lines if not line.startswith("  ")] == stages
         assert any(line.startswith("  1 of ") for line in lines)
     assert inheritune("prove", tmp_path / "cut", "--quiet")[2] == ""
+    code, _, err = inheritune("inherit", source, tmp_path / "light", "--blocks", "0,5", "--no-prove")  # without torch
+    assert (code, err.splitlines()) == (0, ["Writing the weights"])
 
 
 def test_parts_outside_and_dtype(inheritune, source, tmp_path):

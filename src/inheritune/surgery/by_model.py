@@ -22,7 +22,7 @@ from inheritune.models.shards import fingerprint
 from inheritune.progress import Tally, Tell, silent
 from inheritune.records.model_folder import Healing, ModelOrigin
 from inheritune.surgery.blockmap import BlockMap, require_kept
-from inheritune.surgery.byte_ranges import TINY
+from inheritune.surgery.byte_ranges import TINY, WRITING
 from inheritune.surgery.heal import heal
 from inheritune.surgery.in_files import assemble_files
 from inheritune.surgery.in_memory import growth, inherit, require_identities, with_outside
@@ -33,7 +33,7 @@ from inheritune.surgery.requests import CutRequest, GrowRequest
 from inheritune.words import plural
 
 HEAL_LENGTH, HEAL_SEQUENCES = 512, 64
-WRITING, PROVING = "Writing the weights", "Proof"
+PROVING = "Proof"
 
 
 @quiet()
@@ -44,12 +44,12 @@ def cut_by_model(source: Path, target: Path, cut: CutRequest, force: bool = Fals
         file_text(cut.heal)  # what cannot be read is said before anything is loaded
     if source.suffix == ".gguf":
         proved = replace(cut, proved=_proves(cut.proved, source.stat().st_size))
-        return _in_memory(source, target, proved, print_of(source), force, tell)
+        return _in_memory(source, target, proved, force, tell)
     checkpoint = open_checkpoint(source, cut.trust)
     BlockMap.of(cut.blocks).within(checkpoint.stack.depth)
     if cut.heal is not None or cut.dtype is not None:
         proved = replace(cut, proved=_proves(cut.proved, checkpoint.size))
-        return _in_memory(source, target, proved, print_of(checkpoint.folder), force, tell)
+        return _in_memory(source, target, proved, force, tell)
     return _between_files(checkpoint, target, cut, force, tell)
 
 
@@ -132,9 +132,10 @@ def _loaded(places: list[Path], dtype: torch.dtype | None, trust: bool, tell: Te
     return models
 
 
-def _in_memory(source: Path, target: Path, cut: CutRequest, print_: str, force: bool, tell: Tell) -> ModelOrigin:
+def _in_memory(source: Path, target: Path, cut: CutRequest, force: bool, tell: Tell) -> ModelOrigin:
     with nullcontext() if cut.heal is None else repair_beside(target) as kept:
         [reference] = _loaded([source], cut.dtype, cut.trust, tell)
+        print_ = print_of(source)
         model = inherit(reference, cut.blocks, parts=cut.parts, outside=cut.outside, seed=cut.seed)
         record = _origin(source, cut, print_, anatomy(reference).depth, tower_of(source, reference))
         require_room(target, sum(tensor.numel() * tensor.element_size() for tensor in model.parameters()))

@@ -13,6 +13,7 @@ from inheritune.progress import Tally, silent
 from inheritune.surgery.blockmap import BlockMap
 
 TINY = 200_000_000  # bytes of weights up to which every cut is proved unless asked not to
+WRITING = "Writing the weights"
 
 
 Shards = dict[Path, list[StoredTensor]]

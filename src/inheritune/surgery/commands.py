@@ -1,10 +1,11 @@
 """Surgery on model folders, the way in: a cut that needs no model built loads no torch."""
 
+from functools import partial
 from pathlib import Path
 
 from inheritune.progress import Tell, silent
 from inheritune.records.model_folder import ModelOrigin
-from inheritune.surgery.byte_ranges import TINY
+from inheritune.surgery.byte_ranges import TINY, WRITING
 from inheritune.surgery.requests import CutRequest
 from inheritune.surgery.without_torch import inherit_light
 
@@ -19,7 +20,8 @@ def inherit_folder(
     """
     record = None
     if source.is_dir() and cut.plain and not cut.proved:
-        record = inherit_light(source, target, cut.blocks, TINY if cut.proved is None else 0, force)
+        least, count = TINY if cut.proved is None else 0, partial(tell, WRITING)
+        record = inherit_light(source, target, cut.blocks, least, force, count)
     if record is None:
         from inheritune.surgery.by_model import cut_by_model
 

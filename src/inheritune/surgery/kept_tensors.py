@@ -12,7 +12,7 @@ from torch import Tensor
 
 from inheritune.disk.files import MARK, left_of, make_folder, whole_file
 from inheritune.disk.folders import remove
-from inheritune.errors import InherituneError, OutputError
+from inheritune.errors import InherituneError, Interrupted, OutputError
 
 _QUESTION = "inheritune.question"
 _RESULT = re.compile(r"(reference|block)-\d+\.safetensors")
@@ -61,6 +61,10 @@ def repair_beside(place: Path) -> Iterator[Path]:
     try:
         yield folder
     except OutputError:
+        raise
+    except KeyboardInterrupt:
+        if folder.exists():
+            raise Interrupted("stopped: the same command goes on with the repair", 130) from None
         raise
     except InherituneError:
         remove(folder)

@@ -19,6 +19,7 @@ from inheritune.decoder.parts import PARTS, split_name
 from inheritune.disk.files import write_text
 from inheritune.models.folder import CONFIG, copy_along, pieces_of, placed, read_json, require_place
 from inheritune.models.shards import Piece, StoredTensor, fingerprint
+from inheritune.progress import Tally, silent
 from inheritune.records.model_folder import ModelOrigin
 from inheritune.surgery.blockmap import BlockMap
 from inheritune.surgery.byte_ranges import inherited, write_shards
@@ -29,10 +30,12 @@ _REFUSED = re.compile(r"quant|auto_map")  # whatever these say, the model's own 
 _FLOATS = frozenset({"F32", "F16", "BF16"})
 
 
-def inherit_light(source: Path, target: Path, blocks: Sequence[int], least: int, force: bool) -> ModelOrigin | None:
+def inherit_light(
+    source: Path, target: Path, blocks: Sequence[int], least: int, force: bool, count: Tally = silent
+) -> ModelOrigin | None:
     """Cut a model folder of more than `least` bytes into the new folder `target`; None, and nothing done, if it cannot.
 
-    Raises InputError for a block that does not exist, and what `folder` raises for damaged or unsafe folders.
+    `count` counts the files of weights. Raises InputError for a block that does not exist, and what `folder` raises for damaged or unsafe folders.
     """
     require_place(target, [source], force)
     pieces, config = pieces_of(source), read_json(source, CONFIG)
@@ -54,7 +57,7 @@ def inherit_light(source: Path, target: Path, blocks: Sequence[int], least: int,
     tensors = [StoredTensor(piece, piece.name, _around(piece.name, family.path)) for piece in pieces]
     shards = inherited([tensors], block_map, family.path).values()
     with placed(target, force) as folder:
-        write_shards([[held.piece for held in shard] for shard in shards], folder)
+        write_shards([[held.piece for held in shard] for shard in shards], folder, count)
         content = json.dumps(_cut(config, family, blocks), indent=2, sort_keys=True)
         write_text(folder / CONFIG, content + "\n")
         copy_along(source, folder)
