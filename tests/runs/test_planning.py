@@ -7,11 +7,12 @@ import torch
 from tiny import untrained_model
 
 from inheritune.choosing.choice import Ordering
-from inheritune.config.sections import Growth, Match, Objective, Training
+from inheritune.config.sections import Growth, Limits, Match, Objective, Training
 from inheritune.evidence.left import left_after
 from inheritune.models.begin import Begin
 from inheritune.runs.planning import _left, _untrained, hopeless
 from inheritune.surgery.in_memory import inherit
+from inheritune.training.costs import step_flops
 
 CHOICE = Ordering("made up", "", 5, (3, 1, 2, 4, 0))
 
@@ -25,6 +26,7 @@ def bench(optimizer: str = "muon", logits: float = 0.0, again: bool = False) -> 
         choice=SimpleNamespace(sequences=3, blocks=None),
         growth=Growth(start=2),
         match=Match(),
+        limits=Limits(),
         objective=Objective(logits=logits),
     )
     return SimpleNamespace(
@@ -66,9 +68,20 @@ def test_no_cut_is_measured_below_one_that_is_hopeless(tmp_path) -> None:  # typ
     assert not hopeless(given)(100.0)
 
 
+def test_a_limit_of_flops_leaves_each_depth_its_own_tokens(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    """Of 16 steps of the shallower cut, as many FLOPs pay for fewer of the deeper one."""
+    given = bench()
+    each = {depth: step_flops(given.model, given.recipe.training, 16, None, CHOICE.blocks(depth)) for depth in (2, 4)}
+    given.recipe.limits = Limits(max_flops=8.0 * each[2])
+    found = _left(given, CHOICE, {2: 5.5, 4: 5.1, 5: 5.0})
+    parameters = sum(weight.numel() for weight in given.model.parameters())
+    for depth, lost in ((2, 5.5 - 5.0), (4, 5.1 - 5.0)):
+        assert found[depth] == left_after(lost, 64 * int(8 * each[2] / each[depth]), parameters)
+
+
 def test_what_is_left_is_told_by_tokens_and_parameters() -> None:
     given = bench()
-    found = _left(given, {3: 5.5, 4: 5.1, 5: 5.0})
+    found = _left(given, CHOICE, {3: 5.5, 4: 5.1, 5: 5.0})
     parameters = sum(weight.numel() for weight in given.model.parameters())
     assert found == {
         3: left_after(0.5, 1024, parameters), 4: left_after(5.1 - 5.0, 1024, parameters), 5: left_after(0.0, 1024, parameters)

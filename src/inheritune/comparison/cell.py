@@ -15,7 +15,6 @@ from inheritune.disk.files import whole_file
 from inheritune.disk.folders import remove, whole_folder
 from inheritune.methods import METHODS, Given
 from inheritune.models.export import write_model
-from inheritune.models.load import DTYPES
 from inheritune.progress import Progress
 from inheritune.records.cells import CellResult, ChosenBlocks, PhaseStart, PhaseTokens
 from inheritune.records.rows import METRICS
@@ -123,9 +122,8 @@ class Work:
 
     def _keep(self, model: PreTrainedModel) -> None:
         """The final model as a folder, in the reference's own dtype."""
-        reference, wanted = self.bench.reference, self.bench.recipe.model_dtype
+        reference, dtype = self.bench.reference, self.bench.written_dtype
         words = None if reference.place.is_dir() else reference.tokenizer
-        dtype = DTYPES.get(wanted, reference.dtype)
         with whole_folder(self.folder / "model") as beside:
             write_model(model, beside, source=reference.place, tokenizer=words, dtype=dtype)
 

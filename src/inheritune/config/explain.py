@@ -96,4 +96,4 @@ def _type_name(annotation: Any) -> str:
         return " | ".join(inside)
     if origin in (Union, UnionType):
         return " or ".join(_type_name(each) for each in inside if each is not NoneType)
-    return _TYPES[origin or annotation]
+    return "mapping" if _is_section(annotation) else _TYPES[origin or annotation]

@@ -81,6 +81,8 @@ class RunRecipe(_Whole):
         most, tokens = self.limits.max_tokens, self.training.tokens
         if most is not None and most < tokens:
             raise ValueError(f"limits.max_tokens ({most:,}) allows no round, which takes training.tokens ({tokens:,})")
+        if self.growth.goal == "fit" and self.choice.blocks:
+            raise ValueError("growth.goal fit takes its depth from growth.target: leave choice.blocks out")
         return self
 
 

@@ -1,5 +1,6 @@
 """The sections of a recipe, as data: every key known, of its type, with a description."""
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -224,9 +225,65 @@ class Choice(Section):
     heal_tokens: int = Field(32_768, ge=256, description="Tokens that the repair reads.")
 
 
+_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
+_AMOUNT = re.compile(r"(\d{1,15}(?:\.\d{1,9})?) ?([kMGBT]?)")
+
+
+def _amount(value: Any) -> Any:
+    """`135M` and `1.5 G` as numbers; a unit of bytes at the end (`200MB`) is left out."""
+    found = (
+        _AMOUNT.fullmatch(value.removesuffix("B") if len(value) > 2 and value[-2] in "kMGT" else value)
+        if isinstance(value, str)
+        else None
+    )
+    return int(float(found[1]) * _UNITS[found[2]]) if found else value
+
+
+def _times(value: Any) -> Any:
+    """`1.5x` as a number."""
+    found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,9})?)x", value) if isinstance(value, str) else None
+    return float(found[1]) if found else value
+
+
+class Size(Section):
+    """How large a model is to be at most, in one of four ways."""
+
+    depth: int | None = Field(None, ge=1, description="Blocks.")
+    parameters: Annotated[int | None, BeforeValidator(_amount)] = Field(
+        None, ge=1, le=MOST_TOKENS, description="Parameters, as `100M` or a number."
+    )
+    memory: Annotated[int | None, BeforeValidator(_amount)] = Field(
+        None, ge=1, le=MOST_TOKENS, description="Bytes of the weights as they are written, as `200MB` or a number."
+    )
+    latency: Annotated[float | None, BeforeValidator(_times)] = Field(
+        None,
+        gt=1,
+        le=1000,
+        description="How many times faster than the reference a token is generated here, as `1.5x`.",
+    )
+
+    @property
+    def told(self) -> str:
+        """The size as a person says it."""
+        (name, value), *_ = self.model_dump(exclude_none=True).items()
+        return f"{name} {value:,}"
+
+    @model_validator(mode="after")
+    def _one(self) -> "Size":
+        if len(self.model_dump(exclude_none=True)) != 1:
+            raise ValueError("name one of depth, parameters, memory and latency")
+        return self
+
+
 class Growth(Section):
     """From which depth to which, in which steps."""
 
+    goal: Literal["cheapest", "smallest", "fit"] = Field(
+        "cheapest",
+        description="`cheapest`: a match for the least training; `smallest`: the smallest depth that can match within `limits`;"
+        " `fit`: the best model of the size in `target`, its gap told and no match claimed.",
+    )
+    target: Size | None = Field(None, description="With `goal: fit`, the size that the model may have.")
     start: int | None = Field(None, ge=1, description="Depth to start at, instead of one chosen by what cuts lose.")
     add: int = Field(2, ge=1, description="Blocks added after a round that did not match (the paper adds 2).")
     new_blocks: Literal["inherited", "copied", "identity", "random"] = Field(
@@ -241,6 +298,16 @@ class Growth(Section):
         description="The paper's loop: rounds are whole, and each is cut out of the reference again; else a round ends as"
         " soon as it is forecast to fail, and the trained target grows.",
     )
+
+    @model_validator(mode="after")
+    def _one_goal(self) -> "Growth":
+        if (self.goal == "fit") != (self.target is not None):
+            raise ValueError("goal fit and target belong together: name both, or neither")
+        if self.goal == "fit" and (self.start or self.max_depth):
+            raise ValueError("goal fit takes its depth from target: leave start and max_depth out")
+        if self.literal and self.goal != "cheapest":
+            raise ValueError(f"literal is the paper's loop, which knows no goal {self.goal}: leave one of them out")
+        return self
 
 
 class Match(Section):

@@ -67,11 +67,11 @@ def _use(place: Path, prompt: int, new: int, dtype: str, trust: bool) -> Use:
     model = load_model(place, DTYPES[dtype], trust).to(device())  # type: ignore[arg-type]
     ids = torch.arange(prompt, device=device())[None] % model.config.get_text_config().vocab_size
     for _ in range(2):  # the first is warm-up
-        times = _times(model, ids, new)
+        times = token_seconds(model, ids, new)
     return Use(times[0], (new - 1) / sum(times[1:]), gauge.peak_memory(), base)
 
 
-def _times(model: torch.nn.Module, ids_1T: torch.Tensor, new: int) -> list[float]:
+def token_seconds(model: torch.nn.Module, ids_1T: torch.Tensor, new: int) -> list[float]:
     """Seconds of each new token, cached, the most likely one each time."""
     cache, times = None, []
     for _ in range(new):

@@ -15,7 +15,7 @@ from inheritune.records.entry import Amount, Count, Depth, Entry, Spent, first_f
 from inheritune.records.gap import GapResult
 
 RANDOM = "random"  # the control that starts from random weights
-Outcome = Literal["matched", "not_matched", "budget_spent"]
+Outcome = Literal["matched", "not_matched", "budget_spent", "fitted"]
 
 
 class Footprint(Entry):

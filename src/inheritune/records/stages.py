@@ -102,6 +102,13 @@ class RoundStart(Spent, JsonFile):
     growth: GrowthRow | None = None
 
 
+class FittedDepth(JsonFile):
+    """The depth of the wanted size (`growth.target`), found once: a time for a token is never the same twice."""
+
+    NAME: ClassVar[str] = "size.json"
+    depth: Depth
+
+
 class RoundSteps(JsonFile):
     """The steps that the limits left a round when it began."""
 

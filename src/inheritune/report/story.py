@@ -6,7 +6,7 @@ from inheritune.records.gap import GapResult
 from inheritune.records.result import Control, Result, trained_on
 from inheritune.report import words
 from inheritune.report.folder import RunFolder
-from inheritune.words import plural
+from inheritune.words import EN_DASH, plural
 
 # With fewer training tokens per parameter a reference has much left to learn (compute-optimal is about 20).
 WELL_TRAINED = 20
@@ -37,8 +37,8 @@ def target_gap(result: Result) -> GapResult | None:
 
 def verdict_of(result: Result) -> Headline:
     """What a finished run found."""
-    state = "good" if result.outcome == "matched" else "bad"
-    mark = "✓" if state == "good" else "✕"
+    state = {"matched": "good", "fitted": "open"}.get(result.outcome, "bad")
+    mark = {"good": "✓", "open": EN_DASH}.get(state, "✕")
     return Headline(state, mark, _headline(result), result.message, evidence(result))
 
 
@@ -48,6 +48,8 @@ def _headline(result: Result) -> str:
     if result.outcome == "matched":
         better = gap is not None and gap.verdict == "surpassed"
         return f"{blocks} {'do better than' if better else 'match'} the reference"
+    if result.outcome == "fitted":
+        return f"{blocks}, as large as was asked for"
     if result.outcome == "budget_spent":
         return f"The budget was spent before a match; {blocks} is as far as it came"
     if gap is not None and gap.verdict == "cannot tell":

@@ -61,6 +61,7 @@ class Plan:
     is the rate at a step of a round that ends at `end`. `step_flops` is the cost of a step at each depth. `left` is the gap
     that is expected at each depth after a round; it is empty if nothing was measured. `reach_left` is the share of an
     interval's half-width that is left after reading on. With `literal` the rules are the paper's, and each growth adds `add` blocks.
+    With `fit` there is one depth and one round, and no match is claimed.
     """
 
     start: int
@@ -74,6 +75,7 @@ class Plan:
     max_flops: float | None = None
     max_seconds: float | None = None
     literal: bool = True
+    fit: bool = False
     warmup_steps: int = 0
     decay_steps: int = 0
     rate: Callable[[int, int], float] = lambda step, end: 1.0

@@ -5,7 +5,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import torch
 from transformers import PreTrainedModel
 
 from inheritune.choosing import CRITERIA, Ordering, Search
@@ -19,7 +18,6 @@ from inheritune.disk.folders import remove, whole_folder
 from inheritune.errors import OutputError
 from inheritune.evidence.power import DIFFERENCE, tokens_needed
 from inheritune.evidence.sequential import reach_left
-from inheritune.models.load import DTYPES
 from inheritune.progress import Progress, Rates
 from inheritune.records.rows import METRICS, DecisionRow, GrowthRow, MetricsRow
 from inheritune.records.stages import (
@@ -41,6 +39,7 @@ from inheritune.runs.bench import Bench
 from inheritune.runs.folder import once, timed
 from inheritune.runs.planning import hopeless, make_plan, plan_looks
 from inheritune.runs.rounds import RoundFolder, blocks_name, newest_checkpoint
+from inheritune.runs.size import least_depth
 from inheritune.runs.targets import Target, cut_out, grow_from
 from inheritune.runs.trackers import trackers
 from inheritune.runtime import processes
@@ -214,12 +213,6 @@ class FolderLab:
         checkpoint.load(newest_checkpoint(self._folder(round_)), model)
         return model
 
-    @property
-    def model_dtype(self) -> torch.dtype:
-        """The dtype that the model is written in."""
-        wanted = self.recipe.model_dtype
-        return self.bench.reference.dtype if wanted == "auto" else DTYPES[wanted]
-
     def round(self, round_: int) -> RoundFolder:
         """The round as something to train."""
         return RoundFolder(
@@ -279,4 +272,6 @@ class FolderLab:
         growth = self.recipe.growth
         if self.by_hand:
             return 1
+        if growth.target:
+            return least_depth(growth.target, self.bench.model, self.bench.written_dtype)
         return growth.start or (self.depth // 2 if growth.literal else 1)

@@ -114,6 +114,8 @@ def _message(
     warned = elsewhere + "".join(f". Caution: {caution}" for caution in cautions)
     if stop.outcome == "matched":
         return f"{gap.verdict.capitalize()}: {seen}{warned}"
+    if stop.outcome == "fitted":
+        return f"Fitted: {seen}, {gap.verdict}; no match is claimed{warned}"
     why = "the limits are reached" if stop.outcome == "budget_spent" else "the deepest target allowed does not match"
     return f"Not matched ({gap.verdict}): {seen}; {why}; {_NEXT}{warned}"
 
@@ -137,11 +139,11 @@ def _outside(lab: FolderLab, best: int, model: PreTrainedModel) -> OutsideLosses
 
 def _written(lab: FolderLab, best: int, model: PreTrainedModel) -> WrittenLoss | None:
     """The loss of the target's weights rounded to the dtype that they are written in, measured once; None in float32."""
-    if lab.model_dtype == torch.float32:
+    if lab.bench.written_dtype == torch.float32:
         return None
 
     def measure() -> WrittenLoss:
-        found = lab.bench.compare(rounded(model, lab.model_dtype))
+        found = lab.bench.compare(rounded(model, lab.bench.written_dtype))
         return WrittenLoss(val_loss=found.val_loss, **dict(found.spent))
 
     return once(WrittenLoss, lab.round(best).folder / WrittenLoss.NAME, measure)

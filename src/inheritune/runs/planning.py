@@ -5,16 +5,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 from inheritune.choosing import Ordering, Search
+from inheritune.config.recipes import RunRecipe
 from inheritune.decoder.anatomy import anatomy
 from inheritune.decoder.costs import parameter_count
 from inheritune.decoder.stack import Stack
 from inheritune.evidence.left import ExpectedGap, left_after
 from inheritune.evidence.sequential import look_confidence, reading_confidence
-from inheritune.records.stages import PlannedLooks, Untrained
+from inheritune.records.stages import FittedDepth, PlannedLooks, Untrained
 from inheritune.runs.actions import Plan
 from inheritune.runs.bench import Bench
 from inheritune.runs.folder import once, timed
 from inheritune.runs.policy import starting_depth
+from inheritune.runs.size import deepest
 from inheritune.training.costs import step_flops
 from inheritune.training.schedule import learning_rate, of_steps, steps_of
 
@@ -24,28 +26,28 @@ _NONE = 0.01  # a chance to match
 def make_plan(bench: Bench, folder: Path, choice: Ordering, by_hand: int) -> Plan:
     """The plan of a run: the depth to start at, how it grows, and its limits.
 
-    The start is the depth of the blocks named `by_hand` (0: none), or else `growth.start` of the recipe. If the recipe names
-    neither, the paper's loop starts at half the reference's depth, and ours at the smallest depth that is likely enough to
-    match after one round.
+    The start is the depth of the blocks named `by_hand` (0: none), or else `growth.start` of the recipe, or the depth of the size
+    that its goal names. If the recipe names none, the paper's loop starts at half the reference's depth, and ours at the
+    smallest depth that is likely enough to match after one round. Where the goal is the smallest depth, a round has all the tokens
+    that the limits allow.
     """
     recipe, depth = bench.recipe, anatomy(bench.model).depth
     growth, limits, training = recipe.growth, recipe.limits, recipe.training
-    deepest = growth.max_depth or depth - 1
-    start = by_hand or growth.start or (depth // 2 if growth.literal else None)
-    left = {} if growth.literal else _left(bench, _untrained(bench, folder, choice, start or 1))
-    start = start or starting_depth(left, deepest, recipe.match.margin)
-    length, teacher = recipe.data.sequence_length, bench.model if recipe.objective.taught else None
-    depths = range(start, deepest + 1)
-    steps, warmup = steps_of(training), training.warmup_tokens // training.batch_tokens
+    fitted = _fitted(bench, folder, choice) if growth.goal == "fit" else None
+    last = fitted or growth.max_depth or depth - 1
+    start = by_hand or growth.start or fitted or (depth // 2 if growth.literal else None)
+    left = {} if growth.literal else _left(bench, choice, _untrained(bench, folder, choice, start or 1))
+    start = start or starting_depth(left, last, recipe.match.margin)
+    steps, warmup = _round_tokens(recipe) // training.batch_tokens, training.warmup_tokens // training.batch_tokens
     return Plan(
-        start=start, add=growth.add, max_depth=deepest, margin=recipe.match.margin, round_steps=steps,
-        batch_tokens=training.batch_tokens, max_rounds=limits.max_rounds, max_tokens=limits.max_tokens,
-        max_flops=limits.max_flops, max_seconds=limits.max_seconds, literal=growth.literal, warmup_steps=warmup,
+        start=start, add=growth.add, max_depth=last, margin=recipe.match.margin, round_steps=steps,
+        batch_tokens=training.batch_tokens, max_rounds=limits.max_rounds,
+        max_tokens=_round_tokens(recipe) if growth.goal == "smallest" else limits.max_tokens,
+        max_flops=limits.max_flops, max_seconds=limits.max_seconds, literal=growth.literal, fit=fitted is not None,
+        warmup_steps=warmup,
         decay_steps=round(training.decay_share * (steps - warmup)) if training.schedule == "wsd" else 0,
         rate=lambda step, end: learning_rate(of_steps(training, end), step),
-        step_flops={
-            wanted: step_flops(bench.model, training, length, teacher, choice.blocks(wanted)) for wanted in depths
-        },
+        step_flops={wanted: _step_flops(bench, choice, wanted) for wanted in range(start, last + 1)},
         left=left,
     )  # fmt: skip
 
@@ -65,15 +67,48 @@ def hopeless(bench: Bench) -> Callable[[float], bool]:
     No cut is hopeless where the recipe names the start itself.
     """
     recipe, parameters = bench.recipe, parameter_count(bench.model)
-    if recipe.growth.literal or recipe.growth.start or recipe.choice.blocks:
+    tokens = _round_tokens(recipe)
+    if recipe.growth.literal or recipe.growth.start or recipe.growth.target or recipe.choice.blocks:
         return Search.hopeless
-    return lambda lost: left_after(lost, recipe.training.tokens, parameters).chance_below(recipe.match.margin) < _NONE
+    return lambda lost: left_after(lost, tokens, parameters).chance_below(recipe.match.margin) < _NONE
 
 
-def _left(bench: Bench, untrained: dict[int, float]) -> dict[int, ExpectedGap]:
-    """The gap that is expected of each depth after a round."""
+def _left(bench: Bench, choice: Ordering, untrained: dict[int, float]) -> dict[int, ExpectedGap]:
+    """The gap that is expected of each depth after a round, as long as the limits let it be there."""
     whole, parameters = untrained[max(untrained)], parameter_count(bench.model)
-    return {d: left_after(loss - whole, bench.recipe.training.tokens, parameters) for d, loss in untrained.items()}
+    batch, most = bench.recipe.training.batch_tokens, bench.recipe.limits.max_flops
+
+    def tokens(depth: int) -> int:
+        longest = _round_tokens(bench.recipe)
+        return longest if most is None else min(longest, int(most / _step_flops(bench, choice, depth)) * batch)
+
+    return {d: left_after(loss - whole, tokens(d), parameters) for d, loss in untrained.items()}
+
+
+def _step_flops(bench: Bench, choice: Ordering, depth: int) -> int:
+    recipe = bench.recipe
+    teacher = bench.model if recipe.objective.taught else None
+    return step_flops(bench.model, recipe.training, recipe.data.sequence_length, teacher, choice.blocks(depth))
+
+
+def _round_tokens(recipe: RunRecipe) -> int:
+    """Tokens of a round, whole steps: where the goal is the smallest depth, all that the limits allow."""
+    training, limits = recipe.training, recipe.limits
+    if recipe.growth.goal != "smallest":
+        return steps_of(training) * training.batch_tokens
+    most = limits.max_tokens or limits.max_rounds * training.tokens
+    return most // training.batch_tokens * training.batch_tokens
+
+
+def _fitted(bench: Bench, folder: Path, choice: Ordering) -> int:
+    """The depth of the wanted size; `size.json`."""
+    size = bench.recipe.growth.target
+    assert size is not None
+
+    def measure() -> FittedDepth:
+        return FittedDepth(depth=deepest(size, bench.model, choice, bench.written_dtype))
+
+    return once(FittedDepth, folder / FittedDepth.NAME, measure).depth
 
 
 def _untrained(bench: Bench, folder: Path, choice: Ordering, shallowest: int) -> dict[int, float]:

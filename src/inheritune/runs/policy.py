@@ -90,6 +90,14 @@ class Ours:
         return max(int(_LEAST_SHARE * plan.round_steps), 2 * plan.warmup_steps, 1)
 
 
+class Fit(Ours):
+    """One round at the depth that was asked for, to its end."""
+
+    def within(self, history: History, plan: Plan) -> Action:
+        """Go on."""
+        return GoOn()
+
+
 def starting_depth(left: Mapping[int, ExpectedGap], deepest: int, margin: float) -> int:
     """The smallest depth whose cut is likely enough to be within the margin after a round, or else the deepest allowed."""
     fair = (d for d in sorted(left) if d < deepest and left[d].chance_below(margin) >= _FAIR)
@@ -98,6 +106,8 @@ def starting_depth(left: Mapping[int, ExpectedGap], deepest: int, margin: float)
 
 def rules(plan: Plan) -> Rules:
     """The rules that a plan is carried out by."""
+    if plan.fit:
+        return Fit()
     return Paper() if plan.literal else Ours()
 
 
@@ -108,6 +118,8 @@ def next_action(history: History, plan: Plan) -> Action:
     if history.waiting:
         return _within(history, plan) if history.seen else _round(history, plan)
     last = history.rounds[-1]
+    if plan.fit:
+        return Stop("fitted", f"{_said(last)} is what came of this size; no match is claimed")
     if last.gap.matched:
         return Stop("matched", f"{_said(last)} lies below the margin {plan.margin:g}, so this is a match")
     if last.seen and last.seen[-1].step < last.seen[-1].end:

@@ -130,8 +130,8 @@ def _save_model(lab: FolderLab, target: PreTrainedModel, result: Result) -> Resu
     reference = lab.bench.reference
     words = None if reference.place.is_dir() else reference.tokenizer
     with whole_folder(lab.folder / "model") as beside:
-        write_model(target, beside, source=reference.place, tokenizer=words, dtype=lab.model_dtype)
-        takes = footprint(beside, target, lab.model_dtype)
+        write_model(target, beside, source=reference.place, tokenizer=words, dtype=lab.bench.written_dtype)
+        takes = footprint(beside, target, lab.bench.written_dtype)
         result = result.model_copy(update={"target": result.target.model_copy(update={"footprint": takes})})
         _origin(lab, result).save(beside / ModelOrigin.NAME)
         write_text(beside / CARD, model_card(result, lab.recipe, license_of(reference.place)))

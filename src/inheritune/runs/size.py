@@ -1,0 +1,81 @@
+"""The deepest cut of a wanted size: of its blocks, its parameters, its bytes as written, or the time it takes for a token."""
+
+from collections.abc import Sequence
+from statistics import median
+
+import torch
+from transformers import PreTrainedModel
+
+from inheritune.choosing import Ordering
+from inheritune.config.sections import Size
+from inheritune.decoder.anatomy import anatomy
+from inheritune.decoder.costs import parameter_count
+from inheritune.errors import RecipeError
+from inheritune.evaluation.generation import token_seconds
+from inheritune.models.quiet import quiet
+from inheritune.surgery.in_memory import inherit
+from inheritune.words import plural
+
+_PROMPT, _NEW, _WARM_UP = 16, 24, 4  # tokens
+
+
+def least_depth(size: Size, model: PreTrainedModel, dtype: torch.dtype) -> int:
+    """The blocks that a cut of this size has whichever they are, 1 at least."""
+    if size.depth or size.latency:
+        return size.depth or 1
+    return max(1, _fitting(size, model, dtype, sorted(_parameters_by_block(model), reverse=True)))
+
+
+def deepest(size: Size, model: PreTrainedModel, choice: Ordering, dtype: torch.dtype) -> int:
+    """The deepest cut in the order of `choice` that is no larger than asked for, where it is written in `dtype`.
+
+    Raises RecipeError if the whole model is no larger, or if one block is too large.
+    """
+    whole = anatomy(model).depth
+    if size.latency:
+        fits = _faster(size.latency, model)
+    else:
+        blocks = _parameters_by_block(model)
+        fits = size.depth or _fitting(size, model, dtype, [blocks[block] for block in reversed(choice.order)])
+    if fits >= whole:
+        raise RecipeError(
+            f"growth.target asks for {size.told} at most, which the reference has with all its {plural(whole, 'block')}: ask for less"
+        )
+    if fits < 1:
+        raise RecipeError(
+            f"growth.target asks for {size.told} at most, which one block and all outside the blocks exceed: ask for more"
+        )
+    return fits
+
+
+def _fitting(size: Size, model: PreTrainedModel, dtype: torch.dtype, blocks: Sequence[int]) -> int:
+    """How many of these blocks, each with so many parameters, fit beside what stands outside them."""
+    room = size.parameters or (size.memory or 0) // dtype.itemsize
+    room -= parameter_count(model) - sum(blocks)
+    count = 0
+    for parameters in blocks:
+        room -= parameters
+        count += room >= 0
+    return count
+
+
+def _parameters_by_block(model: PreTrainedModel) -> list[int]:
+    return [sum(parameter.numel() for parameter in block.parameters()) for block in anatomy(model).blocks]
+
+
+def _faster(times: float, model: PreTrainedModel) -> int:
+    """The deepest cut that takes so many times less for a token, by the time of the whole and of half of its blocks."""
+    whole = anatomy(model).depth
+    half = whole // 2
+    with quiet():
+        long, short = _seconds(model), _seconds(inherit(model, range(half)))
+    each = max(0.0, long - short) / (whole - half)
+    outside = long - whole * each
+    return int((long / times - outside) / each) if each else 0
+
+
+@torch.no_grad()
+def _seconds(model: PreTrainedModel) -> float:
+    """Of one new token, cached."""
+    ids_1T = torch.arange(_PROMPT, device=model.device)[None]
+    return median(token_seconds(model, ids_1T, _NEW)[_WARM_UP:])
