@@ -33,6 +33,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     },
     "llama": _NEW,
     "qwen3": {**_NEW, "tie_word_embeddings": True},
+    "gemma2": _NEW,
 }
 _SYLLABLES = ["ka", "lo", "mi", "ne", "ru", "so", "ti", "va"]
 _WORDS = [first + second for first in _SYLLABLES for second in _SYLLABLES]

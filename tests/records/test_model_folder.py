@@ -7,7 +7,7 @@ from inheritune.records.model_folder import Healing, ModelOrigin
 
 KEYS = [
     "action", "source", "fingerprint", "reference_depth", "blocks", "parts", "outside", "healed", "proved", "new_blocks",
-    "origin", "trained_tokens", "tower_of", "blocks_shown", "versions",
+    "origin", "trained_tokens", "tower_of", "miscounted", "blocks_shown", "versions",
 ]  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from inheritune.surgery.without_torch import inherit_light
 CASES = {family: (family, {}) for family in families.FAMILIES} | {
     "qwen3_moe": ("qwen3_moe", {"decoder_sparse_step": 1, "mlp_only_layers": []}),
     "llama-tied": ("llama", {"tie_word_embeddings": True}),
-    "qwen2-plain": ("qwen2", {"use_sliding_window": False, "layer_types": None}),
+    "qwen2": ("qwen2", {"use_sliding_window": False, "layer_types": None}),
     "olmo2-heads": ("olmo2", {"head_dim": 16}),
     "mixtral-null": ("mixtral", {"head_dim": None}),
 } | {
@@ -40,6 +40,13 @@ CASES = {family: (family, {}) for family in families.FAMILIES} | {
     )
 }  # fmt: skip
 BLOCKS = [0, 2, 2, 5]
+# Blocks whose kinds lie as the family counts them, where it counts.
+COUNTED = {"gemma2": [0, 1, 4, 5], "gpt_oss": [0, 1, 4, 5], "gemma3_text": [0, 2, 2, 4], "olmo3": [0, 2, 4, 1]}
+COUNTED["smollm3"] = [0, 2, 3, 4]
+
+
+def blocks_of(family: str) -> list[int]:
+    return COUNTED.get(CASES[family][0], BLOCKS)
 
 
 def save(folder: Path, case: str, **changes: object) -> Path:
@@ -55,8 +62,8 @@ def save(folder: Path, case: str, **changes: object) -> Path:
 @pytest.mark.parametrize("case", CASES)
 def test_it_writes_what_the_way_by_the_model_writes(case, tmp_path):
     source = save(tmp_path / "source", case)
-    light = inherit_light(source, tmp_path / "light", BLOCKS, 0, False)
-    whole = cut_by_model(source, tmp_path / "whole", CutRequest(BLOCKS, proved=False))
+    light = inherit_light(source, tmp_path / "light", blocks_of(case), 0, False)
+    whole = cut_by_model(source, tmp_path / "whole", CutRequest(blocks_of(case), proved=False))
     assert light == whole
     names = {path.name for path in (tmp_path / "whole").iterdir()}
     assert {path.name for path in (tmp_path / "light").iterdir()} == names
@@ -116,7 +123,7 @@ def test_whatever_is_not_as_expected_goes_the_other_way(values, tmp_path):
         ("qwen3_moe", {"mlp_only_layers": [1]}),
         ("qwen3_moe", {"num_experts": 3}),
         ("gemma2", {"layer_types": None}),
-        ("qwen2", {"layer_types": None}),
+        ("qwen2", {"use_sliding_window": True}),
         ("smollm3", {"no_rope_layers": None}),
         ("smollm3", {"no_rope_layers": [1, 0, 1, 1, 0, 2]}),
         ("cohere", {"use_qk_norm": True}),
@@ -129,7 +136,16 @@ def test_whatever_is_not_as_expected_goes_the_other_way(values, tmp_path):
 def test_each_family_has_what_it_cannot_be_sure_of(family, values, tmp_path):
     source = save(tmp_path / "source", family)
     change(source, **values)
-    assert inherit_light(source, tmp_path / "cut", BLOCKS, 0, False) is None
+    assert inherit_light(source, tmp_path / "cut", blocks_of(family), 0, False) is None
+
+
+@pytest.mark.parametrize("family", COUNTED)
+def test_what_readers_that_count_take_otherwise_goes_the_other_way_and_is_said(family, tmp_path):
+    by_class = {"no_rope_layers" if family == "smollm3" else "layer_types": None}
+    source, wrong = save(tmp_path / "source", family, **by_class), [1, 3, 5]
+    assert inherit_light(source, tmp_path / "cut", wrong, 0, False) is None
+    made = cut_by_model(source, tmp_path / "cut", CutRequest(wrong, proved=False))
+    assert made.miscounted and f"Caution: {made.miscounted}." in (tmp_path / "cut" / "README.md").read_text()
 
 
 @pytest.mark.parametrize("family", families.FAMILIES)
@@ -141,14 +157,14 @@ def test_a_tensor_that_every_block_lacks_or_a_size_said_wrong_is_seen(family, tm
     for kind in set(kinds.values()):
         held = [piece for piece in whole if kinds[piece.name] != kind]
         monkeypatch.setattr(without_torch, "pieces_of", lambda _, held=held: held)
-        assert inherit_light(source, tmp_path / "cut", BLOCKS, 0, False) is None, kind
+        assert inherit_light(source, tmp_path / "cut", blocks_of(family), 0, False) is None, kind
     monkeypatch.undo()
     for key in families.FAMILIES[family].keys("D") + families.FAMILIES[family].keys("V"):
         if key in config:
             change(source, **{key: 2 * config[key]})
-            assert inherit_light(source, tmp_path / "cut", BLOCKS, 0, False) is None, key
+            assert inherit_light(source, tmp_path / "cut", blocks_of(family), 0, False) is None, key
             change(source, **{key: config[key]})
-    assert inherit_light(source, tmp_path / "cut", BLOCKS, 0, False) is not None
+    assert inherit_light(source, tmp_path / "cut", blocks_of(family), 0, False) is not None
 
 
 @pytest.mark.parametrize("kind", families.FAMILIES)

@@ -39,4 +39,6 @@ def command(
     with closing(Progress(quiet, to_stderr=True)) as progress:
         record = grow_folder(target, reference, dest, plan, force, Rates(progress))
     said = f"{dest}: {len(wanted)} of {record.reference_depth} blocks ({record.blocks_shown})"
+    if record.miscounted:
+        said += f"\ncaution: {record.miscounted}"
     typer.echo(record.as_printed() if as_json else said)

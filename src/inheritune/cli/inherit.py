@@ -66,6 +66,8 @@ def _sentence(record: "ModelOrigin", dest: Path) -> str:
     lines = [f"{dest}: {len(record.blocks)} of {record.reference_depth} blocks ({record.blocks_shown})"]
     if record.tower_of:
         lines.append(f"this is the text tower of a {record.tower_of!r} model: it reads text alone")
+    if record.miscounted:
+        lines.append(f"caution: {record.miscounted}")
     if record.healed:
         lines.append(f"healed: {record.healed.loss_before:.3f} to {record.healed.loss_after:.3f} nats per token")
     lines.append(f"proved: {dest / 'proof.json'}" if record.proved else "not proved (--prove asks for it)")

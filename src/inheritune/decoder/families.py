@@ -26,7 +26,6 @@ _WIDE = "self_attn.q_norm Q\nself_attn.k_norm C"
 _TWO_BIASED = "input_layernorm D +\npost_attention_layernorm D +"
 _FUSED = "mlp.gate_up_proj 2I,D\nmlp.down_proj D,I"
 _TIED = frozenset({"tie_word_embeddings"})
-_KINDS = ("layer_types",)
 
 
 def _join(*texts: str) -> str:
@@ -40,7 +39,7 @@ FAMILIES = {
     "llama": Family("LlamaForCausalLM", _LLAMA, head="null"),
     "granite": Family("GraniteForCausalLM", _LLAMA),
     "smollm3": Family(
-        "SmolLM3ForCausalLM", _LLAMA, on=_TIED, lists=("no_rope_layers",), known=("no_rope_layer_interval",)
+        "SmolLM3ForCausalLM", _LLAMA, on=_TIED, lists={"no_rope_layers": 4}, known=("no_rope_layer_interval",)
     ),
     "mistral": Family("MistralForCausalLM", _join(_attention(), _mlp(), _TWO), head="null"),
     "mixtral": Family(
@@ -67,17 +66,19 @@ FAMILIES = {
         known=("max_window_layers",),
     ),
     "gemma": Family("GemmaForCausalLM", _join(_GEMMA, _TWO), on=_TIED, head="own"),
-    "gemma2": Family("Gemma2ForCausalLM", _join(_GEMMA, _FOUR), on=_TIED, lists=_KINDS, head="own"),
+    "gemma2": Family("Gemma2ForCausalLM", _join(_GEMMA, _FOUR), on=_TIED, lists={"layer_types": 2}, head="own"),
     "gemma3_text": Family(
         "Gemma3ForCausalLM",
         _join(_GEMMA, _HEADS, _FOUR),
         on=_TIED,
-        lists=_KINDS,
+        lists={"layer_types": 6},
         known=("_sliding_window_pattern",),
         head="own",
     ),
     "olmo2": Family("Olmo2ForCausalLM", _join(_attention(_FREE, _FREE, _WIDE), _mlp(), _AFTER)),
-    "olmo3": Family("Olmo3ForCausalLM", _join(_attention(_FREE, _FREE, _WIDE), _mlp(), _AFTER), lists=_KINDS),
+    "olmo3": Family(
+        "Olmo3ForCausalLM", _join(_attention(_FREE, _FREE, _WIDE), _mlp(), _AFTER), lists={"layer_types": 4}
+    ),
     "cohere": Family(
         "CohereForCausalLM",
         _join(_attention(_FREE, _FREE), _mlp(), "input_layernorm D"),
@@ -123,7 +124,7 @@ FAMILIES = {
             "=mlp.experts.down_proj E,I,D\n=mlp.experts.down_proj_bias E,D",
         ),
         on=frozenset({"attention_bias"}),
-        lists=_KINDS,
+        lists={"layer_types": 2},
         head="own",
     ),
     "gpt_neox": Family(

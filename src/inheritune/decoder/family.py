@@ -21,8 +21,9 @@ Shape = tuple[int, ...]
 class Family:
     """One family; `sizes` where its keys differ (`a|b`: either), `unsaid` and `on` what its class fills in.
 
-    `needs` are values without which its blocks would be others, `lists` what its config must say by layer, `known`
-    keys that sound as if they did, and `head` whether a head's width is `own`, `told`, `null` allowed, or the `width`'s.
+    `needs` are values without which its blocks would be others, `lists` what its config must say by layer and after how
+    many layers it comes again, `known` keys that sound as if they did, and `head` whether a head's width is `own`, `told`,
+    `null` allowed, or the `width`'s.
     """
 
     architecture: str
@@ -34,7 +35,7 @@ class Family:
     unsaid: Mapping[str, str] = field(default_factory=dict)
     needs: Mapping[str, Any] = field(default_factory=dict)
     on: frozenset[str] = frozenset()
-    lists: tuple[str, ...] = ()
+    lists: Mapping[str, int] = field(default_factory=dict)
     known: tuple[str, ...] = ()
     head: str = "told"
 

@@ -23,6 +23,7 @@ from inheritune.decoder.names import (
     PERIODS,
     RUNS,
     RUNS_BY_LAYER,
+    SLIDING_FROM,
     SPARSE_SPAN,
     SPARSE_STEP,
 )
@@ -93,9 +94,19 @@ def cut_config(
         return _rebuilt(cut, values)
     for name, value in values.items():
         setattr(new, name, value)
+    if getattr(new, "use_sliding_window", False) and hasattr(new, SLIDING_FROM):
+        _say_from_where(new)
     if hasattr(new, RUNS):
         setattr(new, RUNS, [[[kind], 1] for kind in getattr(new, RUNS_BY_LAYER)])
     return cut
+
+
+def _say_from_where(config: PretrainedConfig) -> None:
+    """Have the block from which on attention is sliding agree with the list of kinds, where there is such a block."""
+    kinds = getattr(config, "layer_types", None) or []
+    full = kinds.index("sliding_attention") if "sliding_attention" in kinds else len(kinds)
+    if kinds and set(kinds[full:]) <= {"sliding_attention"}:
+        setattr(config, SLIDING_FROM, full)
 
 
 def _by_layer(config: PretrainedConfig, blocks: Sequence[int]) -> dict[str, Any]:

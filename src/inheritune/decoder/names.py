@@ -32,6 +32,8 @@ BY_INDEX = "scale_attn_by_inverse_layer_idx"
 EXPERTS_PER_TOKEN = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "top_k_experts")
 # The widths of a head whose keys and values are made of a shorter vector: without positions, with them, and of the values.
 HEAD_WIDTHS = ("qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
+# The block from which on all attention is sliding: a second word for what a list of kinds says, where there is one.
+SLIDING_FROM = "max_window_layers"
 # How far attention looks back: a number among others.
 WINDOWS = ("sliding_window", "attention_chunk_size", "attention_window_size")
 
@@ -89,3 +91,11 @@ KEPT_WHOLE = frozenset({"llava", "mistral3", "qwen2_vl", "qwen2_5_vl", "qwen3_vl
 # three axes, which the fields in `TEXT_AXES` say, are all alike then.
 SAME_FOR_TEXT = {"qwen2_vl_text": "qwen2", "qwen2_5_vl_text": "qwen2", "qwen3_vl_text": "qwen3"}
 TEXT_AXES = ("mrope_section", "mrope_interleaved")
+# Types whose layers llama.cpp counts, by its sources of 2025 and 2026: it makes their kinds of a number, and its converter writes no
+# list of them (for OLMo 3 and EXAONE 4 the converter of today does).
+COUNTED_BY_LLAMA_CPP = frozenset(
+    {
+        *("gemma2", "gemma3_text", "gemma3n_text", "cohere2", "gpt_oss", "smollm3", "llama4_text"),
+        *("qwen3_next", "qwen3_5_text", "qwen3_5_moe_text"),
+    }
+)

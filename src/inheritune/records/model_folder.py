@@ -30,7 +30,8 @@ class ModelOrigin(JsonFile):
     """How a model was made: the source's blocks at its places, what else was taken, and what was done to it.
 
     `origin` names the model that the source's own blocks came from. `tower_of` is the type of a source that reads
-    images or sound too, of which this model is the text tower alone.
+    images or sound too, of which this model is the text tower alone. `miscounted` says what readers that count layers
+    take otherwise than its config says.
     """
 
     NAME: ClassVar[str] = "inheritune.json"
@@ -48,6 +49,7 @@ class ModelOrigin(JsonFile):
     origin: dict[str, str] | None = None
     trained_tokens: Count | None = None
     tower_of: str | None = None
+    miscounted: str | None = None
     blocks_shown: str = Field(default_factory=lambda found: show(found.get("blocks", [])))
     versions: dict[str, str] = Field(default_factory=_versions)
 

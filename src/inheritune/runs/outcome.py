@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 import inheritune
 from inheritune.decoder.costs import parameter_count
+from inheritune.decoder.counted import miscounted
 from inheritune.disk.files import digest
 from inheritune.evidence.ledger import Costly, ledger
 from inheritune.models.export import cache_bytes_per_token, rounded, weight_bytes
@@ -65,12 +66,12 @@ def assemble_result(
     reference = _reference(lab)
     outside, written, planned = _outside(lab, best, model), _written(lab, best, model), lab.planned
     texts = outside.texts if outside else []
+    cautions = lab.bench.cautions(target.further.documents if target.further else 0)
+    if counted := miscounted(lab.bench.model.config, model.config):
+        cautions.append(counted)
     return Result(
         outcome=stop.outcome,
-        message=_message(
-            stop, target, reference, lab.bench.cautions(target.further.documents if target.further else 0), texts
-        )
-        + _behind(controls, lab.recipe.match.margin),
+        message=_message(stop, target, reference, cautions, texts) + _behind(controls, lab.recipe.match.margin),
         reference=reference,
         target=TargetModel(
             depth=target.depth,

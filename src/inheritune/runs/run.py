@@ -5,15 +5,17 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel
+from transformers import PretrainedConfig, PreTrainedModel
 
-from inheritune.choosing.by_hand import refuse_depths
+from inheritune.choosing.by_hand import blocks_by_hand, refuse_depths
 from inheritune.config.loading import load_for_positions, load_recipe, to_yaml
 from inheritune.config.recipes import RunRecipe
 from inheritune.config.sections import named_sources
 from inheritune.config.strict_yaml import read_file
 from inheritune.data.corpora import require
-from inheritune.decoder.anatomy import anatomy, text_config
+from inheritune.decoder.anatomy import anatomy, depth_of, text_config
+from inheritune.decoder.counted import foreseen, miscounted
+from inheritune.decoder.layerlists import cut_config
 from inheritune.decoder.parts import PARTS
 from inheritune.disk.files import digest, write_text, writing
 from inheritune.disk.folders import whole_folder
@@ -80,7 +82,7 @@ def _run(checked: RunRecipe, folder: Path, progress: Progress) -> Result:
             f"{len(bench.train_tokens):,} training tokens; {len(bench.documents.weights):,} validation documents,"
             f" {bench.documents.tokens:,} tokens in all, on which the reference has {bench.reference_loss:.4f} nats per token"
         )
-        for caution in bench.cautions():
+        for caution in (*bench.cautions(), *_counting(checked, reference.model.config)):
             progress.note(f"Caution: {caution}")
         if ended:
             return ended
@@ -97,6 +99,15 @@ def _ended_before(folder: Path, recipe: RunRecipe) -> Result | None:
     result = Result.load(found)
     whole = result.recipe == digest(config) and report.stat().st_mtime_ns >= found.stat().st_mtime_ns
     return result if whole else None
+
+
+def _counting(recipe: RunRecipe, config: PretrainedConfig) -> list[str]:
+    """What readers that count layers will make of the target, as far as it is known before blocks are chosen."""
+    if blocks := blocks_by_hand(recipe, depth_of(config)):
+        found = miscounted(config, cut_config(config, blocks))
+    else:
+        found = foreseen(config) if recipe.choice.method != "first" else None
+    return [found] if found else []
 
 
 def _carry_out(recipe: RunRecipe, folder: Path, bench: Bench, progress: Progress) -> Result:
@@ -133,12 +144,12 @@ def _save_model(lab: FolderLab, target: PreTrainedModel, result: Result) -> Resu
         write_model(target, beside, source=reference.place, tokenizer=words, dtype=lab.bench.written_dtype)
         takes = footprint(beside, target, lab.bench.written_dtype)
         result = result.model_copy(update={"target": result.target.model_copy(update={"footprint": takes})})
-        _origin(lab, result).save(beside / ModelOrigin.NAME)
+        _origin(lab, target, result).save(beside / ModelOrigin.NAME)
         write_text(beside / CARD, model_card(result, lab.recipe, license_of(reference.place)))
     return result
 
 
-def _origin(lab: FolderLab, result: Result) -> ModelOrigin:
+def _origin(lab: FolderLab, target: PreTrainedModel, result: Result) -> ModelOrigin:
     """The machine's record of a run's model, so that other commands know its blocks."""
     reference, tokens = lab.bench.reference, sum(round_.tokens for round_ in result.rounds)
     return ModelOrigin(
@@ -152,6 +163,7 @@ def _origin(lab: FolderLab, result: Result) -> ModelOrigin:
         proved=False,
         trained_tokens=tokens,
         tower_of=tower_of(reference.place, reference.model),
+        miscounted=miscounted(reference.model.config, target.config),
     )
 
 

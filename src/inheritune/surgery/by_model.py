@@ -9,6 +9,8 @@ import torch
 from transformers import PreTrainedModel
 
 from inheritune.decoder.anatomy import anatomy
+from inheritune.decoder.counted import miscounted
+from inheritune.decoder.layerlists import cut_config
 from inheritune.decoder.parts import PARTS
 from inheritune.disk.files import digest
 from inheritune.disk.folders import require_room
@@ -74,6 +76,7 @@ def grow_folder(
         parts=sorted(PARTS),
         outside="target",
         new_blocks=plan.start,
+        miscounted=miscounted(parent.config, cut_config(parent.config, plan.wanted, base=own.config)),
     )
     with placed(out, force) as folder:
         assemble_files([own, parent], block_map, folder, plan.seed, partial(tell, WRITING))
@@ -90,7 +93,7 @@ def grow_folder(
 def _between_files(checkpoint: Checkpoint, target: Path, cut: CutRequest, force: bool, tell: Tell) -> ModelOrigin:
     source = checkpoint.folder
     block_map = with_outside(BlockMap.of(cut.blocks).of_parts(cut.parts), checkpoint.model, cut.outside)
-    record = _origin(source, cut, print_of(source), checkpoint.stack.depth, checkpoint.tower_of)
+    record = _origin(source, cut, print_of(source), checkpoint.model)
     with placed(target, force) as folder:
         assemble_files([checkpoint], block_map, folder, cut.seed, partial(tell, WRITING))
         copy_along(source, folder)
@@ -101,17 +104,19 @@ def _between_files(checkpoint: Checkpoint, target: Path, cut: CutRequest, force:
     return record
 
 
-def _origin(source: Path, cut: CutRequest, print_: str, depth: int, tower: str | None) -> ModelOrigin:
+def _origin(source: Path, cut: CutRequest, print_: str, model: PreTrainedModel) -> ModelOrigin:
+    """The record of a cut of `model`, which `source` holds; its weights need not be there."""
     return ModelOrigin(
         action="inherit",
         source=source.name,
         fingerprint=print_,
-        reference_depth=depth,
+        reference_depth=anatomy(model).depth,
         blocks=cut.blocks,
         parts=sorted(PARTS if cut.parts is None else cut.parts),
         outside=cut.outside,
         origin=origin_of(source, cut.blocks),
-        tower_of=tower,
+        tower_of=tower_of(source, model),
+        miscounted=miscounted(model.config, cut_config(model.config, cut.blocks)),
     )
 
 
@@ -137,7 +142,7 @@ def _in_memory(source: Path, target: Path, cut: CutRequest, force: bool, tell: T
         [reference] = _loaded([source], cut.dtype, cut.trust, tell)
         print_ = print_of(source)
         model = inherit(reference, cut.blocks, parts=cut.parts, outside=cut.outside, seed=cut.seed)
-        record = _origin(source, cut, print_, anatomy(reference).depth, tower_of(source, reference))
+        record = _origin(source, cut, print_, reference)
         require_room(target, sum(tensor.numel() * tensor.element_size() for tensor in model.parameters()))
         with placed(target, force) as folder:
             whole = cut.parts is None and cut.outside == "all"

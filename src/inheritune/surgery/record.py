@@ -83,6 +83,8 @@ def _card(record: ModelOrigin, license_name: str | None) -> str:
             "",
             f"The source is a {code_span(record.tower_of)} model; this is its text tower, which reads text alone.",
         ]
+    if record.miscounted:
+        lines += ["", f"Caution: {record.miscounted}."]
     if record.origin:
         source, blocks, mark = (code_span(record.origin[name]) for name in ("source", "blocks", "fingerprint"))
         lines += ["", f"The source was itself made of {source}: these are its blocks {blocks}, fingerprint {mark}."]

@@ -27,6 +27,7 @@ from inheritune.surgery.record import license_of, origin_of, save_with_card
 
 _NORM = re.compile(r"layer_?norm")
 _REFUSED = re.compile(r"quant|auto_map")  # whatever these say, the model's own way answers it
+_EACH = ("full_attention", 0)  # what each layer of a period's end is, in a list of kinds or of rotary layers
 _FLOATS = frozenset({"F32", "F16", "BF16"})
 
 
@@ -44,6 +45,8 @@ def inherit_light(
     family = FAMILIES[config["model_type"]]
     depth = family.depth(config)
     block_map = BlockMap.of(blocks).within(depth)
+    if not _counted(config, family, blocks):
+        return None
     record = ModelOrigin(
         action="inherit",
         source=source.name,
@@ -78,6 +81,17 @@ def _cut(config: dict[str, Any], family: Family, blocks: Sequence[int]) -> dict[
     return {**kept, **depth, **lists}
 
 
+def _counted(config: dict[str, Any], family: Family, blocks: Sequence[int]) -> bool:
+    """Whether the cut's kinds lie as its family counts them: else there is something to say of it, which takes the model's class."""
+    for key in _lists(family):
+        kept = [config[key][block] in _EACH for block in blocks] if config.get(key) is not None else []
+        period = family.lists.get(key)
+        counted = [(place + 1) % period == 0 if period else kept[0] for place in range(len(kept))]
+        if kept != counted:
+            return False
+    return not config.get("use_sliding_window")
+
+
 def _lists(family: Family) -> set[str]:
     """What a config may say layer by layer."""
     return {"layer_types", *family.lists}
@@ -107,7 +121,7 @@ def _listed(config: dict[str, Any], family: Family) -> bool:
     """Whether what differs by layer is said layer by layer, in words that are known."""
     depth = family.depth(config)
     held = {key: config[key] for key in _lists(family) if config.get(key) is not None}
-    if not held.keys() >= {*family.lists} or (config.get("use_sliding_window") and "layer_types" not in held):
+    if not held.keys() >= {*family.lists}:
         return False
     alike = all(len(values) == depth for values in held.values())
     return (
