@@ -18,7 +18,7 @@ from inheritune.evidence.gap import Gap
 from inheritune.runs import planning
 from inheritune.runs.actions import Finished, GoOn, History, Plan, Seen, Stop
 from inheritune.runs.policy import next_action
-from inheritune.runs.size import deepest, least_depth
+from inheritune.runs.size import deepest
 from inheritune.surgery.in_memory import inherit
 
 CHOICE = Ordering("made up", "", 5, (3, 1, 2, 4, 0))
@@ -42,23 +42,18 @@ def test_the_deepest_cut_that_fits_is_counted_on_the_cut_itself(model: PreTraine
         (Size(memory=4 * held + 3), torch.float32),
         (Size(memory=2 * held), torch.float16),
     ):
-        assert deepest(size, model, CHOICE, dtype) == depth
-        assert least_depth(size, model, dtype) <= depth
+        assert deepest(size, model, dtype) == depth
     if depth > 1:
-        assert deepest(Size(parameters=held - 1), model, CHOICE, torch.float32) == depth - 1
-    assert (
-        deepest(Size(depth=depth), model, CHOICE, torch.float32)
-        == depth
-        == least_depth(Size(depth=depth), model, torch.float32)
-    )
+        assert deepest(Size(parameters=held - 1), model, torch.float32) == depth - 1
+    assert deepest(Size(depth=depth), model, torch.float32) == depth
 
 
 def test_a_size_that_no_cut_has_is_refused(model: PreTrainedModel) -> None:
-    with pytest.raises(RecipeError, match="parameters 10 at most, which one block"):
-        deepest(Size(parameters=10), model, CHOICE, torch.float32)
+    with pytest.raises(RecipeError, match="10 parameters, and one block"):
+        deepest(Size(parameters=10), model, torch.float32)
     for size in (Size(parameters=parameters(model)), Size(depth=5)):
-        with pytest.raises(RecipeError, match="which the reference has with all its 5 blocks"):
-            deepest(size, model, CHOICE, torch.float32)
+        with pytest.raises(RecipeError, match="which the reference meets with all its 5 blocks"):
+            deepest(size, model, torch.float32)
 
 
 @pytest.mark.parametrize(("times", "depth"), [(1.2, 4), (1.5, 3), (2.0, 1)])
@@ -67,7 +62,7 @@ def test_a_cut_is_faster_by_what_its_blocks_take(
 ) -> None:
     """10 ms outside the blocks and 10 ms a block: 60 ms in all, so 50, 40 and 30 ms are asked for; 30 ms leave 2 blocks."""
     monkeypatch.setattr("inheritune.runs.size._seconds", lambda cut: 0.01 + 0.01 * cut.config.n_layer)
-    assert deepest(Size(latency=times - 1e-6), model, CHOICE, torch.float32) == {4: 4, 3: 3, 1: 2}[depth]
+    assert deepest(Size(latency=times - 1e-6), model, torch.float32) == {4: 4, 3: 3, 1: 2}[depth]
 
 
 @pytest.mark.parametrize(

@@ -266,7 +266,8 @@ class Size(Section):
     def told(self) -> str:
         """The size as a person says it."""
         (name, value), *_ = self.model_dump(exclude_none=True).items()
-        return f"{name} {value:,}"
+        unit = {"depth": "blocks", "parameters": "parameters", "memory": "bytes", "latency": "times the speed"}[name]
+        return f"{value:,} {unit}"
 
     @model_validator(mode="after")
     def _one(self) -> "Size":

@@ -37,9 +37,8 @@ from inheritune.runs.actions import Action, Finished, Grow, Inherit, Plan, Stop
 from inheritune.runs.algorithm import Ask
 from inheritune.runs.bench import Bench
 from inheritune.runs.folder import once, timed
-from inheritune.runs.planning import hopeless, make_plan, plan_looks
+from inheritune.runs.planning import fitted_depth, hopeless, make_plan, plan_looks
 from inheritune.runs.rounds import RoundFolder, blocks_name, newest_checkpoint
-from inheritune.runs.size import least_depth
 from inheritune.runs.targets import Target, cut_out, grow_from
 from inheritune.runs.trackers import trackers
 from inheritune.runtime import processes
@@ -60,6 +59,7 @@ class FolderLab:
         self.metrics = Metrics(folder / METRICS, trackers(recipe.track, recipe.name, folder))
         self.depth = anatomy(bench.model).depth
         self.by_hand = blocks_by_hand(recipe, self.depth)
+        self.fitted = fitted_depth(bench, folder)
 
     def diagnose(self) -> Profile:
         """Measure the reference; `profile.json` and `diagnosis.json` (its cost)."""
@@ -272,6 +272,6 @@ class FolderLab:
         growth = self.recipe.growth
         if self.by_hand:
             return 1
-        if growth.target:
-            return least_depth(growth.target, self.bench.model, self.bench.written_dtype)
+        if self.fitted:
+            return self.fitted
         return growth.start or (self.depth // 2 if growth.literal else 1)

@@ -33,7 +33,7 @@ def make_plan(bench: Bench, folder: Path, choice: Ordering, by_hand: int) -> Pla
     """
     recipe, depth = bench.recipe, anatomy(bench.model).depth
     growth, limits, training = recipe.growth, recipe.limits, recipe.training
-    fitted = _fitted(bench, folder, choice) if growth.goal == "fit" else None
+    fitted = fitted_depth(bench, folder)
     last = fitted or growth.max_depth or depth - 1
     start = by_hand or growth.start or fitted or (depth // 2 if growth.literal else None)
     left = {} if growth.literal else _left(bench, choice, _untrained(bench, folder, choice, start or 1))
@@ -100,13 +100,14 @@ def _round_tokens(recipe: RunRecipe) -> int:
     return most // training.batch_tokens * training.batch_tokens
 
 
-def _fitted(bench: Bench, folder: Path, choice: Ordering) -> int:
-    """The depth of the wanted size; `size.json`."""
+def fitted_depth(bench: Bench, folder: Path) -> int | None:
+    """The depth of the size that the goal names, `size.json`; None where it names none. Raises RecipeError where no cut has it."""
     size = bench.recipe.growth.target
-    assert size is not None
+    if size is None:
+        return None
 
     def measure() -> FittedDepth:
-        return FittedDepth(depth=deepest(size, bench.model, choice, bench.written_dtype))
+        return FittedDepth(depth=deepest(size, bench.model, bench.written_dtype))
 
     return once(FittedDepth, folder / FittedDepth.NAME, measure).depth
 

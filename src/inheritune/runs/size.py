@@ -1,12 +1,10 @@
 """The deepest cut of a wanted size: of its blocks, its parameters, its bytes as written, or the time it takes for a token."""
 
-from collections.abc import Sequence
 from statistics import median
 
 import torch
 from transformers import PreTrainedModel
 
-from inheritune.choosing import Ordering
 from inheritune.config.sections import Size
 from inheritune.decoder.anatomy import anatomy
 from inheritune.decoder.costs import parameter_count
@@ -19,15 +17,8 @@ from inheritune.words import plural
 _PROMPT, _NEW, _WARM_UP = 16, 24, 4  # tokens
 
 
-def least_depth(size: Size, model: PreTrainedModel, dtype: torch.dtype) -> int:
-    """The blocks that a cut of this size has whichever they are, 1 at least."""
-    if size.depth or size.latency:
-        return size.depth or 1
-    return max(1, _fitting(size, model, dtype, sorted(_parameters_by_block(model), reverse=True)))
-
-
-def deepest(size: Size, model: PreTrainedModel, choice: Ordering, dtype: torch.dtype) -> int:
-    """The deepest cut in the order of `choice` that is no larger than asked for, where it is written in `dtype`.
+def deepest(size: Size, model: PreTrainedModel, dtype: torch.dtype) -> int:
+    """The deepest cut that is no larger than asked for, whichever blocks it keeps, where it is written in `dtype`.
 
     Raises RecipeError if the whole model is no larger, or if one block is too large.
     """
@@ -35,24 +26,22 @@ def deepest(size: Size, model: PreTrainedModel, choice: Ordering, dtype: torch.d
     if size.latency:
         fits = _faster(size.latency, model)
     else:
-        blocks = _parameters_by_block(model)
-        fits = size.depth or _fitting(size, model, dtype, [blocks[block] for block in reversed(choice.order)])
+        fits = size.depth or _fitting(size.parameters or (size.memory or 0) // dtype.itemsize, model)
     if fits >= whole:
         raise RecipeError(
-            f"growth.target asks for {size.told} at most, which the reference has with all its {plural(whole, 'block')}: ask for less"
+            f"growth.target asks for {size.told}, which the reference meets with all its {plural(whole, 'block')}: ask for a smaller one"
         )
     if fits < 1:
         raise RecipeError(
-            f"growth.target asks for {size.told} at most, which one block and all outside the blocks exceed: ask for more"
+            f"growth.target asks for {size.told}, and one block with all that stands outside the blocks is more: ask for a larger one"
         )
     return fits
 
 
-def _fitting(size: Size, model: PreTrainedModel, dtype: torch.dtype, blocks: Sequence[int]) -> int:
-    """How many of these blocks, each with so many parameters, fit beside what stands outside them."""
-    room = size.parameters or (size.memory or 0) // dtype.itemsize
-    room -= parameter_count(model) - sum(blocks)
-    count = 0
+def _fitting(most: int, model: PreTrainedModel) -> int:
+    """How many blocks fit into so many parameters beside what stands outside the blocks: the largest ones are taken first."""
+    blocks = sorted(_parameters_by_block(model), reverse=True)
+    room, count = most - (parameter_count(model) - sum(blocks)), 0
     for parameters in blocks:
         room -= parameters
         count += room >= 0
