@@ -11,6 +11,7 @@ from typing import Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
+import emulated
 import numpy as np
 import pytest
 import torch
@@ -20,14 +21,32 @@ from transformers import PreTrainedTokenizerFast
 from transformers.utils import logging
 
 from inheritune.data.vocabulary import train_tokenizer
+from inheritune.runtime.device import NAMED
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--device", default="cpu", help="cpu, or the accelerator (cuda, emulated) that the tests marked `device` use"
+    )
     parser.addoption("--order", default="written", help="written, reversed, or a number that shuffles files and tests")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Models are on the CPU, also where there is a GPU, or where `--device` says."""
+    config.addinivalue_line(
+        "markers", "device: needs an accelerator; runs with --device alone, and then nothing else does"
+    )
+    os.environ[NAMED] = config.getoption("--device")
+    if os.environ[NAMED] == emulated.NAME:
+        emulated.install()
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Another order of files, and of the tests in each; a file's tests stay together, as its fixtures do."""
+    """Only what is meant for the device; another order of files, and of the tests in each, which stay together as fixtures do."""
+    wanted = config.getoption("--device") != "cpu"
+    left = [item for item in items if bool(item.get_closest_marker("device")) != wanted]
+    config.hook.pytest_deselected(items=left)
+    items[:] = [item for item in items if item not in left]
     order = config.getoption("--order")
     if order == "reversed":
         items.reverse()

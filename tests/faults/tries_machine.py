@@ -238,7 +238,7 @@ def too_large(use: Use) -> Use:
 
 def too_long(ground: Ground) -> list[str]:
     """A step whose activations are far beyond this machine's memory."""
-    ground.undo.enter_context(patch("inheritune.runtime.gauge.free_memory", lambda: 1000))
+    ground.undo.enter_context(patch("inheritune.runtime.gauge.free_memory", lambda on: 1000))
     return ground.run(training__tokens=256)
 
 

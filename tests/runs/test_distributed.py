@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import yaml
 from crash import in_a_fork
 from launch import as_a_module, launched
 from safetensors.numpy import load_file, save_file
+from stopping import stopping_at
 from tiny import recipe_tree, untrained_model
 from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -25,7 +25,6 @@ from inheritune import run
 from inheritune.config.sections import Training
 from inheritune.decoder.anatomy import anatomy
 from inheritune.errors import Interrupted, WorkerError
-from inheritune.records.rows import MetricsRow, StepRow
 from inheritune.runtime import processes, sharded
 from inheritune.training.metrics import Metrics
 from inheritune.training.optimizer import Optimizer
@@ -96,17 +95,6 @@ def test_muon_on_a_model_spread_over_processes_takes_the_steps_of_a_whole_one(tm
     matrices = [name for name in one if ".h." in name and one[name].ndim == 2]
     assert len(matrices) == 20
     assert all(np.array_equal(one[name], two[name]) for name in matrices)
-
-
-def stopping_at(step: int) -> Callable[[Metrics, MetricsRow], None]:
-    original = Metrics.add
-
-    def add(metrics: Metrics, row: MetricsRow) -> None:
-        original(metrics, row)
-        if isinstance(row, StepRow) and row.step == step:
-            signal.raise_signal(signal.SIGTERM)
-
-    return add
 
 
 def test_a_run_goes_on_at_another_number_of_processes_and_another_way(

@@ -1,4 +1,5 @@
 import shutil
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,7 +11,9 @@ from tiny import untrained_model
 from inheritune.errors import OutputError, RecipeError, TrainingError
 from inheritune.records.stages import Position
 from inheritune.runtime import gauge, processes
+from inheritune.runtime.device import CPU
 from inheritune.training import checkpoint, guards
+from inheritune.training.memory import step_memory
 
 
 def test_divergence_is_said_once_and_only_where_the_loss_runs_away() -> None:
@@ -54,20 +57,36 @@ def test_a_batch_that_processes_cannot_share_is_refused(monkeypatch: pytest.Monk
 
 def test_too_little_memory_is_said_with_what_to_try(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     model, wanted = untrained_model("gpt2"), training()
-    least = guards.least_memory(model, wanted, LENGTH)
-    assert least > 3 * sum(p.numel() * 4 for p in model.parameters())
-    assert guards.least_memory(model, training(checkpoint_activations=True), LENGTH) < least
-    monkeypatch.setattr(gauge, "free_memory", lambda: least - 1)
+    least = step_memory(model, wanted, LENGTH).beside_weights
+    monkeypatch.setattr(gauge, "free_memory", lambda on: least - 1)
     proposed = r"training.micro_batch_size=2 .*or training.checkpoint_activations=true"
     with pytest.raises(TrainingError, match=proposed):
         train_round(tmp_path, model)
-    monkeypatch.setattr(gauge, "free_memory", lambda: least)
-    guards.require_training_memory(model, wanted, LENGTH)
+    monkeypatch.setattr(gauge, "free_memory", lambda on: least)
+    guards.require_training_memory(model, wanted, LENGTH, "ddp")
     full = RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes.")
     assert "micro_batch_size=2" in str(guards.out_of_memory(full, wanted))
     assert guards.out_of_memory(RuntimeError("shapes differ"), wanted) is None
     smallest = training(micro_batch_size=1, checkpoint_activations=True)
     assert "more processes" in str(guards.out_of_memory(torch.OutOfMemoryError(), smallest))
+
+
+def test_processes_decide_together_and_count_their_share_of_what_is_spread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The least free memory of all counts; of weights, gradients and states each process has a share under fsdp alone."""
+    model, wanted = untrained_model("gpt2"), training()
+    whole, half = (step_memory(model, wanted, LENGTH, share=share).beside_weights for share in (1, 2))
+    assert whole - half == 3 * sum(p.numel() * 4 for p in model.parameters()) // 2
+    monkeypatch.setattr(gauge, "free_memory", lambda on: 1 << 40)
+    monkeypatch.setattr(processes, "count", lambda: 2)
+    for free, parallel, refused in (
+        (half, "fsdp", False),
+        (half - 1, "fsdp", True),
+        (half, "ddp", True),
+        (whole, "ddp", False),
+    ):
+        monkeypatch.setattr(processes, "summed", lambda row, free=free: [free if row == [0.0] else row[0]])
+        with pytest.raises(TrainingError, match="are free") if refused else nullcontext():
+            guards.require_training_memory(model, wanted, LENGTH, parallel)
 
 
 def test_checkpointed_activations_give_the_same_weights(tmp_path: Path) -> None:
@@ -85,8 +104,8 @@ def test_the_last_checkpoints_are_kept(tmp_path: Path) -> None:
 
 
 def test_the_machine_is_measured() -> None:
-    assert 1e8 < gauge.matrix_rate("fp32") < 1e15
-    assert 1 << 20 < gauge.free_memory() < 1 << 50 and 1 << 20 < gauge.peak_memory() < 1 << 50
+    assert 1e8 < gauge.matrix_rate("fp32", CPU) < 1e15
+    assert 1 << 20 < gauge.free_memory(CPU) < 1 << 50 and 1 << 20 < gauge.peak_memory(CPU) < 1 << 50
 
 
 def test_a_cpu_that_is_slow_in_bf16_is_said_to_be(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -97,4 +116,4 @@ def test_a_cpu_that_is_slow_in_bf16_is_said_to_be(monkeypatch: pytest.MonkeyPatc
     train_round(tmp_path / "whole", say=said.append, precision="fp32")
     assert len(said) == 1 and "6.0 times slower" in said[0] and "training.precision=fp32" in said[0]
     monkeypatch.setattr(gauge, "_product", lambda matrix: 1.0)
-    assert guards.slow_bf16(training(precision="bf16")) is None
+    assert guards.slow_bf16(training(precision="bf16"), CPU) is None

@@ -28,6 +28,7 @@ def command(
     from inheritune.models.load import load_model
     from inheritune.models.reference import with_size
     from inheritune.progress import Progress, Rates
+    from inheritune.runtime.device import device
     from inheritune.surgery.proof import prove
     from inheritune.surgery.record import held_blocks, trained_tokens
 
@@ -43,9 +44,9 @@ def command(
         parent = None
         if against is not None:
             with progress.waiting(f"Reference: {with_size(str(against))}"):
-                parent = load_model(against, trust=trust_remote_code)
+                parent = load_model(against, trust=trust_remote_code, on=device())
         with progress.waiting(f"Model: {with_size(str(model))}"):
-            made = load_model(model, trust=trust_remote_code)
+            made = load_model(model, trust=trust_remote_code, on=device())
         proof = prove(made, parent, listed, count=partial(Rates(progress), "Proof"))
     proof.save(model / PROOF)
     if as_json:

@@ -16,6 +16,7 @@ from transformers.cache_utils import Cache
 
 from inheritune.decoder.anatomy import anatomy, require_known, text_config
 from inheritune.decoder.costs import forward_flops_per_token
+from inheritune.runtime.device import whole_products
 
 # Enough rows for full-speed matrix products, few enough for a chunk's logits, of which three copies stand, to stay small.
 CHUNK_TOKENS = 2048
@@ -24,11 +25,11 @@ CHUNK_LOGITS = 1 << 26
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Run without gradients and in evaluation mode; every module's own mode is back afterwards, also after an error."""
+    """Run without gradients, in evaluation mode and with products of fp32 numbers in fp32; every module's own mode is back afterwards, also after an error."""
     modes = [(module, module.training) for module in model.modules()]
     try:
         model.eval()
-        with torch.no_grad():
+        with torch.no_grad(), whole_products():
             yield
     finally:
         for module, mode in modes:

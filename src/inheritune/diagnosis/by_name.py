@@ -23,6 +23,7 @@ from inheritune.progress import Progress, Rates
 from inheritune.records.stages import PROFILE
 from inheritune.report.profile import Profile
 from inheritune.report.profile_table import answer
+from inheritune.runtime.device import device
 from inheritune.words import plural
 
 MAPS = "maps.npz"
@@ -63,7 +64,7 @@ def diagnose_named(model: str, asked: DiagnosisRequest, progress: Progress) -> t
     place = locate(model, trust=asked.trust_remote_code)
     with progress.waiting(f"Model: {with_size(model)}"), read_once(place):
         words = tokenizer_at(place if asked.tokenizer is None else locate(asked.tokenizer))
-        decoder = load_model(place, trust=asked.trust_remote_code)
+        decoder = load_model(place, trust=asked.trust_remote_code, on=device())
     tokens_NT, others = _texts(decoder, words, asked)
     with nullcontext() if out is None else writing(out):
         profile = diagnose(

@@ -57,7 +57,7 @@ class Contrasts:
         longest = max(map(len, rows))
         what = "maps of untrained weights" if name == UNTRAINED else f"maps at T = {longest}"
         size = sum(each.numel() * each.element_size() for each in self.model.parameters())
-        if name == UNTRAINED and size > free_memory():
+        if name == UNTRAINED and size > free_memory(self.model.device):
             self.left_out.append(f"{what} (no memory for a second model of {size / 1e9:.1f} GB)")
             return None
         try:

@@ -63,12 +63,12 @@ def _in_own_process(model: Path, prompt: int, new: int, dtype: str, trust: bool)
 
 @torch.no_grad()
 def _use(place: Path, prompt: int, new: int, dtype: str, trust: bool) -> Use:
-    base = gauge.peak_memory()
-    model = load_model(place, DTYPES[dtype], trust).to(device())  # type: ignore[arg-type]
+    base = gauge.peak_memory(device())
+    model = load_model(place, DTYPES[dtype], trust, device())
     ids = torch.arange(prompt, device=device())[None] % model.config.get_text_config().vocab_size
     for _ in range(2):  # the first is warm-up
         times = token_seconds(model, ids, new)
-    return Use(times[0], (new - 1) / sum(times[1:]), gauge.peak_memory(), base)
+    return Use(times[0], (new - 1) / sum(times[1:]), gauge.peak_memory(device()), base)
 
 
 def token_seconds(model: torch.nn.Module, ids_1T: torch.Tensor, new: int) -> list[float]:

@@ -74,7 +74,7 @@ def _alike(rows: Sequence[np.ndarray], most: int) -> Iterator[list[int]]:
 
 def _losses(model: PreTrainedModel, ids_BT: np.ndarray, labels_BT: np.ndarray, precision: str) -> np.ndarray:
     labels = torch.from_numpy(labels_BT).to(model.device)
-    with autocast(precision):
+    with autocast(precision, model.device):
         logits: Tensor = model(input_ids=torch.from_numpy(ids_BT).to(model.device), use_cache=False).logits
     losses = nn.functional.cross_entropy(
         logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel
 
 from inheritune.decoder.anatomy import Anatomy, further_layers
@@ -13,6 +14,7 @@ from inheritune.decoder.names import SIZES
 from inheritune.decoder.parts import split_name
 from inheritune.errors import ModelError
 from inheritune.models.shards import INTEGER_DTYPES, StoredTensor, same_bytes
+from inheritune.runtime.device import CPU
 from inheritune.runtime.gauge import free_memory
 
 # What is built or listed one by one, so that an absurd number would never end.
@@ -77,9 +79,9 @@ def belies_ties(model: PreTrainedModel, tensors: Sequence[StoredTensor]) -> bool
     return any(not same_bytes(tied[0], other) for tied in names.values() for other in tied[1:])
 
 
-def require_memory(needed: int, place: Path) -> None:
-    """Raise ModelError where a model's `needed` bytes do not fit into memory."""
-    free = free_memory()
+def require_memory(needed: int, place: Path, on: torch.device = CPU) -> None:
+    """Raise ModelError where a model's `needed` bytes do not fit into a device's memory."""
+    free = free_memory(on)
     if needed > free:
         raise ModelError(
             f"The weights of {place} take {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB of memory are free:"

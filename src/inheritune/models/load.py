@@ -16,6 +16,7 @@ from transformers import (
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
+from transformers.utils import is_accelerate_available
 
 from inheritune.decoder.anatomy import plain_numbers, refuse_unsupported
 from inheritune.decoder.outputs import PLAIN_OUTPUTS, set_flags
@@ -30,6 +31,7 @@ from inheritune.models.patterns import require_quick
 from inheritune.models.quiet import quiet
 from inheritune.models.shards import WIDTHS
 from inheritune.models.stored import Unread
+from inheritune.runtime.device import CPU
 
 MOST_TEXT = 4 << 30  # bytes of a text that is read at once
 HALVES = (torch.float16, torch.bfloat16)
@@ -56,14 +58,16 @@ def kept_dtype(place: Path) -> torch.dtype:
     return named.get(counts.most_common(1)[0][0], torch.float32)
 
 
-def load_model(path: Path, dtype: torch.dtype | None = None, trust: bool = False) -> PreTrainedModel:
-    """The model of a folder or a GGUF file, in the dtype it is kept in (GGUF: float32) or the one asked for.
+def load_model(
+    path: Path, dtype: torch.dtype | None = None, trust: bool = False, on: torch.device = CPU
+) -> PreTrainedModel:
+    """The model of a folder or a GGUF file on a device, in the dtype it is kept in (GGUF: float32) or the one asked for.
 
     `trust`: code that the model brings may run. Raises ModelError for what cannot be loaded, and where weights are missing, not
     asked for, misshapen, or of no use.
     """
     with quiet(), hushed(path):
-        kind, folder, options = _gguf(path, dtype) if path.suffix == ".gguf" else _folder(path, dtype, trust)
+        kind, folder, options = _gguf(path, dtype) if path.suffix == ".gguf" else _folder(path, dtype, trust, on)
         try:
             model, report = kind.from_pretrained(folder, output_loading_info=True, **options)
         except Exception as error:
@@ -71,6 +75,7 @@ def load_model(path: Path, dtype: torch.dtype | None = None, trust: bool = False
     if path.suffix == ".gguf":
         model.config = plain_numbers(model.config)
         model.is_quantized = False  # transformers calls quantised what it has unpacked, and refuses .float() of it
+    model.to(on)  # type: ignore[arg-type]
     refuse_unsupported(model.config, type(model))
     for lack in ("missing_keys", "mismatched_keys"):
         if report.get(lack):
@@ -89,13 +94,19 @@ def _gguf(path: Path, dtype: torch.dtype | None) -> tuple[Any, Path, dict[str, A
     return AutoModelForCausalLM, path.parent, {"dtype": wide, "gguf_file": path.name, "config": config}
 
 
-def _folder(path: Path, dtype: torch.dtype | None, trust: bool) -> tuple[Any, Path | None, dict[str, Any]]:
+def _folder(
+    path: Path, dtype: torch.dtype | None, trust: bool, on: torch.device
+) -> tuple[Any, Path | None, dict[str, Any]]:
     """The same for a model folder; without a place, the tensors are among the options."""
     found = open_checkpoint(path, trust)
-    require_memory(_needed(found, dtype), path)
+    require_memory(_needed(found, dtype), path, on)
     config = copy.deepcopy(found.config)
     set_flags(config, PLAIN_OUTPUTS)
-    options = {"dtype": dtype or "auto", "config": config, "use_safetensors": True}
+    options: dict[str, Any] = {"dtype": dtype or "auto", "config": config, "use_safetensors": True}
+    if (
+        on != CPU and is_accelerate_available()
+    ):  # each tensor goes straight there, and none waits for the others on the CPU
+        options["device_map"] = {"": on}
     if found.tower_of is None:
         return type(found.model), path, options
     return type(found.model), None, options | _lazily(found, dtype)
@@ -105,7 +116,7 @@ def _folder(path: Path, dtype: torch.dtype | None, trust: bool) -> tuple[Any, Pa
 def _require_use(model: PreTrainedModel, path: Path) -> None:
     """Raise ModelError where a model cannot compute two tokens: what a config says beside shapes shows only then."""
     try:
-        logits_BTV = model(input_ids=torch.tensor([[0, 1]]), use_cache=False).logits
+        logits_BTV = model(input_ids=torch.tensor([[0, 1]], device=model.device), use_cache=False).logits
     except Exception as error:
         raise ModelError(
             f"{path} cannot be used, {plain(error)[:200] or type(error).__name__}: its config asks for what its weights"

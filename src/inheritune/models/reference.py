@@ -40,8 +40,7 @@ def load_reference(source: str, revision: str | None = None, trust: bool = False
     """
     place = locate(source, revision, trust=trust)
     with read_once(place):
-        model, tokenizer = load_model(place, torch.float32, trust), _usable(tokenizer_at(place), source)
-    model.to(device())  # type: ignore[arg-type]
+        model, tokenizer = load_model(place, torch.float32, trust, device()), _usable(tokenizer_at(place), source)
     return Reference(source, model, tokenizer, _trained_tokens(place), place, kept_dtype(place))
 
 

@@ -200,7 +200,7 @@ class Bench:
     def matrix_rate(self) -> float:
         """FLOP/s of this machine's matrix products, measured once a run. MFU is a share of it."""
         precision = self.recipe.training.precision
-        return machine_rate(self.folder, precision)
+        return machine_rate(self.folder, precision, self.model.device)
 
     @property
     def reference_loss(self) -> float:
@@ -292,9 +292,10 @@ def _few_sources(sets: Sequence[ValidationSet]) -> list[str]:
     return [f"the interval rests on {count} books or files only: give more of them in data.valid"]
 
 
-def machine_rate(folder: Path, precision: str) -> float:
+def machine_rate(folder: Path, precision: str, on: torch.device) -> float:
     """FLOP/s of this machine's matrix products, measured once a run folder."""
-    return once(Machine, folder / Machine.NAME, lambda: Machine(matrix_rate=gauge.matrix_rate(precision))).matrix_rate
+    measured = once(Machine, folder / Machine.NAME, lambda: Machine(matrix_rate=gauge.matrix_rate(precision, on)))
+    return measured.matrix_rate
 
 
 def _told_beginnings(losses: dict[str, float], better: int) -> str:

@@ -134,7 +134,7 @@ class _Pretraining:
         return Loop(
             training=training, batches=batches, first_batch=0, checkpoints=checkpoints, observe=self._observe,
             evaluate=self._evaluate, resume=self._resume, say=self.progress.note,
-            matrix_rate=machine_rate(self.folder, training.precision), parallel=self.recipe.processes.parallel,
+            matrix_rate=machine_rate(self.folder, training.precision, device()), parallel=self.recipe.processes.parallel,
             extensible=True,
         )  # fmt: skip
 

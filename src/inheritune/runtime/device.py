@@ -1,21 +1,68 @@
-"""Which device and which dtype: everything else asks here."""
+"""Which device and which dtype: everything else asks here, or asks its model where it is."""
 
 import contextlib
 import os
+from collections.abc import Iterator
+from typing import Any
 
 import torch
+from torch.utils import deterministic
+
+from inheritune.errors import InputError
+
+CPU = torch.device("cpu")
+NAMED = "INHERITUNE_DEVICE"
 
 
 def device() -> torch.device:
-    """The accelerator if there is one, else the CPU."""
+    """Where models are loaded: what INHERITUNE_DEVICE names, else the GPU if there is one, else the CPU.
+
+    Raises InputError for a name that is no device of this machine.
+    """
+    if name := os.environ.get(NAMED):
+        return _there(name)
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def autocast(precision: str) -> contextlib.AbstractContextManager:
-    """Forward and backward at a precision by name: `fp32` or `bf16`."""
+def _there(name: str) -> torch.device:
+    try:
+        found = torch.device(name)
+        module: Any = None if found.type == "cpu" else torch.get_device_module(found)
+    except RuntimeError:
+        raise InputError(
+            f"{NAMED} is {name!r:.40}, which is no device: name cpu, cuda, cuda:1 or mps, or unset it"
+        ) from None
+    count = 1 if module is None else module.device_count() if module.is_available() else 0
+    if (found.index or 0) >= count:
+        raise InputError(
+            f"{NAMED} is {name!r:.40}, and this machine has {count} devices of that kind: name another, or unset it"
+        )
+    return found
+
+
+def autocast(precision: str, on: torch.device) -> contextlib.AbstractContextManager:
+    """Forward and backward of what is on a device, at a precision by name: `fp32` or `bf16`."""
     if precision == "fp32":
         return contextlib.nullcontext()
-    return torch.autocast(device().type, torch.bfloat16)
+    return torch.autocast(on.type, torch.bfloat16)
+
+
+@contextlib.contextmanager
+def whole_products() -> Iterator[None]:
+    """While the block runs, products of fp32 numbers are taken in fp32, also where the user allows TF32, of 10 bits, elsewhere."""
+    backends: Any = torch.backends
+    changed = [part for part in (backends.cuda.matmul, backends.mkldnn.matmul) if part.fp32_precision in _NARROW]
+    before = [part.fp32_precision for part in changed]
+    try:
+        for part in changed:
+            part.fp32_precision = "ieee"
+        yield
+    finally:
+        for part, kept in zip(changed, before, strict=True):
+            part.fp32_precision = kept
+
+
+_NARROW = ("tf32", "bf16")
 
 
 def make_repeatable(seed: int) -> None:
@@ -23,3 +70,4 @@ def make_repeatable(seed: int) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(True, warn_only=True)
+    deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a pass over all that is allocated

@@ -1,18 +1,18 @@
 """What this machine gives: the rate of its matrix products, and the memory that a process took."""
 
 import time
+from typing import Any
 
 import torch
 
 from inheritune.runtime import system
-from inheritune.runtime.device import device
 
 _SECONDS = 0.5
 
 
-def matrix_rate(precision: str) -> float:
+def matrix_rate(precision: str, on: torch.device) -> float:
     """FLOP/s of one large matrix product at a precision by name: the best of half a second of them, after one to warm up."""
-    on, size = device(), 8192 if device().type == "cuda" else 1024
+    size = 8192 if on.type == "cuda" else 1024
     numbers = torch.rand(size, size, generator=torch.Generator().manual_seed(0))
     matrix = numbers.to(on, torch.bfloat16 if precision == "bf16" else torch.float32)
     _product(matrix)
@@ -31,23 +31,27 @@ def bf16_slowness() -> float:
     return half / whole
 
 
-def peak_memory() -> int:
-    """Most bytes held so far: of the accelerator if there is one, else of the process."""
-    if device().type == "cuda":
-        return torch.cuda.max_memory_allocated()
-    return system.peak_host_memory()
+def peak_memory(on: torch.device) -> int:
+    """Most bytes held so far on a device; of the CPU, by the process."""
+    if on.type == "cpu":
+        return system.peak_host_memory()
+    module: Any = torch.get_device_module(on)
+    return module.driver_allocated_memory() if on.type == "mps" else module.max_memory_allocated()
 
 
-def free_memory() -> int:
-    """Bytes that can still be had: of the accelerator, or of the machine within its container's limit."""
-    if device().type == "cuda":
-        return torch.cuda.mem_get_info()[0]
-    return system.free_host_memory()
+def free_memory(on: torch.device) -> int:
+    """Bytes that can still be had on a device, with what PyTorch holds there unused; of the CPU, within the container's limit."""
+    if on.type == "cpu":
+        return system.free_host_memory()
+    module: Any = torch.get_device_module(on)
+    if on.type == "mps":
+        return module.recommended_max_memory() - module.current_allocated_memory()
+    return module.mem_get_info()[0] + module.memory_reserved() - module.memory_allocated()
 
 
 def _product(matrix: torch.Tensor) -> float:
     began = time.perf_counter()
     matrix @ matrix
-    if matrix.is_cuda:
-        torch.cuda.synchronize()
+    if matrix.device.type != "cpu":
+        torch.get_device_module(matrix.device).synchronize()
     return time.perf_counter() - began

@@ -131,6 +131,11 @@ def agreed(value: float) -> float:
     return summed([value if is_main() else 0.0])[0]
 
 
+def least(value: float) -> float:
+    """The least of all processes' values, for all."""
+    return min(summed([value if number == rank() else 0.0])[0] for number in range(count()))
+
+
 def summed(values: Sequence[float]) -> list[float]:
     """Each number's sum over all processes, in float64."""
     if count() == 1:

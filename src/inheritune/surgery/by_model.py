@@ -23,6 +23,7 @@ from inheritune.models.quiet import quiet
 from inheritune.models.shards import fingerprint
 from inheritune.progress import Tally, Tell, silent
 from inheritune.records.model_folder import Healing, ModelOrigin
+from inheritune.runtime.device import device
 from inheritune.surgery.blockmap import BlockMap, require_kept
 from inheritune.surgery.byte_ranges import TINY, WRITING
 from inheritune.surgery.heal import heal
@@ -85,7 +86,7 @@ def grow_folder(
             _prove(folder, [target, reference], block_map, plan.trust, tell)
             record = record.model_copy(update={"proved": True})
         elif plan.start == "identity":
-            require_identities(load_model(folder, trust=plan.trust), block_map)
+            require_identities(load_model(folder, trust=plan.trust, on=device()), block_map)
         save_with_card(record, folder, license_of(target) or license_of(reference))
     return record
 
@@ -132,7 +133,7 @@ def _loaded(places: list[Path], dtype: torch.dtype | None, trust: bool, tell: Te
     tell(stage := f"Loading {plural(len(places), 'model')}", 0, len(places))
     models: list[PreTrainedModel] = []
     for place in places:
-        models.append(load_model(place, dtype or (models[0].dtype if models else None), trust))
+        models.append(load_model(place, dtype or (models[0].dtype if models else None), trust, device()))
         tell(stage, len(models), len(places))
     return models
 

@@ -1,8 +1,8 @@
 """Carries a block map out on models in memory."""
 
 import copy
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -168,12 +168,12 @@ def as_map(blocks: Sequence[int] | str | BlockMap) -> BlockMap:
 def new_model(
     kind: type[PreTrainedModel], config: PretrainedConfig, dtype: torch.dtype | None, seed: int, initialised: bool
 ) -> PreTrainedModel:
-    """A model of this config, initialised from `seed` as its architecture does it, or with weights yet to be filled.
+    """A model of this config, initialised from `seed` as its architecture does it, or with weights yet to be filled, which are nowhere.
 
     Raises ModelError where transformers cannot build it, as when a family does not allow the order of its blocks.
     """
     try:
-        with torch.random.fork_rng(devices=[]), nullcontext() if initialised else no_init_weights():
+        with torch.random.fork_rng(devices=[]), nullcontext() if initialised else _without_weights():
             torch.manual_seed(seed)
             made: PreTrainedModel = kind._from_config(config, dtype=dtype)
         made.tie_weights()
@@ -181,6 +181,24 @@ def new_model(
         cause = (str(error) or type(error).__name__).split("\n")[0][:200]
         raise ModelError(f"These blocks make no {config.model_type!r} model that can be built: {cause}") from error
     return made
+
+
+@contextmanager
+def _without_weights() -> Iterator[None]:
+    """Parameters that are made while the block runs take no memory; what is computed from a config (rotary frequencies) is there."""
+    register = nn.Module.register_parameter
+
+    def register_nowhere(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
+        register(module, name, parameter)
+        if parameter is not None:
+            module._parameters[name] = nn.Parameter(parameter.to("meta"), parameter.requires_grad)
+
+    try:
+        nn.Module.register_parameter = register_nowhere  # type: ignore[assignment,method-assign]
+        with no_init_weights():
+            yield
+    finally:
+        nn.Module.register_parameter = register  # type: ignore[method-assign]
 
 
 def _as_is(made: PreTrainedModel, source: PreTrainedModel) -> PreTrainedModel:
@@ -199,12 +217,20 @@ def _carried(state: Tensors, block_map: BlockMap, path: str, source: int) -> Ten
 
 
 def _fill(target: PreTrainedModel, state: Tensors, whole: bool) -> None:
-    """Copies the tensors in, each with its own dtype, which a model may mix; `whole`: none may be missing."""
+    """Copies the tensors in, each where it is and with its own dtype, which a model may mix; `whole`: none may be missing."""
     own = {name: tensor for name, tensor in target.state_dict(keep_vars=True).items() if tensor is not None}
     wrong = [name for name in state if name not in own or own[name].shape != state[name].shape]
     wrong += sorted(set(own) - set(state)) if whole else []
     if wrong:
         kind = target.config.model_type
         raise ModelError(f"Cannot cut {kind!r} so: {wrong[0]} does not fit a model of this depth.")
+    filled: dict[int, nn.Parameter] = {}  # what is tied stays one
     for name, tensor in state.items():
-        own[name].data = tensor.detach().clone()
+        path, _, last = name.rpartition(".")
+        module, before = target.get_submodule(path), own[name]
+        if last not in module._parameters:
+            module._buffers[last] = tensor.detach().clone()
+            continue
+        if id(before) not in filled:
+            filled[id(before)] = nn.Parameter(tensor.detach().clone(), before.requires_grad)
+        module._parameters[last] = filled[id(before)]

@@ -8,9 +8,11 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from inheritune.decoder.anatomy import anatomy, text_config
-from inheritune.errors import InputError, ProofError
+from inheritune.errors import InputError, ModelError, ProofError
 from inheritune.progress import Tally, silent
 from inheritune.records.model_folder import CheckRecord, ProofRecord
+from inheritune.runtime.device import whole_products
+from inheritune.runtime.memory import ran_out
 from inheritune.surgery import checks
 from inheritune.surgery.blockmap import BlockMap
 from inheritune.surgery.in_memory import as_map
@@ -61,7 +63,7 @@ def prove(
 
     A grown model is held against two models, the target and the reference, and the map from both. A check that
     raises has failed, and says with what; `count` counts checks. The model is left as it was. Raises InputError for a map that does not
-    inherit every block whole: there is nothing to hold such a model against.
+    inherit every block whole, as there is nothing to hold such a model against, and ModelError where memory does not suffice.
     """
     sources = [] if reference is None else [reference] if isinstance(reference, PreTrainedModel) else list(reference)
     block_map = as_map(range(anatomy(model).depth) if blocks is None else blocks)
@@ -72,11 +74,14 @@ def prove(
         asked.eval()
     questions, found = list(_questions(model, sources, block_map)), list[Check]()
     count(0, len(questions))
-    for name, question in questions:
-        found.append(_ask(name, question))
-        count(len(found), len(questions))
-    for asked, training in modes:
-        asked.train(training)
+    try:
+        with whole_products():
+            for name, question in questions:
+                found.append(_ask(name, question))
+                count(len(found), len(questions))
+    finally:
+        for asked, training in modes:
+            asked.train(training)
     return Proof(found)
 
 
@@ -102,9 +107,13 @@ def _narrowly(model: PreTrainedModel, tokens_BT: Tensor) -> str | None:
 
 
 def _ask(name: str, question: Callable[[], str | None]) -> Check:
-    """A question answers None, or with the first thing that is wrong."""
+    """A question answers None, or with the first thing that is wrong; ModelError where memory does not suffice to ask it."""
     try:
         wrong = question()
     except Exception as error:
+        if ran_out(error):
+            raise ModelError(
+                f"The check {name!r} does not fit into memory, so nothing is proved: free some, or take a larger machine"
+            ) from error
         wrong = f"{type(error).__name__}: {error}".split("\n")[0]
     return Check(name, wrong is None, wrong or "as it should be")

@@ -11,8 +11,9 @@ from inheritune.config.sections import Training
 from inheritune.disk.folders import SPARE, free_bytes
 from inheritune.errors import OutputError, RecipeError, TrainingError
 from inheritune.runtime import gauge, processes
-from inheritune.runtime.device import device
+from inheritune.runtime.memory import ran_out
 from inheritune.training import checkpoint
+from inheritune.training.memory import step_memory
 
 _STATES = 2  # numbers an optimizer keeps for each weight, at most
 _RECENT = 16  # steps whose mean loss is looked at
@@ -41,38 +42,29 @@ def require_shares(training: Training, sequences: int, parallel: str) -> None:
         )
 
 
-def slow_bf16(training: Training) -> str | None:
+def slow_bf16(training: Training, on: torch.device) -> str | None:
     """A warning where a CPU without bf16 products is asked for bf16; None otherwise."""
-    if training.precision != "bf16" or device().type != "cpu" or (times := gauge.bf16_slowness()) < _SLOWER:
+    if training.precision != "bf16" or on.type != "cpu" or (times := gauge.bf16_slowness()) < _SLOWER:
         return None
     return f"Warning: bf16 products are {times:.1f} times slower than fp32's on this CPU: training.precision=fp32 in a new run"
 
 
-def require_training_memory(model: PreTrainedModel, training: Training, length: int) -> None:
-    """Raise TrainingError where the first step cannot fit: gradients, optimizer, and one micro-batch at the very least."""
-    needed, free = least_memory(model, training, length), gauge.free_memory()
+def require_training_memory(model: PreTrainedModel, training: Training, length: int, parallel: str) -> None:
+    """Raise TrainingError where the first step cannot fit: gradients, optimizer, and one micro-batch at the very least.
+
+    Processes decide together, by the one that lacks most; of what `fsdp` spreads over them, each counts its share.
+    """
+    share = processes.count() if parallel == "fsdp" else 1
+    needed = step_memory(model, training, length, share=share).beside_weights
+    free = int(processes.least(gauge.free_memory(model.device)))
     if free < needed:
         raise TrainingError(_proposal(f"a step needs at least {needed / 1e9:.2f} GB beside the weights, and"
                                       f" {free / 1e9:.2f} GB are free", training))  # fmt: skip
 
 
-def least_memory(model: PreTrainedModel, training: Training, length: int) -> int:
-    """Bytes that a step takes beside the weights, at least: gradients, optimizer states, and activations of one micro-batch.
-
-    The activations counted are each block's input. Without `checkpoint_activations` about eight times as much is added, for
-    norms, queries, keys, values, the attention's output and the inside of the MLP.
-    """
-    config = model.config.get_text_config()
-    width = 2 if training.precision == "bf16" else 4
-    tokens = training.micro_batch_size * length
-    blocks = config.num_hidden_layers * config.hidden_size * (1 if training.checkpoint_activations else 9)
-    weights = sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)
-    return weights * (1 + _STATES) + tokens * width * blocks
-
-
 def out_of_memory(error: RuntimeError, training: Training) -> TrainingError | None:
     """What to do about an error that was one of memory; None for any other."""
-    if isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error):
+    if ran_out(error):
         return TrainingError(_proposal("a step does not fit into memory", training))
     return None
 

@@ -23,7 +23,6 @@ from inheritune.errors import Interrupted, TrainingError, WorkerError
 from inheritune.records.rows import StepDone
 from inheritune.records.stages import Position
 from inheritune.runtime import gauge, processes, sharded, stop
-from inheritune.runtime.device import device
 from inheritune.training import checkpoint, guards
 from inheritune.training.costs import step_flops
 from inheritune.training.objective import TrainingLoss
@@ -67,8 +66,8 @@ def train_to_end(model: PreTrainedModel, round_: Loop) -> Position:
     guards.require_disk(round_.checkpoints, model, round_.training.checkpoints_kept + _falls(round_))
     batch = round_.batches[round_.first_batch]
     guards.require_shares(round_.training, len(batch), round_.parallel)
-    guards.require_training_memory(model, round_.training, batch.shape[1] - 1)
-    if round_.first_batch == 0 and processes.is_main() and (warning := guards.slow_bf16(round_.training)):
+    guards.require_training_memory(model, round_.training, batch.shape[1] - 1, round_.parallel)
+    if round_.first_batch == 0 and processes.is_main() and (warning := guards.slow_bf16(round_.training, model.device)):
         round_.say(warning)
     try:
         return _Training(model, round_).to_the_end()
@@ -156,11 +155,11 @@ class _Training:
 
     def _gradient(self, batch: torch.Tensor, asked: np.ndarray | None) -> dict[str, float]:
         """The batch's loss in parts, and its gradient, summed over the processes; `asked`: which labels count, if not all."""
-        own, labels = processes.share(batch).to(device()), batch[:, 1:].numel()
+        own, labels = processes.share(batch).to(self.model.device), batch[:, 1:].numel()
         if asked is None:
             parts = self.objective.backward(own, labels)
         else:
-            share = processes.share(torch.from_numpy(asked)).to(device())
+            share = processes.share(torch.from_numpy(asked)).to(self.model.device)
             parts = self.objective.backward(own, max(1, int(asked.sum())), share)
         sums = processes.summed(list(parts.values()))
         if not self.sharded:
@@ -224,7 +223,7 @@ class _Training:
             grad_norm=norm,
             tokens_per_second=round(tokens / seconds),
             mfu=round(self.flops / seconds / most / processes.count(), 4) if most else None,
-            memory=gauge.peak_memory(),
+            memory=gauge.peak_memory(self.model.device),
         )
 
 

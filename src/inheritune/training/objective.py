@@ -77,7 +77,7 @@ class TrainingLoss:
         ids, labels = sequences_BT[:, :-1], _asked(sequences_BT[:, 1:].flatten(), asked_BT)
         taught, aims = self._teach(ids, asked_BT)
         watched = _outputs(self.model, [own for own, _ in self.pairs])
-        with autocast(self.training.precision), watched as outputs:
+        with autocast(self.training.precision, self.model.device), watched as outputs:
             states = _asked(self.head.states(ids), asked_BT)
         sums, gradient = self._through_head(states.detach(), labels, taught, weight_VD, scale)
         if not self.pairs:
@@ -111,7 +111,12 @@ class TrainingLoss:
             return None, {}
         watched = _outputs(self.teacher, [other for _, other in self.pairs])
         precision = self.training.precision
-        with evaluating(self.teacher), autocast(precision), attending(self.teacher, precision), watched as outputs:
+        with (
+            evaluating(self.teacher),
+            autocast(precision, self.teacher.device),
+            attending(self.teacher, precision),
+            watched as outputs,
+        ):
             states = _asked(self.teacher_head.states(ids_BT), asked_BT)
         return (states if self.wanted.logits else None), outputs
 

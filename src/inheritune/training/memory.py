@@ -1,0 +1,96 @@
+"""What a training step takes of memory, by formula: the guard before the first step, a plan and `docs/scale.md` ask here.
+
+Bytes of one process, and the least that they can be. What a library keeps for itself, and what lies unused between blocks of memory,
+comes on top.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from inheritune.config.sections import Training
+from inheritune.decoder.anatomy import anatomy, embedding_rows, text_config
+
+# Numbers of the hidden state's size that a block keeps for each token until the backward pass: its input, and beside it, about, the two
+# norms, queries, keys, values, the attention's output, and the inside of the MLP.
+_INPUT, _INSIDE = 1, 8
+
+
+@dataclass(frozen=True)
+class StepMemory:
+    """Bytes that one process holds in a step: of the target, its training, and the teacher where there is one."""
+
+    weights: int
+    gradients: int
+    states: int
+    activations: int
+    logits: int
+    teacher: int = 0
+
+    @property
+    def total(self) -> int:
+        """All of them."""
+        return self.beside_weights + self.weights + self.teacher
+
+    @property
+    def beside_weights(self) -> int:
+        """What comes on top of models that are loaded."""
+        return self.gradients + self.states + self.activations + self.logits
+
+
+def step_memory(
+    model: PreTrainedModel,
+    training: Training,
+    length: int,
+    *,
+    share: int = 1,
+    teacher: PreTrainedModel | None = None,
+    blocks: Sequence[int] | None = None,
+) -> StepMemory:
+    """The memory of a step on sequences of `length`; the weights of `model` need not be there.
+
+    `share` is over how many processes weights, gradients and states are spread (`fsdp`; 1: each process holds all). With `blocks`, that of
+    a cut of `model` that has only these blocks.
+    """
+    weights, trained = _bytes(model, blocks), _bytes(model, blocks, trained=True)
+    gathered = 0 if share == 1 else max(_own_bytes(block) for block in anatomy(model).blocks)
+    depth = anatomy(model).depth if blocks is None else len(blocks)
+    return StepMemory(
+        weights=weights // share + gathered,
+        gradients=trained // share,
+        states=2 * trained // share,
+        activations=activation_bytes(model, training, length, depth),
+        logits=logit_bytes(model, training, length),
+        teacher=0 if teacher is None else _bytes(teacher, None),
+    )
+
+
+def activation_bytes(model: PreTrainedModel, training: Training, length: int, depth: int) -> int:
+    """What a micro-batch keeps of `depth` blocks until its backward pass; under `checkpoint_activations` what enters each, and one's inside."""
+    tokens, width = training.micro_batch_size * length, text_config(model.config).hidden_size
+    inside = 1 if training.checkpoint_activations else depth
+    return tokens * width * _number(training) * (depth * _INPUT + inside * _INSIDE)
+
+
+def logit_bytes(model: PreTrainedModel, training: Training, length: int) -> int:
+    """The logits that stand in memory together: those of a micro-batch at most, and no more than a piece of the rows."""
+    rows = embedding_rows(model)
+    return min(training.micro_batch_size * length * rows, 1 << 25) * _number(training)
+
+
+def _number(training: Training) -> int:
+    return 2 if training.precision == "bf16" else 4
+
+
+def _bytes(model: PreTrainedModel, blocks: Sequence[int] | None, trained: bool = False) -> int:
+    """Bytes of a model's weights, or of those that are trained; of a cut's, with `blocks`."""
+    whole, own = _own_bytes(model, trained), anatomy(model).blocks
+    if blocks is None:
+        return whole
+    return whole - _own_bytes(own, trained) + sum(_own_bytes(own[block], trained) for block in blocks)
+
+
+def _own_bytes(module: nn.Module, trained: bool = False) -> int:
+    return sum(p.numel() * p.element_size() for p in module.parameters() if p.requires_grad or not trained)

@@ -1,0 +1,103 @@
+"""What runs on an accelerator, held against the CPU: `pytest --device cuda`, or `--device emulated` where there is none."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from shell import command
+from stopping import stopping_at
+from tiny import LENGTH, recipe_tree
+
+from inheritune import run
+from inheritune.errors import Interrupted
+from inheritune.models.load import load_model
+from inheritune.runtime.device import CPU, NAMED, device
+from inheritune.training.metrics import Metrics
+
+pytestmark = pytest.mark.device
+# What float32 sums in another order may differ by in a loss of 3; halves round more.
+CLOSE = {"fp32": 2e-5, "bf16": 0.03}
+
+
+def test_the_device_is_no_cpu_and_models_are_loaded_there(gpt2: Path) -> None:
+    assert device().type != "cpu"
+    assert load_model(gpt2, on=device()).device.type == device().type and load_model(gpt2).device == CPU
+
+
+# All that may be asked for at once, in two whole runs.
+ASKED: dict[str, dict[str, Any]] = {
+    "llama": {
+        "controls": True,
+        "training": {"precision": "fp32", "micro_batch_size": 4},
+        "objective": {"cross_entropy": 0.6, "logits": 0.4, "hidden": 0.1, "temperature": 2.0},
+        "growth": {"new_blocks": "copied"},
+    },
+    "gpt2": {"training": {"precision": "fp32", "checkpoint_activations": True, "optimizer": "muon"}},
+}
+
+
+@pytest.mark.parametrize(("family", "stops"), [("llama", (3, 8)), ("gpt2", ())])
+def test_a_whole_run_stopped_and_continued_has_the_losses_of_the_cpu(
+    family: str,
+    stops: tuple[int, ...],
+    references: Callable[[str], Path],
+    corpus: Path,
+    write_recipe: Callable[[dict[str, Any]], str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Diagnosis, choice, repair, watching, growth, controls and saving, over two rounds, stopped in each of them."""
+    tree = recipe_tree(references(family), corpus / "words.jsonl")
+    tree["choice"]["heal"], tree["diagnosis"]["watch_every"] = True, 3
+    tree["data"]["outside"] = {"same": str(corpus / "words.jsonl")}
+    for key, value in ASKED[family].items():
+        tree[key] = {**tree.get(key, {}), **value} if isinstance(value, dict) else value
+    recipe, out = write_recipe(tree), tmp_path / "out"
+    for step in stops:
+        with monkeypatch.context() as patch, pytest.raises(Interrupted):
+            patch.setattr(Metrics, "add", stopping_at(step))
+            run(recipe, out=str(out))
+    found = run(recipe, out=str(out))
+    assert [done.depth for done in found.rounds] == [2, 3] and len(found.controls or []) == 2 * bool(
+        tree.get("controls")
+    )
+    monkeypatch.setenv(NAMED, "cpu")
+    run(recipe, out=str(tmp_path / "cpu"))
+    assert losses(out) == pytest.approx(losses(tmp_path / "cpu"), abs=CLOSE[tree["training"]["precision"]])
+
+
+def losses(out: Path) -> list[float]:
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [row.get("loss", row.get("val_loss")) for row in rows if row["kind"] in ("step", "validation")]
+
+
+def test_every_command_that_runs_a_model(
+    references: Callable[[str], Path], corpus: Path, tmp_path: Path, write_recipe: Callable[[dict[str, Any]], str]
+) -> None:
+    """diagnose, inherit --heal, prove, train, evaluate and compare end well, and leave what they are asked for."""
+    reference, text = references("llama"), corpus / "words.jsonl"
+    small = ("--length", "16", "--sequences", "4", "--curve-sequences", "2", "--other-length", "24", "--quiet")
+    ended = command("diagnose", str(reference), "--text", str(text), "--out", str(tmp_path / "profile"), "--gradients", *small)  # fmt: skip
+    assert ended.code == 0, ended
+    profile = json.loads((tmp_path / "profile" / "profile.json").read_text())
+    assert len(profile["layers"]) == 4 and profile["curves"] and {one["name"] for one in profile["contrasts"]} == {"untrained", "trained"}  # fmt: skip
+    cut = str(tmp_path / "cut")
+    ended = command("inherit", str(reference), cut, "--blocks", "0,2-3", "--heal", str(corpus / "words.txt"), "--prove", "--quiet")  # fmt: skip
+    assert ended.code == 0 and "healed" in ended.out, ended
+    assert command("inherit", str(reference), str(tmp_path / "plain"), "--blocks", "0-1", "--quiet").code == 0
+    ended = command("prove", str(tmp_path / "plain"), "--against", str(reference), "--quiet")
+    assert ended.code == 0 and "so arranged" in ended.out and "FAILED" not in ended.out, ended
+    ended = command("evaluate", cut, "--reference", str(reference), "--data", str(text), "--documents", "6", "--no-generation", "--json")  # fmt: skip
+    assert ended.code == 0 and np.isfinite(json.loads(ended.out)["models"][0]["text"]["val_loss"]), ended
+    data = {"train": str(text), "sequence_length": LENGTH, "valid_share": 0.2, "valid_documents": 6, "valid_tokens_per_document": 48}  # fmt: skip
+    training = {"tokens": 1024, "batch_tokens": 256, "evaluate_every": 2, "checkpoint_every": 2}
+    fresh = {"name": "fresh", "model": json.loads((reference / "config.json").read_text()), "data": data, "training": training}  # fmt: skip
+    ended = command("train", write_recipe(fresh), "--out", str(tmp_path / "fresh"), "--quiet")
+    assert ended.code == 0, ended
+    sweep = {"name": "sweep", "reference": str(reference), "methods": ["distilbert"], "depth": 2, "diagnosis": {"sequences": 2, "length": 16}, "data": data, "training": training}  # fmt: skip
+    ended = command("compare", write_recipe(sweep, "sweep.yaml"), "--out", str(tmp_path / "sweep"), "--quiet")
+    assert ended.code == 0 and yaml.safe_load((tmp_path / "sweep" / "compare.json").read_text())["missing"] == [], ended

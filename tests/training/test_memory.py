@@ -1,0 +1,50 @@
+"""The memory of a step by formula, against sizes counted by hand and tensors counted while a step runs."""
+
+import pytest
+import torch
+from rounds import LENGTH, training
+from tiny import untrained_model
+
+from inheritune.models.hollow import hollow
+from inheritune.training.memory import activation_bytes, step_memory
+
+
+def test_what_is_held_of_weights_is_sixteen_bytes_a_parameter_and_its_share_where_it_is_spread() -> None:
+    """Counted by hand: fp32 weights, gradients and two states; spread, a block's weights are gathered on top."""
+    model = hollow(untrained_model("gpt2").config)
+    count, block = (sum(p.numel() for p in part.parameters()) for part in (model, model.transformer.h[0]))
+    whole, spread = (step_memory(model, training(), LENGTH, share=share) for share in (1, 4))
+    assert (whole.weights, whole.gradients, whole.states) == (4 * count, 4 * count, 8 * count)
+    assert (spread.weights, spread.gradients, spread.states) == (count + 4 * block, count, 2 * count)
+    assert whole.activations == spread.activations
+    taught = step_memory(model, training(), LENGTH, teacher=model)
+    assert taught.total == whole.total + 4 * count
+
+
+def test_a_cut_is_counted_as_the_model_that_it_becomes() -> None:
+    whole, cut = untrained_model("llama"), untrained_model("llama", num_hidden_layers=2)
+    assert step_memory(whole, training(), LENGTH, blocks=[0, 3]) == step_memory(cut, training(), LENGTH)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_step_keeps_what_the_formula_says_or_more_but_not_three_times_as_much(again: bool) -> None:
+    """Against the tensors that autograd keeps for the backward pass, parameters left out."""
+    model, wanted = untrained_model("llama", num_hidden_layers=6), training(checkpoint_activations=again)
+    if again:
+        model.activation_checkpointing_enable({"use_reentrant": False})
+    own = {p.data_ptr() for p in model.parameters()}
+    kept: dict[int, torch.Tensor] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        if tensor.data_ptr() not in own:
+            kept[tensor.untyped_storage().data_ptr()] = tensor
+        return tensor
+
+    ids_BT = torch.arange(wanted.micro_batch_size * LENGTH).view(-1, LENGTH) % 320
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model.train()(input_ids=ids_BT, use_cache=False)
+    held = sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+    told = activation_bytes(model, wanted, LENGTH, 6)
+    if again:  # the inside of one block is made anew in the backward pass
+        told -= activation_bytes(model, wanted, LENGTH, 1) - activation_bytes(model, wanted, LENGTH, 1) // 9
+    assert told <= held < 3 * told
