@@ -10,7 +10,7 @@ from inheritune.decoder.names import DEPTH_FIELDS
 DEPTH = 6
 SIZES = {
     r"num_hidden_layers|n_layers?|num_layers|depth": DEPTH,
-    r"vocab_size.*": 96,
+    r"(unpadded_)?vocab_size.*": 96,
     r"hidden_size|n_embd|d_model|word_embed_proj_dim|dim|embedding_size|lru_width|attention_hidden_size|embed_dim|out_hidden_size": 32,
     r"\w*intermediate_size\w*|ffn_dim|n_inner|d_ff|ffn_hidden_size|decoder_ffn_dim|block_ff_dim": 64,
     r"moe_\w*intermediate_size|expert_ffn_hidden_size|expert_intermediate_size": 32,
@@ -21,7 +21,7 @@ SIZES = {
     r"max_position_embeddings|n_positions|n_ctx|max_seq_len|max_target_positions": 128,
     r"num_(local_|routed_)?experts|n_routed_experts|moe_num_(local_)?experts": 4,
     r"num_experts_per_tok(en)?|moe_topk|moe_k|top_k_experts|router_top_k": 2,
-    r"n_group|topk_group|(mamba_)?n_groups": 1,
+    r"n_group|num_expert_group|topk_group|(mamba_)?n_groups": 1,
     r"state_size|ssm_state_size|mamba_d_state|mamba_(n|num)_heads|n_mamba_heads|\w*chunk_size": 8,
     r"mamba_dt_rank|time_step_rank": 4,
     r"sliding_window|attention_window_size|attention_chunk_size|window_size": 16,
@@ -46,6 +46,8 @@ def _small(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _of_size(name: str, value: Any, depth: int | None) -> Any:
+    if name == "per_layer_config" and value:
+        return {block: _small(own) for block, own in value.items() if int(block) < DEPTH}
     if isinstance(value, dict) and name.endswith("_config"):
         return _small(value)
     if isinstance(value, list | tuple) and len(value) == depth:

@@ -3,9 +3,12 @@
 import pytest
 import torch
 from families import DEPTH, EXPERTS, FAMILIES, FIRST, GAPS, GROUPED, OLD, OTHERS, REPEATS, TOKENS, reference
-from transformers import AutoConfig, AutoModelForCausalLM
+from shrink import shrink
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig
 
 from inheritune.decoder.anatomy import anatomy, refuse_unsupported
+from inheritune.decoder.kinds import require_kinds
 from inheritune.errors import ModelError
 from inheritune.surgery.in_memory import grow, inherit
 from inheritune.surgery.proof import prove
@@ -93,3 +96,32 @@ def test_blocks_that_scale_or_normalise_the_residual_are_no_identities(family):
     target = inherit(model, [0, 1, 2])
     with pytest.raises(ModelError, match="identity"):
         grow(target, model, held=[0, 1, 2], wanted=[0, 1, 2, 3], start="identity")
+
+
+def test_a_block_that_keeps_its_keys_for_nobody_may_stand_elsewhere():
+    """Gemma 4 marks the last block of each kind, whether or not later ones read its keys."""
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(shrink("gemma4_text", hidden_size_per_layer_input=0)).eval()
+    prove(inherit(model, GAPS), model, GAPS).require()
+
+
+def test_a_block_that_keeps_its_keys_for_others_may_not():
+    def block(keeps: bool, reads: bool) -> nn.Module:
+        made = nn.Module()
+        made.attn = nn.Module()
+        made.attn.store_full_length_kv, made.attn.is_kv_shared_layer = keeps, reads
+        return made
+
+    meant, config = [block(False, False), block(False, True)], [LlamaConfig()]
+    require_kinds([block(True, False)], meant[:1], config, frozenset())
+    with pytest.raises(ModelError, match="store_full_length_kv is True and not False"):
+        require_kinds([block(True, False), block(False, True)], meant, config, frozenset())
+
+
+def test_matrices_as_many_as_the_blocks_are_not_taken_for_them():
+    """Gemma 3n has as many projections beside its blocks as a cut to three has blocks."""
+    config = shrink("gemma3n_text", num_kv_shared_layers=0, layer_types=["sliding_attention", "full_attention"] * 3)
+    config.activation_sparsity_pattern = [0.0] * DEPTH
+    model = AutoModelForCausalLM.from_config(config)
+    with pytest.raises(ModelError, match="embed_tokens_per_layer"):
+        inherit(model, FIRST)

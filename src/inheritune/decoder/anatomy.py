@@ -157,7 +157,7 @@ def _stack(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
     lists = [
         (name, module)
         for name, module in model.named_modules()
-        if isinstance(module, nn.ModuleList) and len(module) == depth
+        if isinstance(module, nn.ModuleList) and len(module) == depth and all(map(_has_parts, module))
     ]
     outer = [pair for pair in lists if not any(pair[0].startswith(f"{other[0]}.") for other in lists)]
     if len(outer) > 1:  # a tower for images may be as deep
@@ -167,6 +167,11 @@ def _stack(model: PreTrainedModel) -> tuple[str, nn.ModuleList]:
         names = ", ".join(name for name, _ in outer) or "none"
         raise ModelError(f"Cannot tell the stack of {depth} blocks of {model.config.model_type!r}: found {names}.")
     return outer[0]
+
+
+def _has_parts(module: nn.Module) -> bool:
+    """Whether a module is made of others: no block is one matrix alone."""
+    return any(True for _ in module.children())
 
 
 def _head(model: PreTrainedModel) -> nn.Module:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig
 
 from inheritune.decoder.anatomy import text_config
-from inheritune.decoder.names import BY_LAYER, NOT_KIND
+from inheritune.decoder.names import BY_LAYER, KEEPS_KEYS, NOT_KIND, READS_KEYS
 from inheritune.errors import ModelError
 
 # What a config says of its own making.
@@ -80,12 +80,22 @@ def require_kinds(
 
     `configs` are its sources'; `known` names what may differ because it is folded into the weights.
     """
+    made = list(made)
+    known |= _kept_for_nobody(made)
     for place, (one, other) in enumerate(zip(made, meant, strict=True)):
         if difference := first_difference(one, other, known):
             raise ModelError(
                 f"Cannot cut {configs[-1].model_type!r} so: block {place} would not be what it was, "
                 f"{difference}; look at {_suspects(configs)} in its config."
             )
+
+
+def _kept_for_nobody(blocks: Sequence[nn.Module]) -> frozenset[str]:
+    """The flags by which a block keeps its keys for later ones, where none of these blocks reads them."""
+    held = [(name, module) for block in blocks for name, module in block.named_modules()]
+    if any(getattr(module, READS_KEYS, False) for _, module in held):
+        return frozenset()
+    return frozenset(f"{name}.{KEEPS_KEYS}" for name, module in held if hasattr(module, KEEPS_KEYS))
 
 
 def _suspects(configs: Sequence[PretrainedConfig]) -> str:

@@ -41,6 +41,8 @@ WINDOWS = ("sliding_window", "attention_chunk_size", "attention_window_size")
 
 # What a block knows of its place or of the whole, without computing anything else from it: only the family's code tells.
 NOT_KIND = frozenset({"training", "layer_idx", "layer_id", "layer_number", "block_idx", "num_hidden_layers"})
+# Whether a block keeps its keys for later ones, and whether one reads them: kept for nobody, they change nothing.
+KEEPS_KEYS, READS_KEYS = "store_full_length_kv", "is_kv_shared_layer"
 # Which part of a block a tensor belongs to: shapes are alike in all parts. What is neither of these is the MLP.
 NORM_WORDS = ("norm", "ln_", "layernorm")
 ATTENTION_WORDS = ("attn", "attention")
