@@ -69,7 +69,8 @@ def test_a_margin_in_bits_is_that_of_a_references_token() -> None:
     """Ten documents of 100 tokens and 400 bytes, each 2 nats worse: 0.02 nats a token, which is 0.005 nats a byte."""
     nats, tokens, sizes = np.full(10, 300.0), np.full(10, 100.0), np.full(10, 400.0)
     reference, model = (
-        OnText(nats + more, tokens, nats + more, sizes, [], np.arange(len(nats))) for more in (0.0, 2.0)
+        OnText(nats + more, tokens, nats + more, sizes, [], np.arange(len(nats)), [], [], np.arange(0))
+        for more in (0.0, 2.0)
     )
     for margin, verdict in ((0.021, "matched"), (0.019, "worse")):
         found = against(model, reference, margin, 0.95)

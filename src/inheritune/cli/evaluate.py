@@ -9,6 +9,7 @@ import typer
 from inheritune.errors import InputError
 
 if TYPE_CHECKING:
+    from inheritune.evaluation.agreement import Estimate
     from inheritune.evaluation.found import EvaluatedModel, Evaluation
     from inheritune.evaluation.tasks import Difference
     from inheritune.evidence.gap import Gap
@@ -110,6 +111,11 @@ def _text(found: "Evaluation") -> Iterator[list[str]]:
     yield ["perplexity", *[f"{text.perplexity:.3f}" for text in texts]]
     if bits := [text.bits_per_byte for text in texts if text.bits_per_byte is not None]:
         yield ["bits per byte", *[f"{each:.4f}" for each in bits], _gap(gap.bits_per_byte if gap else None)]
+    if agreed := found.agreement:
+        yield ["divergence from the reference, nats per token", "", "", _estimate(agreed.divergence)]
+        yield ["same next token as the reference", "", "", _estimate(agreed.same_choice)]
+        yield ["loss on rare tokens", "", "", _estimate(agreed.rare, "+")]
+        yield ["loss on copied tokens", "", "", _estimate(agreed.copied, "+")]
     if uses := [entry.use for entry in models if entry.use]:
         yield ["first token, ms", *[f"{1e3 * use.first_token_seconds:.1f}" for use in uses]]
         yield ["tokens per second", *[f"{use.tokens_per_second:.1f}" for use in uses]]
@@ -135,5 +141,14 @@ def _gap(gap: "Gap | None") -> str:
     return "" if gap is None else f"{gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}] ({gap.verdict})"
 
 
+def _estimate(found: "Estimate | None", sign: str = "") -> str:
+    if found is None:
+        return "in fewer than two documents"
+    return f"{found.mean:{sign}.4f} [{found.low:{sign}.4f}, {found.high:{sign}.4f}]"
+
+
 def _difference(row: "Difference | None") -> str:
-    return "" if row is None else f"{row.mean:+.4f} [{row.low:+.4f}, {row.high:+.4f}]"
+    if row is None:
+        return ""
+    flips = "" if row.lost is None else f", {row.lost} lost, {row.won} won (chance {row.chance:.2g})"
+    return f"{row.mean:+.4f} [{row.low:+.4f}, {row.high:+.4f}]{flips}"

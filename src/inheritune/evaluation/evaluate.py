@@ -7,12 +7,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from inheritune.data.corpora import documents
 from inheritune.data.documents import Document
 from inheritune.decoder.anatomy import anatomy, text_config
 from inheritune.decoder.costs import parameter_count
 from inheritune.errors import DataError, InputError
 from inheritune.evaluation import tasks
+from inheritune.evaluation.agreement import agreement
 from inheritune.evaluation.found import EvaluatedModel, Evaluation, TextLoss, TextMeasured, UseMeasured
 from inheritune.evaluation.generation import generate
 from inheritune.evaluation.measure import OnText, Text, against, measure
@@ -71,7 +74,7 @@ def find(model: str, reference: str | None, progress: Progress, asked: Wanted) -
     models = [_model(one, own) for one, own in zip(loaded, on_text, strict=True)]
     found = Evaluation(data=_about(asked, texts), models=models)
     if reference is not None:
-        found = found.model_copy(update={"gap": against(on_text[0], on_text[1], asked.margin, asked.confidence)})
+        found = found.model_copy(update=_beside(loaded, on_text, asked, progress))
     if asked.tasks:
         found = _with_tasks(found, loaded, asked, progress)
     return _with_use(found, loaded, asked, progress) if asked.generation else found
@@ -126,6 +129,16 @@ def _positions(loaded: Reference) -> int:
 def _measure(loaded: Reference, texts: list[Text], asked: Wanted, progress: Progress) -> OnText:
     progress.stage(f"{loaded.name}: loss on {len(texts)} documents")
     return measure(loaded.model, loaded.tokenizer, texts, asked.length)
+
+
+def _beside(loaded: list[Reference], on_text: list[OnText], asked: Wanted, progress: Progress) -> dict[str, object]:
+    """The gap, and where both read the same tokens how far they agree at each."""
+    own, other = on_text
+    found: dict[str, object] = {"gap": against(own, other, asked.margin, asked.confidence)}
+    if len(own.rows) == len(other.rows) and all(map(np.array_equal, own.rows, other.rows)):
+        with progress.waiting("Both at each token"):
+            found["agreement"] = agreement(loaded[0].model, loaded[1].model, own, other, asked.confidence)
+    return found
 
 
 def _model(loaded: Reference, own: OnText) -> EvaluatedModel:

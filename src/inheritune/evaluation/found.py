@@ -5,6 +5,7 @@ What was not asked for is left out of the object.
 
 from pydantic import ConfigDict, Field
 
+from inheritune.evaluation.agreement import Agreement
 from inheritune.evaluation.by_position import Band
 from inheritune.evaluation.generation import Use
 from inheritune.evaluation.measure import Against
@@ -77,5 +78,6 @@ class Evaluation(_Measured):
     data: TextMeasured | RunMeasured
     models: list[EvaluatedModel]
     gap: Against | None = None
+    agreement: Agreement | None = None
     task_differences: list[Difference] | None = None
     generation: UseMeasured | None = None

@@ -34,7 +34,11 @@ class Text:
 
 @dataclass(frozen=True)
 class OnText:
-    """One model on a text: each document's nats and tokens, the nats and bytes of its text alone, and the loss by position."""
+    """One model on a text: each document's nats and tokens, the nats and bytes of its text alone, and the loss by position.
+
+    `rows` are the windows' ids and `losses` the nats of each window's predicted tokens, its last ones; `owner` is each window's document
+    and `sources` each document's book.
+    """
 
     nats: np.ndarray
     tokens: np.ndarray
@@ -42,6 +46,14 @@ class OnText:
     bytes: np.ndarray
     by_position: list[Band]
     sources: np.ndarray
+    rows: list[np.ndarray]
+    losses: list[np.ndarray]
+    owner: np.ndarray
+
+    @property
+    def asked(self) -> list[np.ndarray]:
+        """The predicted ids of each window."""
+        return [row[len(row) - len(own) :] for row, own in zip(self.rows, self.losses, strict=True)]
 
     @property
     def val_loss(self) -> float:
@@ -75,9 +87,12 @@ def measure(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, texts: S
     ends = np.asarray([rows[-1][-1] if text.whole and rows else 0.0 for text, rows in zip(texts, losses, strict=True)])
     tokens = np.asarray([sum(map(len, rows)) for rows in losses], float)
     sizes = np.asarray([size for _, size in coded], float)
-    places = by_position([row for rows in losses for row in rows])
     names = [text.book or str(number) for number, text in enumerate(texts)]
-    return OnText(nats, tokens, nats - ends, sizes, places, np.unique(names, return_inverse=True)[1])
+    every = [row for rows in losses for row in rows]
+    return OnText(
+        nats, tokens, nats - ends, sizes, by_position(every), np.unique(names, return_inverse=True)[1],
+        rows=[row for rows in pieces for row in rows], losses=every, owner=np.repeat(np.arange(len(pieces)), list(map(len, pieces))),
+    )  # fmt: skip
 
 
 def against(model: OnText, reference: OnText, margin: float, confidence: float) -> Against:

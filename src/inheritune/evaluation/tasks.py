@@ -2,6 +2,7 @@
 
 import io
 import logging
+import math
 import os
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
@@ -44,13 +45,20 @@ class Score:
 
 @dataclass(frozen=True)
 class Difference:
-    """A metric's mean over the same documents, model minus reference, with its interval."""
+    """A metric's mean over the same documents, model minus reference, with its interval.
+
+    Of answers that are right or wrong, `lost` were right by the reference alone and `won` by the model alone; `chance` is
+    that of so uneven a split if both were as able (McNemar's exact test, two-sided).
+    """
 
     task: str
     metric: str
     mean: float
     low: float
     high: float
+    lost: int | None = None
+    won: int | None = None
+    chance: float | None = None
 
 
 @dataclass(frozen=True)
@@ -90,9 +98,20 @@ def differences(model: Scored, reference: Scored, confidence: float) -> list[Dif
         other = reference.values.get((task, metric), {})
         shared = sorted(own.keys() & other.keys())
         if len(shared) > 1:
-            found = gap([own[at] for at in shared], [other[at] for at in shared], confidence=confidence)
-            rows.append(Difference(task, metric, found.mean, found.low, found.high))
+            ours, theirs = ([side[at] for at in shared] for side in (own, other))
+            found = gap(ours, theirs, confidence=confidence)
+            rows.append(Difference(task, metric, found.mean, found.low, found.high, *_flips(ours, theirs)))
     return rows
+
+
+def _flips(ours: list[float], theirs: list[float]) -> tuple[int, int, float] | tuple[()]:
+    """How many answers the model alone has wrong, how many it alone has right, and McNemar's exact chance."""
+    if not {*ours, *theirs} <= {0.0, 1.0}:
+        return ()
+    lost, won = (sum(a < b for a, b in zip(*pair, strict=True)) for pair in ((ours, theirs), (theirs, ours)))
+    flips = lost + won
+    tail = sum(math.comb(flips, count) for count in range(min(lost, won) + 1))
+    return lost, won, min(1.0, tail / 2 ** (flips - 1)) if flips else 1.0
 
 
 def _evaluate(

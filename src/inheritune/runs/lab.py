@@ -115,6 +115,8 @@ class FolderLab:
             share = len(self.bench.documents.weights) / self.bench.most_documents
             left = reach_left(planned.confidence, planned.reading_confidence, share)
             plan = replace(plan, reach_left=left)
+        if plan.fit:
+            return plan
         self.progress.note(
             f"At most {plural(plan.looks, 'look')} may call a match, each at {100 * planned.confidence:.3g}% confidence, so that the"
             f" whole run errs in less than {100 * (1 - whole):.2g}%"

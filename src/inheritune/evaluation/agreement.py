@@ -1,0 +1,130 @@
+"""Model beside reference token by token: what one mean loss does not see.
+
+How far its distributions lie from the reference's, how often both would choose the same next token, and its losses on the tokens
+that are rare in the text and on those that end a passage which stood in the window before, as induction heads copy it.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from inheritune.decoder.stack import evaluating
+from inheritune.evaluation.measure import OnText
+from inheritune.evidence.gap import clusters, gap
+
+_MOST = 16_384  # tokens whose distributions are compared
+_RARE = 0.1  # of the text's tokens
+_PASSAGE = 3  # tokens, of which the last is copied
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over tokens with its interval, paired by document, and how many tokens it rests on."""
+
+    mean: float
+    low: float
+    high: float
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """A model beside its reference on the same tokens; None where fewer than two documents have such tokens.
+
+    `divergence` is KL(reference, model) in nats per token, `same_choice` the share of tokens where both would choose the same
+    next one. `rare` and `copied` are losses, model minus reference, in nats per token.
+    """
+
+    divergence: Estimate | None
+    same_choice: Estimate | None
+    rare: Estimate | None
+    copied: Estimate | None
+
+
+def agreement(
+    model: PreTrainedModel, reference: PreTrainedModel, own: OnText, other: OnText, confidence: float
+) -> Agreement:
+    """What both make of the same windows; `own` and `other` are what was measured of model and reference on them."""
+    asked = own.asked
+    picked = _spread([len(row) for row in asked])
+    apart = [_apart(model, reference, own.rows[place], len(asked[place])) for place in picked]
+
+    def estimate(values: Sequence[np.ndarray], places: Sequence[int]) -> Estimate | None:
+        return _estimate(values, own.sources, own.owner[list(places)], confidence)
+
+    moved = [ours - theirs for ours, theirs in zip(own.losses, other.losses, strict=True)]
+    rare = _rare(asked)
+    copied = [_copied(row)[len(row) - len(kept) :] for row, kept in zip(own.rows, asked, strict=True)]
+    every = range(len(moved))
+    return Agreement(
+        divergence=estimate([far for far, _ in apart], picked),
+        same_choice=estimate([same for _, same in apart], picked),
+        rare=estimate([row[kind] for row, kind in zip(moved, rare, strict=True)], every),
+        copied=estimate([row[kind] for row, kind in zip(moved, copied, strict=True)], every),
+    )
+
+
+def _spread(lengths: Sequence[int]) -> list[int]:
+    """Windows that have tokens, spread evenly over the text, of about `_MOST` tokens."""
+    there = np.flatnonzero(lengths)
+    wanted = max(2, -(-_MOST * len(there) // sum(lengths)))
+    return there[np.linspace(0, len(there) - 1, min(wanted, len(there))).astype(int)].tolist()
+
+
+def _apart(
+    model: PreTrainedModel, reference: PreTrainedModel, row: np.ndarray, asked: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """At the last `asked` tokens of a window: KL(reference, model) in nats, and whether both choose the same."""
+    shared = min(one.config.get_text_config().vocab_size for one in (model, reference))
+    ours_TV, theirs_TV = (_log_probabilities(one, row)[-asked:, :shared] for one in (model, reference))
+    far_T = (theirs_TV.exp() * (theirs_TV - ours_TV)).sum(-1)
+    same_T = ours_TV.argmax(-1) == theirs_TV.argmax(-1)
+    return far_T.double().numpy(), same_T.double().numpy()
+
+
+def _log_probabilities(model: PreTrainedModel, row: np.ndarray) -> Tensor:
+    ids_1T = torch.from_numpy(row[None, :-1].astype(np.int64)).to(model.device)
+    with evaluating(model):
+        return model(input_ids=ids_1T, use_cache=False).logits[0].float().log_softmax(-1).cpu()
+
+
+def _rare(asked: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Which tokens are among the tenth that is rarest in the text; tokens that are as frequent as one of these are too."""
+    counts = Counter(np.concatenate(asked).tolist())
+    left, most = _RARE * sum(counts.values()), 0
+    for count, tokens in sorted(Counter(counts.values()).items()):
+        if left <= 0:
+            break
+        left, most = left - count * tokens, count
+    return [np.asarray([counts[token] <= most for token in row.tolist()], dtype=bool) for row in asked]
+
+
+def _copied(row: np.ndarray) -> np.ndarray:
+    """Which ids of a window end a passage of three that stood in it before."""
+    seen, found = set[tuple[int, ...]](), np.zeros(len(row), dtype=bool)
+    for end in range(_PASSAGE, len(row) + 1):
+        passage = tuple(row[end - _PASSAGE : end].tolist())
+        found[end - 1] = passage in seen
+        seen.add(passage)
+    return found
+
+
+def _estimate(
+    values: Sequence[np.ndarray], sources: np.ndarray, owner: np.ndarray, confidence: float
+) -> Estimate | None:
+    """The mean over all tokens of these windows; `owner` is the document of each, `sources` the book of each document."""
+    tokens, totals = (
+        np.bincount(owner, each, minlength=len(sources))
+        for each in ([len(row) for row in values], [row.sum() for row in values])
+    )
+    there = tokens > 0
+    if there.sum() < 2:
+        return None
+    means = totals[there] / tokens[there]
+    found = gap(means, np.zeros(len(means)), tokens[there], clusters(sources[there]), confidence=confidence)
+    return Estimate(found.mean, found.low, found.high, int(tokens.sum()))

@@ -1,0 +1,86 @@
+"""Two models token by token, against plain torch on each window."""
+
+import numpy as np
+import pytest
+import torch
+from tiny import untrained_model
+from transformers import PreTrainedTokenizerFast
+
+from inheritune.evaluation import agreement as module
+from inheritune.evaluation.agreement import agreement
+from inheritune.evaluation.measure import OnText, Text, measure
+from inheritune.evidence.gap import gap
+
+CONFIDENCE = 0.9
+
+
+@pytest.fixture(scope="module")
+def measured(texts: list[str], tokenizer: PreTrainedTokenizerFast) -> tuple[list[torch.nn.Module], list[OnText]]:
+    models = [untrained_model("llama", seed, initializer_range=0.3).eval() for seed in (1, 2)]
+    some = [Text(text * 2) for text in texts[:6]]
+    return models, [measure(model, tokenizer, some, length=24) for model in models]
+
+
+def by_hand(models: list[torch.nn.Module], rows: list[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    far, same = [], []
+    for row in rows:
+        with torch.no_grad():
+            ours, theirs = (model(torch.from_numpy(row[None, :-1])).logits[0].softmax(-1) for model in models)
+        far.append((theirs * (theirs / ours).log()).sum(-1).numpy())
+        same.append((ours.argmax(-1) == theirs.argmax(-1)).numpy())
+    return far, same
+
+
+def interval(values: list[np.ndarray], own: OnText) -> tuple[float, float, float]:
+    by_document = [
+        np.concatenate([row for row, owner in zip(values, own.owner, strict=True) if owner == at]) for at in range(6)
+    ]
+    kept = [row for row in by_document if len(row)]
+    found = gap([row.mean() for row in kept], [0.0] * len(kept), [len(row) for row in kept], confidence=CONFIDENCE)
+    return found.mean, found.low, found.high
+
+
+def test_divergence_and_choices_are_those_of_both_models(measured: tuple[list[torch.nn.Module], list[OnText]]) -> None:
+    models, (own, other) = measured
+    found = agreement(*models, own, other, CONFIDENCE)
+    far, same = by_hand(models, own.rows)
+    for estimate, values in ((found.divergence, far), (found.same_choice, same)):
+        assert (estimate.mean, estimate.low, estimate.high) == pytest.approx(interval(values, own), abs=1e-5)
+        assert estimate.tokens == sum(map(len, values)) == own.tokens.sum()
+    assert agreement(models[0], models[0], own, own, CONFIDENCE).divergence.mean == pytest.approx(0, abs=1e-6)
+
+
+def test_of_a_long_text_windows_all_over_it_are_compared(
+    measured: tuple[list[torch.nn.Module], list[OnText]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_MOST", 72)
+    assert module._spread([24] * 9 + [0]) == [0, 4, 8], "72 of 216 tokens are three windows; the last has none"
+    models, (own, other) = measured
+    assert agreement(*models, own, other, CONFIDENCE).divergence.tokens < own.tokens.sum() / 2
+
+
+def test_rare_tokens_are_the_rarest_tenth_with_all_that_are_as_frequent() -> None:
+    """Of 21 tokens 2.1 are asked for: the three that stand once."""
+    rows = [np.asarray([1] * 10 + [2] * 8), np.asarray([3, 4, 5])]
+    assert [row.tolist() for row in module._rare(rows)] == [[False] * 18, [True] * 3]
+    assert module._rare([np.asarray([1] * 9 + [2])])[0].tolist() == [False] * 9 + [True]
+
+
+def test_copied_tokens_end_a_passage_of_three_that_stood_there_before() -> None:
+    row = np.asarray([7, 1, 2, 3, 9, 1, 2, 3, 1, 2, 4])
+    assert np.flatnonzero(module._copied(row)).tolist() == [7]
+    assert np.flatnonzero(module._copied(np.asarray([5, 5, 5, 5, 5]))).tolist() == [3, 4]
+
+
+def test_losses_on_rare_and_copied_tokens_are_differences_there(
+    measured: tuple[list[torch.nn.Module], list[OnText]],
+) -> None:
+    models, (own, other) = measured
+    found = agreement(*models, own, other, CONFIDENCE)
+    moved = [ours - theirs for ours, theirs in zip(own.losses, other.losses, strict=True)]
+    copied = [module._copied(row)[1:] for row in own.rows]
+    rare = module._rare([row[1:] for row in own.rows])
+    for estimate, kinds in ((found.copied, copied), (found.rare, rare)):
+        values = [row[kind] for row, kind in zip(moved, kinds, strict=True)]
+        assert 0 < estimate.tokens == sum(map(len, values)) < own.tokens.sum()
+        assert (estimate.mean, estimate.low, estimate.high) == pytest.approx(interval(values, own), abs=1e-9)
