@@ -16,9 +16,13 @@ from tiny import LENGTH
 
 from inheritune.comparison import cell as cells
 from inheritune.comparison.status import status
-from inheritune.comparison.sweep import compare
+from inheritune.comparison.sweep import _Sweep, compare
+from inheritune.config.loading import load_recipe
+from inheritune.config.recipes import CompareRecipe
+from inheritune.errors import RecipeError
 from inheritune.evidence.gap import gap
 from inheritune.methods import METHODS as METHODS_OF_ALL
+from inheritune.progress import Progress
 from inheritune.records.comparison import Comparison, Point, schema_text
 from inheritune.report.compare_figures import _KINDS
 
@@ -45,6 +49,20 @@ def whole(recipe: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("whole") / "run"
     compare(recipe, str(out))
     return out
+
+
+def test_lengths_that_nobody_set_fit_the_reference_as_in_a_run(recipe: str, tmp_path: Path) -> None:
+    """The tiny reference has fewer positions than the default length; one that is set by hand is refused by name."""
+    tree = json.loads(Path(recipe).read_text())
+    tree["training"] = {"tokens": 200_000}
+    del tree["data"]["sequence_length"]
+    (tmp_path / "free.yaml").write_text(json.dumps(tree))
+    free = load_recipe(CompareRecipe, str(tmp_path / "free.yaml"), {})
+    sweep = _Sweep(free, tmp_path, tmp_path, Progress(quiet=True))
+    positions = sweep._load().positions
+    assert positions and sweep.recipe.data.sequence_length == positions < free.data.sequence_length
+    with pytest.raises(RecipeError, match=r"data\.sequence_length is 4096"):
+        compare(str(tmp_path / "free.yaml"), str(tmp_path / "out"), data__sequence_length=4096)
 
 
 def steps_of(place: Path) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ from inheritune.config.sections import Data
 from inheritune.data.tokens import Tokens
 from inheritune.errors import DataError
 from inheritune.evaluation import token_losses
-from inheritune.evaluation.losses import ValidationSet, document_losses, mean_loss, validation
+from inheritune.evaluation.losses import ValidationSet, document_losses, in_windows, mean_loss, validation
 
 LENGTH = 16
 SIZES = [40, 2, 16, 17, 18, 1, 33, 5]
@@ -91,3 +91,15 @@ def test_documents_are_clustered_by_their_source_where_there_are_several(tokens:
 def test_one_document_is_too_few() -> None:
     with pytest.raises(DataError, match="1 document"):
         validation(Tokens(np.arange(9), np.array([0, 8])), by_data())
+
+
+def test_documents_of_which_nothing_is_asked_where_they_are_read_are_left_out(tokens: Tokens) -> None:
+    """Of the first document the last token alone is asked for, and its first eight are read."""
+    asked = np.ones(sum(SIZES), dtype=bool)
+    asked[: SIZES[0] - 1] = False
+    told, data = replace(tokens, asked=asked), by_data(valid_tokens_per_document=8, valid_read="start")
+    assert in_windows(told, np.asarray([0, 2]), data).weights.tolist() == [7]
+    nothing = in_windows(told, np.asarray([0]), data)
+    assert (len(nothing.weights), nothing.tokens, len(nothing.clusters)) == (0, 0, 0)
+    with pytest.raises(DataError, match="0 document"):
+        validation(replace(told, starts=told.starts[:1], ids=told.ids[:40], asked=asked[:40]), data)

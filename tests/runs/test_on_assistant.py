@@ -6,9 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 from transformers import AutoTokenizer
 
 import inheritune
+from inheritune.progress import Progress
 from inheritune.runs.again import evaluate_run
 
 TEMPLATE = (
@@ -18,7 +20,12 @@ TEMPLATE = (
 
 
 def test_what_a_run_compares_on_is_what_the_assistant_said(
-    tree: dict[str, Any], gpt2: Path, texts: list[str], write_recipe: Callable[..., str], tmp_path: Path
+    tree: dict[str, Any],
+    gpt2: Path,
+    texts: list[str],
+    write_recipe: Callable[..., str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture,
 ) -> None:
     words = AutoTokenizer.from_pretrained(shutil.copytree(gpt2, tmp_path / "reference"))
     words.chat_template = TEMPLATE
@@ -30,7 +37,8 @@ def test_what_a_run_compares_on_is_what_the_assistant_said(
     tree["reference"] = str(tmp_path / "reference")
     tree["data"] |= {side: str(tmp_path / f"{side}.jsonl") for side in sides} | {"loss_on": "assistant"}
     tree["growth"]["max_depth"] = 2
-    result = inheritune.run(write_recipe(tree), str(tmp_path / "out"))
+    result = inheritune.run(write_recipe(tree), str(tmp_path / "out"), progress=Progress())
+    assert "outside texts ask for all tokens" in " ".join(capsys.readouterr().out.split())
 
     def asked(messages: list[dict[str, str]]) -> int:
         found = words.apply_chat_template(messages, return_assistant_tokens_mask=True, return_dict=True)

@@ -3,6 +3,7 @@
 import copy
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,13 @@ import recompute
 import yaml
 
 import inheritune
+from inheritune.evaluation.losses import ValidationSet
+from inheritune.evidence.gap import gap
 from inheritune.evidence.sequential import look_confidence, reading_confidence
+from inheritune.records.entry import Spent
 from inheritune.records.result import Result
+from inheritune.records.stages import PlannedLooks
+from inheritune.runs.reading_on import read_on
 
 FIRST, ALL = 5, 19
 
@@ -85,3 +91,25 @@ def test_what_was_read_on_is_in_the_ledger_and_a_look_that_tells_reads_nothing(
     kept = json.loads((tmp_path / "near" / "out" / "further/1/reference.json").read_text())
     more = near.ledger.phases["validation"].tokens - wide.ledger.phases["validation"].tokens
     assert more == further.tokens + kept["tokens"] == 2 * (further.tokens_in_all - near.validation.tokens)
+
+
+def test_a_further_reading_of_which_nothing_is_asked_is_passed_over() -> None:
+    def documents(count: int) -> ValidationSet:
+        ids = np.ones((count, 3), dtype=np.int64)
+        return ValidationSet(ids, ids, np.arange(count))
+
+    sets = [documents(0), documents(4)]
+    look = gap([1.0, 1.1, 0.9], [1.0, 1.0, 1.0], margin=0.01, confidence=0.9)
+    bench: Any = SimpleNamespace(
+        documents=documents(3),
+        folder=Path(),
+        reference_measured=SimpleNamespace(losses=[1.0] * 3),
+        further_documents=lambda number: sets[number],
+        reference_on=lambda found, _: SimpleNamespace(losses=[1.0] * len(found.weights)),
+        losses_on=lambda found, _: (np.full(len(found.weights), 1.1), Spent(tokens=1, flops=1, seconds=1)),
+        gap_on=lambda read, losses, reference, confidence: look,
+    )
+    planned = PlannedLooks(looks=1, confidence=0.9, reads=2, reading_confidence=0.95)
+    found = read_on(bench, None, SimpleNamespace(losses=np.ones(3), gap=look), planned)  # type: ignore[arg-type]
+    assert look.verdict == "cannot tell" and found is not None
+    assert (found[0].documents, found[0].tokens, found[1].tolist()) == (7, 1, [1.0] * 3 + [1.1] * 4)

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from inheritune.comparison.budget import phase_tokens
 from inheritune.comparison.cell import Cell, Work, given, save_profile
 from inheritune.comparison.gather import gather, refuse_mixed
-from inheritune.config.loading import load_recipe
+from inheritune.config.loading import load_for_positions, load_recipe
 from inheritune.config.recipes import CompareRecipe, RunRecipe
 from inheritune.config.sections import Objective
 from inheritune.decoder.anatomy import anatomy
@@ -109,6 +109,7 @@ class _Sweep:
         whole, depth = anatomy(reference.model).depth, self.recipe.depth or 1
         if depth >= whole:
             raise RecipeError(f"depth is {depth} and the reference has {whole} blocks: make it less")
+        self.recipe = load_for_positions(recipe, reference.positions)
         return reference
 
     def _about(self) -> None:

@@ -36,8 +36,10 @@ def load_recipe(kind: type[Recipe], name_or_path: str, overrides: dict[str, Any]
     return check(kind, fitted(tree, set_in(own), before))
 
 
-def load_for_positions(recipe: Recipe, positions: int) -> Recipe:
-    """The recipe with default lengths that a model of so many positions can read."""
+def load_for_positions(recipe: Recipe, positions: int | None) -> Recipe:
+    """The recipe with default lengths that a model of so many positions can read; None: any number."""
+    if positions is None:
+        return recipe
     tree = recipe.model_dump(mode="json", exclude_unset=True)
     shorter = within_positions(tree, positions, set_in(tree), fields(type(recipe)))
     return recipe if shorter == tree else check(type(recipe), shorter)

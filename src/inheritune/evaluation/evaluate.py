@@ -11,7 +11,7 @@ import numpy as np
 
 from inheritune.data.corpora import documents
 from inheritune.data.documents import Document
-from inheritune.decoder.anatomy import anatomy, text_config
+from inheritune.decoder.anatomy import anatomy
 from inheritune.decoder.costs import parameter_count
 from inheritune.errors import DataError, InputError
 from inheritune.evaluation import tasks
@@ -123,7 +123,7 @@ def _fitted(asked: Wanted, positions: int) -> Wanted:
 
 
 def _positions(loaded: Reference) -> int:
-    return int(getattr(text_config(loaded.model.config), "max_position_embeddings", None) or 1 << 20)
+    return loaded.positions or 1 << 20
 
 
 def _measure(loaded: Reference, texts: list[Text], asked: Wanted, progress: Progress) -> OnText:

@@ -69,7 +69,10 @@ def validation(tokens: Tokens, data: Data, begin: Begin | None = None) -> Valida
 def in_windows(
     tokens: Tokens, chosen: np.ndarray, data: Data, begin: Begin | None = None, before: int = 0
 ) -> ValidationSet:
-    """Documents cut into windows; `before` are read before them, and where a long one is read follows its number among all."""
+    """Documents cut into windows; `before` are read before them, and where a long one is read follows its number among all.
+
+    Documents of which nothing is asked where they are read are left out, be it all of them.
+    """
     found = (
         (index, list(_windows(tokens, index, before + number, data, begin or Begin())))
         for number, index in enumerate(chosen)
@@ -78,7 +81,7 @@ def in_windows(
     rows, asked = ([window[side] for _, own in pairs for window in own] for side in (0, 1))
     ids, labels = padded(rows)
     asked_NT = padded(asked)[1] == 1
-    owner = np.repeat(np.arange(len(pairs)), [len(own) for _, own in pairs])
+    owner = np.repeat(np.arange(len(pairs)), np.asarray([len(own) for _, own in pairs], dtype=np.int64))
     chosen = np.asarray([index for index, _ in pairs], dtype=np.int64)
     books = None if tokens.books is None else np.asarray(tokens.books)[chosen]
     return ValidationSet(ids, np.where(asked_NT, labels, IGNORED), owner, books)

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from inheritune.decoder.anatomy import text_config
 from inheritune.errors import ModelError
 from inheritune.models.find import BUNDLED, locate
 from inheritune.models.folder import read_json
@@ -31,6 +32,11 @@ class Reference:
     trained_tokens: int | None
     place: Path
     dtype: torch.dtype
+
+    @property
+    def positions(self) -> int | None:
+        """How many tokens the model reads at once; None where its config does not say."""
+        return getattr(text_config(self.model.config), "max_position_embeddings", None) or None
 
 
 def load_reference(source: str, revision: str | None = None, trust: bool = False) -> Reference:

@@ -17,7 +17,7 @@ from inheritune.config.recipes import RunRecipe
 from inheritune.data import tokens
 from inheritune.data.batches import Batches
 from inheritune.data.coding import Coding
-from inheritune.decoder.anatomy import embedding_rows, text_config
+from inheritune.decoder.anatomy import embedding_rows
 from inheritune.decoder.costs import forward_flops_per_token, parameter_count
 from inheritune.errors import ModelError, OutputError, RecipeError, TrainingError
 from inheritune.evaluation import held_out
@@ -57,10 +57,7 @@ class Bench:
     def __init__(self, recipe: RunRecipe, folder: Path, reference: Reference, progress: Progress | None = None):
         self.recipe, self.folder, self.reference = recipe, folder, reference
         self.progress = progress or Progress(quiet=True)
-        length, positions = (
-            recipe.data.sequence_length,
-            getattr(text_config(self.model.config), "max_position_embeddings", None),
-        )
+        length, positions = recipe.data.sequence_length, reference.positions
         for key, wanted in (("data.sequence_length", length), ("diagnosis.length", recipe.diagnosis.length)):
             if positions and wanted > positions:
                 raise RecipeError(

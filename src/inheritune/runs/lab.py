@@ -65,6 +65,11 @@ class FolderLab:
         """Measure the reference; `profile.json` and `diagnosis.json` (its cost)."""
         place = self.folder / PROFILE
         self.progress.stage(f"Diagnosis of {self.bench.reference.name}, {self.depth} blocks")
+        if self.bench.coding.chat.of_assistant:
+            self.progress.note(
+                "diagnosis, choice, repair and outside texts ask for all tokens; training, validation and the verdict for the"
+                " assistant's alone"
+            )
 
         def measure() -> DiagnosisCost:
             wanted = self.recipe.diagnosis

@@ -28,7 +28,10 @@ def read_on(
     for number in range(planned.reads):
         if found.verdict != "cannot tell":
             break
-        sets.append(more := bench.further_documents(number))
+        more = bench.further_documents(number)
+        if not more.tokens:  # the assistant says nothing where these are read
+            continue
+        sets.append(more)
         kept = bench.reference_on(more, further_reference(bench.folder, number))
         losses, spent = bench.losses_on(more, model)
         seen.append(losses)

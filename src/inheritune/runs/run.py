@@ -13,7 +13,7 @@ from inheritune.config.recipes import RunRecipe
 from inheritune.config.sections import named_sources
 from inheritune.config.strict_yaml import read_file
 from inheritune.data.corpora import require
-from inheritune.decoder.anatomy import anatomy, depth_of, text_config
+from inheritune.decoder.anatomy import anatomy, depth_of
 from inheritune.decoder.counted import foreseen, miscounted
 from inheritune.decoder.layerlists import cut_config
 from inheritune.decoder.parts import PARTS
@@ -69,8 +69,7 @@ def _run(checked: RunRecipe, folder: Path, progress: Progress) -> Result:
         for sources in (checked.data.train, checked.data.valid or [], *checked.data.outside.values()):
             require(sources)
         reference = load_reference(checked.reference, checked.revision, checked.trust_remote_code)
-    if positions := getattr(text_config(reference.model.config), "max_position_embeddings", None):
-        checked = load_for_positions(checked, positions)
+    checked = load_for_positions(checked, reference.positions)
     refuse_depths(checked, anatomy(reference.model).depth)
     with holding(folder, checked), closing(progress):
         keep_freed_memory()
