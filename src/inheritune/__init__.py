@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from inheritune.evidence.forecast import Forecast, forecast
     from inheritune.evidence.gap import Gap, gap
     from inheritune.report.profile import Profile
+    from inheritune.runs.plan import plan
     from inheritune.runs.pretrain import train
     from inheritune.runs.run import run
     from inheritune.surgery.in_memory import grow, inherit
@@ -44,6 +45,7 @@ _LAZY = {
     "gap": "evidence.gap",
     "grow": "surgery.in_memory",
     "inherit": "surgery.in_memory",
+    "plan": "runs.plan",
     "prove": "surgery.proof",
     "run": "runs.run",
     "status": "comparison.status",
@@ -70,6 +72,7 @@ __all__ = [
     "gap",
     "grow",
     "inherit",
+    "plan",
     "prove",
     "run",
     "status",

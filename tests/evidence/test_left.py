@@ -1,6 +1,7 @@
+import numpy as np
 import pytest
 
-from inheritune.evidence.left import ExpectedGap, after_seen, left_after
+from inheritune.evidence.left import ExpectedGap, after_seen, left_after, likely_after
 
 
 def test_by_hand() -> None:
@@ -31,3 +32,15 @@ def test_what_one_depth_came_to_scales_the_others() -> None:
 def test_says_what_it_expects() -> None:
     said = str(left_after(0.09, 843_776, 887_520))
     assert said == ("the cut loses 0.090 nats untrained, of which 0.013 ± 0.011 is expected to be left after a round")
+
+
+def test_a_cut_that_nobody_measured_is_as_likely_as_by_many_draws() -> None:
+    """The law of the cut's loss, then the law of what is left of it, drawn 200,000 times."""
+    draws = np.random.default_rng(0).normal(size=(2, 200_000))
+    lost = 3.5 * 0.25**1.6 * np.exp(0.6 * draws[0])
+    mean = 0.345 * lost**0.753 / (1 + (2e6 / 1e6 / 0.376) ** 1.32)
+    gaps = mean + np.hypot(0.27 * mean, 0.01) * draws[1]
+    found = likely_after(0.25, 2e6, 1e6, 0.02)
+    assert found.lost == pytest.approx(np.quantile(lost, (0.1, 0.5, 0.9)), rel=0.01)
+    assert found.gap == pytest.approx((np.quantile(gaps, 0.1), gaps.mean(), np.quantile(gaps, 0.9)), abs=1.5e-3)
+    assert found.chance == pytest.approx((gaps < 0.02).mean(), abs=0.01)

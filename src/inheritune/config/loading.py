@@ -28,12 +28,21 @@ def load_recipe(kind: type[Recipe], name_or_path: str, overrides: dict[str, Any]
     What the user did not set, a default or a value of a recipe in the package, fits what the user did set.
     """
     before = read_yaml(_find(name_or_path), f"the recipe {name_or_path!r}")
-    tree, own = copy.deepcopy(before), {} if _is_named(name_or_path) else copy.deepcopy(before)
+    refuse_other_kind(kind, with_values(before, overrides), name_or_path)
+    return load_tree(kind, before, {} if _is_named(name_or_path) else before, overrides)
+
+
+def load_tree(kind: type[Recipe], before: dict[str, Any], by_hand: dict[str, Any], overrides: dict[str, Any]) -> Recipe:
+    """The recipe of the tree `before`, of which `by_hand` was set by the user, with dotted `overrides` applied; RecipeError as `load_recipe`."""
+    return check(kind, fitted(with_values(before, overrides), set_in(with_values(by_hand, overrides)), before))
+
+
+def with_values(tree: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """A copy of a recipe's tree with dotted keys set."""
+    copied = copy.deepcopy(tree)
     for key, value in overrides.items():
-        _set(tree, key.split("."), value, key)
-        _set(own, key.split("."), value, key)
-    refuse_other_kind(kind, tree, name_or_path)
-    return check(kind, fitted(tree, set_in(own), before))
+        _set(copied, key.split("."), value, key)
+    return copied
 
 
 def load_for_positions(recipe: Recipe, positions: int | None) -> Recipe:

@@ -6,6 +6,7 @@ from dataclasses import replace
 from inheritune.config.sections import Source
 from inheritune.data.documents import LONGEST, Document
 from inheritune.data.kinds import source_kind
+from inheritune.data.kinds.plain_files import PlainFiles
 from inheritune.errors import DataError
 from inheritune.models.chat import PLAIN, Chat, Renderer
 
@@ -48,3 +49,11 @@ def require(sources: list[Source]) -> None:
     """Raise DataError where a source is not there, without reading it; the hub is not asked."""
     for source in sources:
         source_kind(source).require()
+
+
+def file_bytes(source: Source) -> int | None:
+    """About how many bytes of text the files of a source hold, packed ones being a third; None for a source of another kind."""
+    kind = source_kind(source)
+    if not isinstance(kind, PlainFiles):
+        return None
+    return sum(file.path.stat().st_size * (3 if file.is_packed else 1) for file in kind.files)

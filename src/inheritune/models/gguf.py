@@ -59,9 +59,16 @@ def require_gguf(path: Path) -> GgufHeader:
 
 
 def gguf_config(path: Path, width: int) -> PretrainedConfig:
-    """The config of a GGUF file, checked: its tensors hold as many numbers as it asks for, which fit into memory.
+    """The config of a GGUF file, as in `gguf_shape`; its numbers fit into memory at `width` bytes each, or ModelError."""
+    config = gguf_shape(path)
+    require_memory(require_gguf(path).numbers * width + buffer_bytes(hollow(config)), path)
+    return config
 
-    `width` is bytes a number. Raises ModelError where it cannot be read, is no decoder, or disagrees with its tensors.
+
+def gguf_shape(path: Path) -> PretrainedConfig:
+    """The config of a GGUF file, checked: its tensors hold as many numbers as it asks for.
+
+    Raises ModelError where it cannot be read, is no decoder, or disagrees with its tensors.
     """
     held = require_gguf(path).numbers
     try:
@@ -70,12 +77,10 @@ def gguf_config(path: Path, width: int) -> PretrainedConfig:
     except Exception as error:
         raise ModelError(f"{path} cannot be loaded: {type(error).__name__}: {plain(error)[:200]}") from error
     refuse_unsupported(config)
-    model = hollow(config)
-    asked = sum(parameter.numel() for parameter in model.parameters())
+    asked = sum(parameter.numel() for parameter in hollow(config).parameters())
     if asked > held:
         raise ModelError(
             f"{path} holds {held:,} numbers, and its header tells of a model of {asked:,}: they do not belong together,"
             " so fetch it again."
         )
-    require_memory(held * width + buffer_bytes(model), path)
     return config

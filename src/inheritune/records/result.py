@@ -164,6 +164,15 @@ class Validation(Entry):
     tokens_needed: Count | None = None
 
 
+class PlanHeld(Entry):
+    """What was planned for as many rounds as there were, beside what it took: seconds, and the most bytes of a process."""
+
+    planned_seconds: Amount
+    seconds: Amount
+    planned_memory: Count
+    memory: Count
+
+
 class Versions(Entry):
     """What the run ran on."""
 
@@ -194,6 +203,7 @@ class Result(Entry):
     command: str
     validation: Validation
     outside: list[OutsideText] = Field([])
+    planned: PlanHeld | None = None
     recipe: str | None = Field(None, description="Digest of the `config.yaml` that the run ended by.")
 
     @property

@@ -23,12 +23,12 @@ from inheritune.surgery.in_memory import fresh
 from inheritune.training import checkpoint
 from inheritune.training.metrics import Metrics
 
-_REFERENCE, _TAUGHT = "reference", "reference-taught"
+_REFERENCE, TAUGHT = "reference", "reference-taught"
 
 
 def names(objective: Objective) -> list[str]:
     """The controls of a run: where its target is taught by the reference, so is the reference itself."""
-    return [_REFERENCE, *([_TAUGHT] if objective.taught else []), RANDOM]
+    return [_REFERENCE, *([TAUGHT] if objective.taught else []), RANDOM]
 
 
 class Controls:
@@ -73,7 +73,7 @@ class Controls:
         metrics, depth = Metrics(place / METRICS), anatomy(model).depth
         rate = f" at {training.peak_lr:.2g}"
         self.progress.stage(f"Control: {name}, {depth} blocks, {training.tokens:,} tokens{rate}")
-        objective = self.bench.recipe.objective.model_copy(update={"layers": None}) if name == _TAUGHT else None
+        objective = self.bench.recipe.objective.model_copy(update={"layers": None}) if name == TAUGHT else None
         return RoundFolder(
             bench, self.progress, place, metrics,
             number=1, depth=depth, training=training, before=Position(), objective=objective,

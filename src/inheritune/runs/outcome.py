@@ -14,6 +14,7 @@ from inheritune.decoder.counted import miscounted
 from inheritune.disk.files import digest
 from inheritune.evidence.ledger import Costly, ledger
 from inheritune.models.export import cache_bytes_per_token, rounded, weight_bytes
+from inheritune.records.estimate import RunEstimate
 from inheritune.records.gap import GapResult
 from inheritune.records.result import (
     Control,
@@ -21,6 +22,7 @@ from inheritune.records.result import (
     Footprint,
     Ledger,
     OutsideText,
+    PlanHeld,
     ReferenceModel,
     Result,
     Round,
@@ -29,7 +31,7 @@ from inheritune.records.result import (
     Versions,
     trained_on,
 )
-from inheritune.records.rows import METRICS, DecisionRow, GrowthRow, ValidationRow, WatchRow
+from inheritune.records.rows import METRICS, DecisionRow, GrowthRow, StepRow, ValidationRow, WatchRow
 from inheritune.records.stages import (
     BlockOrder,
     DiagnosisCost,
@@ -43,6 +45,7 @@ from inheritune.runs.actions import History, Stop
 from inheritune.runs.folder import CONFIG, once
 from inheritune.runs.lab import FolderLab
 from inheritune.runs.reading_on import further_reference
+from inheritune.runtime import gauge
 from inheritune.training.metrics import Metrics
 
 _NEXT = (
@@ -69,6 +72,7 @@ def assemble_result(
     cautions = lab.bench.cautions(target.further.documents if target.further else 0)
     if counted := miscounted(lab.bench.model.config, model.config):
         cautions.append(counted)
+    spent = Ledger(**ledger(_entries(lab, len(rounds), controls, best, model)))
     return Result(
         outcome=stop.outcome,
         message=_message(stop, target, reference, cautions, texts) + _behind(controls, lab.recipe.match.margin),
@@ -85,7 +89,7 @@ def assemble_result(
         confidence=lab.recipe.match.confidence,
         decisions=_decisions(lab.metrics),
         controls=controls or None,
-        ledger=Ledger(**ledger(_entries(lab, len(rounds), controls, best, model))),
+        ledger=spent,
         model_dir=str(lab.folder / "model"),
         report=str(lab.folder / "report.html"),
         seed=lab.recipe.seed,
@@ -99,6 +103,7 @@ def assemble_result(
             tokens_needed=lab.tokens_needed(lab.finished(best)),
         ),
         outside=texts,
+        planned=_planned(lab, spent, len(rounds)),
         recipe=digest(lab.folder / CONFIG),
     )
 
@@ -128,6 +133,19 @@ def _behind(controls: list[Control], margin: float) -> str:
         return ""
     behind = best.target
     return f". It stands {behind.mean:+.4f} [{behind.low:+.4f}, {behind.high:+.4f}] behind what the same tokens make of the reference itself"
+
+
+def _planned(lab: FolderLab, spent: Ledger, rounds: int) -> PlanHeld | None:
+    """The plan that the run began with, beside what it took; None for a run that began without one."""
+    place = lab.folder / RunEstimate.NAME
+    if not place.exists():
+        return None
+    plan = RunEstimate.load(place)
+    held = [row.memory or 0 for row in lab.metrics.of(StepRow)]
+    return PlanHeld(
+        planned_seconds=plan.total.seconds + (rounds - 1) * plan.further_round.seconds, seconds=spent.total.seconds,
+        planned_memory=plan.total.memory, memory=max([gauge.peak_memory(lab.bench.model.device), *held]),
+    )  # fmt: skip
 
 
 def _outside(lab: FolderLab, best: int, model: PreTrainedModel) -> OutsideLosses | None:

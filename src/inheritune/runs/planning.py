@@ -38,11 +38,11 @@ def make_plan(bench: Bench, folder: Path, choice: Ordering, by_hand: int) -> Pla
     start = by_hand or growth.start or fitted or (depth // 2 if growth.literal else None)
     left = {} if growth.literal else _left(bench, choice, _untrained(bench, folder, choice, start or 1))
     start = start or starting_depth(left, last, recipe.match.margin)
-    steps, warmup = _round_tokens(recipe) // training.batch_tokens, training.warmup_tokens // training.batch_tokens
+    steps, warmup = round_tokens(recipe) // training.batch_tokens, training.warmup_tokens // training.batch_tokens
     return Plan(
         start=start, add=growth.add, max_depth=last, margin=recipe.match.margin, round_steps=steps,
         batch_tokens=training.batch_tokens, max_rounds=limits.max_rounds,
-        max_tokens=_round_tokens(recipe) if growth.goal == "smallest" else limits.max_tokens,
+        max_tokens=round_tokens(recipe) if growth.goal == "smallest" else limits.max_tokens,
         max_flops=limits.max_flops, max_seconds=limits.max_seconds, literal=growth.literal, fit=fitted is not None,
         warmup_steps=warmup,
         decay_steps=round(training.decay_share * (steps - warmup)) if training.schedule == "wsd" else 0,
@@ -67,7 +67,7 @@ def hopeless(bench: Bench) -> Callable[[float], bool]:
     No cut is hopeless where the recipe names the start itself.
     """
     recipe, parameters = bench.recipe, parameter_count(bench.model)
-    tokens = _round_tokens(recipe)
+    tokens = round_tokens(recipe)
     if recipe.growth.literal or recipe.growth.start or recipe.growth.target or recipe.choice.blocks:
         return Search.hopeless
     return lambda lost: left_after(lost, tokens, parameters).chance_below(recipe.match.margin) < _NONE
@@ -79,7 +79,7 @@ def _left(bench: Bench, choice: Ordering, untrained: dict[int, float]) -> dict[i
     batch, most = bench.recipe.training.batch_tokens, bench.recipe.limits.max_flops
 
     def tokens(depth: int) -> int:
-        longest = _round_tokens(bench.recipe)
+        longest = round_tokens(bench.recipe)
         return longest if most is None else min(longest, int(most / _step_flops(bench, choice, depth)) * batch)
 
     return {d: left_after(loss - whole, tokens(d), parameters) for d, loss in untrained.items()}
@@ -91,7 +91,7 @@ def _step_flops(bench: Bench, choice: Ordering, depth: int) -> int:
     return step_flops(bench.model, recipe.training, recipe.data.sequence_length, teacher, choice.blocks(depth))
 
 
-def _round_tokens(recipe: RunRecipe) -> int:
+def round_tokens(recipe: RunRecipe) -> int:
     """Tokens of a round, whole steps: where the goal is the smallest depth, all that the limits allow."""
     training, limits = recipe.training, recipe.limits
     if recipe.growth.goal != "smallest":

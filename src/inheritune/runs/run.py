@@ -30,12 +30,14 @@ from inheritune.records.result import Result
 from inheritune.records.stages import LOSSES
 from inheritune.report.card import model_card
 from inheritune.report.page import write_report
+from inheritune.report.plan_words import held_in_words, in_two_lines
 from inheritune.runs.algorithm import carry_out
 from inheritune.runs.bench import Bench
 from inheritune.runs.controls import Controls, names
 from inheritune.runs.folder import CONFIG, holding, left_if_used
 from inheritune.runs.lab import FolderLab
 from inheritune.runs.outcome import assemble_result, footprint
+from inheritune.runs.plan import plan_of
 from inheritune.runtime import processes
 from inheritune.runtime.device import make_repeatable
 from inheritune.runtime.memory import keep_freed_memory
@@ -110,6 +112,8 @@ def _counting(recipe: RunRecipe, config: PretrainedConfig) -> list[str]:
 
 
 def _carry_out(recipe: RunRecipe, folder: Path, bench: Bench, progress: Progress) -> Result:
+    for line in in_two_lines(plan_of(bench)):
+        progress.note(line)
     lab = FolderLab(recipe, folder, bench, progress)
     stop, history = carry_out(lab)
     best = len(history.rounds) if stop.outcome == "matched" else _best(history.rounds)
@@ -126,6 +130,8 @@ def _carry_out(recipe: RunRecipe, folder: Path, bench: Bench, progress: Progress
     processes.on_main(conclude)
     result = Result.load(folder / "result.json")
     progress.stage(result.message)
+    if result.planned:
+        progress.note(held_in_words(result.planned))
     progress.note(f"The model: {result.model_dir}")
     progress.note(f"The report: {result.report}")
     return result

@@ -4,7 +4,7 @@ N rows (sequences times positions), D hidden size, V vocabulary.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +56,11 @@ class OutputHead:
         if weight.requires_grad:
             add_product(weight, gradient_NV, states)
         return gradient_NV @ weight_VD
+
+
+def without_head(model: PreTrainedModel) -> AbstractContextManager[None]:
+    """While the block runs, a model gives what enters its head."""
+    return _returning(anatomy(model).head, lambda states: states)
 
 
 @contextmanager

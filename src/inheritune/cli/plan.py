@@ -1,0 +1,63 @@
+"""`inheritune plan`: what a run will take and can reach, before anything is begun."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from inheritune.records.estimate import RunEstimate
+
+_COLUMNS = ("stage", "tokens", "FLOPs", "time", "memory", "disk", "cost")
+
+
+def command(
+    source: Annotated[str, typer.Argument(metavar="RECIPE|MODEL", help="A recipe's name or path, or a model.")],
+    text: Annotated[str | None, typer.Option(help="A text as data.train takes it (docs/data.md).")] = None,
+    gpu: Annotated[str, typer.Option(help="h100, h200, a100, 4090, or cpu: this machine.")] = "cpu",
+    gpus: Annotated[int, typer.Option(help="How many of them.")] = 1,
+    price: Annotated[float | None, typer.Option(help="What one costs an hour, in any money.")] = None,
+    fit: Annotated[str | None, typer.Option(help="The target's size: 200MB, 1.5x faster, or 12 blocks.")] = None,
+    probe: Annotated[bool, typer.Option("--probe", help="Train on this machine for ten seconds.")] = False,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a recipe's value.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON, and nothing else.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
+) -> None:
+    """Say what a run takes in time, memory, disk and money, and what its tokens can buy. No weight is read."""
+    from rich.console import Console
+
+    from inheritune.config.loading import parse_setting
+    from inheritune.progress import Progress
+    from inheritune.runs.plan import PlanRequest, plan
+
+    asked = PlanRequest(gpu, gpus, price, fit, probe)
+    overrides = dict(parse_setting(setting) for setting in set_ or [])
+    found = plan(source, text, asked, Progress(quiet, to_stderr=True), **overrides)
+    if as_json:
+        print(found.model_dump_json(indent=1))
+    else:
+        _print(found, Console(highlight=False, soft_wrap=True))
+
+
+def _print(found: "RunEstimate", console: "Console") -> None:
+    from rich.table import Table
+
+    from inheritune.report import words
+    from inheritune.report.plan_words import in_two_lines, reach_in_words
+
+    for line in in_two_lines(found):
+        console.print(line)
+    table = Table(*_COLUMNS, box=None)
+    for stage in [*found.stages, found.total]:
+        paid = found.cost(stage.seconds)
+        sizes = [words.size(stage.memory), words.size(stage.disk) if stage.disk else ""]
+        counts = [words.large_number(stage.tokens), words.flops(stage.flops), words.duration(stage.seconds)]
+        table.add_row(stage.name, *counts, *sizes, "" if paid is None else f"{paid:,.2f}")
+    console.print("", table, "")
+    for line in reach_in_words(found):
+        console.print(line)
+    for line in found.advice:
+        console.print(f"It does not fit: {line}")

@@ -1,0 +1,109 @@
+"""What a run will take and give, as data: the object that `inheritune plan --json` prints, and the two lines that `run` begins with."""
+
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from inheritune.records.entry import Amount, Count, Depth, Entry, JsonFile
+from inheritune.records.result import Footprint
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class StageEstimate(Entry):
+    """A stage of a run: what it reads and computes, its most memory (bytes a process) and what it leaves on the disk at most."""
+
+    name: str
+    tokens: Count
+    flops: Amount
+    seconds: Amount
+    memory: Count
+    disk: Count = 0
+
+
+class MemoryEstimate(Entry):
+    """Bytes of one process in a training step: the models, what training holds for the target, and the program itself."""
+
+    reference: Count
+    weights: Count
+    gradients: Count
+    states: Count
+    activations: Count
+    logits: Count
+    program: Count
+
+
+class DepthReach(Entry):
+    """What is expected of a depth after one round: the loss of its cut and the gap in nats per token, each with its 80% interval.
+
+    `chance` is that of a gap below the margin, `measured` whether the cut's loss was measured or is that of other models' cuts.
+    """
+
+    depth: Depth
+    lost: tuple[Amount, Amount, Amount]
+    gap: tuple[float, float, float]
+    chance: Share
+    measured: bool = False
+
+
+class PlannedModel(Entry):
+    """A model by its shape: blocks, parameters, and what it takes."""
+
+    depth: Depth
+    parameters: Count
+    footprint: Footprint
+
+
+class Machinery(Entry):
+    """What a run is planned for: bytes of memory and disk for each process, FLOP/s of matrix products, and whether the pace was tried."""
+
+    name: str
+    processes: Count
+    memory: Count
+    disk: Count
+    matrix_rate: Amount
+    tried: bool
+    price: Amount | None = None
+
+
+class RunEstimate(JsonFile):
+    """A run beforehand: stages with one round, one further round, what the target saves, and what the tokens can buy.
+
+    `cost` is in whatever money the price of a device-hour was given. `advice` are settings that make it fit; none where it fits.
+    """
+
+    NAME: ClassVar[str] = "plan.json"
+    name: str
+    machine: Machinery
+    reference: PlannedModel
+    target: PlannedModel
+    margin: Amount
+    round_tokens: Count
+    text_tokens: Count | None
+    stages: list[StageEstimate]
+    further_round: StageEstimate
+    most_rounds: Count
+    step: MemoryEstimate
+    reach: list[DepthReach]
+    tokens_for_even: Count | None = Field(
+        description="Tokens of a round that give the target an even chance; none: not 2^50."
+    )
+    fits: bool
+    advice: list[str]
+
+    @property
+    def total(self) -> StageEstimate:
+        """All stages, with one round."""
+        return in_all(self.stages)
+
+    def cost(self, seconds: float) -> float | None:
+        """The price of all devices for so long."""
+        price = self.machine.price
+        return None if price is None else price * self.machine.processes * seconds / 3600
+
+
+def in_all(stages: list[StageEstimate]) -> StageEstimate:
+    """Stages together: sums, and the most memory and disk of any."""
+    sums = {key: sum(getattr(stage, key) for stage in stages) for key in ("tokens", "flops", "seconds")}
+    most = {key: max(getattr(stage, key) for stage in stages) for key in ("memory", "disk")}
+    return StageEstimate(name="in all", **sums, **most)

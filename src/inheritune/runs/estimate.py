@@ -1,0 +1,287 @@
+"""What a run will take, stage by stage, before it is begun: from a recipe and a model's shape, by the counts that the run itself is kept by."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import cached_property, lru_cache, partial
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from inheritune.config.recipes import RunRecipe
+from inheritune.decoder.anatomy import anatomy, embedding_rows, text_config
+from inheritune.decoder.costs import forward_flops_per_token, parameter_count
+from inheritune.decoder.layerlists import cut_config
+from inheritune.decoder.stack import CHUNK_LOGITS, CHUNK_TOKENS
+from inheritune.models.export import cache_bytes_per_token
+from inheritune.models.hollow import hollow
+from inheritune.records.estimate import (
+    Machinery,
+    MemoryEstimate,
+    PlannedModel,
+    RunEstimate,
+    StageEstimate,
+    in_all,
+)
+from inheritune.records.result import Footprint
+from inheritune.runs.controls import RANDOM, TAUGHT, names
+from inheritune.runs.own_rate import short
+from inheritune.runs.planning import round_tokens
+from inheritune.runs.reach import reach, starting, tokens_for_even
+from inheritune.training.activations import kept_for_backward
+from inheritune.training.costs import step_flops
+from inheritune.training.memory import StepMemory, step_memory
+from inheritune.training.pace import ReachedRate
+from inheritune.training.schedule import steps_of
+
+_PROGRAM = 450_000_000  # bytes of Python, torch and transformers
+_BEGIN_TOKENS = 16 * 128 * 3
+_READ_BYTES = 3e8  # of weights read, widened and checked in a second
+_MAP_SECONDS = 4e-4  # for each head's map of 100 tokens
+
+
+class Outlook:
+    """A run's recipe and the shape of its reference; `weight_bytes` are those of the reference's files, `dtype` the one of the target's."""
+
+    def __init__(
+        self, recipe: RunRecipe, reference: PreTrainedModel, *, weight_bytes: int, dtype: torch.dtype,
+        machine: Machinery, pace: ReachedRate, text_tokens: int | None = None, depth: int | None = None,
+    ):  # fmt: skip
+        self.recipe, self.reference, self.weight_bytes, self.dtype = recipe, reference, weight_bytes, dtype
+        self.machine, self.pace, self.text_tokens = machine, pace, text_tokens
+        self.whole, self.parameters = anatomy(reference).depth, parameter_count(reference)
+        self.depth = depth or starting(recipe, reference, dtype)
+        self.length, self.training = recipe.data.sequence_length, recipe.training
+        self.teacher = reference if recipe.objective.taught else None
+
+    def estimate(self) -> RunEstimate:
+        """The whole of it."""
+        recipe, stages = self.recipe, list(self._stages())
+        advice = list(self._advice(in_all(stages)))
+        return RunEstimate(
+            name=recipe.name, machine=self.machine, margin=recipe.match.margin,
+            reference=self._model(self.reference, self.weight_bytes),
+            target=self._model(self._cut(self.depth), None),
+            round_tokens=round_tokens(recipe), text_tokens=self.text_tokens,
+            stages=stages, further_round=self._round(self.depth), most_rounds=self._most_rounds(),
+            step=self._step_memory(self._step(self.depth)),
+            reach=reach(recipe, self.whole, self.parameters),
+            tokens_for_even=tokens_for_even(recipe, self.depth / self.whole, self.parameters), fits=not advice, advice=advice,
+        )  # fmt: skip
+
+    def _most_rounds(self) -> int:
+        growth, limits = self.recipe.growth, self.recipe.limits
+        looks = 1 + -(-max(0, (growth.max_depth or self.whole - 1) - self.depth) // growth.add)
+        if growth.goal != "cheapest":
+            return 1
+        by_tokens = limits.max_tokens // self.training.tokens if limits.max_tokens else looks
+        return max(1, min(looks, limits.max_rounds, by_tokens))
+
+    @lru_cache  # noqa: B019
+    def _cut(self, depth: int) -> PreTrainedModel:
+        """The shape of a target: of its blocks only the number matters here."""
+        if depth == self.whole:
+            return self.reference
+        return hollow(cut_config(self.reference.config, range(depth)), type(self.reference)).float()
+
+    def _model(self, model: PreTrainedModel, weight_bytes: int | None) -> PlannedModel:
+        parameters = parameter_count(model)
+        packed = weight_bytes is not None and weight_bytes < 2 * parameters
+        name = "packed (GGUF)" if packed else str(self.dtype).removeprefix("torch.")
+        held = parameters * self.dtype.itemsize if weight_bytes is None else weight_bytes
+        cache = _unless_unknown(partial(cache_bytes_per_token, model, self.dtype))
+        footprint = Footprint(weight_bytes=held, dtype=name, cache_bytes_per_token=cache)
+        return PlannedModel(depth=anatomy(model).depth, parameters=parameters, footprint=footprint)
+
+    @lru_cache  # noqa: B019
+    def _step(self, depth: int) -> StepMemory:
+        """The memory of a training step of a cut, beside the reference."""
+        cut = self._cut(depth)
+        found = step_memory(cut, self.training, self.length, share=self._spread)
+        kept = _unless_unknown(partial(kept_for_backward, cut, self.training, self.length))
+        return replace(
+            found, activations=kept or found.activations, logits=found.logits * (1 + self.recipe.objective.taught)
+        )
+
+    @property
+    def _steps(self) -> int:
+        return round_tokens(self.recipe) // self.training.batch_tokens
+
+    @property
+    def _spread(self) -> int:
+        """Over how many processes a model's weights are spread."""
+        return self.machine.processes if self.recipe.processes.parallel == "fsdp" else 1
+
+    def _step_memory(self, step: StepMemory) -> MemoryEstimate:
+        return MemoryEstimate(
+            reference=self._wide, weights=step.weights, gradients=step.gradients, states=step.states,
+            activations=step.activations, logits=step.logits, program=_PROGRAM,
+        )  # fmt: skip
+
+    @property
+    def _wide(self) -> int:
+        """Bytes of the reference's weights in float32, as every stage holds them."""
+        return 4 * self.parameters
+
+    def _wide_cut(self, depth: int) -> int:
+        return 4 * parameter_count(self._cut(depth))
+
+    def _stages(self) -> Iterator[StageEstimate]:
+        yield self._load()
+        yield self._diagnosis()
+        yield self._choice()
+        yield self._heal()
+        yield self._round(self.depth)
+        yield self._validation()
+        if self.recipe.controls:
+            yield from self._controls()
+        yield self._saving()
+
+    def _load(self) -> StageEstimate:
+        seconds = (self._wide + self.weight_bytes) / _READ_BYTES
+        memory = _PROGRAM + self._wide + self.weight_bytes
+        return StageEstimate(name="load", tokens=0, flops=0, seconds=seconds, memory=memory)
+
+    def _diagnosis(self) -> StageEstimate:
+        """Maps of the trained and of untrained weights, and losses of cuts, of which the latter end with their minutes."""
+        wanted = self.recipe.diagnosis
+        tokens = wanted.sequences * wanted.length
+        maps = 2 * tokens * self._forward
+        cuts = min(12, wanted.sequences) * wanted.length * self._forward * self.whole
+        within = min((maps / 2 + cuts) / self.pace.reading, 60 * wanted.minutes)
+        heads = getattr(text_config(self.reference.config), "num_attention_heads", 1) * self.whole
+        drawn = wanted.sequences * heads * _MAP_SECONDS * (wanted.length / 100) ** 2
+        seconds = maps / 2 / self.pace.reading + within + drawn
+        return self._reading("diagnosis", 2 * tokens, maps + cuts, seconds, self._wide)
+
+    def _choice(self) -> StageEstimate:
+        """Of each number of blocks down to the shallowest wanted, every one is tried without; and each depth's cut is read once."""
+        choice = self.recipe.choice
+        tokens, shallowest = choice.sequences * self.length, self.recipe.growth.start or 1
+        passes = self.whole
+        if choice.method == "greedy":
+            passes += sum(kept * (kept + 1) // 2 for kept in range(shallowest + 1, self.whole + 1))
+        block = (self._forward - self._head) / self.whole
+        flops = tokens * (passes * block + self._head * passes / self.whole)
+        seconds = min(flops / self.pace.reading, 60 * choice.minutes)
+        cuts = tokens * sum(depth * block + self._head for depth in range(self.depth, self.whole + 1))
+        return self._reading("choice", tokens, flops + cuts, seconds + cuts / self.pace.reading)
+
+    def _heal(self) -> StageEstimate:
+        """The first target is cut, proved and repaired."""
+        cut, tokens = self._wide_cut(self.depth), self.recipe.choice.heal_tokens if self.recipe.choice.heal else 0
+        wide = text_config(self.reference.config).hidden_size * 4
+        gaps = min(self.whole - self.depth, self.depth)
+        flops = tokens * 3 * self._forward + tokens * gaps * 4 * (4 * wide) ** 2 / 16
+        seconds = flops / self.pace.reading + 8 * cut / _READ_BYTES
+        held = cut * 2 + tokens * wide * (gaps + 2)
+        return self._reading("cut, proof and repair", tokens, flops, seconds, held)
+
+    def _round(self, depth: int, taught: bool = True) -> StageEstimate:
+        steps, processes = self._steps, self.machine.processes
+        tokens = steps * self.training.batch_tokens
+        alone = step_flops(self.reference, self.training, self.length, blocks=range(depth)) * steps
+        teaching = tokens * self._forward if taught and self.teacher is not None else 0
+        seconds = alone / self.pace.training + teaching / self.pace.reading
+        seconds = seconds / processes + steps * self.pace.update * self._wide_cut(depth) / 4
+        step = self._step(depth)
+        memory = _PROGRAM + self._wide + step.weights + step.beside_weights
+        kept = self.training.checkpoints_kept + 1
+        return StageEstimate(
+            name="round", tokens=tokens, flops=alone + teaching, seconds=seconds, memory=memory,
+            disk=kept * 3 * self._wide_cut(depth),
+        )  # fmt: skip
+
+    def _validation(self) -> StageEstimate:
+        """The reference once, the target at each look of a round, and what was asked of the begin of text."""
+        data, steps = self.recipe.data, self._steps
+        most = data.valid_documents * data.valid_tokens_per_document
+        if self.text_tokens is not None and data.valid is None:
+            most = min(most, round(data.valid_share * self.text_tokens))
+        looks = -(-steps // self.training.evaluate_every) + (self.dtype != torch.float32)
+        own = forward_flops_per_token(self._cut(self.depth), self.length)
+        outside = len(data.outside) * data.outside_tokens
+        tokens = most * (1 + looks) + outside * 2 + _BEGIN_TOKENS
+        flops = most * (self._forward + looks * own) + outside * (self._forward + own) + _BEGIN_TOKENS * self._forward
+        return self._reading(
+            "validation", tokens, flops, flops / self.pace.reading, self._step(self.depth).beside_weights
+        )
+
+    def _controls(self) -> Iterator[StageEstimate]:
+        """Each for the round's tokens, the reference's after three trials of learning rates at least."""
+        trials = 3 * steps_of(short(self.training, 1.0)) / self._steps
+        for name in names(self.recipe.objective):
+            depth, more = (self.depth, 1.0) if name == RANDOM else (self.whole, 1 + trials)
+            found = self._round(depth, taught=name == TAUGHT)
+            spent = {"tokens": round(found.tokens * more), "flops": found.flops * more, "seconds": found.seconds * more}
+            yield found.model_copy(update={"name": f"control: {name}", **spent})
+
+    def _saving(self) -> StageEstimate:
+        cut = self._wide_cut(self.depth)
+        written = cut // 4 * self.dtype.itemsize
+        return StageEstimate(
+            name="saving", tokens=0, flops=0, seconds=cut / _READ_BYTES, memory=_PROGRAM + self._wide + 2 * cut,
+            disk=written,
+        )  # fmt: skip
+
+    def _reading(self, name: str, tokens: int, flops: float, seconds: float, beside: int = 0) -> StageEstimate:
+        """A stage of passes through the reference, of whose logits a piece stands in memory three times."""
+        rows = min(CHUNK_TOKENS, max(1, CHUNK_LOGITS // embedding_rows(self.reference)))
+        logits = 3 * 4 * rows * embedding_rows(self.reference)
+        memory = _PROGRAM + self._wide + beside + logits
+        return StageEstimate(name=name, tokens=tokens, flops=flops, seconds=seconds, memory=memory)
+
+    @cached_property
+    def _forward(self) -> int:
+        """FLOPs of a token's pass through the reference."""
+        return forward_flops_per_token(self.reference, self.length)
+
+    @cached_property
+    def _head(self) -> int:
+        return 2 * anatomy(self.reference).head.get_parameter("weight").numel()
+
+    def _advice(self, total: StageEstimate) -> Iterator[str]:
+        """The first setting that makes it fit, or that none does."""
+        if total.memory > self.machine.memory:
+            said = f"it takes {total.memory / 1e9:.1f} GB of memory, and {self.machine.name} has {self.machine.memory / 1e9:.1f} GB"
+            ways = (way for way, other in self._smaller() if other.most_memory() <= self.machine.memory)
+            yield f"{said}: {next(ways, 'no setting makes it fit, so take more memory or a smaller reference')}"
+        if total.disk > self.machine.disk:
+            yield (
+                f"its checkpoints take {total.disk / 1e9:.1f} GB, and the disk has {self.machine.disk / 1e9:.1f} GB: free some,"
+                " name another with --out, or keep fewer (training.checkpoints_kept=1)"
+            )
+
+    def most_memory(self) -> int:
+        """The most bytes that any stage takes."""
+        return max(stage.memory for stage in self._stages())
+
+    def _smaller(self) -> Iterator[tuple[str, "Outlook"]]:
+        """The same run by settings that take less memory, from those that change the least on."""
+        sizes = [
+            self.training.micro_batch_size >> halved for halved in range(1, self.training.micro_batch_size.bit_length())
+        ]
+        for size in sizes:
+            yield f"training.micro_batch_size={size} (the result stays the same)", self._with(micro_batch_size=size)
+        least = sizes[-1] if sizes else 1
+        said = f"training.micro_batch_size={least} and training.checkpoint_activations=true (a third more time)"
+        yield said, self._with(micro_batch_size=least, checkpoint_activations=True)
+        if self.recipe.controls:
+            yield "controls=false (the reference trained on takes the most)", self._with_recipe(controls=False)
+
+    def _with(self, **training: Any) -> "Outlook":
+        return self._with_recipe(training=self.training.model_copy(update=training))
+
+    def _with_recipe(self, **changes: Any) -> "Outlook":
+        return Outlook(
+            self.recipe.model_copy(update=changes), self.reference, weight_bytes=self.weight_bytes, dtype=self.dtype,
+            machine=self.machine, pace=self.pace, text_tokens=self.text_tokens, depth=self.depth,
+        )  # fmt: skip
+
+
+def _unless_unknown(compute: Callable[[], int | None]) -> int | None:
+    """What is computed on tensors that hold nothing; None for a family whose own code needs their numbers."""
+    try:
+        return compute()
+    except Exception:
+        return None

@@ -1,0 +1,43 @@
+"""What a run may be planned for: devices by name, by their makers' data sheets, and this machine as it is."""
+
+from pathlib import Path
+
+from inheritune.disk.folders import free_bytes
+from inheritune.errors import InputError
+from inheritune.records.estimate import Machinery
+from inheritune.runtime import gauge
+from inheritune.runtime.device import device
+
+# Bytes of memory, and FLOP/s of dense products in fp32 without TF32 and in bf16.
+_SHEETS: dict[str, tuple[int, float, float]] = {
+    "h100": (80_000_000_000, 67e12, 989e12),
+    "h200": (141_000_000_000, 67e12, 989e12),
+    "a100": (80_000_000_000, 19.5e12, 312e12),
+    "4090": (24_000_000_000, 82.6e12, 165e12),
+}
+HERE = "cpu"
+
+
+def machinery(
+    name: str, processes: int, precision: str, price: float | None, folder: Path, rate: float | None = None
+) -> Machinery:
+    """A device by name; `cpu` is this machine, whatever it computes on, whose products are timed for half a second without a `rate`.
+
+    Raises InputError for a name that is unknown, no processes, or a price below nothing.
+    """
+    if processes < 1 or processes > 1 << 16:
+        raise InputError(f"--gpus is {processes}: give a number from 1 to {1 << 16:,}")
+    if price is not None and not 0 <= price <= 1e6:
+        raise InputError(f"--price is {price:g}: give what a device-hour costs, from 0 on")
+    if name == HERE:
+        memory, rate = gauge.free_memory(device()), rate or gauge.matrix_rate(precision, device())
+        name = "this machine" if device().type == "cpu" else f"this machine's {device().type}"
+    elif name in _SHEETS:
+        memory, narrow, wide = _SHEETS[name]
+        rate = wide if precision == "bf16" else narrow
+    else:
+        raise InputError(f"--gpu {name!r} is unknown: choose {', '.join((*_SHEETS, HERE))}")
+    return Machinery(
+        name=name, processes=processes, memory=memory, disk=max(0, free_bytes(folder)), matrix_rate=rate, tried=False,
+        price=price,
+    )  # fmt: skip

@@ -1,0 +1,126 @@
+"""`inheritune plan`: what a recipe, or a plain run of a model, will take and can reach, without a weight read."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from inheritune.choosing.by_hand import refuse_depths
+from inheritune.config.loading import load_for_positions, load_recipe, load_tree, recipe_names
+from inheritune.config.recipes import RunRecipe
+from inheritune.config.sections import Data
+from inheritune.data.corpora import file_bytes, require
+from inheritune.decoder.anatomy import anatomy, text_config
+from inheritune.errors import InputError
+from inheritune.models.export import weight_bytes
+from inheritune.models.find import locate
+from inheritune.models.gguf import gguf_shape
+from inheritune.models.hollow import hollow, open_checkpoint
+from inheritune.models.load import DTYPES, kept_dtype
+from inheritune.progress import Progress
+from inheritune.records.estimate import RunEstimate
+from inheritune.runs.bench import Bench
+from inheritune.runs.estimate import Outlook
+from inheritune.runs.folder import once
+from inheritune.runs.hardware import HERE, machinery
+from inheritune.runtime import processes
+from inheritune.training.pace import assumed, tried
+
+_BYTES_A_TOKEN = 4.2  # of English in vocabularies of some ten thousand words and more
+_PLAIN: dict[str, Any] = {"name": "plan", "training": {"tokens": 10_000_000, "batch_tokens": 65_536}}
+
+
+@dataclass(frozen=True)
+class PlanRequest:
+    """What a run is planned for: a device by name and how many, its price an hour, the size that the target is to have, a probe."""
+
+    gpu: str = HERE
+    gpus: int = 1
+    price: float | None = None
+    fit: str | None = None
+    probe: bool = False
+
+
+def plan(
+    source: str,
+    text: str | None = None,
+    asked: PlanRequest | None = None,
+    progress: Progress | None = None,
+    **overrides: Any,
+) -> RunEstimate:
+    """Plan a run of a recipe (name or path), or of a model on `text` with the defaults of a recipe and ten million tokens a round.
+
+    `overrides` are recipe keys. Raises InputError for whatever the user has to mend.
+    """
+    asked, progress = asked or PlanRequest(), progress or Progress(quiet=True)
+    goal = {} if asked.fit is None else goal_of(asked.fit)
+    recipe = _recipe(source, text, {key.replace("__", "."): value for key, value in overrides.items()} | goal)
+    require(recipe.data.train)
+    machine = machinery(asked.gpu, asked.gpus, recipe.training.precision, asked.price, Path())
+    if asked.probe and asked.gpu != HERE:
+        raise InputError(f"--probe tries this machine, and --gpu is {asked.gpu!r}: leave one out")
+    with progress.waiting(f"Shape of {recipe.reference}"):
+        place = locate(recipe.reference, recipe.revision, trust=recipe.trust_remote_code)
+        shape = _shape(place, recipe.trust_remote_code)
+    if positions := getattr(text_config(shape.config), "max_position_embeddings", None):
+        recipe = load_for_positions(recipe, positions)
+    refuse_depths(recipe, anatomy(shape).depth)
+    pace = assumed(machine.matrix_rate)
+    if asked.probe:
+        with progress.waiting("Ten seconds of training on this machine"):
+            pace = tried(shape.config, recipe.training, recipe.data.sequence_length)
+    dtype = kept_dtype(place) if recipe.model_dtype == "auto" else DTYPES[recipe.model_dtype]
+    outlook = Outlook(
+        recipe, shape, weight_bytes=weight_bytes(place), dtype=dtype,
+        machine=machine.model_copy(update={"tried": pace.tried}), pace=pace, text_tokens=text_tokens(recipe.data),
+    )  # fmt: skip
+    return outlook.estimate()
+
+
+def plan_of(bench: Bench) -> RunEstimate:
+    """The plan of a run that is about to begin, kept in its folder as it was then; `plan.json`."""
+    recipe, reference = bench.recipe, bench.reference
+
+    def measure() -> RunEstimate:
+        machine = machinery(HERE, processes.count(), recipe.training.precision, None, bench.folder, bench.matrix_rate)
+        dtype = reference.dtype if recipe.model_dtype == "auto" else DTYPES[recipe.model_dtype]
+        return Outlook(
+            recipe, hollow(bench.model.config, type(bench.model)).float(), weight_bytes=weight_bytes(reference.place),
+            dtype=dtype, machine=machine, pace=assumed(bench.matrix_rate), text_tokens=len(bench.train_tokens),
+        ).estimate()  # fmt: skip
+
+    return once(RunEstimate, bench.folder / RunEstimate.NAME, measure)
+
+
+def text_tokens(data: Data) -> int | None:
+    """About how many tokens the training text has, by the bytes of its files; None for what has none."""
+    sizes = [file_bytes(source) for source in data.train]
+    return None if None in sizes else round(sum(size or 0 for size in sizes) / _BYTES_A_TOKEN)
+
+
+def goal_of(fit: str) -> dict[str, Any]:
+    """The recipe's keys for a size: blocks (`12`), bytes as written (`200MB`), or how many times faster (`1.5x`). InputError for none."""
+    kinds = {"depth": r"\d{1,6}", "memory": r"\d[\d.]*\s*[kMGT]?B", "latency": r"\d[\d.]*x"}
+    kind = next((kind for kind, form in kinds.items() if re.fullmatch(form, fit)), None)
+    if kind is None:
+        raise InputError(
+            f"--fit {fit!r} is no size: give blocks (12), bytes (200MB, 1.5GB) or how many times faster (1.5x)"
+        )
+    target = {kind: int(fit) if kind == "depth" else fit}
+    return {"growth.goal": "fit", "growth.target": target, "growth.start": None, "growth.max_depth": None}
+
+
+def _shape(place: Path, trust: bool) -> PreTrainedModel:
+    """A model without its weights, as wide as a run has it."""
+    found = hollow(gguf_shape(place)) if place.suffix == ".gguf" else open_checkpoint(place, trust).model
+    return found.float()
+
+
+def _recipe(source: str, text: str | None, overrides: dict[str, Any]) -> RunRecipe:
+    """The recipe of this name or path, or a plain one for a model."""
+    if source in recipe_names() or Path(source).suffix in (".yaml", ".yml"):
+        return load_recipe(RunRecipe, source, overrides if text is None else overrides | {"data.train": text})
+    tree = {**_PLAIN, "reference": source, "data": {"train": text or "bundled:docstrings"}}
+    return load_tree(RunRecipe, tree, {}, overrides)

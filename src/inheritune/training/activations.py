@@ -1,0 +1,71 @@
+"""What a micro-batch keeps for its backward pass, counted on tensors that hold nothing: no weight is read, no number computed."""
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from transformers import PreTrainedModel, masking_utils
+
+from inheritune.config.sections import Training
+from inheritune.decoder.anatomy import anatomy
+from inheritune.training.head import without_head
+from inheritune.training.kernels import attending
+
+
+def kept_for_backward(hollow: PreTrainedModel, training: Training, length: int) -> int:
+    """Bytes that a micro-batch of sequences of `length` keeps of a model on the meta device until its backward pass.
+
+    The head's logits are not in it, since they never stand whole. Under `checkpoint_activations` the inside of one block is, which is
+    computed again while the others' inputs are there.
+    """
+    if not training.checkpoint_activations:
+        return _kept(hollow, training, length)
+    plain = training.model_copy(update={"checkpoint_activations": False})
+    return _kept(hollow, training, length) + _kept(hollow, plain, length) // anatomy(hollow).depth
+
+
+def _kept(hollow: PreTrainedModel, training: Training, length: int) -> int:
+    kept: dict[int, int] = {}
+    own_copy = copy.deepcopy(hollow)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        model = own_copy.to_empty(device="cpu").train()  # type: ignore[arg-type]
+        if training.checkpoint_activations:
+            model.activation_checkpointing_enable({"use_reentrant": False})
+        own = {_storage(parameter) for parameter in model.parameters()}
+        ids_BT = torch.zeros(training.micro_batch_size, length, dtype=torch.long)
+        half = torch.autocast("cpu", torch.bfloat16) if training.precision == "bf16" else nullcontext()
+        hooks = torch.autograd.graph.saved_tensors_hooks(_counting(kept, own), lambda tensor: tensor)
+        with hooks, half, _unpacked(), without_head(model), attending(model, training.precision):
+            model(input_ids=ids_BT, use_cache=False)
+    return sum(kept.values())
+
+
+@contextmanager
+def _unpacked() -> Iterator[None]:
+    """transformers looks at the numbers of the positions for several texts in a row, and takes them for such where there are none."""
+    before = masking_utils.find_packed_sequence_indices
+    masking_utils.find_packed_sequence_indices = lambda position_ids: None  # type: ignore[assignment,misc]
+    try:
+        yield
+    finally:
+        masking_utils.find_packed_sequence_indices = before
+
+
+def _counting(kept: dict[int, int], own: set[int]) -> Callable[[Tensor], Tensor]:
+    """Notes the size of each memory that is saved, once; weights are there anyway."""
+    alive: list[Tensor] = []  # a memory that was freed might give its address to another
+
+    def note(tensor: Tensor) -> Tensor:
+        if _storage(tensor) not in own:
+            kept[_storage(tensor)] = tensor.untyped_storage().nbytes()
+            alive.append(tensor)
+        return tensor
+
+    return note
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata

@@ -1,0 +1,174 @@
+"""What is planned beforehand, against what a run then counts, and against what the model is."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from shell import command, refused
+from tiny import recipe_tree
+
+from inheritune.errors import InputError
+from inheritune.models.load import load_model
+from inheritune.records.estimate import RunEstimate
+from inheritune.records.result import Result
+from inheritune.report.plan_words import in_two_lines, reach_in_words
+from inheritune.runs.plan import PlanRequest, plan
+
+Write = Callable[[dict[str, Any]], str]
+
+
+def total_words(found: RunEstimate) -> str:
+    return " ".join([*in_two_lines(found), *reach_in_words(found)])
+
+
+@pytest.mark.parametrize("taught", [False, True])
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_round_is_planned_to_the_last_flop(
+    tree: dict[str, Any], write_recipe: Write, tmp_path: Path, taught: bool, optimizer: str
+) -> None:
+    """The run's own plan, the command's, and what the ledger then holds; the target's size as it is written."""
+    tree["growth"] = {"start": 3, "max_depth": 3}
+    tree["training"]["optimizer"] = optimizer
+    tree["objective"] = {"cross_entropy": 0.5, "logits": 0.5} if taught else {}
+    recipe, out = write_recipe(tree), tmp_path / "out"
+    found = plan(recipe)
+    ended = command("run", recipe, "--out", str(out))
+    assert ended.code == 0
+    result, own = Result.load(out / "result.json"), RunEstimate.load(out / "plan.json")
+    training = {stage.name: stage for stage in found.stages}["round"]
+    assert (training.tokens, training.flops) == (result.rounds[0].tokens, result.rounds[0].flops)
+    assert (found.target.parameters, found.target.footprint) == (result.target.parameters, result.target.footprint)
+    assert (found.reference.parameters, found.reference.footprint) == (
+        result.reference.parameters,
+        result.reference.footprint,
+    )
+    assert [stage.flops for stage in own.stages] == [
+        stage.flops for stage in plan(recipe, training__peak_lr=1.0).stages
+    ]
+    said = ended.out.replace("\n", " ")
+    assert all(line in said for line in in_two_lines(own))
+    held = result.planned
+    assert held is not None and (held.planned_seconds, held.planned_memory) == (own.total.seconds, own.total.memory)
+    assert held.seconds == result.ledger.total.seconds and held.memory > 1e8
+    assert "it took" in said and said.index("Plan: ") < said.index("Diagnosis of ")
+
+
+def test_no_weight_is_read(
+    gpt2: Path, tree: dict[str, Any], write_recipe: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inheritune.models.load.load_model", lambda *_: pytest.fail("weights are loaded"))
+    ended = command("plan", write_recipe(tree))
+    assert ended.code == 0 and ended.out.startswith("Plan: about ") and "Target: 2 of 5 blocks" in ended.out
+    assert "cut, proof and repair" in ended.out and "Gaps are nats per token" in ended.out
+
+
+def test_it_is_printed_as_data(tree: dict[str, Any], write_recipe: Write) -> None:
+    ended = command("plan", write_recipe(tree), "--json", "--price", "2.5", "--gpu", "h100", "--gpus", "4")
+    found = RunEstimate.model_validate_json(ended.out)
+    assert found.machine.memory == 80_000_000_000 and found.machine.processes == 4
+    assert found.cost(3600.0) == 10.0
+    assert found.total.memory == max(stage.memory for stage in found.stages)
+    assert found.total.seconds == pytest.approx(sum(stage.seconds for stage in found.stages))
+
+
+def test_a_model_is_planned_for_without_a_recipe(gpt2: Path, corpus: Path) -> None:
+    found = plan(str(gpt2), str(corpus / "words.jsonl"), training__tokens=4096)
+    parameters = load_model(gpt2).num_parameters()
+    assert found.reference.parameters == parameters and found.reference.depth == 5
+    assert found.reference.footprint.weight_bytes == 4 * parameters and found.round_tokens >= 4096
+    text = (corpus / "words.jsonl").stat().st_size
+    assert found.text_tokens == round(text / 4.2)
+
+
+@pytest.mark.parametrize(("fit", "depth"), [("3", 3), ("1.2x", 3), ("0.1MB", 2), ("90kB", 1)])
+def test_a_size_is_met(gpt2: Path, fit: str, depth: int) -> None:
+    """The deepest cut that is no larger; one block more is."""
+    found = plan(str(gpt2), asked=PlanRequest(fit=fit))
+    assert found.target.depth == depth
+    whole, sizes = found.reference.footprint.weight_bytes, [found.target.footprint.weight_bytes]
+    sizes.append(plan(str(gpt2), asked=PlanRequest(fit=str(depth + 1))).target.footprint.weight_bytes)
+    wanted = {"1.2x": whole / 1.2, "0.1MB": 1e5, "90kB": 9e4}.get(fit)
+    assert wanted is None or sizes[0] <= wanted < sizes[1]
+
+
+def test_more_tokens_buy_more(gpt2: Path) -> None:
+    few, many = (plan(str(gpt2), training__tokens=tokens) for tokens in (4096, 40_960_000))
+    for one, other in zip(few.reach, many.reach, strict=True):
+        assert one.chance <= other.chance and one.gap[1] >= other.gap[1] and one.lost == other.lost
+    assert [each.depth for each in few.reach] == [4, 3, 2, 1]
+    assert "Not with these tokens" in total_words(few)
+    assert "Not with these tokens" not in total_words(plan(str(gpt2), training__tokens=40_960_000, match__margin=1.0))
+
+
+def test_the_tokens_for_an_even_chance_give_one(gpt2: Path) -> None:
+    asked = PlanRequest(fit="4")
+    wanted = plan(str(gpt2), asked=asked, match__margin=0.05).tokens_for_even
+    assert wanted is not None
+    at, below = (
+        plan(str(gpt2), asked=asked, match__margin=0.05, training__tokens=each)
+        for each in (wanted + 65_536, wanted // 2)
+    )
+    assert at.reach[0].chance >= 0.5 > below.reach[0].chance
+
+
+def test_what_does_not_fit_is_made_to_fit(
+    tree: dict[str, Any], write_recipe: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine with a little less than is needed: the setting that is proposed fits, and is the first that does."""
+    tree["training"] |= {"tokens": 8192, "batch_tokens": 4096, "micro_batch_size": 128}
+    recipe = write_recipe(tree)
+    whole = plan(recipe)
+    assert whole.fits and not whole.advice
+    free = whole.total.memory - 1_000_000
+    monkeypatch.setattr("inheritune.runtime.gauge.free_memory", lambda on: free)
+    found = plan(recipe)
+    assert not found.fits and "training.micro_batch_size=64 (the result" in found.advice[0]
+    assert plan(recipe, training__micro_batch_size=64).fits
+    monkeypatch.setattr("inheritune.runtime.gauge.free_memory", lambda on: 1000)
+    assert "no setting makes it fit" in plan(recipe).advice[0]
+
+
+def test_a_probe_tries_this_machine(tree: dict[str, Any], write_recipe: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The seconds of a round are those of its FLOPs at the rate that was tried; a clock that is told makes it a known one."""
+    ticks = iter(range(10_000))
+    monkeypatch.setattr("inheritune.training.pace.time.perf_counter", lambda: float(next(ticks)))
+    found = plan(write_recipe(tree), asked=PlanRequest(probe=True))
+    assert found.machine.tried
+    training = {stage.name: stage for stage in found.stages}["round"]
+    steps, micro_batches = 6, 1
+    assert training.seconds > steps * micro_batches * 0.1, (
+        "a micro-batch took a tick, and a cut of two of five blocks less"
+    )
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (("--gpu", "h900"), "--gpu 'h900' is unknown: choose h100, h200, a100, 4090, cpu"),
+        (("--gpus", "0"), "--gpus is 0"),
+        (("--price", "-1"), "--price is -1"),
+        (("--price", "nan"), "--price is nan"),
+        (("--fit", "1kB"), "growth.target asks for 1,000 bytes, and one block with all that stands outside"),
+        (("--fit", "5"), "which the reference meets with all its 5 blocks"),
+        (("--fit", "0"), "growth.target.depth"),
+        (("--fit", "lots"), "--fit 'lots' is no size"),
+        (("--fit", "0x"), "growth.target.latency"),
+        (("--probe", "--gpu", "h100"), "--probe tries this machine"),
+        (("--set", "training.peek_lr=1"), "training.peek_lr"),
+        (("--text", "nowhere.txt"), "nowhere.txt"),
+    ],
+)
+def test_what_is_refused(tree: dict[str, Any], write_recipe: Write, given: tuple[str, ...], said: str) -> None:
+    assert said in refused("plan", write_recipe(tree), "--quiet", *given)
+
+
+def test_models_that_are_none(tmp_path: Path, write_recipe: Write) -> None:
+    assert "does not exist" in refused("plan", str(tmp_path / "nowhere"), "--quiet")
+    (tmp_path / "empty").mkdir()
+    assert "config.json" in refused("plan", str(tmp_path / "empty"), "--quiet")
+    with pytest.raises(InputError, match="no recipe"):
+        plan(str(tmp_path / "nowhere.yaml"))
+    tree = recipe_tree(tmp_path / "empty", tmp_path / "empty")
+    del tree["reference"]
+    assert "reference" in refused("plan", write_recipe({**tree, "model": {"model_type": "gpt2"}}))
