@@ -1,18 +1,20 @@
 """Power cuts, not only kills: each file is on the disk before it is moved, its folder after, the old one until then."""
 
-from collections.abc import Callable
+import ast
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from power import broken_rules, recorded
+from power import Event, broken_rules, recorded
 from safetensors.torch import save_file
 from shell import command
 
 from inheritune.disk import folders
-from inheritune.disk.files import append, make_folder, write_text
-from inheritune.disk.folders import whole_folder
+from inheritune.disk.files import append, make_folder, sync, write_text
+from inheritune.disk.folders import recover, whole_folder
+from inheritune.disk.locks import LOCK
 from inheritune.report import pictures
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs the names of open files")
@@ -35,6 +37,16 @@ def a_folder(root: Path) -> None:
             save_file({"a": torch.zeros(1)}, beside / "weights")
             (beside / "inner").mkdir()
             (beside / "inner" / "text").write_text("text")
+
+
+def put_back(root: Path) -> None:
+    """What a command that died between two renames had moved aside."""
+    old = folders.beside(root / "dest").with_name("old")
+    make_folder(old)
+    (old.parent / LOCK).touch()
+    write_text(old / "text", "text")
+    recover(root / "dest")
+    assert (root / "dest" / "text").read_text() == "text"
 
 
 WAYS: dict[str, Callable[[Path], None]] = {"a file": a_file, "lines": lines, "a folder": a_folder}
@@ -85,10 +97,53 @@ def test_a_cut_over_another(gpt2: Path, tmp_path: Path) -> None:
     keeps_the_rules(tmp_path, lambda: inherit("--force"), but=("whole_file", "make_folder"))
 
 
-def test_prepared_text(gpt2: Path, corpus: Path, tmp_path: Path) -> None:
-    def prepare() -> None:
-        source, dest = str(corpus / "words.jsonl"), str(tmp_path / "tokens")
-        ended = command("prepare", source, dest, "--tokenizer", str(gpt2), "--valid-share", "0.3", "--quiet")
-        assert ended.code == 0, ended.err
+def prepare(model: Path, text: Path, root: Path) -> None:
+    line = ("prepare", str(text), str(root / "tokens"), "--tokenizer", str(model), "--valid-share", "0.3", "--quiet")
+    ended = command(*line)
+    assert ended.code == 0, ended.err
 
-    keeps_the_rules(tmp_path, prepare)
+
+def test_prepared_text(gpt2: Path, corpus: Path, tmp_path: Path) -> None:
+    keeps_the_rules(tmp_path, lambda: prepare(gpt2, corpus / "words.jsonl", tmp_path))
+
+
+SOURCE = Path(folders.__file__).parents[1]
+
+
+def syncs() -> Iterator[str]:
+    """Every call of `sync` or `os.fsync` in the source but that in `sync` itself: file, function and line, as the recorder names it."""
+    for path in sorted(SOURCE.rglob("*.py")):
+        for function in ast.walk(ast.parse(path.read_text())):
+            if isinstance(function, ast.FunctionDef) and function.name != "sync":
+                calls = (part for part in ast.walk(function) if isinstance(part, ast.Call))
+                lines = [call.lineno for call in calls if ast.unparse(call.func).split(".")[-1] in ("sync", "fsync")]
+                yield from (f"{path.relative_to(SOURCE)}:{function.name}:{line}" for line in lines)
+
+
+@pytest.fixture(scope="module")
+def acts(gpt2: Path, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[Path, list[Event]]:
+    """What each way to write does in a folder of its own."""
+    ways = [*WAYS.values(), put_back, lambda root: prepare(gpt2, corpus / "words.jsonl", root)]
+    done = {}
+    for way in ways:
+        root = tmp_path_factory.mktemp("root")
+        with recorded(root) as events:
+            way(root)
+        assert not broken_rules(events, root)
+        done[root] = events
+    return done
+
+
+@pytest.mark.parametrize("site", syncs())
+def test_something_is_lost_without_each_sync_of_the_source(site: str, acts: dict[Path, list[Event]]) -> None:
+    assert any(broken_rules(events, root, without=site) for root, events in acts.items())
+
+
+def test_the_one_way_to_sync_syncs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All the other places call `sync`, which the recorder leaves out of the names that it gives them."""
+    done = list[int]()
+    monkeypatch.setattr("os.fsync", done.append)
+    for path in (tmp_path, tmp_path / "a"):
+        (tmp_path / "a").touch()
+        sync(path)
+    assert len(done) == 2
