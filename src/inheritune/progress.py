@@ -9,12 +9,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
 from inheritune.errors import plain
+from inheritune.words import harmless
 
 # Called with the name of a stage, and how many of how many parts of it are done.
 Tell = Callable[[str, int, int], None]
@@ -28,8 +30,15 @@ def silent(*_: object) -> None:
     """Tell nobody."""
 
 
-class _Console(Console):
-    """One whose reader may go (`| head -1`): the work goes on untold, where rich would end it."""
+class PlainConsole(Console):
+    """One to which text means only itself: no markup, no emoji names, no characters that command a terminal.
+
+    Its reader may go (`| head -1`): the work goes on untold, where rich would end it.
+    """
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Every text that is printed, those of a table and its title too, comes through here."""
+        return super().render_str(harmless(text), **{**options, "markup": False, "emoji": False, "highlight": False})
 
     def on_broken_pipe(self) -> None:
         """Say no more, and let what is still held back lead nowhere."""
@@ -44,7 +53,7 @@ class Progress:
     def __init__(self, quiet: bool = False, to_stderr: bool = False):
         # The stream as it is now: what others' progress bars are kept from must not keep ours away.
         file = sys.stderr if to_stderr else sys.stdout
-        self.console = _Console(file=file, quiet=quiet, soft_wrap=True, highlight=False)
+        self.console = PlainConsole(file=file, quiet=quiet, soft_wrap=True)
         self._live: Live | None = None
         self._thread: Thread | None = None
         self._over = Event()

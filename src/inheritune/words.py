@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 
 # What commands a terminal, turns the direction of writing round, or can stand in no file.
-_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 EN_DASH = "\N{EN DASH}"
 
 

@@ -36,17 +36,16 @@ def command(
     place = _shard(shard)
     checked = load_recipe(CompareRecipe, recipe, overrides)  # a wrong key is told before torch is loaded
 
-    from rich.console import Console
-
     from inheritune.comparison.sweep import compare
-    from inheritune.progress import Progress
+    from inheritune.progress import PlainConsole, Progress
+    from inheritune.records.entry import json_text
     from inheritune.report.compare_table import missing_lines, terminal
 
     found = compare(recipe, out, place, gather, Progress(quiet, to_stderr=as_json), **overrides)
     if as_json:
-        print(found.model_dump_json(indent=1))
+        print(json_text(found))
         return
-    console = Console(highlight=False, soft_wrap=True)
+    console = PlainConsole(soft_wrap=True)
     console.print(terminal(found))
     for line in missing_lines(found):
         console.print(f"missing: {line}")

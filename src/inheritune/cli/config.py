@@ -10,7 +10,6 @@ def command(
     recipe: Annotated[str | None, typer.Option(help="Print this recipe, resolved, instead.")] = None,
 ) -> None:
     """Describe every key of a recipe, or print a recipe resolved."""
-    from rich.console import Console
     from rich.padding import Padding
     from rich.text import Text
 
@@ -18,6 +17,7 @@ def command(
     from inheritune.config.loading import load_recipe, recipe_names, to_yaml
     from inheritune.config.recipes import CompareRecipe, RunRecipe, TrainRecipe
     from inheritune.errors import InputError
+    from inheritune.progress import PlainConsole
 
     kinds: dict[str, Any] = {"run": RunRecipe, "train": TrainRecipe, "compare": CompareRecipe}
     if kind not in kinds:
@@ -25,7 +25,7 @@ def command(
     if recipe:
         print(to_yaml(load_recipe(kinds[kind], recipe, {})), end="")
         return
-    console = Console(highlight=False)
+    console = PlainConsole()
     for key, (type_name, default, description) in fields(kinds[kind]).items():
         said = {"required": "required", "None": "optional"}.get(default, f"default {default}")
         console.print(Text.assemble((key, "bold"), f"  {type_name}; {said}"))

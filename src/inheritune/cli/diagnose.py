@@ -36,10 +36,9 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
     """Measure rank, mass, sinks, influence and what cuts cost, and suggest a depth."""
-    from rich.console import Console
-
     from inheritune.diagnosis.by_name import DiagnosisRequest, diagnose_named
-    from inheritune.progress import Progress
+    from inheritune.progress import PlainConsole, Progress
+    from inheritune.records.entry import json_text
 
     asked = DiagnosisRequest(
         text=text, field=field, length=length, sequences=sequences, curve_sequences=curve_sequences, minutes=minutes,
@@ -49,8 +48,8 @@ def command(
     with closing(Progress(quiet, to_stderr=True)) as progress:
         profile, written = diagnose_named(model, asked, progress)
     if as_json:
-        typer.echo(profile.model_dump_json())
+        typer.echo(json_text(profile, None))
         return
-    Console().print(profile)
+    PlainConsole().print(profile)
     for path in written:
-        typer.echo(path)
+        PlainConsole(soft_wrap=True).print(str(path))

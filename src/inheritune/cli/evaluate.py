@@ -85,10 +85,11 @@ def _of_run(run: Path, model: str | None, beside: dict[str, str | None], progres
 
 
 def _print(found: "Evaluation") -> None:
-    from rich.console import Console
     from rich.table import Table
 
-    console, models = Console(highlight=False), found.models
+    from inheritune.progress import PlainConsole
+
+    console, models = PlainConsole(), found.models
     for title, rows in (("On the text", _text(found)), ("Tasks", _tasks(found)), ("By position", _places(models))):
         heads = [entry.model for entry in models] + ["difference"] * (len(models) - 1)
         table = Table("", *heads, title=title, box=None, title_justify="left")

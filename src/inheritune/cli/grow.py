@@ -29,7 +29,7 @@ def command(
 ) -> None:
     """Grow a model: its own trained blocks stay, and the reference's others come in at their places."""
     wanted = parse(blocks)
-    from inheritune.progress import Progress, Rates
+    from inheritune.progress import PlainConsole, Progress, Rates
     from inheritune.surgery.by_model import grow_folder
     from inheritune.surgery.record import held_blocks
     from inheritune.surgery.requests import GrowRequest
@@ -41,4 +41,4 @@ def command(
     said = f"{dest}: {len(wanted)} of {record.reference_depth} blocks ({record.blocks_shown})"
     if record.miscounted:
         said += f"\ncaution: {record.miscounted}"
-    typer.echo(record.as_printed() if as_json else said)
+    PlainConsole(soft_wrap=True).print(record.as_printed() if as_json else said)

@@ -33,7 +33,7 @@ def command(
 ) -> None:
     """Cut a model: keep the blocks named, with all that stands outside them, as a plain model folder."""
     from inheritune.models.find import locate
-    from inheritune.progress import Progress, Rates
+    from inheritune.progress import PlainConsole, Progress, Rates
     from inheritune.surgery.commands import inherit_folder
     from inheritune.surgery.requests import CutRequest
 
@@ -49,7 +49,7 @@ def command(
     )
     with closing(Progress(quiet, to_stderr=True)) as progress:
         record = inherit_folder(locate(source, trust=trust_remote_code), dest, cut, force, Rates(progress))
-    typer.echo(record.as_printed() if as_json else _sentence(record, dest))
+    PlainConsole(soft_wrap=True).print(record.as_printed() if as_json else _sentence(record, dest))
 
 
 def _dtype(name: str | None) -> "torch.dtype | None":

@@ -27,15 +27,14 @@ def command(
     from inheritune.models.folder import PROOF
     from inheritune.models.load import load_model
     from inheritune.models.reference import with_size
-    from inheritune.progress import Progress, Rates
+    from inheritune.progress import PlainConsole, Progress, Rates
     from inheritune.runtime.device import device
     from inheritune.surgery.proof import prove
     from inheritune.surgery.record import held_blocks, trained_tokens
 
     if against is not None and listed is None and (trained := trained_tokens(model)):
-        typer.echo(
-            f"trained on {trained:,} tokens since it was cut, so it is no plain cut of {against}: proved for itself alone",
-            err=as_json,
+        PlainConsole(stderr=as_json, soft_wrap=True).print(
+            f"trained on {trained:,} tokens since it was cut, so it is no plain cut of {against}: proved for itself alone"
         )
         against = None
     if against is not None and listed is None:
@@ -53,5 +52,7 @@ def command(
         typer.echo(json.dumps({"passed": proof.passed, "checks": [asdict(check) for check in proof.checks]}))
     else:
         for check in proof.checks:
-            typer.echo(f"{'passed' if check.passed else 'FAILED'}  {check.name}: {check.detail}")
+            PlainConsole(soft_wrap=True).print(
+                f"{'passed' if check.passed else 'FAILED'}  {check.name}: {check.detail}"
+            )
     proof.require()

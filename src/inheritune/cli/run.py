@@ -19,6 +19,7 @@ def command(
     from inheritune.config.loading import load_recipe, parse_setting
     from inheritune.config.recipes import RunRecipe
     from inheritune.progress import Progress
+    from inheritune.records.entry import json_text
 
     overrides = dict(parse_setting(setting) for setting in set_ or [])
     if controls:
@@ -29,4 +30,4 @@ def command(
 
     result = run(recipe, out, Progress(quiet, to_stderr=as_json), **overrides)
     if as_json:
-        print(result.model_dump_json(indent=2))
+        print(json_text(result, 2))

@@ -8,6 +8,7 @@ import yaml
 
 from inheritune.disk.files import read_whole
 from inheritune.errors import RecipeError
+from inheritune.words import harmless
 
 MOST_BYTES = 1 << 18  # of a recipe
 MOST_DEPTH = 16
@@ -102,7 +103,8 @@ def value_of(text: str) -> Any:
 
 def text_of(tree: Any) -> str:
     """A tree of plain values as YAML that `value_of` reads back."""
-    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    text = yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return text if text == harmless(text) else yaml.dump(tree, Dumper=_Dumper, sort_keys=False)
 
 
 def read_yaml(text: str, source: str = "this recipe") -> dict[str, Any]:

@@ -214,7 +214,7 @@ class Writer:
             repeats=self.state.repeats,
             vocabulary=vocabulary,
         )
-        text = json.dumps(manifest.model_dump(mode="json", exclude_unset=True), indent=1, ensure_ascii=False)
+        text = json.dumps(manifest.model_dump(mode="json", exclude_unset=True), indent=1)
         write_text(self.folder / MANIFEST, text + "\n")
         (self.folder / JOURNAL).unlink()
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from inheritune.disk.files import MARK, left_of, sync
 from inheritune.disk.locks import LOCK, HeldFolder, hold
-from inheritune.errors import OutputError
+from inheritune.errors import OutputError, plain
 
 SPARE = 64 << 20  # bytes of a disk that stay free
 _NEW, _OLD = "new", "old"
@@ -135,7 +135,7 @@ def _put_back(place: Path) -> None:
     if os.path.lexists(old) and not os.path.lexists(place):
         old.rename(place)
         sync(place.parent)
-        print(f"{place} was put back as it was before a command that did not end", file=sys.stderr)
+        print(f"{plain(place)} was put back as it was before a command that did not end", file=sys.stderr)
     for left in (new, old):
         remove(left)
 

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 from inheritune.disk.files import read_whole, write_text
 from inheritune.errors import InputError
 from inheritune.records import entry
-from inheritune.records.entry import Amount, Count, Entry
+from inheritune.records.entry import Amount, Count, Entry, json_text
 from inheritune.records.gap import GapResult
 
 
@@ -97,7 +97,7 @@ class Comparison(Entry):
 
     def save(self, path: Path) -> None:
         """Write as JSON; a reader sees the old file or the new one."""
-        write_text(path, self.model_dump_json(indent=1) + "\n")
+        write_text(path, json_text(self) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -66,6 +66,11 @@ def first_fault(error: ValidationError) -> str:
     return f"{place}: {first['msg']}" if place else first["msg"]
 
 
+def json_text(record: BaseModel, indent: int | None = 1) -> str:
+    """A record as JSON in ASCII, so that no name in it commands a terminal."""
+    return json.dumps(record.model_dump(mode="json"), indent=indent)
+
+
 def schema_text(record: type[BaseModel]) -> str:
     """The JSON schema of a record, as it stands in the package."""
     return json.dumps(record.model_json_schema(mode="serialization"), indent=2, sort_keys=True) + "\n"

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from inheritune.disk.files import read_whole, write_text
 from inheritune.errors import InputError
-from inheritune.records.entry import Count
+from inheritune.records.entry import Count, json_text
 
 ATTENTION, SLIDING, OTHER = "softmax attention", "sliding attention", "no softmax attention"
 
@@ -167,7 +167,7 @@ class ProfileRecord(ProfileEntry):
 
     def save(self, path: Path | str) -> None:
         """Write as JSON; a reader sees the old file or the new one, never a half."""
-        write_text(Path(path), self.model_dump_json(indent=1) + "\n")
+        write_text(Path(path), json_text(self) + "\n")
 
     @classmethod
     def load(cls, path: Path | str) -> Self:

@@ -224,7 +224,7 @@ class Result(Entry):
 
     def save(self, path: Path) -> None:
         """Write as JSON; a reader sees the old file or the new one, never a half."""
-        write_text(path, self.model_dump_json(indent=2) + "\n")
+        write_text(path, entry.json_text(self, 2) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> Self:

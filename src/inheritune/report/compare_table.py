@@ -8,6 +8,7 @@ from rich.table import Table
 
 from inheritune.disk.files import write_text
 from inheritune.records.comparison import Comparison, Row
+from inheritune.words import code_span, literal
 
 _HEADS = (
     "method", "blocks", "peak lr", "seeds", "tokens", "FLOPs", "with preparation", "reference FLOPs", "loss", "gap",
@@ -18,7 +19,7 @@ _SHORT = {0: "method", 6: "total FLOPs", 8: "loss", 10: "difference"}
 
 def terminal(found: Comparison) -> Table:
     """The columns that 80 characters have room for, best method first."""
-    table = Table(box=None, title=_title(found), title_justify="left")
+    table = Table(box=None, title=_title(found, found.reference), title_justify="left")
     for head in _SHORT.values():
         table.add_column(head, no_wrap=True)
     for row in sorted(found.rows, key=lambda row: row.val_loss):
@@ -29,10 +30,10 @@ def terminal(found: Comparison) -> Table:
 
 def markdown(found: Comparison) -> str:
     """The same as Markdown, with what is missing below it."""
-    lines = [_title(found), "", "| " + " | ".join(_HEADS) + " |", "|---" * len(_HEADS) + "|"]
+    lines = [_title(found, code_span(found.reference)), "", "| " + " | ".join(_HEADS) + " |", "|---" * len(_HEADS) + "|"]
     lines += ["| " + " | ".join(_cells(found, row)) + " |" for row in found.rows]
     lines += ["", *(f"- `{row.method}`: {row.says}" for row in found.rows)]
-    lines += ["", *(f"- Missing: {line}" for line in missing_lines(found))]
+    lines += ["", *(f"- Missing: {literal(line)}" for line in missing_lines(found))]
     return "\n".join(lines).strip() + "\n"
 
 
@@ -60,10 +61,10 @@ def write_tables(found: Comparison, folder: Path) -> None:
     write_text(folder / "compare.csv", as_csv(found))
 
 
-def _title(found: Comparison) -> str:
+def _title(found: Comparison, reference: str) -> str:
     paid = "" if found.reference_flops is None else f" (its training, counted apart: {found.reference_flops:.3g} FLOPs)"
     return (
-        f"{found.reference}: loss {found.reference_loss:.4f} with {found.reference_depth} blocks{paid}; targets of {found.depth}, "
+        f"{reference}: loss {found.reference_loss:.4f} with {found.reference_depth} blocks{paid}; targets of {found.depth}, "
         f"equal in {found.budget} ({found.tokens:,} tokens of the target); losses in nats per token{_paired(found)}"
     )
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import jinja2
-import yaml
 from markupsafe import Markup
 
+from inheritune.config.strict_yaml import text_of
 from inheritune.disk.files import write_text
 from inheritune.records.entry import Spent
 from inheritune.records.result import Footprint, Result
@@ -72,7 +72,7 @@ def _page(run: RunFolder) -> str:
         suggestion=_suggestion(run.profile),
         caveats=_caveats(run.profile),
         threshold=f"{100 * ((run.profile or {}).get('threshold') or 0.9):g}%",
-        recipe=yaml.safe_dump(dict(run.config), sort_keys=False, allow_unicode=True) if run.config else "",
+        recipe=text_of(dict(run.config)) if run.config else "",
         pictures=pictures(run),
     )
 

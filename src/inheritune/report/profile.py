@@ -2,6 +2,7 @@
 
 from rich.console import Console, ConsoleOptions, RenderResult
 
+from inheritune.progress import PlainConsole
 from inheritune.records.profile import ProfileRecord
 from inheritune.report.profile_table import table_lines
 
@@ -13,7 +14,7 @@ class Profile(ProfileRecord):
         yield from table_lines(self)
 
     def __str__(self) -> str:
-        console = Console(width=80, color_system=None)
+        console = PlainConsole(width=80, color_system=None)
         with console.capture() as capture:
             console.print(self)
         return capture.get()

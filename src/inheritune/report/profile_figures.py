@@ -30,6 +30,7 @@ from inheritune.report.style import (
     rank_shades,
     undated,
 )
+from inheritune.words import harmless
 
 ProfileData = Mapping[str, Any]
 COLOURS = "cividis"
@@ -246,7 +247,8 @@ def _finish(figure: Figure, *panels: Axes) -> None:
     for line in (line for axes in panels[1:] for line in axes.get_lines()):
         line.set_label("_")
     if panels[0].get_legend_handles_labels()[1]:
-        legend(figure, columns=2)
+        with figure_style():
+            legend(figure, columns=2)
 
 
 def _whole_numbers(axes: Axes) -> None:
@@ -254,4 +256,4 @@ def _whole_numbers(axes: Axes) -> None:
 
 
 def _name(profile: ProfileData) -> str:
-    return f"{Path(profile['model']).name} (T = {profile['longest']}, {profile['sequences']} sequences)"
+    return f"{harmless(Path(profile['model']).name)} (T = {profile['longest']}, {profile['sequences']} sequences)"
