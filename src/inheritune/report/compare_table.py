@@ -30,7 +30,12 @@ def terminal(found: Comparison) -> Table:
 
 def markdown(found: Comparison) -> str:
     """The same as Markdown, with what is missing below it."""
-    lines = [_title(found, code_span(found.reference)), "", "| " + " | ".join(_HEADS) + " |", "|---" * len(_HEADS) + "|"]
+    lines = [
+        _title(found, code_span(found.reference)),
+        "",
+        "| " + " | ".join(_HEADS) + " |",
+        "|---" * len(_HEADS) + "|",
+    ]
     lines += ["| " + " | ".join(_cells(found, row)) + " |" for row in found.rows]
     lines += ["", *(f"- `{row.method}`: {row.says}" for row in found.rows)]
     lines += ["", *(f"- Missing: {literal(line)}" for line in missing_lines(found))]
