@@ -10,6 +10,7 @@ from inheritune.choosing.choice import Ordering
 from inheritune.config.sections import Growth, Limits, Match, Objective, Training
 from inheritune.evidence.left import left_after
 from inheritune.models.begin import Begin
+from inheritune.progress import Progress
 from inheritune.runs.planning import _left, _untrained, hopeless
 from inheritune.surgery.in_memory import inherit
 from inheritune.training.costs import step_flops
@@ -31,16 +32,19 @@ def bench(optimizer: str = "muon", logits: float = 0.0, again: bool = False) -> 
     )
     return SimpleNamespace(
         begin=Begin(),
+        progress=Progress(),
         recipe=recipe,
         model=untrained_model("gpt2").eval(),
         sequences=lambda count, length: tokens_BT[:count, :length],
     )
 
 
-def test_untrained_losses_are_those_of_the_cut_model(tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_untrained_losses_are_those_of_the_cut_model(tmp_path, capsys) -> None:  # type: ignore[no-untyped-def]
     given = bench()
     found = _untrained(given, tmp_path, CHOICE, 2)
     assert sorted(found) == [2, 3, 4, 5]
+    stage, first, *_ = capsys.readouterr().out.splitlines()
+    assert stage == "Losses of cuts before any training" and first.startswith("  1 of 3, ")
     tokens_BT = given.sequences(3, 16)
     for depth, loss in found.items():
         with torch.no_grad():

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from inheritune.choosing import Ordering, Search
@@ -11,6 +12,7 @@ from inheritune.decoder.costs import parameter_count
 from inheritune.decoder.stack import Stack
 from inheritune.evidence.left import ExpectedGap, left_after
 from inheritune.evidence.sequential import look_confidence, reading_confidence
+from inheritune.progress import Rates, Tally
 from inheritune.records.stages import FittedDepth, PlannedLooks, Untrained
 from inheritune.runs.actions import Plan
 from inheritune.runs.bench import Bench
@@ -122,18 +124,23 @@ def _untrained(bench: Bench, folder: Path, choice: Ordering, shallowest: int) ->
     def measure() -> Untrained:
         tokens_BT = bench.sequences(bench.recipe.choice.sequences, bench.recipe.data.sequence_length)
         stack = Stack(bench.model, tokens_BT, bench.begin.unasked)
-        found, seconds = timed(lambda: _downwards(stack, choice, shallowest, hopeless(bench)))
+        count = partial(Rates(bench.progress), "Losses of cuts before any training")
+        found, seconds = timed(lambda: _downwards(stack, choice, shallowest, hopeless(bench), count))
         losses = {depth: loss for depth, loss in sorted(found.items()) if math.isfinite(loss)}
         return Untrained(losses=losses, tokens=tokens_BT.numel(), flops=stack.flops, seconds=seconds)
 
     return once(Untrained, folder / Untrained.NAME, measure).losses
 
 
-def _downwards(stack: Stack, choice: Ordering, shallowest: int, ends: Callable[[float], bool]) -> dict[int, float]:
-    """The loss of each depth's cut, the whole first, until one `ends` by what it loses."""
+def _downwards(
+    stack: Stack, choice: Ordering, shallowest: int, ends: Callable[[float], bool], count: Tally
+) -> dict[int, float]:
+    """The loss of each depth's cut, the whole first, until one `ends` by what it loses; `count` counts cuts."""
+    count(0, stack.depth - shallowest)
     losses = {stack.depth: stack.loss(stack.run(stack.hidden0, choice.blocks(stack.depth)))}
     for depth in range(stack.depth - 1, shallowest - 1, -1):
         losses[depth] = stack.loss(stack.run(stack.hidden0, choice.blocks(depth)))
+        count(stack.depth - depth, stack.depth - shallowest)
         if ends(losses[depth] - losses[stack.depth]):
             break
     return losses
