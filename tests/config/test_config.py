@@ -1,3 +1,4 @@
+import copy
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -202,3 +203,28 @@ def test_sources_that_are_none(train: Any, said: str) -> None:
     with pytest.raises(RecipeError) as error:
         check(RunRecipe, changed(data={"train": train}))
     assert said in str(error.value)
+
+
+WHOLE = [
+    (kind, key)
+    for kind in (RunRecipe, TrainRecipe, CompareRecipe)
+    for key, (type_name, _, _) in fields(kind).items()
+    if type_name.startswith("whole number")
+]
+
+
+@pytest.mark.parametrize(("kind", "key"), WHOLE, ids=[f"{kind.__name__}: {key}" for kind, key in WHOLE])
+def test_a_whole_number_beyond_reason_is_refused_where_the_recipe_is_read(kind: Any, key: str) -> None:
+    """Not once a model was measured. Any number below 2^63 is a seed."""
+    own = {RunRecipe: {}, TrainRecipe: {"model": {"model_type": "gpt2"}}, CompareRecipe: {"methods": ["random"]}}[kind]
+    tree = copy.deepcopy({**{name: TREE[name] for name in TREE if name in kind.model_fields}, **own})
+    *path, name = key.split(".")
+    section = tree
+    for part in path:
+        section = section.setdefault(part, {})
+    section[name] = 1 << 62
+    if key == "seed":
+        assert check(kind, tree).seed == 1 << 62
+        return
+    with pytest.raises(RecipeError, match=r"4611686018427387904|more than"):
+        check(kind, tree)

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import Field, model_validator
 
 from inheritune.config.sections import (
+    MOST_LAYERS,
     MOST_RATE,
     Choice,
     Data,
@@ -113,7 +114,9 @@ class CompareRecipe(_Whole):
         min_length=1,
         description="Methods by name, `[all]` for every one; differences are from the first. May be extended.",
     )
-    depth: int | None = Field(None, ge=1, description="The targets' depth; without it, two thirds of the reference's.")
+    depth: int | None = Field(
+        None, ge=1, le=MOST_LAYERS, description="The targets' depth; without it, two thirds of the reference's."
+    )
     seeds: int = Field(3, ge=1, le=1000, description="How many seeds, from `seed` on. May be extended.")
     learning_rates: list[Annotated[float, Field(gt=0, le=MOST_RATE)]] = Field(
         [], description="Peak rates tried for each method on the first seed; without them, `training.peak_lr` alone."

@@ -9,6 +9,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 MOST_TOKENS = 1 << 50
 MOST_IN_A_STEP = 1 << 27  # tokens
 MOST_STEPS = 1 << 30
+MOST_MEASURED = 1 << 20  # sequences of a diagnosis or a choice
+MOST_LAYERS = 4096
 MOST_RATE = 1e30  # beyond it fp32 overflows
 
 
@@ -157,7 +159,7 @@ class Training(Section):
         description="Training tokens, rounded up to whole steps: of the whole run for `train`, of each round for `run`.",
     )
     batch_tokens: int = Field(16_384, gt=0, le=MOST_IN_A_STEP, description="Tokens in one optimizer step.")
-    micro_batch_size: int = Field(8, ge=1, description="Sequences in one forward and backward pass.")
+    micro_batch_size: int = Field(8, ge=1, le=MOST_IN_A_STEP, description="Sequences in one forward and backward pass.")
     weight_decay: float = Field(
         0.1, ge=0, le=10, description="Decoupled weight decay of the 2-D weights inside the blocks."
     )
@@ -167,14 +169,19 @@ class Training(Section):
     precision: Literal["fp32", "bf16"] = Field(
         "fp32", description="Precision of forward and backward; weights and optimizer stay fp32."
     )
-    evaluate_every: int = Field(100, ge=1, description="Steps between evaluations on the validation documents.")
-    checkpoint_every: int = Field(100, ge=1, description="Steps between checkpoints.")
-    checkpoints_kept: int = Field(2, ge=1, description="How many of a round's last checkpoints are kept.")
+    evaluate_every: int = Field(
+        100, ge=1, le=MOST_STEPS, description="Steps between evaluations on the validation documents."
+    )
+    checkpoint_every: int = Field(100, ge=1, le=MOST_STEPS, description="Steps between checkpoints.")
+    checkpoints_kept: int = Field(2, ge=1, le=10_000, description="How many of a round's last checkpoints are kept.")
     checkpoint_activations: bool = Field(
         False, description="Compute a block's inside again in the backward pass: less memory, a third more time."
     )
     max_skipped: int = Field(
-        3, ge=0, description="Steps in a row whose loss or gradient may be no finite number; each is skipped and said."
+        3,
+        ge=0,
+        le=MOST_STEPS,
+        description="Steps in a row whose loss or gradient may be no finite number; each is skipped and said.",
     )
 
     @model_validator(mode="after")
@@ -198,14 +205,17 @@ class Training(Section):
 class Diagnosis(Section):
     """How the reference is measured before blocks are chosen."""
 
-    sequences: int = Field(16, ge=2, description="Sequences whose attention maps are measured.")
-    length: int = Field(100, ge=8, description="Tokens of each (the paper uses 100).")
+    sequences: int = Field(16, ge=2, le=MOST_MEASURED, description="Sequences whose attention maps are measured.")
+    length: int = Field(100, ge=8, le=MOST_IN_A_STEP, description="Tokens of each (the paper uses 100).")
     threshold: float = Field(0.9, gt=0, lt=1, description="Share of squared singular values that rank k* must hold.")
     minutes: float = Field(
         3.0, ge=0, description="Minutes for untrained weights and losses of cuts; how many had no time is said."
     )
     watch_every: int = Field(
-        0, ge=0, description="Steps between the same measurements of the target while it trains; 0: none."
+        0,
+        ge=0,
+        le=MOST_STEPS,
+        description="Steps between the same measurements of the target while it trains; 0: none.",
     )
 
 
@@ -215,14 +225,14 @@ class Choice(Section):
     method: Literal["first", "lazy", "influence", "angular", "greedy"] = Field(
         "greedy", description="The criterion that orders the blocks."
     )
-    sequences: int = Field(12, ge=1, description="Sequences that a measured criterion reads.")
+    sequences: int = Field(12, ge=1, le=MOST_MEASURED, description="Sequences that a measured criterion reads.")
     minutes: float = Field(20.0, ge=0, description="Minutes that `greedy` may search; the rest goes by influence.")
     blocks: str | None = Field(
         None,
         description="The target's blocks by hand, as `0-11` or `0,1,2,9-14`: overrides `method` for the start.",
     )
     heal: bool = Field(True, description="Repair the cut in closed form before training.")
-    heal_tokens: int = Field(32_768, ge=256, description="Tokens that the repair reads.")
+    heal_tokens: int = Field(32_768, ge=256, le=MOST_TOKENS, description="Tokens that the repair reads.")
 
 
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
@@ -248,7 +258,7 @@ def _times(value: Any) -> Any:
 class Size(Section):
     """How large a model is to be at most, in one of four ways."""
 
-    depth: int | None = Field(None, ge=1, description="Blocks.")
+    depth: int | None = Field(None, ge=1, le=MOST_LAYERS, description="Blocks.")
     parameters: Annotated[int | None, BeforeValidator(_amount)] = Field(
         None, ge=1, le=MOST_TOKENS, description="Parameters, as `100M` or a number."
     )
@@ -285,14 +295,18 @@ class Growth(Section):
         " `fit`: the best model of the size in `target`, its gap told and no match claimed.",
     )
     target: Size | None = Field(None, description="With `goal: fit`, the size that the model may have.")
-    start: int | None = Field(None, ge=1, description="Depth to start at, instead of one chosen by what cuts lose.")
-    add: int = Field(2, ge=1, description="Blocks added after a round that did not match (the paper adds 2).")
+    start: int | None = Field(
+        None, ge=1, le=MOST_LAYERS, description="Depth to start at, instead of one chosen by what cuts lose."
+    )
+    add: int = Field(
+        2, ge=1, le=MOST_LAYERS, description="Blocks added after a round that did not match (the paper adds 2)."
+    )
     new_blocks: Literal["inherited", "copied", "identity", "random"] = Field(
         "inherited",
         description="How added blocks start: from the reference, from the target's nearest, adding nothing, or random.",
     )
     max_depth: int | None = Field(
-        None, ge=1, description="Deepest target tried; without it, one block less than the reference."
+        None, ge=1, le=MOST_LAYERS, description="Deepest target tried; without it, one block less than the reference."
     )
     literal: bool = Field(
         False,
@@ -323,8 +337,8 @@ class Match(Section):
 class Limits(Section):
     """Where a run ends though nothing matched. These may change when a run is continued."""
 
-    max_rounds: int = Field(8, ge=1, description="Most rounds trained.")
-    max_tokens: int | None = Field(None, gt=0, description="Most training tokens, over all rounds.")
+    max_rounds: int = Field(8, ge=1, le=MOST_LAYERS, description="Most rounds trained.")
+    max_tokens: int | None = Field(None, gt=0, le=MOST_TOKENS, description="Most training tokens, over all rounds.")
     max_flops: float | None = Field(None, gt=0, description="Most training FLOPs, over all rounds.")
     max_seconds: float | None = Field(None, gt=0, description="Most seconds of training, over all rounds.")
 
