@@ -5,12 +5,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import emulated
 import numpy as np
 import pytest
 import yaml
+from rounds import BATCH, train_round
+from rounds import LENGTH as ROUND_LENGTH
 from shell import command
 from stopping import stopping_at
-from tiny import LENGTH, recipe_tree
+from tiny import LENGTH, recipe_tree, untrained_model
 
 from inheritune import run
 from inheritune.errors import Interrupted
@@ -68,6 +71,20 @@ def test_a_whole_run_stopped_and_continued_has_the_losses_of_the_cpu(
     monkeypatch.setenv(NAMED, "cpu")
     run(recipe, out=str(tmp_path / "cpu"))
     assert losses(out) == pytest.approx(losses(tmp_path / "cpu"), abs=CLOSE[tree["training"]["precision"]])
+
+
+@pytest.mark.skipif(device().type != emulated.NAME, reason="waits are counted on the emulated device alone")
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_a_step_waits_for_the_device_once(family: str, tmp_path: Path) -> None:
+    """Whatever its micro-batches: what six steps wait more than three, in two micro-batches each, is three times one."""
+
+    def waits(steps: int) -> int:
+        emulated.waits.clear()
+        seldom = {"evaluate_every": 100, "checkpoint_every": 100, "tokens": steps * BATCH * ROUND_LENGTH}
+        train_round(tmp_path / str(steps), untrained_model(family).to(device()), **seldom)  # type: ignore[arg-type]
+        return sum(emulated.waits.values())
+
+    assert waits(6) - waits(3) == 3
 
 
 def losses(out: Path) -> list[float]:

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from inheritune.config.sections import Objective as Wanted
 from inheritune.errors import RecipeError
-from inheritune.training import head, kernels
+from inheritune.training import kernels
 from inheritune.training.objective import TrainingLoss
 
 BATCH_BT = torch.from_numpy(batches()[0])
@@ -38,7 +38,7 @@ def assert_same(found: dict[str, Tensor], wanted: dict[str, Tensor], rtol: float
 @pytest.mark.parametrize("micro", [1, 3, 4, 8])
 def test_micro_batches_sum_to_the_gradient_of_the_whole(micro: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """And the head's rows and tiles too: two of 320 logits at once, and 100 of the matrix's rows."""
-    monkeypatch.setattr(head, "_CHUNK", 3 * 320)
+    monkeypatch.setattr(kernels, "_CHUNK", 3 * 320)
     monkeypatch.setattr(kernels, "_TILE", 100)
     model = untrained_model("gpt2")
     whole = cross_entropy(model(BATCH_BT[:, :-1]).logits.flatten(0, 1), BATCH_BT[:, 1:].flatten())

@@ -28,11 +28,12 @@ from inheritune.report.compare_table import write_tables
 from inheritune.runs.bench import Bench
 from inheritune.runs.folder import holding, left_if_used, once, refuse_another
 from inheritune.runs.made_of import bind
-from inheritune.runtime.device import make_repeatable
+from inheritune.runtime.device import device, make_repeatable
 from inheritune.runtime.launch import Launch
 from inheritune.runtime.memory import keep_freed_memory
 from inheritune.surgery.in_memory import fresh
 from inheritune.training.costs import step_flops, token_flops
+from inheritune.training.kernels import settled
 
 
 def compare(
@@ -49,6 +50,7 @@ def compare(
     `gather_only` trains nothing. Raises InputError for whatever the user has to mend, Interrupted after a signal.
     """
     checked = load_recipe(CompareRecipe, recipe, {key.replace("__", "."): value for key, value in overrides.items()})
+    checked = checked.model_copy(update={"training": settled(checked.training, device())})
     if checked.methods == ["all"]:
         checked = checked.model_copy(update={"methods": list(METHODS)})
     folder, progress = Path(out or f"runs/{checked.name}"), progress or Progress(quiet=True)
@@ -153,7 +155,7 @@ class _Sweep:
             try:
                 for caution in bind(place, bench.made_of):
                     self.progress.note(f"Caution: {caution}")
-                make_repeatable(cell.seed)
+                make_repeatable(cell.seed, self.recipe.training.repeatable)
                 start = given(bench, self.depth, self.place)
                 keep = self.recipe.keep_models
                 return Work(cell, place, bench, given=start, progress=self.progress, keep_model=keep).run(self._tokens)

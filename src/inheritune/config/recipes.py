@@ -22,7 +22,7 @@ from inheritune.config.sections import (
 # What may change when a run is continued: where it ends, and what is told and kept of it, not one step of it.
 MAY_CHANGE = (
     "limits", "controls", "methods", "seeds", "learning_rates", "processes", "track", "training.evaluate_every", "training.checkpoint_every",
-    "training.checkpoints_kept", "diagnosis.minutes", "choice.minutes",
+    "training.checkpoints_kept", "training.compile", "training.repeatable", "diagnosis.minutes", "choice.minutes",
 )  # fmt: skip
 
 

@@ -166,8 +166,16 @@ class Training(Section):
     beta1: float = Field(0.9, ge=0, lt=1, description="AdamW's first moment.")
     beta2: float = Field(0.95, ge=0, lt=1, description="AdamW's second moment.")
     clip: float = Field(1.0, gt=0, description="Largest norm of the whole gradient.")
-    precision: Literal["fp32", "bf16"] = Field(
-        "fp32", description="Precision of forward and backward; weights and optimizer stay fp32."
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto",
+        description="Precision of forward and backward: bf16 on a CUDA GPU and fp32 elsewhere, or as named; weights and optimizer stay fp32.",
+    )
+    compile: Literal["auto", "blocks", "none"] = Field(
+        "auto",
+        description="Whether blocks are compiled, all of a kind by one compilation: on a CUDA GPU alone, or as named.",
+    )
+    repeatable: bool = Field(
+        True, description="Ask for kernels that give the same bits each time; on a GPU they cost time."
     )
     evaluate_every: int = Field(
         100, ge=1, le=MOST_STEPS, description="Steps between evaluations on the validation documents."

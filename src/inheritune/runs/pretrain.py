@@ -38,6 +38,7 @@ from inheritune.runs.trackers import trackers
 from inheritune.runtime import processes, sharded
 from inheritune.runtime.device import device, make_repeatable
 from inheritune.runtime.memory import keep_freed_memory
+from inheritune.training.kernels import settled
 from inheritune.training.loop import Loop, train_to_end
 from inheritune.training.metrics import Metrics
 from inheritune.training.schedule import steps_of
@@ -50,6 +51,7 @@ def train(recipe: str, out: str | None = None, progress: Progress | None = None,
         corpora.require(sources)
     folder = Path(out or f"runs/{checked.name}")
     with processes.joined(checked.processes.timeout_seconds):
+        checked = checked.model_copy(update={"training": settled(checked.training, device())})
         progress = progress if progress and processes.is_main() else Progress(quiet=True)
         with holding(folder, checked), closing(progress), left_if_used(folder), writing(folder):
             return _Pretraining(checked, folder, progress).run()
@@ -69,7 +71,7 @@ class _Pretraining:
         self.progress.stage(f"Text: {named_sources(self.recipe.data.train)}")
         tokenizer = self._tokenizer()
         keep_freed_memory()
-        make_repeatable(self.recipe.seed)
+        make_repeatable(self.recipe.seed, self.recipe.training.repeatable)
         model = self._model()
         self.depth = anatomy(model).depth
         coding = Coding.of_model(tokenizer, self.recipe.data.begin, self.recipe.data.loss_on)

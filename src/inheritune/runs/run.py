@@ -39,10 +39,11 @@ from inheritune.runs.lab import FolderLab
 from inheritune.runs.outcome import assemble_result, footprint
 from inheritune.runs.plan import plan_of
 from inheritune.runtime import processes
-from inheritune.runtime.device import make_repeatable
+from inheritune.runtime.device import device, make_repeatable
 from inheritune.runtime.memory import keep_freed_memory
 from inheritune.surgery.by_model import print_of
 from inheritune.surgery.record import license_of
+from inheritune.training.kernels import settled
 
 
 def run(recipe: str = "laptop", out: str | None = None, progress: Progress | None = None, **overrides: Any) -> Result:
@@ -53,6 +54,7 @@ def run(recipe: str = "laptop", out: str | None = None, progress: Progress | Non
     """
     checked = load_recipe(RunRecipe, recipe, {key.replace("__", "."): value for key, value in overrides.items()})
     with processes.joined(checked.processes.timeout_seconds):
+        checked = checked.model_copy(update={"training": settled(checked.training, device())})
         speaks = progress if progress and processes.is_main() else Progress(quiet=True)
         return _run(checked, Path(out or f"runs/{checked.name}"), speaks)
 
@@ -75,7 +77,7 @@ def _run(checked: RunRecipe, folder: Path, progress: Progress) -> Result:
     refuse_depths(checked, anatomy(reference.model).depth)
     with holding(folder, checked), closing(progress):
         keep_freed_memory()
-        make_repeatable(checked.seed)
+        make_repeatable(checked.seed, checked.training.repeatable)
         progress.stage(f"Text: {named_sources(checked.data.train)}")
         with left_if_used(folder):
             bench = Bench(checked, folder, reference, progress)

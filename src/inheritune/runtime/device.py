@@ -41,8 +41,8 @@ def _there(name: str) -> torch.device:
 
 
 def autocast(precision: str, on: torch.device) -> contextlib.AbstractContextManager:
-    """Forward and backward of what is on a device, at a precision by name: `fp32` or `bf16`."""
-    if precision == "fp32":
+    """Forward and backward of what is on a device, at a precision by name: `bf16`, or else fp32."""
+    if precision != "bf16":
         return contextlib.nullcontext()
     return torch.autocast(on.type, torch.bfloat16)
 
@@ -65,9 +65,9 @@ def whole_products() -> Iterator[None]:
 _NARROW = ("tf32", "bf16")
 
 
-def make_repeatable(seed: int) -> None:
-    """Seed torch and ask for kernels that give the same bits each time."""
+def make_repeatable(seed: int, kernels: bool = True) -> None:
+    """Seed torch and, with `kernels`, ask for kernels that give the same bits each time."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.manual_seed(seed)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.use_deterministic_algorithms(kernels, warn_only=True)
     deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a pass over all that is allocated

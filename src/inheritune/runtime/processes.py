@@ -21,7 +21,7 @@ from inheritune.errors import InputError, Interrupted, WorkerError
 from inheritune.runtime.launch import Launch
 
 _BEAT, _PATIENCE = 0.5, 3.0  # seconds between signs of life, and without one until a process counts as lost
-_BUCKET = 1 << 24  # elements of gradients that are summed at once
+_BUCKET = 1 << 24  # elements that are summed at once
 _groups, _turns = itertools.count(), itertools.count()
 _Value = TypeVar("_Value")
 _store: dist.Store | None = None
@@ -145,21 +145,21 @@ def summed(values: Sequence[float]) -> list[float]:
     return row.tolist()
 
 
-def sum_gradients(gradients: Sequence[Tensor]) -> None:
-    """Add the other processes' gradients, in place."""
+def add_others(tensors: Sequence[Tensor]) -> None:
+    """Add the other processes' tensors to these of one dtype, in place and where they are."""
     if count() == 1:
         return
-    for bucket in _buckets(gradients):
-        whole = torch.cat([gradient.flatten() for gradient in bucket])
+    for bucket in _buckets(tensors):
+        whole = torch.cat([tensor.flatten() for tensor in bucket])
         _collective(partial(dist.all_reduce, whole))
-        for gradient, part in zip(bucket, whole.split([g.numel() for g in bucket]), strict=True):
-            gradient.copy_(part.view_as(gradient))
+        for tensor, part in zip(bucket, whole.split([own.numel() for own in bucket]), strict=True):
+            tensor.copy_(part.view_as(tensor))
 
 
-def _buckets(gradients: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
     bucket: list[Tensor] = []
-    for gradient in gradients:
-        bucket.append(gradient)
+    for tensor in tensors:
+        bucket.append(tensor)
         if sum(g.numel() for g in bucket) >= _BUCKET:
             yield bucket
             bucket = []

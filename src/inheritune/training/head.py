@@ -13,9 +13,7 @@ from transformers import PreTrainedModel
 from inheritune.decoder.anatomy import anatomy
 from inheritune.decoder.stack import evaluating
 from inheritune.runtime import sharded
-from inheritune.training.kernels import add_product
-
-_CHUNK = 1 << 25  # logits at once: few enough to be small beside the weights, enough rows for a full-speed product
+from inheritune.training.kernels import add_product, chunk_logits
 
 
 class OutputHead:
@@ -41,7 +39,8 @@ class OutputHead:
 
     def chunks(self, states: Tensor) -> Iterator[slice]:
         """The rows of `states` in pieces of a power of two, which products take best; an empty one where there are none."""
-        rows = 1 << max(1, _CHUNK // self.module.get_parameter("weight").shape[0]).bit_length() - 1
+        weight = self.module.get_parameter("weight")
+        rows = 1 << max(1, chunk_logits(weight.device) // weight.shape[0]).bit_length() - 1
         return (slice(first, first + rows) for first in range(0, max(1, len(states)), rows))
 
     def logits(self, states: Tensor, weight_VD: Tensor) -> Tensor:

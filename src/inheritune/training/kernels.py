@@ -1,26 +1,84 @@
-"""What depends on the device: which attention, how many rows at once, how a product's gradient is added. The seam for kernels.
+"""What depends on the device: precision, which kernels, how many rows at once, how a product's gradient is added. The seam for them.
 
 N rows, D hidden size, V vocabulary.
 """
 
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache, partial
+from types import MethodType
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, masking_utils
+from transformers.activations import NewGELUActivation
 
-from inheritune.config.sections import Objective
+from inheritune.config.sections import Objective, Training
+from inheritune.decoder.anatomy import anatomy
 from inheritune.training.attention import in_strips
 from inheritune.training.terms import OF_ROWS, TAUGHT
 from inheritune.training.terms.rows import Rows
 
 _IN_CACHE = 1 << 20  # numbers at once on the CPU: a few megabytes of fp32
+_CHUNK, _LARGE_CHUNK = 1 << 25, 1 << 28  # logits at once on the CPU and beside the memory of a GPU
 _TILE = 1 << 12  # rows of the weight whose gradient is added at once on the CPU: it does not leave the cache in between
 
 
-def attending(model: PreTrainedModel, precision: str) -> AbstractContextManager[None]:
-    """While the block runs, `model` uses the attention that is fastest where it is; forward and backward pass alike."""
-    return in_strips(model, precision)
+def settled(training: Training, on: torch.device) -> Training:
+    """A training in which precision and compilation are as `auto` means them on a device."""
+    gpu = on.type == "cuda"
+    meant = {"precision": "bf16" if gpu else "fp32", "compile": "blocks" if gpu else "none"}
+    return training.model_copy(update={key: value for key, value in meant.items() if getattr(training, key) == "auto"})
+
+
+def chunk_logits(on: torch.device) -> int:
+    """Logits that may stand in memory together: few enough to be small beside the weights, enough rows for a full-speed product."""
+    return _LARGE_CHUNK if on.type == "cuda" else _CHUNK
+
+
+@contextmanager
+def fastest(model: PreTrainedModel, training: Training) -> Iterator[None]:
+    """While the block runs, `model` uses what is fastest where it is; forward and backward pass alike."""
+    swaps = dict(_swaps(model, training))
+    with in_strips(model, training.precision), _never_packed():
+        try:
+            for module, forward in swaps.items():
+                module.forward = forward  # type: ignore[method-assign,assignment]
+            yield
+        finally:
+            for module in swaps:
+                del module.forward
+
+
+def _swaps(model: PreTrainedModel, training: Training) -> Iterator[tuple[nn.Module, Callable[..., Any]]]:
+    """Modules, and what computes their forward pass faster."""
+    if model.device.type != "cpu":
+        yield from ((module, _fused_gelu) for module in model.modules() if isinstance(module, NewGELUActivation))
+    if training.compile == "blocks":
+        yield from ((block, MethodType(_compiled(type(block).forward), block)) for block in anatomy(model).blocks)
+
+
+# The function that GPT-2's `gelu_new` spells out in eight kernels; on the CPU its bits stay as they are.
+_fused_gelu = partial(F.gelu, approximate="tanh")
+
+
+@lru_cache(maxsize=8)
+def _compiled(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """A block's forward pass, compiled for all blocks of its class: what is compiled takes the block as an argument."""
+    return torch.compile(forward)
+
+
+@contextmanager
+def _never_packed() -> Iterator[None]:
+    """transformers asks the device in each pass whether several sequences stand in a row, and waits for it: here none do."""
+    asked = masking_utils.find_packed_sequence_indices
+    try:
+        masking_utils.find_packed_sequence_indices = lambda position_ids: None
+        yield
+    finally:
+        masking_utils.find_packed_sequence_indices = asked
 
 
 def row_losses(

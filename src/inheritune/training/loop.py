@@ -144,8 +144,12 @@ class _Training:
         batch = torch.from_numpy(self.round.batches[index])
         tokens = batch[:, 1:].numel()
         torch.manual_seed(_seed(batch))
-        parts = self._gradient(batch, self.round.batches.asked(index))
-        norm = float(sharded.whole(nn.utils.clip_grad_norm_(self.model.parameters(), self.training.clip)))
+        sums = self._gradient(batch, self.round.batches.asked(index))
+        clipped = sharded.whole(nn.utils.clip_grad_norm_(self.model.parameters(), self.training.clip))
+        *values, norm = torch.stack(
+            [*sums.values(), clipped.double()]
+        ).tolist()  # the one time that a step waits for the device
+        parts = dict(zip(sums, values, strict=True))
         rate = learning_rate(self.training, self.position.step)
         if finite := math.isfinite(parts["loss"]) and math.isfinite(norm):
             self.optimizer.step(rate)
@@ -153,7 +157,7 @@ class _Training:
         self._move_on(Position(1, tokens, flops, seconds, rate=rate), finite)
         self._tell(self._done(parts, rate, norm, tokens, seconds), finite, index)
 
-    def _gradient(self, batch: torch.Tensor, asked: np.ndarray | None) -> dict[str, float]:
+    def _gradient(self, batch: torch.Tensor, asked: np.ndarray | None) -> dict[str, torch.Tensor]:
         """The batch's loss in parts, and its gradient, summed over the processes; `asked`: which labels count, if not all."""
         own, labels = processes.share(batch).to(self.model.device), batch[:, 1:].numel()
         if asked is None:
@@ -161,9 +165,10 @@ class _Training:
         else:
             share = processes.share(torch.from_numpy(asked)).to(self.model.device)
             parts = self.objective.backward(own, max(1, int(asked.sum())), share)
-        sums = processes.summed(list(parts.values()))
+        sums = torch.stack(list(parts.values()))
+        processes.add_others([sums])
         if not self.sharded:
-            processes.sum_gradients([p.grad for p in self.model.parameters() if p.grad is not None])
+            processes.add_others([p.grad for p in self.model.parameters() if p.grad is not None])
         return dict(zip(parts, sums, strict=True))
 
     def _move_on(self, by: Position, finite: bool) -> None:

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from inheritune.config.sections import Training
 from inheritune.decoder.anatomy import anatomy, embedding_rows, text_config
+from inheritune.training.kernels import chunk_logits
 
 # Numbers of the hidden state's size that a block keeps for each token until the backward pass: its input, and beside it, about, the two
 # norms, queries, keys, values, the attention's output, and the inside of the MLP.
@@ -77,7 +78,7 @@ def activation_bytes(model: PreTrainedModel, training: Training, length: int, de
 def logit_bytes(model: PreTrainedModel, training: Training, length: int) -> int:
     """The logits that stand in memory together: those of a micro-batch at most, and no more than a piece of the rows."""
     rows = embedding_rows(model)
-    return min(training.micro_batch_size * length * rows, 1 << 25) * _number(training)
+    return min(training.micro_batch_size * length * rows, chunk_logits(model.device)) * _number(training)
 
 
 def _number(training: Training) -> int:

@@ -18,7 +18,7 @@ from inheritune.decoder.stack import evaluating
 from inheritune.errors import RecipeError
 from inheritune.runtime.device import autocast
 from inheritune.training.head import OutputHead
-from inheritune.training.kernels import attending, row_losses
+from inheritune.training.kernels import fastest, row_losses
 from inheritune.training.terms.hidden import hidden
 
 
@@ -47,28 +47,31 @@ class TrainingLoss:
             self.pairs = _pairs(model, self.teacher, self.wanted)
             self.teacher_head = OutputHead(self.teacher, dtype)
 
-    def backward(self, batch_BT: Tensor, tokens: int, asked_BT: Tensor | None = None) -> dict[str, float]:
+    def backward(self, batch_BT: Tensor, tokens: int, asked_BT: Tensor | None = None) -> dict[str, Tensor]:
         """Add the gradient of the loss summed over `batch_BT`, divided by `tokens`; returns `loss` and, where it has several terms, each.
+
+        They are numbers of the device in float64, so that nothing waits for them here.
 
         `batch_BT` (sequences, T + 1) is this process's share of a batch in which `tokens` labels are asked for over all processes;
         `asked_BT` (sequences, T) tells which, if not all.
         """
-        sums: dict[str, float] = {}
+        sums: dict[str, Tensor] = {}
         weight_VD, size = self.head.weight(), self.training.micro_batch_size
         asked = itertools.repeat(None) if asked_BT is None else asked_BT.split(size)
         for sequences_BT, own_BT in zip(batch_BT.split(size), asked, strict=False):
             for name, part in self._micro_batch(sequences_BT, own_BT, weight_VD, 1 / tokens).items():
-                sums[name] = sums.get(name, 0.0) + float(part) / tokens
+                sums[name] = sums.get(name, 0.0) + part.double() / tokens
         return {"loss": self._loss(sums), **(sums if len(sums) > 1 else {})}
 
-    def _loss(self, parts: dict[str, float]) -> float:
-        return sum(self.wanted.weights[name] * value for name, value in parts.items())
+    def _loss(self, parts: dict[str, Tensor]) -> Tensor:
+        weighted = [self.wanted.weights[name] * value for name, value in parts.items()]
+        return sum(weighted[1:], weighted[0])
 
     def _micro_batch(
         self, sequences_BT: Tensor, asked_BT: Tensor | None, weight_VD: Tensor, scale: float
     ) -> dict[str, Tensor]:
         # The backward pass too: under checkpoint_activations it computes the blocks again.
-        with attending(self.model, self.training.precision):
+        with fastest(self.model, self.training):
             return self._differentiate(sequences_BT, asked_BT, weight_VD, scale)
 
     def _differentiate(
@@ -114,7 +117,7 @@ class TrainingLoss:
         with (
             evaluating(self.teacher),
             autocast(precision, self.teacher.device),
-            attending(self.teacher, precision),
+            fastest(self.teacher, self.training),
             watched as outputs,
         ):
             states = _asked(self.teacher_head.states(ids_BT), asked_BT)
