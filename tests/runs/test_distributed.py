@@ -27,6 +27,7 @@ from inheritune.decoder.anatomy import anatomy
 from inheritune.errors import Interrupted, WorkerError
 from inheritune.runtime import processes, sharded
 from inheritune.training.metrics import Metrics
+from inheritune.training.objective import TrainingLoss
 from inheritune.training.optimizer import Optimizer
 
 # What float32 sums in another order may differ by: of a loss of 3, and of a weight of 0.1 to 1 after 12 steps.
@@ -95,6 +96,33 @@ def test_muon_on_a_model_spread_over_processes_takes_the_steps_of_a_whole_one(tm
     matrices = [name for name in one if ".h." in name and one[name].ndim == 2]
     assert len(matrices) == 20
     assert all(np.array_equal(one[name], two[name]) for name in matrices)
+
+
+@pytest.mark.parametrize(("precision", "close"), [("fp32", 1e-5), ("bf16", 0.02)])
+@pytest.mark.parametrize("once", [False, True])
+def test_a_spread_model_has_the_gradient_of_a_whole_one(
+    precision: str, close: float, once: bool, tmp_path: Path
+) -> None:
+    """Summed after each micro-batch or once; its blocks gathered in bf16 where that is the precision, as a share of the gradient's norm."""
+    wanted = Training(tokens=1, batch_tokens=1, micro_batch_size=1, precision=precision)  # type: ignore[arg-type]
+    batch_BT = torch.randint(0, 320, (4, 17), generator=torch.Generator().manual_seed(0))
+
+    def gradient(place: Path) -> None:
+        with processes.joined(60):
+            model = untrained_model("llama")
+            if processes.count() > 1:
+                sharded.shard(model, anatomy(model).blocks, half=precision == "bf16")
+            loss = TrainingLoss(model, wanted)
+            loss.sums_once = once
+            loss.backward(processes.share(batch_BT), batch_BT[:, 1:].numel())
+            whole = {name: sharded.whole(p.grad) for name, p in model.named_parameters() if p.grad is not None}
+            processes.on_main(lambda: save_file({name: tensor.numpy() for name, tensor in whole.items()}, place))
+
+    assert [launched(count, lambda count=count: gradient(tmp_path / str(count))) for count in (1, 2)] == [[0], [0, 0]]
+    one, two = (load_file(tmp_path / str(count)) for count in (1, 2))
+    assert one.keys() == two.keys()
+    for name, right in one.items():
+        assert np.linalg.norm(right - two[name]) <= close * np.linalg.norm(right), name
 
 
 def test_a_run_goes_on_at_another_number_of_processes_and_another_way(

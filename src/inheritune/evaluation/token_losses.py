@@ -15,7 +15,7 @@ from inheritune.decoder.stack import evaluating
 from inheritune.runtime.device import autocast
 
 IGNORED = -100  # a label that no loss asks for
-_LOGITS_AT_ONCE = 1 << 24
+_LOGITS_AT_ONCE, _ON_GPU = 1 << 24, 1 << 28
 
 
 def token_losses(
@@ -57,7 +57,8 @@ def label_losses(
 
 def _at_once(model: PreTrainedModel) -> int:
     """Tokens whose logits may stand in memory together."""
-    return max(1, _LOGITS_AT_ONCE // model.config.get_text_config().vocab_size)
+    most = _ON_GPU if model.device.type == "cuda" else _LOGITS_AT_ONCE
+    return max(1, most // model.config.get_text_config().vocab_size)
 
 
 def _alike(rows: Sequence[np.ndarray], most: int) -> Iterator[list[int]]:

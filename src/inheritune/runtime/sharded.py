@@ -12,21 +12,31 @@ import torch
 import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
 from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
-from torch.distributed.fsdp import FSDPModule, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor, zeros
 
 Flat = dict[str, Tensor]
 
 
-def shard(model: nn.Module, blocks: Iterable[nn.Module]) -> None:
-    """Spread a model over the processes in place: a block at a time, and what stands outside the blocks together."""
+def shard(model: nn.Module, blocks: Iterable[nn.Module], half: bool = False) -> None:
+    """Spread a model over the processes in place: a block at a time, and what stands outside the blocks together.
+
+    With `half`, blocks are gathered in bf16, which halves what is sent. Gradients are summed in fp32, and the residual stays in it.
+    """
+    narrow = MixedPrecisionPolicy(torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False)
     for block in blocks:
-        fully_shard(block)
+        fully_shard(block, mp_policy=narrow if half else MixedPrecisionPolicy())
     fully_shard(model)
     for part in model.modules():
         if isinstance(part, FSDPModule):  # gradients are sums: the loss is divided by the whole batch's tokens
             part.set_gradient_divide_factor(1.0)
             part.set_force_sum_reduction_for_comms(True)
+
+
+def sum_now(model: nn.Module, now: bool) -> None:
+    """Whether the next backward pass of a spread model sums its gradients over the processes, or keeps them whole until one that does."""
+    if isinstance(model, FSDPModule):
+        model.set_requires_gradient_sync(now)
 
 
 def is_sharded(tensors: Iterable[Tensor]) -> bool:

@@ -62,6 +62,13 @@ def require_training_memory(model: PreTrainedModel, training: Training, length: 
                                       f" {free / 1e9:.2f} GB are free", training))  # fmt: skip
 
 
+def whole_gradients_fit(model: PreTrainedModel, training: Training, length: int) -> bool:
+    """Whether a process of several that a model is spread over can hold whole gradients until a step's end, so that they are summed once."""
+    share = processes.count()
+    rest = step_memory(model, training, length, share=share)
+    return rest.beside_weights + (share - 1) * rest.gradients < processes.least(gauge.free_memory(model.device))
+
+
 def out_of_memory(error: RuntimeError, training: Training) -> TrainingError | None:
     """What to do about an error that was one of memory; None for any other."""
     if ran_out(error):

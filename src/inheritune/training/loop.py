@@ -99,9 +99,12 @@ class _Training:
             model.activation_checkpointing_enable({"use_reentrant": False})
         self.sharded = round_.parallel == "fsdp" and processes.count() > 1
         if self.sharded:
-            sharded.shard(model, anatomy(model).blocks)
+            sharded.shard(model, anatomy(model).blocks, half=self.training.precision == "bf16")
         self.optimizer, self.position = Optimizer(model, self.training), Position()
         self.objective = TrainingLoss(model, self.training, round_.wanted, round_.teacher)
+        self.objective.sums_once = self.sharded and guards.whole_gradients_fit(
+            model, self.training, round_.batches.length
+        )
         length = round_.batches.length
         self.flops = step_flops(model, self.training, length, self.objective.teacher)
         self.divergence = guards.Divergence(round_.reference_loss)

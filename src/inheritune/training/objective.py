@@ -16,6 +16,7 @@ from inheritune.config import sections as config
 from inheritune.decoder.anatomy import anatomy
 from inheritune.decoder.stack import evaluating
 from inheritune.errors import RecipeError
+from inheritune.runtime import sharded
 from inheritune.runtime.device import autocast
 from inheritune.training.head import OutputHead
 from inheritune.training.kernels import fastest, row_losses
@@ -43,6 +44,7 @@ class TrainingLoss:
         dtype = torch.bfloat16 if training.precision == "bf16" else torch.float32
         self.head = OutputHead(model, dtype)
         self.pairs: list[tuple[int, int]] = []
+        self.sums_once = False  # of a model spread over processes: gradients are whole until a batch's last micro-batch
         if self.teacher is not None:
             self.pairs = _pairs(model, self.teacher, self.wanted)
             self.teacher_head = OutputHead(self.teacher, dtype)
@@ -58,7 +60,10 @@ class TrainingLoss:
         sums: dict[str, Tensor] = {}
         weight_VD, size = self.head.weight(), self.training.micro_batch_size
         asked = itertools.repeat(None) if asked_BT is None else asked_BT.split(size)
-        for sequences_BT, own_BT in zip(batch_BT.split(size), asked, strict=False):
+        left = len(parts := batch_BT.split(size))
+        for sequences_BT, own_BT in zip(parts, asked, strict=False):
+            left -= 1
+            sharded.sum_now(self.model, not (self.sums_once and left))
             for name, part in self._micro_batch(sequences_BT, own_BT, weight_VD, 1 / tokens).items():
                 sums[name] = sums.get(name, 0.0) + part.double() / tokens
         return {"loss": self._loss(sums), **(sums if len(sums) > 1 else {})}
