@@ -10,7 +10,7 @@ from inheritune.models.hollow import hollow
 from inheritune.runtime.device import CPU, autocast
 from inheritune.training.activations import kept_for_backward
 from inheritune.training.head import without_head
-from inheritune.training.kernels import attending
+from inheritune.training.kernels import fastest
 
 IDS_BT = torch.arange(4 * 24).view(4, 24) % 300
 
@@ -25,7 +25,7 @@ def kept_by_autograd(family: str, precision: str) -> int:
         return tensor
 
     hooks = torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor)
-    with hooks, autocast(precision, CPU), without_head(model), attending(model, precision):
+    with hooks, autocast(precision, CPU), without_head(model), fastest(model, training(precision=precision)):
         model(input_ids=IDS_BT, use_cache=False)
     return sum(tensor.untyped_storage().nbytes() for place, tensor in kept.items() if place not in own)
 

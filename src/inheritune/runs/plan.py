@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from transformers import PreTrainedModel
 
 from inheritune.choosing.by_hand import refuse_depths
@@ -26,6 +27,8 @@ from inheritune.runs.estimate import Outlook
 from inheritune.runs.folder import once
 from inheritune.runs.hardware import HERE, machinery
 from inheritune.runtime import processes
+from inheritune.runtime.device import device
+from inheritune.training.kernels import settled
 from inheritune.training.pace import assumed, tried
 
 _BYTES_A_TOKEN = 4.2  # of English in vocabularies of some ten thousand words and more
@@ -57,6 +60,8 @@ def plan(
     asked, progress = asked or PlanRequest(), progress or Progress(quiet=True)
     goal = {} if asked.fit is None else goal_of(asked.fit)
     recipe = _recipe(source, text, {key.replace("__", "."): value for key, value in overrides.items()} | goal)
+    on = device() if asked.gpu == HERE else torch.device("cuda")
+    recipe = recipe.model_copy(update={"training": settled(recipe.training, on)})
     require(recipe.data.train)
     machine = machinery(asked.gpu, asked.gpus, recipe.training.precision, asked.price, Path())
     if asked.probe and asked.gpu != HERE:

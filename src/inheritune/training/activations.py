@@ -1,18 +1,18 @@
 """What a micro-batch keeps for its backward pass, counted on tensors that hold nothing: no weight is read, no number computed."""
 
 import copy
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
-from transformers import PreTrainedModel, masking_utils
+from transformers import PreTrainedModel
 
 from inheritune.config.sections import Training
 from inheritune.decoder.anatomy import anatomy
 from inheritune.training.head import without_head
-from inheritune.training.kernels import attending
+from inheritune.training.kernels import fastest
 
 
 def kept_for_backward(hollow: PreTrainedModel, training: Training, length: int) -> int:
@@ -38,20 +38,9 @@ def _kept(hollow: PreTrainedModel, training: Training, length: int) -> int:
         ids_BT = torch.zeros(training.micro_batch_size, length, dtype=torch.long)
         half = torch.autocast("cpu", torch.bfloat16) if training.precision == "bf16" else nullcontext()
         hooks = torch.autograd.graph.saved_tensors_hooks(_counting(kept, own), lambda tensor: tensor)
-        with hooks, half, _unpacked(), without_head(model), attending(model, training.precision):
+        with hooks, half, without_head(model), fastest(model, training.model_copy(update={"compile": "none"})):
             model(input_ids=ids_BT, use_cache=False)
     return sum(kept.values())
-
-
-@contextmanager
-def _unpacked() -> Iterator[None]:
-    """transformers looks at the numbers of the positions for several texts in a row, and takes them for such where there are none."""
-    before = masking_utils.find_packed_sequence_indices
-    masking_utils.find_packed_sequence_indices = lambda position_ids: None  # type: ignore[assignment,misc]
-    try:
-        yield
-    finally:
-        masking_utils.find_packed_sequence_indices = before
 
 
 def _counting(kept: dict[int, int], own: set[int]) -> Callable[[Tensor], Tensor]:
