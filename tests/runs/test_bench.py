@@ -45,3 +45,11 @@ def test_documents_of_one_source_are_one_observation(monkeypatch: pytest.MonkeyP
     wanted = gap(losses, np.ones(40), documents=sources)
     assert (found.gap.low, found.gap.high) == pytest.approx((wanted.low, wanted.high))
     assert found.gap.low != pytest.approx(gap(losses, np.ones(40)).low, abs=1e-3)
+
+
+def test_a_bench_for_another_seed_has_its_order_of_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Bench, "_batches", lambda self: f"batches of seed {self.recipe.seed}")
+    first = Bench.__new__(Bench)
+    first.recipe, first.batches = SimpleNamespace(seed=0), "batches of seed 0"
+    second = first.under(SimpleNamespace(seed=1))  # type: ignore[arg-type]
+    assert (first.batches, second.batches) == ("batches of seed 0", "batches of seed 1")

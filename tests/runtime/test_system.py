@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -113,3 +114,18 @@ def test_a_full_disk_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.Monk
         with pytest.raises(OSError, match="full"):
             system.copy_some(source, target, 1)
         assert source.tell() == 0
+
+
+@pytest.mark.parametrize(
+    ("bound", "act", "ended"),
+    [
+        ("system.bound_time(1)", "while True: pass", -signal.SIGXCPU),
+        ("system.bound_memory(1 << 26)", "held = bytearray(1 << 28)", 1),
+        ("system.bound_memory(1 << 29)", "held = bytearray(1 << 28)", 0),
+    ],
+)
+@pytest.mark.skipif(system.resource is None, reason="the system bounds no process")
+def test_a_process_is_bound_in_time_and_in_memory(bound: str, act: str, ended: int) -> None:
+    code = f"from inheritune.runtime import system\n{bound}\n{act}"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert found.returncode == ended and ("MemoryError" in found.stderr) == (ended == 1), found.stderr

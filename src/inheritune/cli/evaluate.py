@@ -9,8 +9,11 @@ import typer
 from inheritune.errors import InputError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from inheritune.evaluation.agreement import Estimate
     from inheritune.evaluation.found import EvaluatedModel, Evaluation
+    from inheritune.evaluation.guard import Guard
     from inheritune.evaluation.tasks import Difference
     from inheritune.evidence.gap import Gap
     from inheritune.progress import Progress
@@ -34,6 +37,9 @@ def command(
     tasks: Annotated[str | None, typer.Option(help="lm-eval's tasks, as in arc_easy,piqa.")] = None,
     task_files: Annotated[Path | None, typer.Option(help="A folder of lm-eval task files of your own.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Most documents of each task.")] = None,
+    guard: Annotated[
+        bool, typer.Option("--guard", help="Ask both models 480 small questions made by code, and tell what was lost.")
+    ] = False,
     generation: Annotated[bool, typer.Option(help="Measure generation and memory.")] = True,
     dtype: Annotated[str, typer.Option(help="Of generation: float32, bfloat16 or float16.")] = "float32",
     margin: Annotated[float, typer.Option(help="Largest gap that is a match, in nats per token.")] = 0.01,
@@ -62,7 +68,7 @@ def command(
         names = tuple(name.strip() for name in (tasks or "").split(",") if name.strip())
         wanted = Wanted(
             data=data, field=field, documents=documents, characters=characters, length=length,
-            tasks=names, task_files=task_files, limit=limit, generation=generation, dtype=dtype, margin=margin,
+            tasks=names, task_files=task_files, limit=limit, guard=guard, generation=generation, dtype=dtype, margin=margin,
             trust_remote_code=trust_remote_code,
         )  # fmt: skip
         found = find(model, reference, progress, wanted)
@@ -97,6 +103,8 @@ def _print(found: "Evaluation") -> None:
             table.add_row(*row[: len(heads) + 1])
         if table.row_count:
             console.print(table, "")
+    if found.guard:
+        console.print(_guard_table(found.guard), "", _able(found.guard), "")
 
 
 def _text(found: "Evaluation") -> Iterator[list[str]]:
@@ -130,6 +138,27 @@ def _tasks(found: "Evaluation") -> Iterator[list[str]]:
         own = rows[0]
         values = [f"{row.value:.4f}" + (f" ± {row.error:.4f}" if row.error else "") for row in rows]
         yield [f"{own.task} {own.metric}", *values, _difference(paired.get((own.task, own.metric)))]
+
+
+def _guard_table(guard: "Guard") -> "Table":
+    from rich.table import Table
+
+    heads = ("", "items", "chance", "model", "reference", "difference", "lost, won")
+    table = Table(*heads, title="Guard: share of the items that are right", box=None, title_justify="left")
+    for row in guard.rows:
+        shares = [f"{share:.2f}" for share in (row.by_chance, row.model, row.reference)]
+        between = f"{row.mean:+.3f} [{row.low:+.3f}, {row.high:+.3f}]"
+        table.add_row(row.task, str(row.items), *shares, between, f"{row.lost}, {row.won}")
+    return table
+
+
+def _able(guard: "Guard") -> str:
+    said = {
+        "able": "Able: no task was lost, and of all items at most a twentieth.",
+        "lost": f"Lost: {'; '.join(guard.lost)}.",
+        "cannot tell": "Cannot tell: no task was surely lost, but more than a twentieth of all items may be.",
+    }
+    return said[guard.verdict]
 
 
 def _places(models: "list[EvaluatedModel]") -> Iterator[list[str]]:

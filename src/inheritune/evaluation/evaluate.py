@@ -4,6 +4,7 @@ import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,13 @@ from inheritune.evaluation import tasks
 from inheritune.evaluation.agreement import agreement
 from inheritune.evaluation.found import EvaluatedModel, Evaluation, TextLoss, TextMeasured, UseMeasured
 from inheritune.evaluation.generation import generate
+from inheritune.evaluation.guard import Guard, answers, guard
+from inheritune.evaluation.guard_items import items
 from inheritune.evaluation.measure import OnText, Text, against, measure
 from inheritune.models.chat import PLAIN, Chat, chat_of
 from inheritune.models.find import locate
 from inheritune.models.reference import BUNDLED, Reference, load_reference, with_size
-from inheritune.progress import Progress
+from inheritune.progress import Progress, Rates
 
 _MOST = 700.0  # nats, from which on exp is beyond a float
 
@@ -39,6 +42,7 @@ class Wanted:
     tasks: tuple[str, ...] = ()
     task_files: Path | None = None
     limit: int | None = None
+    guard: bool = False
     generation: bool = True
     prompt: int = 64
     new: int = 64
@@ -61,7 +65,7 @@ def evaluate(
 
 def find(model: str, reference: str | None, progress: Progress, asked: Wanted) -> Evaluation:
     """As `evaluate`, which gives the same as plain data."""
-    _refuse(asked)
+    _refuse(asked, reference is not None)
     trust = asked.trust_remote_code
     loaded = []
     for name in (model, reference):
@@ -75,16 +79,20 @@ def find(model: str, reference: str | None, progress: Progress, asked: Wanted) -
     found = Evaluation(data=_about(asked, texts), models=models)
     if reference is not None:
         found = found.model_copy(update=_beside(loaded, on_text, asked, progress))
+    if asked.guard:
+        found = found.model_copy(update={"guard": _guarded(loaded, asked, progress)})
     if asked.tasks:
         found = _with_tasks(found, loaded, asked, progress)
     return _with_use(found, loaded, asked, progress) if asked.generation else found
 
 
-def _refuse(asked: Wanted) -> None:
+def _refuse(asked: Wanted, has_reference: bool) -> None:
     if not asked.margin > 0:
         raise InputError(f"the margin is {asked.margin:g}: it should be greater than 0 (--margin)")
     if asked.task_files and not asked.tasks:
         raise InputError(f"no task of {str(asked.task_files)!r} is named: give --tasks")
+    if asked.guard and not has_reference:
+        raise InputError("the guard set compares with a reference: name it with --reference, or leave --guard out")
     if asked.tasks:
         tasks.library()  # told before the losses are measured
 
@@ -139,6 +147,14 @@ def _beside(loaded: list[Reference], on_text: list[OnText], asked: Wanted, progr
         with progress.waiting("Both at each token"):
             found["agreement"] = agreement(loaded[0].model, loaded[1].model, own, other, asked.confidence)
     return found
+
+
+def _guarded(loaded: list[Reference], asked: Wanted, progress: Progress) -> Guard:
+    given, found = items(), []
+    for one in loaded:
+        count = partial(Rates(progress), f"{one.name}: {len(given)} items of the guard set")
+        found.append(answers(one.model, one.tokenizer, given, count))
+    return guard(given, found[0], found[1], asked.confidence)
 
 
 def _model(loaded: Reference, own: OnText) -> EvaluatedModel:

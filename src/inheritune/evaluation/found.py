@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field
 from inheritune.evaluation.agreement import Agreement
 from inheritune.evaluation.by_position import Band
 from inheritune.evaluation.generation import Use
+from inheritune.evaluation.guard import Guard
 from inheritune.evaluation.measure import Against
 from inheritune.evaluation.tasks import Difference, Score
 from inheritune.records.entry import Count, Depth, Entry
@@ -79,5 +80,6 @@ class Evaluation(_Measured):
     models: list[EvaluatedModel]
     gap: Against | None = None
     agreement: Agreement | None = None
+    guard: Guard | None = None
     task_differences: list[Difference] | None = None
     generation: UseMeasured | None = None

@@ -100,18 +100,17 @@ def differences(model: Scored, reference: Scored, confidence: float) -> list[Dif
         if len(shared) > 1:
             ours, theirs = ([side[at] for at in shared] for side in (own, other))
             found = gap(ours, theirs, confidence=confidence)
-            rows.append(Difference(task, metric, found.mean, found.low, found.high, *_flips(ours, theirs)))
+            told = flips(ours, theirs) if {*ours, *theirs} <= {0.0, 1.0} else ()
+            rows.append(Difference(task, metric, found.mean, found.low, found.high, *told))
     return rows
 
 
-def _flips(ours: list[float], theirs: list[float]) -> tuple[int, int, float] | tuple[()]:
-    """How many answers the model alone has wrong, how many it alone has right, and McNemar's exact chance."""
-    if not {*ours, *theirs} <= {0.0, 1.0}:
-        return ()
+def flips(ours: list[float], theirs: list[float]) -> tuple[int, int, float]:
+    """Of answers that are right (1) or wrong (0): those that the model alone has wrong, those that it alone has right, McNemar's exact chance."""
     lost, won = (sum(a < b for a, b in zip(*pair, strict=True)) for pair in ((ours, theirs), (theirs, ours)))
-    flips = lost + won
-    tail = sum(math.comb(flips, count) for count in range(min(lost, won) + 1))
-    return lost, won, min(1.0, tail / 2 ** (flips - 1)) if flips else 1.0
+    both = lost + won
+    tail = sum(math.comb(both, count) for count in range(min(lost, won) + 1))
+    return lost, won, min(1.0, 2 * tail / 2**both)
 
 
 def _evaluate(

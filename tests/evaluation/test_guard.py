@@ -1,0 +1,94 @@
+"""The guard set's items read back by rules of their own, answers by plain torch, and verdicts on made-up answers."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from shell import refused
+from tiny import untrained_model
+from transformers import PreTrainedTokenizerFast
+
+from inheritune.evaluation.guard import TOLERANCE, answers, guard
+from inheritune.evaluation.guard_items import Item, items
+from inheritune.evidence.gap import gap
+
+DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+
+
+def of(task: str) -> list[Item]:
+    return [item for item in items(30, seed=4) if item.task.startswith(task)]
+
+
+def test_a_seed_gives_the_same_items_and_another_others() -> None:
+    assert items(5, 1) == items(5, 1) != items(5, 2)
+    assert all(len(set(item.choices)) == len(item.choices) > 1 for item in items(60))
+
+
+def test_the_right_word_is_right() -> None:
+    for item in of("copy"):
+        first, second = (part.split() for part in item.text.split(". "))
+        assert first[: len(second)] == second and item.choices[0].strip() == first[len(second)]
+        assert len(set(first)) == len(first) and {word.strip() for word in item.choices} <= set(first)
+    for item in of("lookup"):
+        thing, name = re.search(r"colour is the (\w+) of (\w+)\?", item.text).groups()
+        assert f"{name} has a{item.choices[0]} {thing}." in item.text and item.text.count(f"{name} has") == 1
+    for item in of("sums"):
+        *shown, (one, two, _) = re.findall(r"(\d) plus (\d) is ?(\w*)", item.text)
+        assert all(int(a) + int(b) == DIGITS.index(said) for a, b, said in shown)
+        assert DIGITS.index(item.choices[0].strip()) == int(one) + int(two)
+    for item in of("agreement"):
+        noun, near = re.fullmatch(r"The (\w+) \w+ the (\w+)", item.text).groups()
+        assert noun.endswith("s") != near.endswith("s")
+        assert (item.choices[0] in (" are", " were", " have")) == noun.endswith("s")
+
+
+def test_answers_are_the_likeliest_first_tokens(tokenizer: PreTrainedTokenizerFast) -> None:
+    model = untrained_model("llama", initializer_range=0.3).eval()
+    given = [Item("x", "a b c d e", ("a", "b", "c")), Item("x", "e d c", ("b", "d")), Item("x", "a", ("a", "a"))]
+    found = answers(model, tokenizer, given)
+    for item, right in zip(given[:2], found[:2], strict=True):
+        with torch.no_grad():
+            logits = model(torch.tensor([tokenizer(item.text)["input_ids"]])).logits[0, -1]
+        firsts = [tokenizer(choice)["input_ids"][0] for choice in item.choices]
+        assert right == (logits[firsts[0]] == max(logits[first] for first in firsts))
+    assert np.isnan(found[2]), "choices that begin with the same token"
+
+
+MADE = [Item(task, "", ("a", "b")) for task in ("one", "two") for _ in range(100)]
+
+
+def made_up(one: int, two: int) -> np.ndarray:
+    """How many of each task's hundred items are right."""
+    return np.asarray([float(at < count) for count in (one, two) for at in range(100)])
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "verdict", "lost"),
+    [
+        ((90, 80), (90, 80), "able", []),
+        ((60, 80), (90, 80), "lost", ["one", "all"]),
+        ((86, 76), (90, 80), "cannot tell", []),
+        ((95, 90), (90, 80), "able", []),
+    ],
+)
+def test_what_was_lost_is_told_by_task(
+    ours: tuple[int, int], theirs: tuple[int, int], verdict: str, lost: list[str]
+) -> None:
+    found = guard(MADE, made_up(*ours), made_up(*theirs), 0.95)
+    assert (found.verdict, found.lost) == (verdict, lost) and TOLERANCE == 0.05
+    one, _, both = found.rows
+    assert (one.model, one.reference, one.items, both.items) == (ours[0] / 100, theirs[0] / 100, 100, 200)
+    assert (one.lost, one.won) == (max(0, theirs[0] - ours[0]), max(0, ours[0] - theirs[0]))
+    wanted = gap(made_up(*ours)[:100], made_up(*theirs)[:100], confidence=0.975)
+    assert (one.low, one.high) == pytest.approx((wanted.low, wanted.high))
+
+
+def test_items_that_one_tokenizer_cannot_tell_apart_are_left_out() -> None:
+    ours, theirs = made_up(50, 50), made_up(50, 50)
+    ours[:10] = np.nan
+    assert [row.items for row in guard(MADE, ours, theirs, 0.95).rows] == [90, 100, 190]
+
+
+def test_the_guard_needs_a_reference(references) -> None:  # type: ignore[no-untyped-def]
+    assert "name it with --reference" in refused("evaluate", str(references("gpt2")), "--guard")
