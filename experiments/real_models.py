@@ -79,8 +79,8 @@ class Road:
         """Diagnose; where the tokenizer begins a text with a token, also as if it did not."""
         asked = ["diagnose", self.reference, "--text", self.train, "--length", str(self.recipe.diagnosis.length)]
         self._ours("diagnose", *asked, "--out", str(self.out / "diagnosis"))
-        if self._bare_tokenizer():
-            bare = ["--tokenizer", str(self.out / "bare"), "--curve-sequences", "0"]
+        if begin_of(load_tokenizer(self.reference)):
+            bare = ["--begin", "none", "--curve-sequences", "0", "--minutes", "0"]
             self._ours("diagnose without begin", *asked, *bare, "--out", str(self.out / "diagnosis-bare"))
 
     def shrink(self) -> None:
@@ -128,17 +128,6 @@ class Road:
 
     def _greedy(self, model: str, by: str) -> Path:
         return self.out / f"greedy-{model}-{by}.json"
-
-    def _bare_tokenizer(self) -> bool:
-        """The reference's tokenizer that puts nothing in front of a text, in a folder; False where its own puts nothing."""
-        words, folder = load_tokenizer(self.reference), self.out / "bare"
-        if not begin_of(words):
-            return False
-        words.save_pretrained(folder)
-        whole = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
-        write_text(folder / "tokenizer.json", json.dumps({**whole, "post_processor": None}))
-        write_text(folder / "tokenizer_config.json", json.dumps({"tokenizer_class": "PreTrainedTokenizerFast"}))
-        return True
 
     @property
     def result(self) -> Result:

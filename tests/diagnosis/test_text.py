@@ -27,3 +27,5 @@ def test_every_sequence_opens_with_the_begin_and_the_text_goes_on_behind_it(
         assert all(len(row) == 16 and row[: len(begin)] == begin for row in rows)
         read = list(chain.from_iterable(row[len(begin) :] for row in rows))
         assert read == ids[: len(read)] and len(ids) - len(read) < 16
+    plain = spread_windows(str(tmp_path / "some.jsonl"), words, 16, 999, begin="none")
+    assert plain.flatten().tolist() == packed[: plain.numel()] and len(packed) - plain.numel() < 16

@@ -14,6 +14,9 @@ def command(
         typer.Option("--text", "--data", help="A text as data.train takes it (docs/data.md), or bundled:docstrings."),
     ] = "bundled:docstrings",
     field: Annotated[str, typer.Option(help="The field or column that holds the text.")] = "text",
+    begin: Annotated[
+        str, typer.Option(help="What opens each sequence: auto, as the tokenizer begins a text; none; or a token.")
+    ] = "auto",
     length: Annotated[int, typer.Option(min=2, help="Tokens in a sequence (the paper: 100).")] = 100,
     sequences: Annotated[int, typer.Option(min=1, help="Sequences measured (the paper: 100).")] = 100,
     curve_sequences: Annotated[int, typer.Option(min=0, help="Of these, for losses of cuts; 0: none.")] = 12,
@@ -41,7 +44,7 @@ def command(
     from inheritune.records.entry import json_text
 
     asked = DiagnosisRequest(
-        text=text, field=field, length=length, sequences=sequences, curve_sequences=curve_sequences, minutes=minutes,
+        text=text, field=field, begin=begin, length=length, sequences=sequences, curve_sequences=curve_sequences, minutes=minutes,
         other_length=other_length, threshold=threshold, gradients=gradients, against=against, tokenizer=tokenizer,
         out=out, trust_remote_code=trust_remote_code,
     )  # fmt: skip

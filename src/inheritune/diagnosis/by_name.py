@@ -34,12 +34,13 @@ OTHER_SEQUENCES, MAP_SEQUENCES = 4, 16
 class DiagnosisRequest:
     """The text that a model is measured on, how much of it, and what is measured (`diagnose`).
 
-    `other_length` 0 is the model's own length. `out` is the folder for the profile and its figures, and `against` another
+    `begin` is as in a recipe's `data.begin`. `other_length` 0 is the model's own length. `out` is the folder for the profile and its figures, and `against` another
     profile, which is drawn over this one.
     """
 
     text: str
     field: str
+    begin: str
     length: int
     sequences: int
     curve_sequences: int
@@ -70,7 +71,7 @@ def diagnose_named(model: str, asked: DiagnosisRequest, progress: Progress) -> t
         profile = diagnose(
             decoder,
             tokens_NT,
-            unasked=begin_of(words).unasked,
+            unasked=begin_of(words, asked.begin).unasked,
             threshold=asked.threshold,
             curve_sequences=asked.curve_sequences,
             minutes=asked.minutes,
@@ -87,11 +88,12 @@ def _texts(
     model: PreTrainedModel, words: PreTrainedTokenizerBase, asked: DiagnosisRequest
 ) -> tuple[Tensor, list[Tensor]]:
     """The sequences that are measured, and a few of another length where that is another."""
-    tokens_NT = spread_windows(asked.text, words, asked.length, asked.sequences, asked.field)
+    windows = partial(spread_windows, asked.text, words, field=asked.field, begin=asked.begin)
+    tokens_NT = windows(asked.length, asked.sequences)
     second = asked.other_length or natural_length(model)
     if second == asked.length:
         return tokens_NT, []
-    return tokens_NT, [spread_windows(asked.text, words, second, OTHER_SEQUENCES, asked.field)]
+    return tokens_NT, [windows(second, OTHER_SEQUENCES)]
 
 
 class _SoFar:

@@ -7,7 +7,7 @@ from transformers import PreTrainedTokenizerBase
 
 from inheritune.data.corpora import documents
 from inheritune.errors import DataError
-from inheritune.models.begin import begin_of
+from inheritune.models.begin import AUTO, begin_of
 from inheritune.models.chat import chat_of
 
 # Text read, in characters, for every token asked for: enough to choose sequences from, little enough to tokenise quickly.
@@ -15,22 +15,23 @@ CHARACTERS_A_TOKEN = 40
 
 
 def spread_windows(
-    source: str, tokenizer: PreTrainedTokenizerBase, length: int, count: int, field: str = "text"
+    source: str, tokenizer: PreTrainedTokenizerBase, length: int, count: int, field: str = "text", begin: str = AUTO
 ) -> Tensor:
     """`count` sequences of `length` tokens that do not overlap, evenly spread over the first part of a text: (N, T).
 
-    Documents follow one another with the end token between, and the tokenizer's begin of text opens each sequence. Raises DataError if the text is too short for one sequence.
+    Documents follow one another with the end token between, and the begin of text (as in a recipe's `data.begin`) opens each
+    sequence. Raises DataError if the text is too short for one sequence, RecipeError for a begin that is no token.
     """
     if length < 2 or count < 1:
         raise DataError(f"{count} sequences of {length} tokens were asked for: at least 1 of at least 2 are needed.")
-    begin, ids = begin_of(tokenizer), list[int]()
-    own = length - len(begin)
+    opens, ids = begin_of(tokenizer, begin), list[int]()
+    own = length - len(opens)
     left = CHARACTERS_A_TOKEN * length * count
     for document in documents(source, field, chat_of(tokenizer)):
         if left <= 0:
             break
         found = tokenizer(document.text[:left], add_special_tokens=False, verbose=False)["input_ids"]
-        ids += begin.without(found)
+        ids += opens.without(found)
         if tokenizer.eos_token_id is not None and not (document.messages and ids[-1:] == [tokenizer.eos_token_id]):
             ids.append(tokenizer.eos_token_id)
         left -= len(document.text)
@@ -39,6 +40,6 @@ def spread_windows(
             f"{source!r} holds {len(ids)} tokens: a sequence of {length} needs more text or a smaller --length."
         )
     rows = np.asarray(ids[: len(ids) // own * own]).reshape(-1, own)
-    all_WT = torch.from_numpy(np.stack([begin.before(row) for row in rows]))
+    all_WT = torch.from_numpy(np.stack([opens.before(row) for row in rows]))
     chosen = torch.linspace(0, len(all_WT) - 1, min(count, len(all_WT))).round().long()
     return all_WT[chosen]
