@@ -8,7 +8,9 @@ files. "yes": the proof passed. Otherwise the one
 sentence with which it was refused. A traceback is a fault of ours and is printed as such.
 """
 
+import re
 import sys
+import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Callable
@@ -123,7 +125,8 @@ COLUMNS: dict[str, Callable[[PreTrainedModel], None]] = {
 
 
 def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:160] or type(error).__name__
+    said = re.sub(rf"{tempfile.gettempdir()}/\w+/", "", str(error))
+    return " ".join(said.split())[:160] or type(error).__name__
 
 
 def tried(action: Callable[[PreTrainedModel], None], model: PreTrainedModel) -> str:

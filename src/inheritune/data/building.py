@@ -27,6 +27,7 @@ from inheritune.disk.folders import sweep
 from inheritune.disk.locks import hold
 from inheritune.errors import DataError
 from inheritune.records.prepared import ASSISTANT, JournalStart, NamedSource, Origin, SourceFile
+from inheritune.words import plural
 
 _CHUNK = 4 << 20  # tokens
 _SECONDS = 1.0  # between two words on how far it is
@@ -156,7 +157,9 @@ class _Filling:
         if (now := time.monotonic()) - self.told >= _SECONDS:
             self.told, done = now, self.writer.tokens
             rate = (done - self.before) / (now - self.began)
-            self.tell(f"{named_sources([source])}: {len(self.seen):,} documents, {done:,} tokens, {rate:,.0f} tokens/s")
+            self.tell(
+                f"{named_sources([source])}: {plural(len(self.seen), 'document')}, {done:,} tokens, {rate:,.0f} tokens/s"
+            )
 
 
 def _digest(row: bytes) -> bytes:
