@@ -47,7 +47,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture
 def text_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave the figures undrawn, for what is said in words alone."""
-    monkeypatch.setattr(pictures, "_both", lambda name, draw: Markup())
+    monkeypatch.setattr(pictures, "drawn_twice", lambda name, draw: Markup())
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ def test_controls_are_laid_over_the_last_round_from_its_first_token(
         drawn[name] = draw(7.4)
         return Markup()
 
-    monkeypatch.setattr(pictures, "_both", keep)
+    monkeypatch.setattr(pictures, "drawn_twice", keep)
     folder = run_with(tmp_path, controls=control_data())
     write_controls(folder)
     page_of(folder)

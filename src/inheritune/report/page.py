@@ -4,6 +4,7 @@ It fetches nothing and runs no script. It can be written at any moment of a run,
 """
 
 import math
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,13 +12,15 @@ import jinja2
 from markupsafe import Markup
 
 from inheritune.config.strict_yaml import text_of
-from inheritune.disk.files import write_text
+from inheritune.disk.files import make_folder, write_text
 from inheritune.records.entry import Spent
 from inheritune.records.result import Footprint, Result
 from inheritune.report import story, words
 from inheritune.report.card import TEMPLATES
 from inheritune.report.folder import RowData, RunFolder, read_run
 from inheritune.report.pictures import pictures
+from inheritune.report.plan_words import held_in_words
+from inheritune.report.style import standalone_svg
 from inheritune.words import harmless, ranges
 
 
@@ -32,7 +35,20 @@ def write_report(run_folder: Path) -> Path:
     return path
 
 
-def _environment() -> jinja2.Environment:
+def write_svgs(run_folder: Path) -> list[Path]:
+    """Write each figure of a run's page as `figures/NAME.svg` in its folder. Raises what `write_report` raises."""
+    page, found = _page(read_run(run_folder)), list[Path]()
+    make_folder(run_folder / "figures")
+    for svg in re.findall(r'<div class="wide">(<svg\b.*?</svg>)</div>', page, re.DOTALL):
+        name = re.search(r'id="([\w-]+?)-wide-', svg)
+        assert name is not None, "each figure's ids begin with its name"
+        found.append(run_folder / "figures" / f"{name[1]}.svg")
+        write_text(found[-1], standalone_svg(svg))
+    return found
+
+
+def environment() -> jinja2.Environment:
+    """The templates with our ways of writing numbers; what comes from outside is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -54,7 +70,7 @@ def _environment() -> jinja2.Environment:
 
 def _page(run: RunFolder) -> str:
     result = run.result
-    template = _environment().get_template("report.html.j2")
+    template = environment().get_template("report.html.j2")
     return template.render(
         css=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         name=_model_name(run),
@@ -69,6 +85,7 @@ def _page(run: RunFolder) -> str:
         control_label=story.control_label,
         ledger=_ledger(result) if result else [],
         spent=story.spent(result) if result else "",
+        planned=held_in_words(result.planned) if result and result.planned else "",
         suggestion=_suggestion(run.profile),
         caveats=_caveats(run.profile),
         threshold=f"{100 * ((run.profile or {}).get('threshold') or 0.9):g}%",

@@ -45,7 +45,7 @@ def _watch_picture(run: RunFolder) -> Markup | None:
     depths = (run.choice or {}).get("depths")
     blocks = {int(depth): held for depth, held in depths.items()} if isinstance(depths, dict) else {}
     seen = any(rank is not None for row in rows for rank in row["max_rank"])
-    return _both("watch", lambda width: watch_figure(rows, blocks, width)) if seen else None
+    return drawn_twice("watch", lambda width: watch_figure(rows, blocks, width)) if seen else None
 
 
 _CAPTIONS: dict[str, tuple[Callable[..., Figure], str]] = {
@@ -70,14 +70,14 @@ def _profile_pictures(run: RunFolder) -> list[tuple[Markup, str]]:
     profile = run.profile
     if profile is None or not all(layer.get("heads") for layer in _layers(run)) or not profile.get("curves"):
         return []
-    return [(_both(name, partial(_drawn, draw, profile)), caption) for name, (draw, caption) in _CAPTIONS.items()]
+    return [(drawn_twice(name, partial(_drawn, draw, profile)), caption) for name, (draw, caption) in _CAPTIONS.items()]
 
 
 def _drawn(draw: Callable[..., Figure], profile: RowData, width: float) -> Figure:
     return draw(profile, width=width)
 
 
-def _both(name: str, draw: Callable[[float], Figure]) -> Markup:
+def drawn_twice(name: str, draw: Callable[[float], Figure]) -> Markup:
     """The figure drawn twice, for a screen and for a phone; the page shows the one that fits."""
     sizes = (("wide", WIDE), ("narrow", NARROW))
     drawn = (f'<div class="{size}">{inline_svg(draw(width), f"{name}-{size}")}</div>' for size, width in sizes)
@@ -89,7 +89,7 @@ def _loss_picture(run: RunFolder) -> Markup | None:
     if not curves:
         return None
     loss = run.result.reference.val_loss if run.result else _logged_reference_loss(run)
-    return _both("loss", lambda width: figures.loss_figure(curves, loss, width))
+    return drawn_twice("loss", lambda width: figures.loss_figure(curves, loss, width))
 
 
 def _logged_reference_loss(run: RunFolder) -> float | None:
@@ -100,7 +100,7 @@ def _logged_reference_loss(run: RunFolder) -> float | None:
 def _gap_picture(run: RunFolder) -> Markup | None:
     rows = _gap_rows(run.result) if run.result else []
     margin = run.result.margin if run.result else 0.0
-    return _both("gap", lambda width: figures.gap_figure(rows, margin, width)) if rows else None
+    return drawn_twice("gap", lambda width: figures.gap_figure(rows, margin, width)) if rows else None
 
 
 def _gap_rows(result: Result) -> list[GapRow]:
@@ -124,7 +124,7 @@ def _control_picture(run: RunFolder) -> Markup | None:
     }
     margin = run.result.margin
     drawable = len(gaps) > 1 and all(gaps.values())
-    return _both("control", lambda width: figures.control_figure(gaps, margin, width)) if drawable else None
+    return drawn_twice("control", lambda width: figures.control_figure(gaps, margin, width)) if drawable else None
 
 
 def _layers(run: RunFolder) -> list[RowData]:
@@ -152,7 +152,7 @@ def _rank_picture(run: RunFolder) -> Markup | None:
     if not any(ranks):
         return None
     lazy, kept, untrained = _lazy(run), _kept(run), _untrained(run)
-    return _both("rank", lambda width: block_figures.rank_figure(ranks, lazy, kept, untrained, width))
+    return drawn_twice("rank", lambda width: block_figures.rank_figure(ranks, lazy, kept, untrained, width))
 
 
 def _untrained(run: RunFolder) -> list[float | None]:
@@ -172,4 +172,4 @@ def _map_picture(run: RunFolder) -> Markup | None:
     depth = run.result.reference.depth if run.result else len(_layers(run))
     if not kept or depth <= max(kept):
         return None
-    return _both("map", lambda width: block_figures.block_map_figure(depth, kept, _lazy(run), width))
+    return drawn_twice("map", lambda width: block_figures.block_map_figure(depth, kept, _lazy(run), width))

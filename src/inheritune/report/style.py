@@ -161,3 +161,11 @@ def inline_svg(figure: Figure, name: str) -> str:
     for colour, variable in _VARIABLES.items():
         svg = svg.replace(colour, f"var({variable})")
     return svg
+
+
+def standalone_svg(inline: str) -> str:
+    """A figure of a page as a file of its own: colours as they are on paper, and the names that a file declares."""
+    for colour, variable in _VARIABLES.items():
+        inline = inline.replace(f"var({variable})", colour)
+    names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    return inline.replace("<svg ", f"<svg {names} ", 1) + "\n"

@@ -1,0 +1,26 @@
+"""`inheritune report`: a run's page, made or made anew; or several runs beside each other."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def command(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN…", help="Run folders, finished or not.")],
+    compare: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Set the runs beside each other: DIR/compare.html.")
+    ] = None,
+    svg: Annotated[bool, typer.Option("--svg", help="Also save each figure, as RUN/figures/NAME.svg.")] = False,
+) -> None:
+    """Make the page of a run from its folder's files alone, also of one that was stopped."""
+    from inheritune.report.beside import write_beside
+    from inheritune.report.page import write_report, write_svgs
+
+    if compare is not None:
+        print(write_beside(runs, compare))
+        return
+    for run in runs:
+        print(write_report(run))
+        for figure in write_svgs(run) if svg else []:
+            print(figure)
