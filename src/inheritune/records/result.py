@@ -4,7 +4,7 @@
 """
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -15,6 +15,9 @@ from inheritune.records.entry import Amount, Count, Depth, Entry, Spent, first_f
 from inheritune.records.gap import GapResult
 
 RANDOM = "random"  # the control that starts from random weights
+if TYPE_CHECKING:
+    import pandas
+
 Outcome = Literal["matched", "not_matched", "budget_spent", "fitted"]
 
 
@@ -221,6 +224,20 @@ class Result(Entry):
     def gap_confidence(self) -> float:
         """Confidence of the interval of the saved target's gap."""
         return self.further.confidence if self.further else self.look_confidence
+
+    def to_frame(self) -> "pandas.DataFrame":
+        """A row for each round, its gap in columns `gap_mean`, `gap_low`, `gap_high` and `gap_verdict`. Needs pandas."""
+        import pandas
+
+        rounds = [
+            (number, done.model_dump(exclude={"gap", "further"}), done.decisive)
+            for number, done in enumerate(self.rounds, 1)
+        ]
+        rows = [
+            {"round": number, **plain, **{f"gap_{name}": value for name, value in gap.model_dump().items()}}
+            for number, plain, gap in rounds
+        ]
+        return pandas.DataFrame(rows).set_index("round")
 
     def save(self, path: Path) -> None:
         """Write as JSON; a reader sees the old file or the new one, never a half."""
