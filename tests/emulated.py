@@ -43,14 +43,6 @@ class OnDevice(Tensor):
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return _call(func, args, kwargs or {})
 
-    def __tensor_flatten__(self) -> tuple[list[str], None]:
-        """That it has this makes `Module.to` swap a parameter in place, so that what is tied stays tied."""
-        return ["held"], None
-
-    @staticmethod
-    def __tensor_unflatten__(inner: dict[str, Tensor], *_: Any) -> "OnDevice":
-        return OnDevice(inner["held"])
-
     @property
     def data(self) -> Tensor:  # type: ignore[override]
         return torch.Tensor.detach(self)
@@ -119,6 +111,7 @@ def install() -> None:
     library = torch.library.Library("_", "IMPL")
     library.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
     _kept.append(library)
+    torch.nn.Module._apply = _in_place(torch.nn.Module._apply)  # type: ignore[method-assign]
     _device_constructors()  # kept by PyTorch from the first call on, with the function below as it was
     torch.tensor = _tensor_of(torch.tensor)
     mode = _Everywhere()
@@ -127,6 +120,20 @@ def install() -> None:
 
 
 _kept: list[Any] = []
+
+
+def _in_place(apply: Any) -> Any:
+    """`Module.to` changes a parameter in place, as it does between real devices: what is tied stays tied."""
+
+    def applied(module: torch.nn.Module, act: Any, recurse: bool = True) -> torch.nn.Module:
+        before = torch.__future__.get_swap_module_params_on_conversion()
+        torch.__future__.set_swap_module_params_on_conversion(True)
+        try:
+            return apply(module, act, recurse)
+        finally:
+            torch.__future__.set_swap_module_params_on_conversion(before)
+
+    return applied
 
 
 def _tensor_of(made: Any) -> Any:

@@ -36,6 +36,7 @@ from inheritune.records.stages import BeginLosses, Machine, OutsideLosses, Refer
 from inheritune.runs.folder import once, timed
 from inheritune.runs.made_of import bind, made_of
 from inheritune.runtime import gauge, processes
+from inheritune.runtime.device import CPU
 
 _FEW_DOCUMENTS, _FEW_SOURCES = 30, 10
 _ROWS_ASKED, _LENGTH_ASKED = 16, 128  # what the reference is asked on before anything is spent
@@ -55,7 +56,7 @@ class Bench:
     """Reference, text and validation of one run; made once, used by the target's rounds and the controls."""
 
     def __init__(self, recipe: RunRecipe, folder: Path, reference: Reference, progress: Progress | None = None):
-        self.recipe, self.folder, self.reference = recipe, folder, reference
+        self.recipe, self.folder, self.reference, self.home = recipe, folder, reference, reference.model.device
         self.progress = progress or Progress(quiet=True)
         length, positions = recipe.data.sequence_length, reference.positions
         for key, wanted in (("data.sequence_length", length), ("diagnosis.length", recipe.diagnosis.length)):
@@ -136,8 +137,14 @@ class Bench:
 
     @property
     def model(self) -> PreTrainedModel:
-        """The reference model."""
-        return self.reference.model
+        """The reference model, where it was loaded."""
+        model = self.reference.model
+        return model if model.device == self.home else model.to(self.home)  # type: ignore[arg-type]
+
+    def set_aside(self) -> None:
+        """Keep the reference in the CPU's memory until it is asked for, so that a training which it does not teach has the GPU's."""
+        if self.home != CPU:
+            self.reference.model.to(CPU)  # type: ignore[arg-type]
 
     @property
     def written_dtype(self) -> torch.dtype:
@@ -148,7 +155,7 @@ class Bench:
     def sequences(self, count: int, length: int) -> Tensor:
         """Training text to measure on, as ids (count, length), evenly spread over the text and the same each time. Each has its begin of text."""
         rows = [self.begin.opening(row)[:length] for row in self._spread(count, length)]
-        return torch.from_numpy(np.stack(rows).astype(np.int64)).to(self.model.device)
+        return torch.from_numpy(np.stack(rows).astype(np.int64)).to(self.home)
 
     def _spread(self, count: int, length: int) -> list[np.ndarray]:
         text = self.train_tokens
@@ -197,7 +204,7 @@ class Bench:
     def matrix_rate(self) -> float:
         """FLOP/s of this machine's matrix products, measured once a run. MFU is a share of it."""
         precision = self.recipe.training.precision
-        return machine_rate(self.folder, precision, self.model.device)
+        return machine_rate(self.folder, precision, self.home)
 
     @property
     def reference_loss(self) -> float:

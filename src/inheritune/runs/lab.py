@@ -175,7 +175,10 @@ class FolderLab:
         round_of = self.round(round_)
         if not round_of.ended:
             self.progress.stage(f"Round {round_}: {round_of.depth} blocks ({show(self.blocks(round_))})")
-        round_of.train(self.target(round_), ask)
+        target = self.target(round_)
+        if not self.recipe.objective.taught:
+            self.bench.set_aside()
+        round_of.train(target, ask)
 
     def compare(self, round_: int) -> Finished:
         """What the round's end gave."""

@@ -144,7 +144,7 @@ def _planned(lab: FolderLab, spent: Ledger, rounds: int) -> PlanHeld | None:
     held = [row.memory or 0 for row in lab.metrics.of(StepRow)]
     return PlanHeld(
         planned_seconds=plan.total.seconds + (rounds - 1) * plan.further_round.seconds, seconds=spent.total.seconds,
-        planned_memory=plan.total.memory, memory=max([gauge.peak_memory(lab.bench.model.device), *held]),
+        planned_memory=plan.total.memory, memory=max([gauge.peak_memory(lab.bench.home), *held]),
     )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ import inspect
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -132,15 +133,22 @@ def _missed(model: PreTrainedModel, tokens_BT: Tensor) -> dict[str, str]:
     """The parameters that no gradient reaches, or one that is no number, in words."""
     frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
     saved = {name: parameter.grad for name, parameter in model.named_parameters()}
-    model.requires_grad_(True).zero_grad()
-    model(tokens_BT, labels=tokens_BT, use_cache=False).loss.backward()
     asked = [pair for pair in model.named_parameters() if not any(word in pair[0] for word in CHOOSERS)]
-    missed = {name: f"No gradient reaches {name}." for name, parameter in asked if parameter.grad is None}
-    missed |= {
-        name: f"The gradient of {name} holds NaN."
-        for name, parameter in asked
-        if parameter.grad is not None and parameter.grad.isnan().any()
-    }
+    missed = {name: f"No gradient reaches {name}." for name, _ in asked}
+
+    def see(name: str, parameter: Tensor) -> None:
+        """A gradient is looked at once it is whole, and goes at once: all together would take as much memory as the weights."""
+        assert parameter.grad is not None
+        del missed[name]
+        if parameter.grad.isnan().any():
+            missed[name] = f"The gradient of {name} holds NaN."
+        parameter.grad = None
+
+    model.requires_grad_(True).zero_grad()
+    hooks = [parameter.register_post_accumulate_grad_hook(partial(see, name)) for name, parameter in asked]
+    model(tokens_BT, labels=tokens_BT, use_cache=False).loss.backward()
+    for hook in hooks:
+        hook.remove()
     for name, parameter in model.named_parameters():
         parameter.grad = saved[name]
     for parameter in frozen:
