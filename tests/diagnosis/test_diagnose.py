@@ -95,6 +95,19 @@ def test_the_best_single_removal_is_found(profile: Profile) -> None:
     assert profile.curves.run[0].loss == min(layer.without_loss or 0 for layer in profile.layers)
 
 
+def test_figures_name_their_lines_and_their_layers(profile: Profile) -> None:
+    ranks, turns = rank_and_mass(profile.model_dump()), influence(profile.model_dump())
+    named = [text.get_text() for text in ranks.legends[0].get_texts()]
+    assert named[1:] == ["untrained weights, T = 32, 5 sequences", "T = 16, 5 sequences"] and "T = 32" in named[0]
+    assert turns.axes[-1].get_xlabel() == "layer"
+
+
+def test_a_loss_at_chance_is_said_and_no_other(profile: Profile) -> None:
+    by_chance = profile.model_copy(update={"at_chance": True, "chance_loss": 4.564})
+    assert "at chance (a" not in str(profile.model_copy(update={"at_chance": False}))
+    assert "at chance (a guess's is 4.564)" in " ".join(str(by_chance).split())
+
+
 def test_means_and_errors_are_over_sequences(profile: Profile) -> None:
     one_by_one = [
         diagnose(families.reference("llama"), row[None], curve_sequences=0, untrained=False) for row in TOKENS_NT

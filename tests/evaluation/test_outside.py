@@ -50,6 +50,13 @@ def test_losses_and_gaps_by_position() -> None:
         assert getattr(found.by_position[1].gap, key) == pytest.approx(getattr(second, key), abs=1e-4)
 
 
+def test_a_document_that_ends_where_a_place_begins_is_none_of_it() -> None:
+    """64 tokens are predicted of the second one, at positions 0 to 63."""
+    model = untrained_model("llama", 1, max_position_embeddings=256).eval()
+    (found,) = compare_outside(model, model, {"x": openings(text_of((130, 65, 130)), "x", 128, 10_000)}, Match()).texts
+    assert [(band.first, band.tokens) for band in found.by_position] == [(0, 3 * 64), (64, 2 * 64)]
+
+
 def test_a_model_against_itself_has_no_gap() -> None:
     model = untrained_model("gpt2")
     (found,) = compare_outside(model, model, {"x": openings(text_of((60, 60)), "x", 50, 500)}, Match()).texts
