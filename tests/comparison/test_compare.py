@@ -1,6 +1,7 @@
 """A whole comparison of tiny models: its table against the cells, killed and continued, sharded and gathered."""
 
 import csv
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -143,6 +144,32 @@ def test_status_counts_the_cells(whole: Path, tmp_path: Path) -> None:
     assert found.stage.name == f"cells, now {gone.parent.name}"
     assert found.goes_on == f"inheritune compare {less}/shards/1-of-1/config.yaml --out {less}"
     assert "is a part of a comparison" in refused("status", str(gone.parent))
+
+
+def saved(losses: Any, **options: Any) -> bytes:
+    file = io.BytesIO()
+    np.save(file, losses, **options)
+    return file.getvalue()
+
+
+WHOLE = saved(np.zeros(12))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"", WHOLE[:100], WHOLE[:-8], WHOLE.replace(b"(12,)", b"(9**20,)"), WHOLE.replace(b"(12,)", b"(4**30,)"),
+        saved(np.zeros(11)), saved(np.full(12, np.nan)), saved(np.array([{}] * 12), allow_pickle=True), b"\x93NUMPY\x09" * 9,
+    ],
+    ids=["nothing", "a header", "short", "no shape", "huge", "of fewer documents", "no numbers", "a pickle", "another format"],
+)  # fmt: skip
+def test_a_cells_damaged_losses_are_told(content: bytes, recipe: str, whole: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(whole, tmp_path / "run"))
+    row = Comparison.load(run / "compare.json").rows[0]
+    damaged = run / "cells" / cells.Cell(row.method, 0, row.peak_lr).name / "losses.npy"
+    damaged.write_bytes(content)
+    said = refused("compare", recipe, "--gather", "--out", str(run))
+    assert f"{str(damaged)!r} is damaged" in said and "remove its folder" in said
 
 
 def without_seconds(folder: Path) -> dict[str, Any]:

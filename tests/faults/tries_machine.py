@@ -265,7 +265,7 @@ MACHINE = [
     Try("a file in place of the run's folder", in_place("out"), ("out", "file")),
     Try("a file in place of its parent", lambda g: [*in_place("f")(g)[:3], str(g.path / "f" / "out")], ("f/out", "file")),
     Try("a file in place of the rounds", started("rounds"), ("rounds", "file")),
-    Try("a folder in place of the metrics", started("metrics.jsonl", folder=True), ("metrics.jsonl", "folder")),
+    Try("a folder in place of the metrics", started("metrics.jsonl", folder=True), ("metrics.jsonl", "directory")),
     Try("a file in place of a cut", in_place("disk/dest", lambda g: [*inherit(g), "--force"]), ("dest", "file")),
     Try("a file in place of a diagnosis", in_place("disk/diagnosis", diagnose), ("diagnosis",)),
     Try("a folder that is someone else's", someone_elses, ("out", "no run folder", "--out")),

@@ -64,7 +64,7 @@ _REFUSED: dict[str, dict[str, str]] = {
     "match.confidence": {"0.9999999999999999": "less than or equal", "1": "less than or equal", "0.5": "greater than 0.5",
                          "0": "greater than 0.5", "-1": "greater than 0.5", "95": "less than or equal", "95%": _NUMBER},
     "growth.start": {"0": "greater than or equal to 1", "-1": "greater than or equal to 1", "1.5": _WHOLE,
-                     "5": "growth.max_depth is not given, so 4", "6": "5 blocks", _HUGE: "5 blocks"},
+                     "5": "growth.max_depth is not given, so 4", "6": "5 blocks", _HUGE: "less than or equal"},
     "growth.add": {"0": "greater than or equal to 1", "-1": "greater than or equal to 1"},
     "growth.max_depth": {"0": "greater than or equal to 1", "6": "5 blocks", "-2": "greater than or equal to 1"},
     "data.sequence_length": {"0": "greater than or equal to 2", "1": "greater than or equal to 2",

@@ -17,7 +17,7 @@ from inheritune.records.comparison import Comparison, Cost, Interval, Left, Poin
 from inheritune.records.gap import GapResult
 from inheritune.records.made_of import MadeOf
 from inheritune.records.rows import METRICS, ValidationRow
-from inheritune.records.stages import LOSSES, PROFILE, REFERENCE_PROFILE
+from inheritune.records.stages import LOSSES, PROFILE, REFERENCE_PROFILE, read_losses
 from inheritune.report.profile import Profile
 from inheritune.training.metrics import Metrics
 
@@ -129,7 +129,7 @@ class _Gathering:
 
     def _losses(self, found: Sequence[CellResult]) -> np.ndarray:
         """Each document's loss by seed, (seeds, documents)."""
-        return np.stack([np.load(self._place(each) / LOSSES, allow_pickle=False) for each in found])
+        return np.stack([read_losses(self._place(each) / LOSSES, len(self.basis.losses)) for each in found])
 
     def _first_loss(self, method: str) -> float | None:
         """The loss to be reached by the others' curves, which are the first seed's as well."""

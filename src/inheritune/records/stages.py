@@ -1,10 +1,16 @@
 """What the stages of a run write down for each other: every file by its name, once."""
 
+import tokenize
 from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
 from typing import ClassVar
 
+import numpy as np
 from pydantic import Field
 
+from inheritune.disk.files import read_whole
+from inheritune.errors import OutputError
 from inheritune.evidence.gap import Gap
 from inheritune.records.entry import Amount, Count, Depth, JsonFile, Spent
 from inheritune.records.result import OutsideText, Reading
@@ -16,6 +22,19 @@ MAPS, CONTRASTS, CUTS = "maps.jsonl", "contrasts.jsonl", "cuts.jsonl"
 REMOVALS, REPAIR = "removals.jsonl", "repair"
 FURTHER_FOLDER, FURTHER_LOSSES = "further", "further.npy"
 _ROUND_ANEW = "remove the folders of this round and of those after it, and the same command begins there anew"
+
+
+def read_losses(path: Path, documents: int | None = None) -> np.ndarray:
+    """Each document's loss, of as many documents, as a file holds it; OutputError where it is missing or damaged in any way."""
+    try:
+        losses = np.load(BytesIO(read_whole(path)), allow_pickle=False)
+        if losses.ndim != 1 or len(losses) != (documents or len(losses)) or not np.isfinite(losses).all():
+            raise ValueError
+    except (OSError, ValueError, TypeError, EOFError, MemoryError, SyntaxError, tokenize.TokenError):
+        raise OutputError(
+            f"{str(path)!r} is damaged or not there: remove its folder, and the same command makes it again"
+        ) from None
+    return losses
 
 
 @dataclass

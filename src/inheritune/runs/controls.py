@@ -3,18 +3,16 @@
 import copy
 from pathlib import Path
 
-import numpy as np
 from transformers import PreTrainedModel
 
 from inheritune.config.sections import Objective, Training
 from inheritune.decoder.anatomy import anatomy
-from inheritune.errors import OutputError
 from inheritune.progress import Progress
 from inheritune.records.entry import NOTHING_SPENT, Spent
 from inheritune.records.gap import GapResult
 from inheritune.records.result import RANDOM, Control
 from inheritune.records.rows import METRICS, ValidationRow
-from inheritune.records.stages import LOSSES, Position, RoundEnd
+from inheritune.records.stages import LOSSES, Position, RoundEnd, read_losses
 from inheritune.runs.bench import Bench
 from inheritune.runs.own_rate import own_rate
 from inheritune.runs.rounds import RoundFolder, newest_checkpoint
@@ -43,7 +41,7 @@ class Controls:
     def run(self, name: str, losses: Path) -> Control:
         """Train one, and compare it with the reference and with the target, whose losses on the validation documents `losses` has."""
         found, rate = self.train(name)
-        target, own = (_kept(each) for each in (losses, self.folder / name / LOSSES))
+        target, own = (read_losses(each) for each in (losses, self.folder / name / LOSSES))
         return Control(
             name=name, depth=found.depth, tokens=found.tokens, flops=found.flops, seconds=found.seconds, val_loss=found.val_loss,
             gap=GapResult.of(found.gap), learning_rate=rate, target=GapResult.of(self.bench.gap_on([self.bench.documents], target, own)),
@@ -83,12 +81,3 @@ class Controls:
         if name == RANDOM:
             return fresh(self.bench.model, self.depth, self.bench.recipe.seed)
         return copy.deepcopy(self.bench.model)
-
-
-def _kept(losses: Path) -> np.ndarray:
-    try:
-        return np.load(losses, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        raise OutputError(
-            f"{str(losses)!r} is damaged or not there: remove its folder, and the same command makes it again"
-        ) from None
