@@ -1,15 +1,19 @@
 """What a pipe is told of work that goes on, line by line."""
 
+import ast
 import re
 import sys
 import time
 from contextlib import redirect_stderr
 from io import StringIO
+from pathlib import Path
 
 import pytest
+from rich.table import Table
 
 from inheritune import progress as module
-from inheritune.progress import Progress, Rates, clock
+from inheritune.progress import PlainConsole, Progress, Rates, clock
+from inheritune.words import harmless
 
 
 @pytest.fixture(autouse=True)
@@ -74,3 +78,26 @@ def test_quiet_is_quiet(capsys: pytest.CaptureFixture) -> None:
 @pytest.mark.parametrize(("seconds", "said"), [(0, "0:00"), (61.4, "1:01"), (3723, "1:02:03")])
 def test_clocks(seconds: float, said: str) -> None:
     assert clock(seconds) == said
+
+
+def test_whatever_is_printed_goes_through_one_console() -> None:
+    """Text from outside is markup to every other."""
+    source = Path(module.__file__).parent
+    made = {
+        path.name
+        for path in source.rglob("*.py")
+        for part in ast.walk(ast.parse(path.read_text()))
+        if isinstance(part, ast.Call) and ast.unparse(part.func) == "Console"
+    }
+    assert made == set()
+
+
+@pytest.mark.parametrize("text", ["[/x] [red]a[/red] :smile: $\\frac{$", "\x1b[31m\x07\x9b1m\u202e"])
+def test_text_from_outside_means_only_itself(text: str) -> None:
+    file = StringIO()
+    console = PlainConsole(file=file, width=200)
+    table = Table(text, title=text)
+    table.add_row(text)
+    console.print(text, table)
+    printed = file.getvalue()
+    assert printed.count(harmless(text)) == 4 and harmless(printed) == printed

@@ -58,14 +58,14 @@ def _stream(pieces: "Iterator[str]") -> None:
 
 def _beside(pieces: "dict[str, Iterator[str]]") -> None:
     """Two columns that grow in a terminal; one below the other, when they are whole, in a pipe."""
-    from rich.console import Console
     from rich.live import Live
     from rich.table import Table
     from rich.text import Text
 
+    from inheritune.progress import PlainConsole
     from inheritune.words import harmless
 
-    console, said, going = Console(highlight=False), dict.fromkeys(pieces, ""), dict(pieces)
+    console, said, going = PlainConsole(soft_wrap=True), dict.fromkeys(pieces, ""), dict(pieces)
 
     def table() -> Table:
         columns = Table(*pieces, box=None, expand=True)
@@ -82,4 +82,4 @@ def _beside(pieces: "dict[str, Iterator[str]]") -> None:
             if live:
                 live.update(table(), refresh=True)
     if not console.is_terminal:
-        print("\n\n".join(f"{name}:\n{text.strip()}" for name, text in said.items()))
+        console.print("\n\n".join(f"{name}:\n{text.strip()}" for name, text in said.items()))

@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
+    from inheritune.progress import PlainConsole
     from inheritune.records.estimate import RunEstimate
 
 _COLUMNS = ("stage", "tokens", "FLOPs", "time", "memory", "disk", "cost")
@@ -27,22 +26,21 @@ def command(
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
     """Say what a run takes in time, memory, disk and money, and what its tokens can buy. No weight is read."""
-    from rich.console import Console
-
     from inheritune.config.loading import parse_setting
-    from inheritune.progress import Progress
+    from inheritune.progress import PlainConsole, Progress
+    from inheritune.records.entry import json_text
     from inheritune.runs.plan import PlanRequest, plan
 
     asked = PlanRequest(gpu, gpus, price, fit, probe)
     overrides = dict(parse_setting(setting) for setting in set_ or [])
     found = plan(source, text, asked, Progress(quiet, to_stderr=True), **overrides)
     if as_json:
-        print(found.model_dump_json(indent=1))
+        print(json_text(found))
     else:
-        _print(found, Console(highlight=False, soft_wrap=True))
+        _print(found, PlainConsole(soft_wrap=True))
 
 
-def _print(found: "RunEstimate", console: "Console") -> None:
+def _print(found: "RunEstimate", console: "PlainConsole") -> None:
     from rich.table import Table
 
     from inheritune.report import words

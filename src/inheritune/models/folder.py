@@ -33,7 +33,7 @@ def inside(folder: Path, name: str) -> Path:
     A link may lead to the `blobs` beside the `snapshots` of a Hugging Face cache, and nowhere else outside.
     """
     if name != Path(name).name or name in ("", ".", ".."):
-        raise ModelError(f"{name!r} is not the name of a file in {folder}: names may not lead out of the folder.")
+        raise ModelError(f"{name!r:.300} is not the name of a file in {folder}: names may not lead out of the folder.")
     path = folder / name
     if not path.is_file():
         raise ModelError(f"{path} is missing: the model is not complete.")
