@@ -13,8 +13,10 @@ from shell import command, refused
 from tiny import BEGIN, VOCABULARY, untrained_model, with_begin
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from inheritune.cli.evaluate import _print
 from inheritune.evaluation.by_position import by_position
 from inheritune.evaluation.evaluate import evaluate
+from inheritune.evaluation.found import Evaluation
 from inheritune.evaluation.measure import OnText, Text, against, measure
 from inheritune.evaluation.token_losses import token_losses
 
@@ -102,7 +104,9 @@ def test_tokens_that_differ_are_compared_in_bits_alone(texts: list[str], tokeniz
     assert against(own, other, 0.01, 0.95).nats_per_token is None
 
 
-def test_the_command_compares_with_a_reference(references: Callable[[str], Path], corpus: Path) -> None:
+def test_the_command_compares_with_a_reference(
+    references: Callable[[str], Path], corpus: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     gpt2, llama = str(references("gpt2")), str(references("llama"))
     where = ("--data", str(corpus / "words.jsonl"), "--documents", "8", "--no-generation")
     ended = command("evaluate", gpt2, "--reference", llama, *where, "--json", "--quiet")
@@ -112,6 +116,16 @@ def test_the_command_compares_with_a_reference(references: Callable[[str], Path]
     gap = found["gap"]["nats_per_token"]
     assert gap["mean"] == pytest.approx(own["text"]["val_loss"] - other["text"]["val_loss"])
     assert "use" not in own
+    monkeypatch.setenv("COLUMNS", "200")
+    _print(Evaluation.model_validate(found))
+    printed = {line.split("  ")[0].strip(): line for line in capsys.readouterr().out.splitlines()}
+    for name, values in (
+        ("blocks", [str(own["depth"]), str(other["depth"])]),
+        ("loss, nats per token", [f"{own['text']['val_loss']:.4f}", f"{gap['mean']:+.4f} [{gap['low']:+.4f}"]),
+        ("same next token as the reference", [f"{found['agreement']['same_choice']['mean']:.4f}"]),
+        ("1-1", [f"{own['text']['by_position'][1]['loss']:.4f}"]),
+    ):
+        assert all(value in printed[name] for value in values), printed
 
 
 def test_generation_is_measured_in_a_process_of_its_own(gpt2: Path, corpus: Path) -> None:
