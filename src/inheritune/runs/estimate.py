@@ -25,6 +25,7 @@ from inheritune.records.estimate import (
 )
 from inheritune.records.result import Footprint
 from inheritune.runs.controls import RANDOM, TAUGHT, names
+from inheritune.runs.hardware import THIS
 from inheritune.runs.own_rate import short
 from inheritune.runs.planning import round_tokens
 from inheritune.runs.reach import reach, starting, tokens_for_even
@@ -35,6 +36,8 @@ from inheritune.training.pace import ReachedRate
 from inheritune.training.schedule import steps_of
 
 _PROGRAM = 450_000_000  # bytes of Python, torch and transformers
+# On the CPU freed memory is kept and taken again in other sizes: what a step touches of it, over what autograd keeps (docs/results/plan.md).
+_HEAP = 1.55
 _BEGIN_TOKENS = 16 * 128 * 3
 _READ_BYTES = 3e8  # of weights read, widened and checked in a second
 _MAP_SECONDS = 4e-4  # for each head's map of 100 tokens
@@ -99,9 +102,9 @@ class Outlook:
         cut = self._cut(depth)
         found = step_memory(cut, self.training, self.length, share=self._spread)
         kept = _unless_unknown(partial(kept_for_backward, cut, self.training, self.length))
-        return replace(
-            found, activations=kept or found.activations, logits=found.logits * (1 + self.recipe.objective.taught)
-        )
+        touched = (kept or found.activations) * (_HEAP if self.machine.name == THIS else 1.0)
+        logits = found.logits * (1 + self.recipe.objective.taught)
+        return replace(found, activations=round(touched), logits=logits)
 
     @property
     def _steps(self) -> int:

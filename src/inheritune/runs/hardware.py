@@ -15,7 +15,7 @@ _SHEETS: dict[str, tuple[int, float, float]] = {
     "a100": (80_000_000_000, 19.5e12, 312e12),
     "4090": (24_000_000_000, 82.6e12, 165e12),
 }
-HERE = "cpu"
+HERE, THIS = "cpu", "this machine"
 
 
 def machinery(
@@ -31,7 +31,7 @@ def machinery(
         raise InputError(f"--price is {price:g}: give what a device-hour costs, from 0 on")
     if name == HERE:
         memory, rate = gauge.free_memory(device()), rate or gauge.matrix_rate(precision, device())
-        name = "this machine" if device().type == "cpu" else f"this machine's {device().type}"
+        name = THIS if device().type == "cpu" else f"{THIS}'s {device().type}"
     elif name in _SHEETS:
         memory, narrow, wide = _SHEETS[name]
         rate = wide if precision == "bf16" else narrow
