@@ -8,6 +8,7 @@ from typing import Any
 import emulated
 import numpy as np
 import pytest
+import torch
 import yaml
 from rounds import BATCH, train_round
 from rounds import LENGTH as ROUND_LENGTH
@@ -29,6 +30,16 @@ CLOSE = {"fp32": 2e-5, "bf16": 0.03}
 def test_the_device_is_no_cpu_and_models_are_loaded_there(gpt2: Path) -> None:
     assert device().type != "cpu"
     assert load_model(gpt2, on=device()).device.type == device().type and load_model(gpt2).device == CPU
+
+
+def test_a_device_is_as_strict_as_the_code_is_tried_for() -> None:
+    """Numbers of the CPU neither meet its own nor become an array; a single one may, as on a real device."""
+    own, other = torch.ones(3, device=device()), torch.ones(3)
+    with pytest.raises(RuntimeError):
+        own + other
+    with pytest.raises((RuntimeError, TypeError)):
+        np.asarray(own)
+    assert (own + torch.tensor(1.0)).sum().item() == 6 and (own.cpu() + other).sum() == 6
 
 
 # All that may be asked for at once, in two whole runs.

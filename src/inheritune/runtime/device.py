@@ -12,6 +12,7 @@ from inheritune.errors import InputError
 
 CPU = torch.device("cpu")
 NAMED = "INHERITUNE_DEVICE"
+_NARROW = ("tf32", "bf16")  # in which products of fp32 numbers may be taken, where a user allows it
 
 
 def device() -> torch.device:
@@ -60,9 +61,6 @@ def whole_products() -> Iterator[None]:
     finally:
         for part, kept in zip(changed, before, strict=True):
             part.fp32_precision = kept
-
-
-_NARROW = ("tf32", "bf16")
 
 
 def make_repeatable(seed: int, kernels: bool = True) -> None:
