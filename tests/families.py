@@ -134,6 +134,8 @@ LARGER: dict[str, dict[str, Any]] = {
     "qwen2_5_vl": {"text_config": {**TOKENS, **NEW, **MROPE, "num_key_value_heads": 2}},
     "qwen3_vl": {"text_config": {**TOKENS, **GROUPED, **MROPE}},
     "qwen3_5": {"text_config": {**TOKENS, **GROUPED, **LINEAR}},
+    "internvl": {},
+    "idefics3": {},
     "mllama": {"text_config": {**TOKENS, **NEW, "num_key_value_heads": 2, "cross_attention_layers": [1, 4]}},
 }
 FIRST, GAPS, REPEATS = [0, 1, 2], [0, 2, 5], [0, 1, 1, 4]

@@ -88,7 +88,12 @@ HALVED_BY_ROWS = ("llama", "qwen2", "qwen3", "mistral", "olmo2", "smollm3", "gem
 HALVED_BY_THIRDS = "gpt2"
 # Models that read images too, whose logits for text alone are those of their text tower, bit by bit (`benchmarks/towers.py`):
 # only running both shows it.
-KEPT_WHOLE = frozenset({"llava", "mistral3", "qwen2_vl", "qwen2_5_vl", "qwen3_vl"})
+KEPT_WHOLE = frozenset({
+    "aria", "cosmos3_omni", "deepseek_vl", "exaone4_5", "glmasr", "hyperclovax_vision_v2", "idefics2",
+    "idefics3", "internvl", "lfm2_vl", "lfm3_vl", "lighton_ocr", "llava", "llava_next", "llava_next_video",
+    "llava_onevision", "mistral3", "ovis2", "qianfan_ocr", "qwen2_5_vl", "qwen2_vl", "qwen3_vl", "smolvlm",
+    "video_llama_3",
+})  # fmt: skip
 # Text towers that have no causal class, and the type that computes the same where there is text alone: their positions in
 # three axes, which the fields in `TEXT_AXES` say, are all alike then.
 SAME_FOR_TEXT = {"qwen2_vl_text": "qwen2", "qwen2_5_vl_text": "qwen2", "qwen3_vl_text": "qwen3"}
