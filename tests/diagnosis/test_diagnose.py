@@ -308,16 +308,6 @@ def test_the_table_ends_with_the_whole_s_loss_on_the_sequences_of_the_cuts() -> 
     assert row == ["whole", f"{whole:.2f}", f"{whole:.3f}"] and "on 2 sequences" in " ".join(text.split())
 
 
-def test_the_figure_names_what_each_line_is_and_counts_layers_below(profile: Profile) -> None:
-    figure = rank_and_mass(profile.model_dump())
-    named = [text.get_text() for text in figure.legends[0].get_texts()]
-    for contrast in profile.contrasts:
-        told = f"T = {contrast.length}, {contrast.sequences} sequences"
-        assert (f"untrained weights, {told}" if contrast.name == "untrained" else told) in named
-    for drawn in (figure, influence(profile.model_dump())):
-        assert drawn.axes[-1].get_xlabel().startswith("layer") and not drawn.axes[0].get_xlabel()
-
-
 def test_a_model_at_chance_is_said_to_be_so_and_left_whole(profile: Profile) -> None:
     assert profile.at_chance and profile.chance_loss == pytest.approx(np.log(96))
     assert profile.suggestion.blocks == list(range(LAYERS)) and "at chance" in profile.suggestion.reason

@@ -75,17 +75,6 @@ def test_sections_of_a_book_are_one_observation() -> None:
     assert wanted.high - wanted.low != pytest.approx(gap(*sides).high - gap(*sides).low, rel=0.1)
 
 
-def test_a_document_that_ends_where_a_band_begins_is_not_in_it() -> None:
-    """The third has 64 predicted tokens, positions 0 to 63."""
-    models = [untrained_model("gpt2", seed).eval() for seed in (1, 2)]
-    (found,) = compare_outside(*models, {"x": openings(text_of((63, 60, 65, 30)), "x", 63, 500)}, Match()).texts
-    assert [(place.first, place.tokens) for place in found.by_position] == [(0, 62 + 59 + 63 + 29)]
-    model = untrained_model("llama", max_position_embeddings=256).eval()
-    text = openings(text_of((100, 90, 65, 30)), "x", context=150, most=1000)
-    (found,) = compare_outside(model, model, {"x": text}, Match()).texts
-    assert [(place.first, place.tokens) for place in found.by_position] == [(0, 3 * 64 + 29), (64, 35 + 25)]
-
-
 def test_no_more_is_read_than_was_allowed() -> None:
     rows = openings(text_of((50, 50, 50)), "x", context=40, most=60).rows
     assert [len(row) - 1 for row in rows] == [40, 20]
