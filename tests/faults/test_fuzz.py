@@ -4,6 +4,7 @@
 """
 
 import json
+import math
 import os
 import resource
 import tempfile
@@ -35,6 +36,9 @@ from inheritune.models.gguf_header import read_gguf_header
 from inheritune.models.load import load_model
 from inheritune.models.reference import load_tokenizer
 from inheritune.models.shards import read_header
+from inheritune.records.entry import JsonFile
+from inheritune.records.made_of import MadeOf
+from inheritune.records.stages import CheckpointState, ReferenceLosses, RoundEnd, read_losses
 from inheritune.surgery.blockmap import MOST_BLOCKS, parse
 from inheritune.words import show
 
@@ -262,3 +266,63 @@ def test_tokenizers(model: Path, data: Any) -> None:
 @given(edited(b'{"model_type": "gpt2", "n_layer": 2, "a": [1, {"b": null}]}'))
 def test_json(content: bytes) -> None:
     written(content, "config.json", lambda folder: read_json(folder, "config.json"))
+
+
+POSITION = {"step": 3, "tokens": 768, "flops": 1e6, "seconds": 0.5, "skipped": 0, "ended": False, "rate": 1e-4}
+GAP = {"mean": 0.1, "low": 0.0, "high": 0.2, "verdict": "worse"}
+RECORDS: list[tuple[type[JsonFile], dict[str, Any]]] = [
+    (CheckpointState, {"position": POSITION, "hashes": {"model.safetensors": "ab"}}),
+    (RoundEnd, {**POSITION, "depth": 2, "val_loss": 2.0, "gap": GAP}),
+    (ReferenceLosses, {"tokens": 9, "flops": 1.0, "seconds": 0.1, "val_loss": 2.0, "losses": [1.0, 3.0]}),
+    (
+        MadeOf,
+        {"texts": {"data.train": "ab"}, "tokenizer": "cd", "reference": {"config.json": {"size": 1, "digest": "ef"}}},
+    ),
+]
+
+
+def numbers(tree: Any) -> list[float]:
+    parts = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else []
+    return [tree] if isinstance(tree, int | float) else [number for part in parts for number in numbers(part)]
+
+
+def test_what_is_damaged_is_read_when_it_is_whole(tmp_path: Path) -> None:
+    for kind, tree in RECORDS:
+        (tmp_path / "state.json").write_text(json.dumps(tree))
+        kind.load(tmp_path / "state.json")
+    (tmp_path / "losses.npy").write_bytes(LOSSES_FILE)
+    assert read_losses(tmp_path / "losses.npy", documents=3).tolist() == [0.0, 0.0, 0.0]
+
+
+@fuzzed(60)
+@given(some.sampled_from(RECORDS), some.data())
+def test_state_files(record: tuple[type[JsonFile], dict[str, Any]], data: Any) -> None:
+    """What is read of a damaged one holds finite numbers, and is written and read back as it is."""
+    kind, tree = record
+    whole = json.dumps(tree).encode()
+    content = data.draw(edited(whole) | changed(tree).map(lambda other: json.dumps(other).encode()))
+
+    def read(folder: Path) -> None:
+        found = kind.load(folder / "state.json")
+        assert all(map(math.isfinite, numbers(found.model_dump(mode="json"))))
+        found.save(folder / "again.json")
+        assert kind.load(folder / "again.json") == found
+
+    written(content, "state.json", read)
+
+
+LOSSES_FILE = (
+    b"\x93NUMPY\x01\x00v\x00"
+    + b"{'descr': '<f8', 'fortran_order': False, 'shape': (3,), }".ljust(117)
+    + b"\n"
+    + bytes(24)
+)
+
+
+@fuzzed(60)
+@given(edited(LOSSES_FILE))
+def test_files_of_losses(content: bytes) -> None:
+    def read(folder: Path) -> None:
+        assert np.isfinite(read_losses(folder / "losses.npy")).all()
+
+    written(content, "losses.npy", read)
