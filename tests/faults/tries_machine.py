@@ -185,7 +185,7 @@ def started(name: str, folder: bool = False) -> Use:
         from inheritune.runs.folder import close_folder, open_folder
 
         arguments = run(ground)
-        close_folder(open_folder(ground.out, load_recipe(RunRecipe, arguments[1], {})))
+        close_folder(open_folder(ground.out, load_recipe(RunRecipe, arguments[1], {"training.precision": "fp32"})))
         return in_place(f"out/{name}", lambda _: arguments, folder)(ground)
 
     return command
@@ -202,7 +202,7 @@ def twice(ground: Ground) -> list[str]:
     from inheritune.runs.folder import close_folder, open_folder
 
     arguments = run(ground)
-    open_folder(ground.out, load_recipe(RunRecipe, arguments[1], {}))
+    open_folder(ground.out, load_recipe(RunRecipe, arguments[1], {"training.precision": "fp32"}))
     ground.undo.callback(close_folder, ground.out)
     ground.mend.append(lambda: close_folder(ground.out))
     return arguments
