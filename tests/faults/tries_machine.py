@@ -180,15 +180,25 @@ def started(name: str, folder: bool = False) -> Use:
     """As `in_place`, in a run's folder."""
 
     def command(ground: Ground) -> list[str]:
-        from inheritune.config.loading import load_recipe
-        from inheritune.config.recipes import RunRecipe
         from inheritune.runs.folder import close_folder, open_folder
 
         arguments = run(ground)
-        close_folder(open_folder(ground.out, load_recipe(RunRecipe, arguments[1], {"training.precision": "fp32"})))
+        close_folder(open_folder(ground.out, as_a_run_settles(arguments[1])))
         return in_place(f"out/{name}", lambda _: arguments, folder)(ground)
 
     return command
+
+
+def as_a_run_settles(path: str) -> Any:
+    """A recipe with what `auto` means here."""
+    import torch
+
+    from inheritune.config.loading import load_recipe
+    from inheritune.config.recipes import RunRecipe
+    from inheritune.training.kernels import settled
+
+    recipe = load_recipe(RunRecipe, path)
+    return recipe.model_copy(update={"training": settled(recipe.training, torch.device("cpu"))})
 
 
 def someone_elses(ground: Ground) -> list[str]:
@@ -197,12 +207,10 @@ def someone_elses(ground: Ground) -> list[str]:
 
 
 def twice(ground: Ground) -> list[str]:
-    from inheritune.config.loading import load_recipe
-    from inheritune.config.recipes import RunRecipe
     from inheritune.runs.folder import close_folder, open_folder
 
     arguments = run(ground)
-    open_folder(ground.out, load_recipe(RunRecipe, arguments[1], {"training.precision": "fp32"}))
+    open_folder(ground.out, as_a_run_settles(arguments[1]))
     ground.undo.callback(close_folder, ground.out)
     ground.mend.append(lambda: close_folder(ground.out))
     return arguments
