@@ -197,7 +197,7 @@ def as_a_run_settles(path: str) -> Any:
     from inheritune.config.recipes import RunRecipe
     from inheritune.training.kernels import settled
 
-    recipe = load_recipe(RunRecipe, path)
+    recipe = load_recipe(RunRecipe, path, {})
     return recipe.model_copy(update={"training": settled(recipe.training, torch.device("cpu"))})
 
 
