@@ -6,6 +6,7 @@
 import json
 import math
 import os
+import re
 import resource
 import tempfile
 from collections.abc import Callable
@@ -13,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
 import pytest
 import yaml
 from gguf_file import gguf_bytes, write_gguf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
+from pyarrow import parquet
 from tiny import untrained_model
 from tokenizers import Tokenizer
 from tokenizers.models import BPE
@@ -27,6 +30,7 @@ from inheritune.config.loading import check, parse_setting, to_yaml
 from inheritune.config.recipes import RunRecipe, TrainRecipe
 from inheritune.config.strict_yaml import read_yaml
 from inheritune.data.coding import Coding
+from inheritune.data.corpora import documents
 from inheritune.data.files import files
 from inheritune.data.kinds.token_row import TokenRow
 from inheritune.errors import InherituneError
@@ -40,6 +44,7 @@ from inheritune.records.entry import JsonFile
 from inheritune.records.made_of import MadeOf
 from inheritune.records.stages import CheckpointState, ReferenceLosses, RoundEnd, read_losses
 from inheritune.surgery.blockmap import MOST_BLOCKS, parse
+from inheritune.surgery.record import license_of
 from inheritune.words import show
 
 EXAMPLES = int(os.environ.get("INHERITUNE_FUZZ", "0"))
@@ -326,3 +331,59 @@ def test_files_of_losses(content: bytes) -> None:
         assert np.isfinite(read_losses(folder / "losses.npy")).all()
 
     written(content, "losses.npy", read)
+
+
+CARD = b"---\nlicense: apache-2.0\ntags: [a, {b: c}]\nmodel-index:\n- name: x\n  results: []\n---\n# A model\n"
+
+
+@fuzzed(60)
+@given(edited(CARD))
+def test_cards(content: bytes) -> None:
+    """What is read of one is a licence's name, and nothing else that stands there."""
+
+    def read(folder: Path) -> None:
+        name = license_of(folder)
+        assert name is None or re.fullmatch(r"[\w.+-]+", name)
+
+    written(content, "README.md", read)
+
+
+def tables() -> dict[str, bytes]:
+    """A file of each kind of table, with nulls, letters of several bytes and more than one batch."""
+    rows = pyarrow.table({"text": ["ka lo mi", None, "\u00e9\u4e2d" * 9, ""] * 3, "number": [1, 2, 3, 4] * 3})
+    made: dict[str, bytes] = {}
+    for name, write in (
+        ("file.arrow", lambda sink: _in_batches(pyarrow.ipc.new_file(sink, rows.schema), rows)),
+        ("stream.arrow", lambda sink: _in_batches(pyarrow.ipc.new_stream(sink, rows.schema), rows)),
+        ("a.parquet", lambda sink: parquet.write_table(rows, sink, row_group_size=5)),
+    ):
+        sink = pyarrow.BufferOutputStream()
+        write(sink)
+        made[name] = sink.getvalue().to_pybytes()
+    return made
+
+
+def _in_batches(writer: Any, rows: Any) -> None:
+    with writer:
+        writer.write_table(rows, max_chunksize=5)
+
+
+TABLES = tables()
+
+
+def test_whole_tables_are_read(tmp_path: Path) -> None:
+    for name, content in TABLES.items():
+        (tmp_path / name).write_bytes(content)
+        assert [each.text for each in documents(str(tmp_path / name))] == ["ka lo mi", "\u00e9\u4e2d" * 9] * 3, name
+
+
+@fuzzed(60)
+@given(some.sampled_from(sorted(TABLES)), some.data())
+def test_tables(name: str, data: Any) -> None:
+    """Damaged offsets, lengths and schemas of Arrow and Parquet: read, or refused, and never memory that is not the file's."""
+
+    def read(folder: Path) -> None:
+        for each in documents(str(folder / name)):
+            assert isinstance(each.text, str)
+
+    written(data.draw(edited(TABLES[name])), name, read)
