@@ -71,6 +71,7 @@ def result_data() -> dict[str, Any]:
         },
         "outside": [],
         "recipe": None,
+        "planned": None,
     }
 
 

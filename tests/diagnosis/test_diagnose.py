@@ -484,7 +484,7 @@ def test_contrasts_have_half_of_the_minutes_and_cuts_the_rest(monkeypatch: pytes
 
 
 def test_where_a_second_model_has_no_room_its_contrast_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inheritune.diagnosis.contrasts.free_memory", lambda: 1000)
+    monkeypatch.setattr("inheritune.diagnosis.contrasts.free_memory", lambda device: 1000)
     profile = diagnose(families.reference("llama"), TOKENS_NT, other_lengths=[TOKENS_NT[:2]], curve_sequences=0)
     assert [one.name for one in profile.contrasts] == ["trained"]
     assert profile.left_out == ["maps of untrained weights (no memory for a second model of 0.0 GB)"]

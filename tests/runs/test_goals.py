@@ -114,7 +114,7 @@ def rounds(**limits: Any) -> int:
         training=SimpleNamespace(tokens=1000, batch_tokens=64),
         limits=SimpleNamespace(**given),
     )
-    return planning._round_tokens(recipe)  # type: ignore[arg-type]
+    return planning.round_tokens(recipe)  # type: ignore[arg-type]
 
 
 def test_the_smallest_depth_has_all_tokens_that_the_limits_allow_in_whole_steps() -> None:

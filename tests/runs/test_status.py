@@ -112,7 +112,7 @@ def test_a_round_is_told_as_its_log_has_it(in_round_two: Path) -> None:
     assert model.seconds_left == pytest.approx(2 * 256 / rate)
     cosine = [1e-4 * (1 + np.cos(np.pi * step / 6)) / 2 for step in range(7)]
     wanted = forecast(
-        [3], [looks[2]["gap"]["mean"]], 6, rate=lambda step: cosine[step], confidence=0.98,
+        [3], [looks[2]["gap"]["mean"]], 6, rate=lambda step: cosine[step], confidence=0.995,
         reference=([3, 6], [look["gap"]["mean"] for look in looks[:2]]),
     )  # fmt: skip
     assert (model.forecast.mean, model.forecast.low, model.forecast.high) == pytest.approx(

@@ -8,6 +8,7 @@ from filelock import FileLock, Timeout
 
 from inheritune.disk.files import make_folder
 from inheritune.errors import OutputError
+from inheritune.runtime.system import is_locked
 
 LOCK = ".lock"
 
@@ -58,12 +59,5 @@ def is_held(folder: Path) -> bool | None:
 
     A process on another machine, or in another container, is not seen.
     """
-    place, table = folder / LOCK, Path("/proc/locks")
-    if not place.exists():
-        return False
-    if not table.exists():
-        return None
-    own = f":{place.stat().st_ino}"
-    return any(
-        "FLOCK" in line and own in line.rsplit(maxsplit=2)[0][-len(own) :] for line in table.read_text().splitlines()
-    )
+    place = folder / LOCK
+    return is_locked(place) if place.exists() else False

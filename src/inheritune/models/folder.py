@@ -138,7 +138,7 @@ def require_place(target: Path, sources: list[Path], force: bool) -> None:
     if target.name in ("", ".."):
         raise OutputError(f"{target} names no folder of its own: give the folder by its name.")
     recover(target)
-    if target.exists() and not force:
+    if (target.exists() or target.is_symlink()) and not force:
         raise OutputError(f"{target} exists: choose another folder, or give --force to replace it.")
     if target.exists() and not target.is_dir():
         raise OutputError(f"{target} is a file: choose a folder.")

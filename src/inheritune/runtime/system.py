@@ -56,6 +56,15 @@ def _container() -> list[int]:
         return []
 
 
+def is_locked(file: Path) -> bool | None:
+    """Whether some process of this machine or container has locked a file as a whole; None where the system does not say."""
+    table = Path("/proc/locks")
+    if not table.exists():
+        return None
+    own = f":{file.stat().st_ino}"
+    return any("FLOCK" in line and line.rsplit(maxsplit=2)[0].endswith(own) for line in table.read_text().splitlines())
+
+
 def bound_memory(more: int) -> None:
     """This process may take `more` bytes beyond what it holds now; beyond, it gets a MemoryError or ends. Where the system can."""
     held = Path("/proc/self/statm")
