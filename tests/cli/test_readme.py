@@ -45,7 +45,7 @@ def test_the_commands_and_the_python_do_what_they_say(here: Path, tokenizer: Pre
         settings = [word for setting in SMALLER.get(name, "").split() for word in ("--set", setting)]
         ended = command(name, *arguments, *settings, *QUICK.get(name, []))
         assert ended.code == 0, (name, ended)
-    assert [name for _, name, *_ in lines] == ["diagnose", "run", "run", "inherit", "prove", "evaluate", "compare"]
+    assert [name for _, name, *_ in lines] == ["diagnose", "plan", "run", "run", "status", "inherit", "prove", "evaluate", "compare"]  # fmt: skip
     text = (here / "corpus.txt").read_text()
     names = {"tokenizer": tokenizer, "text": text}
     exec(block("python", "from_pretrained"), names)

@@ -113,7 +113,7 @@ def test_every_command_that_runs_a_model(
     profile = json.loads((tmp_path / "profile" / "profile.json").read_text())
     assert len(profile["layers"]) == 4 and profile["curves"] and {one["name"] for one in profile["contrasts"]} == {"untrained", "trained"}  # fmt: skip
     cut = str(tmp_path / "cut")
-    ended = command("inherit", str(reference), cut, "--blocks", "0,2-3", "--heal", str(corpus / "words.txt"), "--prove", "--quiet")  # fmt: skip
+    ended = command("inherit", str(reference), cut, "--blocks", "0,2-3", "--heal", str(corpus / "words.txt"), "--no-prove", "--quiet")  # fmt: skip
     assert ended.code == 0 and "healed" in ended.out, ended
     assert command("inherit", str(reference), str(tmp_path / "plain"), "--blocks", "0-1", "--quiet").code == 0
     ended = command("prove", str(tmp_path / "plain"), "--against", str(reference), "--quiet")

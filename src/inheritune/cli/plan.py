@@ -17,7 +17,10 @@ def command(
     gpu: Annotated[str, typer.Option(help="h100, h200, a100, 4090, or cpu: this machine.")] = "cpu",
     gpus: Annotated[int, typer.Option(help="How many of them.")] = 1,
     price: Annotated[float | None, typer.Option(help="What one costs an hour, in any money.")] = None,
-    fit: Annotated[str | None, typer.Option(help="The target's size: 200MB, 1.5x faster, or 12 blocks.")] = None,
+    fit: Annotated[
+        str | None,
+        typer.Option(help="The target's size: 200MB of weights, 1.5x (so many times faster), or 12 (blocks)."),
+    ] = None,
     probe: Annotated[bool, typer.Option("--probe", help="Train on this machine for ten seconds.")] = False,
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a recipe's value.")

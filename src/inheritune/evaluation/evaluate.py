@@ -144,7 +144,7 @@ def _beside(loaded: list[Reference], on_text: list[OnText], asked: Wanted, progr
     own, other = on_text
     found: dict[str, object] = {"gap": against(own, other, asked.margin, asked.confidence)}
     if len(own.rows) == len(other.rows) and all(map(np.array_equal, own.rows, other.rows)):
-        with progress.waiting("Both at each token"):
+        with progress.waiting("Both models token by token"):
             found["agreement"] = agreement(loaded[0].model, loaded[1].model, own, other, asked.confidence)
     return found
 

@@ -166,8 +166,7 @@ class RoundFolder:
         steps = steps_of(self.schedule)
         left = (steps - step.step) * self.training.batch_tokens / max(1, step.tokens_per_second)
         self.progress.now(
-            f"{self.depth} blocks, step {step.step:,} of {steps:,}: loss {step.text_loss:.3f}"
-            f" (reference {self.bench.reference_loss:.3f}), {self._gap}{step.tokens_per_second:,} tokens/s, {clock(left)} left"
+            f"{self.depth} blocks, step {step.step:,} of {steps:,}: training loss {step.text_loss:.3f}, {self._gap}{step.tokens_per_second:,} tokens/s, {clock(left)} left"
         )
         self._look(Position(step.step, step.tokens, step.flops))
 
