@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from inheritune.config.recipes import RunRecipe
+from inheritune.config.sections import Growth
 from inheritune.errors import ModelError, RecipeError
 from inheritune.surgery.blockmap import parse
 from inheritune.words import plural
@@ -27,6 +28,11 @@ def refuse_depths(recipe: RunRecipe, depth: int) -> None:
             else f"growth.max_depth is not given, so {depth - 1}"
         )
         raise RecipeError(f"{key} {first} and {told}: start at most there")
+
+
+def start_by_hand(growth: Growth, depth: int) -> int | None:
+    """The depth that a recipe itself starts at, in a reference of this depth: as it says, or half, by the paper's loop; None if it names none."""
+    return growth.start or (depth // 2 if growth.literal else None)
 
 
 def blocks_by_hand(recipe: RunRecipe, depth: int) -> list[int]:

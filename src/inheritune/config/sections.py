@@ -244,17 +244,13 @@ class Choice(Section):
 
 
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
-_AMOUNT = re.compile(r"(\d{1,15}(?:\.\d{1,9})?) ?([kMGBT]?)")
+_AMOUNT = re.compile(r"(\d{1,15}(?:\.\d{1,9})?) ?(?:([kMGT])B|([kMGBT]?))")
 
 
 def _amount(value: Any) -> Any:
     """`135M` and `1.5 G` as numbers; a unit of bytes at the end (`200MB`) is left out."""
-    found = (
-        _AMOUNT.fullmatch(value.removesuffix("B") if len(value) > 2 and value[-2] in "kMGT" else value)
-        if isinstance(value, str)
-        else None
-    )
-    return int(float(found[1]) * _UNITS[found[2]]) if found else value
+    found = _AMOUNT.fullmatch(value) if isinstance(value, str) else None
+    return int(float(found[1]) * _UNITS[found[2] or found[3]]) if found else value
 
 
 def _times(value: Any) -> Any:

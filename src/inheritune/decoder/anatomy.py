@@ -38,6 +38,11 @@ def text_config(config: PretrainedConfig) -> PretrainedConfig:
     return config.get_text_config(decoder=True)
 
 
+def positions_of(config: PretrainedConfig) -> int | None:
+    """How many tokens a model of this config reads at once; None where it does not say."""
+    return getattr(text_config(config), "max_position_embeddings", None) or None
+
+
 def depth_field(config: PretrainedConfig) -> str:
     """The name under which this config keeps its depth; raises ModelError where there is none."""
     plain = text_config(config)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from inheritune.decoder.anatomy import anatomy, text_config
+from inheritune.decoder.anatomy import anatomy, positions_of, text_config
 from inheritune.decoder.costs import forward_flops_per_token
 from inheritune.decoder.kinds import window_at
 from inheritune.decoder.stack import Stack
@@ -175,10 +175,7 @@ def _looks(
 
 def natural_length(model: PreTrainedModel) -> int:
     """The length that the model was trained at, as far as its config says, but at most 1024."""
-    return min(
-        getattr(text_config(model.config), "max_position_embeddings", None) or LONGEST_CONTRAST,
-        LONGEST_CONTRAST,
-    )
+    return min(positions_of(model.config) or LONGEST_CONTRAST, LONGEST_CONTRAST)
 
 
 def _refuse_nan(measured: Measures) -> None:

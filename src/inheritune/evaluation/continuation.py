@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from inheritune.decoder.anatomy import text_config
+from inheritune.decoder.anatomy import positions_of
 from inheritune.errors import InputError
 from inheritune.models.begin import begin_of
 
@@ -18,7 +18,7 @@ def continuation(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pro
     """
     begin = begin_of(tokenizer)
     ids = [*begin.ids, *tokenizer(prompt, add_special_tokens=False, verbose=False)["input_ids"]]
-    positions = getattr(text_config(model.config), "max_position_embeddings", None) or len(ids) + most
+    positions = positions_of(model.config) or len(ids) + most
     if not ids:
         raise InputError("the prompt is empty: give some words to go on from")
     if len(ids) >= positions:

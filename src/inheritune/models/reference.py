@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from inheritune.decoder.anatomy import text_config
+from inheritune.decoder.anatomy import positions_of
 from inheritune.errors import ModelError
 from inheritune.models.find import BUNDLED, locate
 from inheritune.models.folder import read_json
@@ -36,7 +36,7 @@ class Reference:
     @property
     def positions(self) -> int | None:
         """How many tokens the model reads at once; None where its config does not say."""
-        return getattr(text_config(self.model.config), "max_position_embeddings", None) or None
+        return positions_of(self.model.config)
 
 
 def load_reference(source: str, revision: str | None = None, trust: bool = False) -> Reference:

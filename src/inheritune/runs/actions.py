@@ -86,11 +86,16 @@ class Plan:
     @property
     def looks(self) -> int:
         """The most rounds that can follow from `start` to `max_depth`. Each is a look that may call a match."""
-        return 1 + -(-max(0, self.max_depth - self.start) // self.add)
+        return most_looks(self.start, self.max_depth, self.add)
 
     def deeper(self, depth: int) -> list[int]:
         """The depths that a target of `depth` may grow to, the deepest allowed last."""
         return [*range(depth + self.add, self.max_depth, self.add), self.max_depth]
+
+
+def most_looks(start: int, deepest: int, add: int) -> int:
+    """The most rounds from one depth to another, each `add` blocks deeper than the one before or the deepest."""
+    return 1 + -(-max(0, deepest - start) // add)
 
 
 @dataclass(frozen=True)

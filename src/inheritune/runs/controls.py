@@ -69,8 +69,7 @@ class Controls:
         model = self._start(name)
         checkpoint.load(newest_checkpoint(place), model)
         metrics, depth = Metrics(place / METRICS), anatomy(model).depth
-        rate = f" at {training.peak_lr:.2g}"
-        self.progress.stage(f"Control: {name}, {depth} blocks, {training.tokens:,} tokens{rate}")
+        self.progress.stage(f"Control: {name}, {depth} blocks, {training.tokens:,} tokens at {training.peak_lr:.2g}")
         objective = self.bench.recipe.objective.model_copy(update={"layers": None}) if name == TAUGHT else None
         return RoundFolder(
             bench, self.progress, place, metrics,

@@ -24,6 +24,7 @@ from inheritune.records.estimate import (
     in_all,
 )
 from inheritune.records.result import Footprint
+from inheritune.runs.actions import most_looks
 from inheritune.runs.controls import RANDOM, TAUGHT, names
 from inheritune.runs.hardware import THIS
 from inheritune.runs.own_rate import short
@@ -74,9 +75,9 @@ class Outlook:
 
     def _most_rounds(self) -> int:
         growth, limits = self.recipe.growth, self.recipe.limits
-        looks = 1 + -(-max(0, (growth.max_depth or self.whole - 1) - self.depth) // growth.add)
         if growth.goal != "cheapest":
             return 1
+        looks = most_looks(self.depth, growth.max_depth or self.whole - 1, growth.add)
         by_tokens = limits.max_tokens // self.training.tokens if limits.max_tokens else looks
         return max(1, min(looks, limits.max_rounds, by_tokens))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from transformers import PreTrainedModel
 
 from inheritune.choosing import CRITERIA, Ordering, Search
-from inheritune.choosing.by_hand import blocks_by_hand, last_to_go
+from inheritune.choosing.by_hand import blocks_by_hand, last_to_go, start_by_hand
 from inheritune.choosing.choice import from_record, to_record
 from inheritune.config.recipes import RunRecipe
 from inheritune.config.sections import Training
@@ -279,9 +279,6 @@ class FolderLab:
 
     def _shallowest(self) -> int:
         """The least depth that can be asked for; what is named by hand is ordered beside all other blocks."""
-        growth = self.recipe.growth
         if self.by_hand:
             return 1
-        if self.fitted:
-            return self.fitted
-        return growth.start or (self.depth // 2 if growth.literal else 1)
+        return self.fitted or start_by_hand(self.recipe.growth, self.depth) or 1

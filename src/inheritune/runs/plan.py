@@ -13,7 +13,7 @@ from inheritune.config.loading import load_for_positions, load_recipe, load_tree
 from inheritune.config.recipes import RunRecipe
 from inheritune.config.sections import Data
 from inheritune.data.corpora import file_bytes, require
-from inheritune.decoder.anatomy import anatomy, text_config
+from inheritune.decoder.anatomy import anatomy, positions_of
 from inheritune.errors import InputError
 from inheritune.models.export import weight_bytes
 from inheritune.models.find import locate
@@ -69,8 +69,7 @@ def plan(
     with progress.waiting(f"Shape of {recipe.reference}"):
         place = locate(recipe.reference, recipe.revision, trust=recipe.trust_remote_code)
         shape = _shape(place, recipe.trust_remote_code)
-    if positions := getattr(text_config(shape.config), "max_position_embeddings", None):
-        recipe = load_for_positions(recipe, positions)
+    recipe = load_for_positions(recipe, positions_of(shape.config))
     refuse_depths(recipe, anatomy(shape).depth)
     pace = assumed(machine.matrix_rate)
     if asked.probe:
@@ -86,14 +85,13 @@ def plan(
 
 def plan_of(bench: Bench) -> RunEstimate:
     """The plan of a run that is about to begin, kept in its folder as it was then; `plan.json`."""
-    recipe, reference = bench.recipe, bench.reference
+    recipe = bench.recipe
 
     def measure() -> RunEstimate:
         machine = machinery(HERE, processes.count(), recipe.training.precision, None, bench.folder, bench.matrix_rate)
-        dtype = reference.dtype if recipe.model_dtype == "auto" else DTYPES[recipe.model_dtype]
         return Outlook(
-            recipe, hollow(bench.model.config, type(bench.model)).float(), weight_bytes=weight_bytes(reference.place),
-            dtype=dtype, machine=machine, pace=assumed(bench.matrix_rate), text_tokens=len(bench.train_tokens),
+            recipe, hollow(bench.model.config, type(bench.model)).float(), weight_bytes=weight_bytes(bench.reference.place),
+            dtype=bench.written_dtype, machine=machine, pace=assumed(bench.matrix_rate), text_tokens=len(bench.train_tokens),
         ).estimate()  # fmt: skip
 
     return once(RunEstimate, bench.folder / RunEstimate.NAME, measure)

@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from inheritune.choosing import Ordering, Search
+from inheritune.choosing.by_hand import start_by_hand
 from inheritune.config.recipes import RunRecipe
 from inheritune.decoder.anatomy import anatomy
 from inheritune.decoder.costs import parameter_count
@@ -37,7 +38,7 @@ def make_plan(bench: Bench, folder: Path, choice: Ordering, by_hand: int) -> Pla
     growth, limits, training = recipe.growth, recipe.limits, recipe.training
     fitted = fitted_depth(bench, folder)
     last = fitted or growth.max_depth or depth - 1
-    start = by_hand or growth.start or fitted or (depth // 2 if growth.literal else None)
+    start = by_hand or fitted or start_by_hand(growth, depth)
     left = {} if growth.literal else _left(bench, choice, _untrained(bench, folder, choice, start or 1))
     start = start or starting_depth(left, last, recipe.match.margin)
     steps, warmup = round_tokens(recipe) // training.batch_tokens, training.warmup_tokens // training.batch_tokens

@@ -17,7 +17,7 @@ from inheritune.data import corpora, tokens
 from inheritune.data.batches import Batches
 from inheritune.data.coding import Coding
 from inheritune.data.vocabulary import train_tokenizer
-from inheritune.decoder.anatomy import anatomy, text_config
+from inheritune.decoder.anatomy import anatomy, positions_of
 from inheritune.decoder.costs import parameter_count
 from inheritune.disk.files import writing
 from inheritune.disk.folders import whole_folder
@@ -200,8 +200,8 @@ class _Pretraining:
 
 def _within_positions(recipe: TrainRecipe) -> TrainRecipe:
     """The recipe with a sequence length that the model's positions allow; RecipeError for a longer one that is set by hand."""
-    positions = getattr(text_config(_config_of(recipe.model)), "max_position_embeddings", None)
-    recipe = load_for_positions(recipe, positions) if positions else recipe
+    positions = positions_of(_config_of(recipe.model))
+    recipe = load_for_positions(recipe, positions)
     if positions and (length := recipe.data.sequence_length) > positions:
         raise RecipeError(
             f"data.sequence_length is {length} and the model has {positions} positions: make it at most that"

@@ -3,7 +3,7 @@
 import torch
 from transformers import PreTrainedModel
 
-from inheritune.choosing.by_hand import blocks_by_hand
+from inheritune.choosing.by_hand import blocks_by_hand, start_by_hand
 from inheritune.config.recipes import RunRecipe
 from inheritune.config.sections import MOST_TOKENS, Size
 from inheritune.decoder.anatomy import anatomy
@@ -32,9 +32,8 @@ def starting(recipe: RunRecipe, shape: PreTrainedModel, dtype: torch.dtype) -> i
     whole, parameters = anatomy(shape).depth, parameter_count(shape)
     if size := growth.target:
         return deepest(Size(parameters=int(parameters / size.latency)) if size.latency else size, shape, dtype)
-    by_hand = len(blocks_by_hand(recipe, whole))
-    if fixed := by_hand or growth.start or (whole // 2 if growth.literal else None):
-        return fixed
+    if named := len(blocks_by_hand(recipe, whole)) or start_by_hand(growth, whole):
+        return named
     lost = {one.depth: one.lost[1] for one in reach(recipe, whole, parameters)}
     left = {depth: left_after(each, tokens, parameters) for depth, each in lost.items()}
     return starting_depth(left, growth.max_depth or whole - 1, recipe.match.margin)
