@@ -21,6 +21,7 @@ from inheritune.errors import (
 if TYPE_CHECKING:
     from inheritune.comparison.status import status
     from inheritune.comparison.sweep import compare
+    from inheritune.diagnosis.callback import CollapseCallback
     from inheritune.diagnosis.diagnose import diagnose
     from inheritune.evaluation.evaluate import evaluate
     from inheritune.evidence.forecast import Forecast, forecast
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _LAZY = {
+    "CollapseCallback": "diagnosis.callback",
     "Forecast": "evidence.forecast",
     "Gap": "evidence.gap",
     "Profile": "report.profile",
@@ -53,6 +55,7 @@ _LAZY = {
 }
 
 __all__ = [
+    "CollapseCallback",
     "DataError",
     "Forecast",
     "Gap",

@@ -110,13 +110,17 @@ class ValidationRow(_Done):
 
 
 class WatchRow(_Done):
-    """The target's attention as it trains, one value a layer; None where a layer has no softmax attention."""
+    """The attention of a model as it trains, one value a layer; None where a layer has no softmax attention.
+
+    `lazy_heads` names the heads whose mean k* is at most 1.5, by layer.
+    """
 
     kind: Literal["watch"] = "watch"
     max_rank: list[float | None]
     mass: list[float | None]
     lazy_share: list[float | None]
     lazy: list[Count]
+    lazy_heads: dict[Count, list[Count]] = Field(default_factory=dict)
     cost: Spent
 
 
