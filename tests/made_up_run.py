@@ -70,6 +70,7 @@ def result_data() -> dict[str, Any]:
             "tokens_needed": 60_000,
         },
         "outside": [],
+        "guard": None,
         "recipe": None,
         "planned": None,
     }

@@ -12,6 +12,7 @@ from transformers import PreTrainedTokenizerFast
 from inheritune.evaluation.guard import TOLERANCE, answers, guard
 from inheritune.evaluation.guard_items import Item, items
 from inheritune.evidence.gap import gap
+from inheritune.report.story import able
 
 DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 
@@ -46,13 +47,26 @@ def test_the_right_word_is_right() -> None:
 def test_answers_are_the_likeliest_first_tokens(tokenizer: PreTrainedTokenizerFast) -> None:
     model = untrained_model("llama", initializer_range=0.3).eval()
     given = [Item("x", "a b c d e", ("a", "b", "c")), Item("x", "e d c", ("b", "d")), Item("x", "a", ("a", "a"))]
-    found = answers(model, tokenizer, given)
+    found = answers(model, tokenizer, given).right
     for item, right in zip(given[:2], found[:2], strict=True):
         with torch.no_grad():
             logits = model(torch.tensor([tokenizer(item.text)["input_ids"]])).logits[0, -1]
         firsts = [tokenizer(choice)["input_ids"][0] for choice in item.choices]
         assert right == (logits[firsts[0]] == max(logits[first] for first in firsts))
     assert np.isnan(found[2]), "choices that begin with the same token"
+
+
+def test_an_item_that_a_model_cannot_read_is_not_asked(tokenizer: PreTrainedTokenizerFast) -> None:
+    given = [Item("x", "kalo mine " * words, ("a", "b")) for words in (2, 60)]
+    found = answers(untrained_model("gpt2"), tokenizer, given)
+    assert [bool(one) for one in np.isnan(found.right)] == [False, True]
+    assert found.tokens == len(tokenizer(given[0].text)["input_ids"])
+
+
+def test_nothing_can_be_told_where_no_item_can_be_asked() -> None:
+    nothing = np.full(200, np.nan)
+    found = guard(MADE, nothing, nothing, 0.95)
+    assert (found.rows, found.verdict) == ([], "cannot tell") and "no item" in able(found)
 
 
 MADE = [Item(task, "", ("a", "b")) for task in ("one", "two") for _ in range(100)]

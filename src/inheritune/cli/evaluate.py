@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
     from inheritune.evaluation.agreement import Estimate
     from inheritune.evaluation.found import EvaluatedModel, Evaluation
-    from inheritune.evaluation.guard import Guard
     from inheritune.evaluation.tasks import Difference
     from inheritune.evidence.gap import Gap
     from inheritune.progress import Progress
+    from inheritune.records.guard import Guard
 
 
 def command(
@@ -94,6 +94,8 @@ def _print(found: "Evaluation") -> None:
     from rich.table import Table
 
     from inheritune.progress import PlainConsole
+    from inheritune.report.story import able
+    from inheritune.report.words import sentence
 
     console, models = PlainConsole(), found.models
     for title, rows in (("On the text", _text(found)), ("Tasks", _tasks(found)), ("By position", _places(models))):
@@ -104,7 +106,7 @@ def _print(found: "Evaluation") -> None:
         if table.row_count:
             console.print(table, "")
     if found.guard:
-        console.print(_guard_table(found.guard), "", _able(found.guard), "")
+        console.print(_guard_table(found.guard), "", sentence(able(found.guard)), "")
 
 
 def _text(found: "Evaluation") -> Iterator[list[str]]:
@@ -150,15 +152,6 @@ def _guard_table(guard: "Guard") -> "Table":
         between = f"{row.mean:+.3f} [{row.low:+.3f}, {row.high:+.3f}]"
         table.add_row(row.task, str(row.items), *shares, between, f"{row.lost}, {row.won}")
     return table
-
-
-def _able(guard: "Guard") -> str:
-    said = {
-        "able": "Able: no task was lost, and of all items at most a twentieth.",
-        "lost": f"Lost: {'; '.join(guard.lost)}.",
-        "cannot tell": "Cannot tell: no task was surely lost, but more than a twentieth of all items may be.",
-    }
-    return said[guard.verdict]
 
 
 def _places(models: "list[EvaluatedModel]") -> Iterator[list[str]]:

@@ -13,7 +13,7 @@ from inheritune.comparison.cell import Cell, Work, given, save_profile
 from inheritune.comparison.gather import gather, refuse_mixed
 from inheritune.config.loading import load_for_positions, load_recipe
 from inheritune.config.recipes import CompareRecipe, RunRecipe
-from inheritune.config.sections import Objective
+from inheritune.config.sections import Objective, RunMatch
 from inheritune.decoder.anatomy import anatomy
 from inheritune.disk.files import make_folder
 from inheritune.errors import ModelError, RecipeError, TrainingError
@@ -170,7 +170,7 @@ class _Sweep:
         training = recipe.training.model_copy(update={"peak_lr": rate})
         return RunRecipe(
             name=recipe.name, seed=seed, data=recipe.data, training=training, processes=recipe.processes,
-            reference=recipe.reference, revision=recipe.revision, match=recipe.match,
+            reference=recipe.reference, revision=recipe.revision, match=RunMatch(**dict(recipe.match)),
             diagnosis=recipe.diagnosis, objective=objective or Objective(),
         )  # fmt: skip
 

@@ -15,6 +15,7 @@ from inheritune.config.sections import (
     Match,
     Objective,
     Processes,
+    RunMatch,
     Section,
     Training,
 )
@@ -70,7 +71,7 @@ class RunRecipe(_Whole):
     choice: Choice = Choice()
     objective: Objective = Objective()
     growth: Growth = Growth()
-    match: Match = Match()
+    match: RunMatch = RunMatch()
     limits: Limits = Limits()
     controls: bool = Field(
         False,

@@ -338,6 +338,18 @@ class Match(Section):
     confidence: float = Field(0.95, gt=0.5, le=0.9999, description="Confidence of the two-sided interval of the gap.")
 
 
+class RunMatch(Match):
+    """What counts as a match in a run, and whether what a loss does not see is asked for too."""
+
+    guard: float | None = Field(
+        None,
+        gt=0,
+        le=0.5,
+        description="Ask target and reference the guard set too, as `evaluate --guard` does: the share of its items that may be lost"
+        " (0.05: a twentieth).",
+    )
+
+
 class Limits(Section):
     """Where a run ends though nothing matched. These may change when a run is continued."""
 

@@ -19,13 +19,14 @@ from inheritune.evaluation import tasks
 from inheritune.evaluation.agreement import agreement
 from inheritune.evaluation.found import EvaluatedModel, Evaluation, TextLoss, TextMeasured, UseMeasured
 from inheritune.evaluation.generation import generate
-from inheritune.evaluation.guard import Guard, answers, guard
+from inheritune.evaluation.guard import answers, guard
 from inheritune.evaluation.guard_items import items
 from inheritune.evaluation.measure import OnText, Text, against, measure
 from inheritune.models.chat import PLAIN, Chat, chat_of
 from inheritune.models.find import locate
 from inheritune.models.reference import BUNDLED, Reference, load_reference, with_size
 from inheritune.progress import Progress, Rates
+from inheritune.records.guard import Guard
 
 _MOST = 700.0  # nats, from which on exp is beyond a float
 
@@ -153,7 +154,7 @@ def _guarded(loaded: list[Reference], asked: Wanted, progress: Progress) -> Guar
     given, found = items(), []
     for one in loaded:
         count = partial(Rates(progress), f"{one.name}: {len(given)} items of the guard set")
-        found.append(answers(one.model, one.tokenizer, given, count))
+        found.append(answers(one.model, one.tokenizer, given, count=count).right)
     return guard(given, found[0], found[1], asked.confidence)
 
 

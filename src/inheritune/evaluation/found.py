@@ -8,10 +8,10 @@ from pydantic import ConfigDict, Field
 from inheritune.evaluation.agreement import Agreement
 from inheritune.evaluation.by_position import Band
 from inheritune.evaluation.generation import Use
-from inheritune.evaluation.guard import Guard
 from inheritune.evaluation.measure import Against
 from inheritune.evaluation.tasks import Difference, Score
 from inheritune.records.entry import Count, Depth, Entry
+from inheritune.records.guard import Guard
 
 
 class _Measured(Entry):

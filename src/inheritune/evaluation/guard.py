@@ -1,90 +1,106 @@
 """Two models on the guard set, paired by item: what each can still do, and what was lost."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from itertools import groupby
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
+from inheritune.decoder.anatomy import positions_of
 from inheritune.decoder.stack import evaluating
 from inheritune.evaluation.guard_items import Item
 from inheritune.evaluation.tasks import flips
 from inheritune.evidence.gap import gap
-from inheritune.models.begin import begin_of
+from inheritune.models.begin import Begin, begin_of
 from inheritune.progress import Tally, silent
+from inheritune.records.guard import Guard, GuardRow
 
 TOLERANCE = 0.05  # of the items: a loss of less is no loss
 ALL = "all"
+_TOKENS_AT_ONCE = 2048
 
 
 @dataclass(frozen=True)
-class GuardRow:
-    """A task: shares of its items that each model has right beside `by_chance`, and the difference with its interval.
+class Answers:
+    """Whether the right word is the likeliest of each item's choices, (items,), no number where that cannot be told; tokens read."""
 
-    `lost` items the reference alone has right, `won` the model alone; `chance` is that of so uneven a split (McNemar's exact test).
-    """
-
-    task: str
-    items: int
-    by_chance: float
-    model: float
-    reference: float
-    mean: float
-    low: float
-    high: float
-    lost: int
-    won: int
-    chance: float
-
-
-@dataclass(frozen=True)
-class Guard:
-    """The guard's rows, that of all items last; and whether the model is as able, what it lost, or that it cannot be told."""
-
-    rows: list[GuardRow]
-    verdict: Literal["able", "lost", "cannot tell"]
-    lost: list[str]
+    right: np.ndarray
+    tokens: int
 
 
 def answers(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, items: Sequence[Item], count: Tally = silent
-) -> np.ndarray:
-    """Whether the right word is the likeliest of an item's choices, (items,), by their first tokens; no number where these are the same."""
-    begin, right = begin_of(tokenizer), np.full(len(items), np.nan)
-    for number, item in enumerate(items):
-        firsts = [tokenizer(choice, add_special_tokens=False)["input_ids"][0] for choice in item.choices]
-        if len(set(firsts)) == len(firsts):
-            ids = begin.before(np.asarray(tokenizer(item.text, add_special_tokens=False)["input_ids"], dtype=np.int64))
-            right[number] = int(np.argmax(_next(model, ids)[firsts])) == 0
-        count(number + 1, len(items))
-    return right
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerFast,
+    items: Sequence[Item],
+    begin: Begin | None = None,
+    count: Tally = silent,
+) -> Answers:
+    """A model's answers to `items` behind `begin` (default: as its tokenizer begins a text).
+
+    Choices are told apart by their first tokens, and an item that is longer than the model's positions cannot be asked. Items of equal length are read together, so that nothing is padded.
+    """
+    own, texts = begin or begin_of(tokenizer), [item.text for item in items]
+    firsts = [
+        [tokenizer(choice, add_special_tokens=False)["input_ids"][0] for choice in item.choices] for item in items
+    ]
+    coded = tokenizer(texts, add_special_tokens=False)["input_ids"]
+    rows = [own.before(np.asarray(ids, dtype=np.int64)) for ids in coded]
+    right = np.full(len(items), np.nan)
+    most = positions_of(model.config) or max(map(len, rows))
+    apart = [
+        index
+        for index, (ids, choices) in enumerate(zip(rows, firsts, strict=True))
+        if len(ids) <= most and len(set(choices)) == len(choices)
+    ]
+    done = 0
+    for batch in _equally_long(apart, rows):
+        for index, logits_V in zip(batch, _next(model, np.stack([rows[index] for index in batch])), strict=True):
+            right[index] = int(np.argmax(logits_V[firsts[index]])) == 0
+        done += len(batch)
+        count(done, len(apart))
+    return Answers(right, sum(len(rows[index]) for index in apart))
 
 
-def _next(model: PreTrainedModel, ids: np.ndarray) -> np.ndarray:
-    """The logits of the next token."""
+def _equally_long(asked: Sequence[int], rows: Sequence[np.ndarray]) -> Iterator[list[int]]:
+    """The items asked, those of equal length together, as far as `_TOKENS_AT_ONCE` allows."""
+    for length, alike in groupby(sorted(asked, key=lambda index: len(rows[index])), key=lambda index: len(rows[index])):
+        indices, size = list(alike), max(1, _TOKENS_AT_ONCE // length)
+        yield from (indices[first : first + size] for first in range(0, len(indices), size))
+
+
+def _next(model: PreTrainedModel, ids_BT: np.ndarray) -> np.ndarray:
+    """The logits of the next token, (B, V)."""
     with evaluating(model):
-        ids_1T = torch.from_numpy(ids[None]).to(model.device)
-        return model(input_ids=ids_1T, use_cache=False).logits[0, -1].float().cpu().numpy()
+        ids = torch.from_numpy(ids_BT).to(model.device)
+        return model(input_ids=ids, use_cache=False, logits_to_keep=1).logits[:, -1].float().cpu().numpy()
 
 
-def guard(items: Sequence[Item], model: np.ndarray, reference: np.ndarray, confidence: float) -> Guard:
+def guard(
+    items: Sequence[Item],
+    model: np.ndarray,
+    reference: np.ndarray,
+    confidence: float,
+    tolerance: float = TOLERANCE,
+) -> Guard:
     """What two models' answers to the same items say. Items that either tokenizer cannot tell apart are left out.
 
-    A task is lost where its whole interval lies below 0, at a confidence that all tasks share (Bonferroni), and its mean below the tolerance.
+    A task is lost where its whole interval lies below 0, at a confidence that all tasks share (Bonferroni), and its mean is more than
+    `tolerance` down.
     """
     there = np.isfinite(model) & np.isfinite(reference)
     tasks = list(dict.fromkeys(item.task for item in items))
     shared = 1 - (1 - confidence) / len(tasks)
     kept = {task: there & np.asarray([item.task == task for item in items]) for task in tasks}
+    asked = [(task, own, shared) for task, own in kept.items()] + [(ALL, there, confidence)]
     chances = np.asarray([item.chance for item in items])
-    rows = [_row(task, own, chances, model, reference, shared) for task, own in kept.items() if own.sum() > 1]
-    rows.append(_row(ALL, there, chances, model, reference, confidence))
-    lost = [row.task for row in rows if row.high < 0 and row.mean < -TOLERANCE]
-    if lost:
-        return Guard(rows, "lost", lost)
-    return Guard(rows, "able" if rows[-1].low > -TOLERANCE else "cannot tell", [])
+    rows = [_row(task, own, chances, model, reference, sure) for task, own, sure in asked if own.sum() > 1]
+    lost = [row.task for row in rows if row.high < 0 and row.mean < -tolerance]
+    able = bool(rows) and rows[-1].low > -tolerance
+    return Guard(
+        rows=rows, verdict="lost" if lost else "able" if able else "cannot tell", lost=lost, tolerance=tolerance
+    )
 
 
 def _row(
@@ -94,6 +110,6 @@ def _row(
     found = gap(ours, theirs, confidence=confidence)
     lost, won, chance = flips(ours, theirs)
     return GuardRow(
-        task, int(own.sum()), float(chances[own].mean()), float(np.mean(ours)), float(np.mean(theirs)),
-        found.mean, found.low, found.high, lost, won, chance,
+        task=task, items=int(own.sum()), by_chance=float(chances[own].mean()), model=float(np.mean(ours)),
+        reference=float(np.mean(theirs)), mean=found.mean, low=found.low, high=found.high, lost=lost, won=won, chance=chance,
     )  # fmt: skip

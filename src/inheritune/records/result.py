@@ -13,6 +13,7 @@ from inheritune.errors import InputError
 from inheritune.records import entry
 from inheritune.records.entry import Amount, Count, Depth, Entry, Spent, first_fault
 from inheritune.records.gap import GapResult
+from inheritune.records.guard import Guard
 
 RANDOM = "random"  # the control that starts from random weights
 if TYPE_CHECKING:
@@ -206,6 +207,7 @@ class Result(Entry):
     command: str
     validation: Validation
     outside: list[OutsideText] = Field([])
+    guard: Guard | None = None
     planned: PlanHeld | None = None
     recipe: str | None = Field(None, description="Digest of the `config.yaml` that the run ended by.")
 

@@ -33,6 +33,7 @@ class RunRow:
     parameters: str
     loss: str
     gap: GapResult | None
+    guard: str
     tokens: str
     seconds: str
     disk: str
@@ -60,6 +61,7 @@ def write_beside(runs: Sequence[Path], folder: Path) -> Path:
             rows=rows,
             figure=drawn_twice("gaps", lambda width: gap_figure(gaps, margin, width)) if gaps else None,
             margin=margin,
+            guarded=any(row.guard for row in rows),
             one_margin=len(set(margins)) < 2,
             notices=[f"{run.path.name}: {notice}" for run in read for notice in run.notices],
         )
@@ -78,6 +80,7 @@ def _row(run: RunFolder) -> RunRow:
         name=run.path.name, state=result.outcome.replace("_", " "), reference=result.reference.model,
         blocks=f"{target.depth} of {result.reference.depth}", parameters=words.large_number(target.parameters),
         loss=f"{target.val_loss:.4f}", gap=target_gap(result),
+        guard=result.guard.told if result.guard else "",
         tokens=words.large_number(sum(each.tokens for each in result.rounds)),
         seconds=words.duration(result.ledger.total.seconds), disk=words.size(held.weight_bytes) if held else "",
     )  # fmt: skip
@@ -91,7 +94,7 @@ def _unfinished(run: RunFolder) -> RunRow:
     return RunRow(
         name=run.path.name, state="not finished", reference=named if isinstance(named, str) else "",
         blocks=str(last.get("depth", "")), parameters="", loss=f"{loss:.4f}" if isinstance(loss, float) else "",
-        gap=_gap(last.get("gap")), tokens=words.large_number(_number(last.get("tokens"))), seconds="", disk="",
+        gap=_gap(last.get("gap")), guard="", tokens=words.large_number(_number(last.get("tokens"))), seconds="", disk="",
     )  # fmt: skip
 
 

@@ -48,6 +48,7 @@ def model_card(result: Result, config: RunRecipe, license_name: str | None = Non
         headline=story.verdict_of(result).headline,
         evidence=story.evidence(result),
         gap=story.target_gap(result),
+        guard=story.able(result.guard) if result.guard else "",
         block_rows=_block_rows(result.target.blocks),
         left_out=_left_out(result),
         controls=story.controls(result),

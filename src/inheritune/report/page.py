@@ -79,6 +79,7 @@ def _page(run: RunFolder) -> str:
         notices=run.notices,
         comparison=_comparison(result) if result else [],
         reference_training=story.reference_training(result) if result else "",
+        guard=story.able(result.guard) if result and result.guard else "",
         decisions=_decisions(run),
         choice=run.choice,
         controls=story.controls(result) if result else [],

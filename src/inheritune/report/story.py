@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from inheritune.records.gap import GapResult
+from inheritune.records.guard import Guard
 from inheritune.records.result import Control, Result, trained_on
 from inheritune.report import words
 from inheritune.report.folder import RunFolder
@@ -74,6 +75,19 @@ def evidence(result: Result) -> str:
         + (f" The first {first.documents:,} could not tell, so more were read." if further else "")
         + _beside_control(result)
     )
+
+
+def able(guard: Guard) -> str:
+    """What the guard set says, as a sentence."""
+    share = f"{100 * guard.tolerance:g}%"
+    if not guard.rows:
+        return "Cannot tell: the tokenizers tell the choices of no item apart"
+    said = {
+        "able": f"Able: no task was lost, and of all items at most {share}",
+        "lost": f"Lost: {'; '.join(guard.lost)}",
+        "cannot tell": f"Cannot tell: no task was surely lost, but more than {share} of all items may be",
+    }
+    return said[guard.verdict]
 
 
 def _beside_control(result: Result) -> str:

@@ -3,6 +3,7 @@
 import math
 
 from inheritune.records.gap import GapResult
+from inheritune.records.guard import GuardRow
 from inheritune.words import EN_DASH
 
 _SCALES = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
@@ -65,7 +66,7 @@ def signed(value: float, digits: int = 4) -> str:
     return ("+" if value > 0 else MINUS) + text
 
 
-def interval(gap: GapResult) -> str:
+def interval(gap: GapResult | GuardRow) -> str:
     """A gap with its interval: "+0.0051 [+0.0023, +0.0079]"."""
     return f"{signed(gap.mean)} [{signed(gap.low)}, {signed(gap.high)}]"
 

@@ -16,6 +16,7 @@ from inheritune.evidence.ledger import Costly, ledger
 from inheritune.models.export import cache_bytes_per_token, rounded, weight_bytes
 from inheritune.records.estimate import RunEstimate
 from inheritune.records.gap import GapResult
+from inheritune.records.guard import Guard, GuardAnswers
 from inheritune.records.result import (
     Control,
     Decision,
@@ -43,6 +44,7 @@ from inheritune.records.stages import (
 )
 from inheritune.runs.actions import History, Stop
 from inheritune.runs.folder import CONFIG, once
+from inheritune.runs.guarded import guard_answers, guarded
 from inheritune.runs.lab import FolderLab
 from inheritune.runs.reading_on import further_reference
 from inheritune.runtime import gauge
@@ -69,13 +71,17 @@ def assemble_result(
     reference = _reference(lab)
     outside, written, planned = _outside(lab, best, model), _written(lab, best, model), lab.planned
     texts = outside.texts if outside else []
+    asked = _guard_answers(lab, best, model)
+    able = guarded(lab.bench, *asked) if asked else None
     cautions = lab.bench.cautions(target.further.documents if target.further else 0)
     if counted := miscounted(lab.bench.model.config, model.config):
         cautions.append(counted)
     spent = Ledger(**ledger(_entries(lab, len(rounds), controls, best, model)))
     return Result(
         outcome=stop.outcome,
-        message=_message(stop, target, reference, cautions, texts) + _behind(controls, lab.recipe.match.margin),
+        message=_message(stop, target, reference, cautions, texts)
+        + _behind(controls, lab.recipe.match.margin)
+        + _able(able),
         reference=reference,
         target=TargetModel(
             depth=target.depth,
@@ -103,6 +109,7 @@ def assemble_result(
             tokens_needed=lab.tokens_needed(lab.finished(best)),
         ),
         outside=texts,
+        guard=able,
         planned=_planned(lab, spent, len(rounds)),
         recipe=digest(lab.folder / CONFIG),
     )
@@ -135,6 +142,11 @@ def _behind(controls: list[Control], margin: float) -> str:
     return f". It stands {behind.mean:+.4f} [{behind.low:+.4f}, {behind.high:+.4f}] behind what the same tokens make of the reference itself"
 
 
+def _able(guard: Guard | None) -> str:
+    """The verdict's second part: what the guard set says."""
+    return f". Guard: {guard.told}" if guard else ""
+
+
 def _planned(lab: FolderLab, spent: Ledger, rounds: int) -> PlanHeld | None:
     """The plan that the run began with, beside what it took; None for a run that began without one."""
     place = lab.folder / RunEstimate.NAME
@@ -154,6 +166,14 @@ def _outside(lab: FolderLab, best: int, model: PreTrainedModel) -> OutsideLosses
         return None
     place = lab.round(best).folder / OutsideLosses.NAME
     return once(OutsideLosses, place, lambda: lab.bench.compare_outside(model))
+
+
+def _guard_answers(lab: FolderLab, best: int, model: PreTrainedModel) -> tuple[GuardAnswers, ...]:
+    """Those of the target of round `best` and of the reference, each asked once; none where the recipe asks for none."""
+    if lab.recipe.match.guard is None:
+        return ()
+    asked = ((model, lab.round(best).folder, "Target"), (lab.bench.model, lab.folder, lab.bench.reference.name))
+    return tuple(guard_answers(lab.bench, one, place / GuardAnswers.NAME, name) for one, place, name in asked)
 
 
 def _written(lab: FolderLab, best: int, model: PreTrainedModel) -> WrittenLoss | None:
@@ -220,6 +240,7 @@ def _entries(
         yield "validation", written
     if outside := _outside(lab, best, model):
         yield "outside", outside
+    yield from (("guard", cost) for cost in _guard_answers(lab, best, model))
     for control in controls:
         place = lab.folder / "controls" / control.name
         yield "controls", control

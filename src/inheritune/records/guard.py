@@ -1,0 +1,54 @@
+"""What the guard set says of two models, as it is written down."""
+
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from inheritune.records.entry import Count, Entry, JsonFile, Spent
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Able = Literal["able", "lost", "cannot tell"]
+
+
+class GuardRow(Entry):
+    """A task: shares of its items that each model has right beside `by_chance`, and the difference with its interval.
+
+    `lost` items the reference alone has right, `won` the model alone; `chance` is that of so uneven a split (McNemar's exact test).
+    """
+
+    task: str
+    items: Count
+    by_chance: Share
+    model: Share
+    reference: Share
+    mean: float
+    low: float
+    high: float
+    lost: Count
+    won: Count
+    chance: Share
+
+
+class Guard(Entry):
+    """The guard's rows, that of all items last; and whether the model is as able, what it lost, or that it cannot be told.
+
+    `tolerance` is the share of items that may be lost.
+    """
+
+    rows: list[GuardRow]
+    verdict: Able
+    lost: list[str]
+    tolerance: Share
+
+    @property
+    def told(self) -> str:
+        """The verdict in words."""
+        return f"lost: {', '.join(self.lost)}" if self.lost else self.verdict
+
+
+class GuardAnswers(Spent, JsonFile):
+    """Whether a model had each item right, None where its tokenizer cannot tell the choices apart; `items` is the digest of what was asked."""
+
+    NAME: ClassVar[str] = "guard.json"
+    items: str
+    right: list[bool | None]
