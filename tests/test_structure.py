@@ -168,7 +168,7 @@ def listing() -> str:
             f"  {file:<19} {chr(32).join(text.partition(chr(10) * 2)[0].split())}"
             for file, text in zip(names, said, strict=True)
         ]
-    return "\n".join(["```", *lines, "```"])
+    return "\n".join(["```text", *lines, "```"])
 
 
 def with_listing(text: str) -> str:

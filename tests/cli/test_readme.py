@@ -38,7 +38,7 @@ def here(corpus: Path, tokenizer: PreTrainedTokenizerFast, tmp_path: Path, monke
 
 
 def test_the_commands_and_the_python_do_what_they_say(here: Path, tokenizer: PreTrainedTokenizerFast) -> None:
-    lines = [shlex.split(line, comments=True) for line in block("", "inheritune inherit").splitlines()]
+    lines = [shlex.split(line, comments=True) for line in block("bash", "inheritune inherit").splitlines()]
     for _, name, *arguments in lines:
         if name == "compare":  # minutes on the bundled model, and tested with it
             continue

@@ -12,7 +12,7 @@ def command(
     ] = None,
     out: Annotated[str | None, typer.Option(help="Run folder; default runs/<recipe>.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")] = False,
-    quiet: Annotated[bool, typer.Option(help="Show no progress.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
 ) -> None:
     """Train a model from random weights, without a reference."""
     import json
