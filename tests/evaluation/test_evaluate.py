@@ -14,6 +14,8 @@ from tiny import BEGIN, VOCABULARY, untrained_model, with_begin
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from inheritune.cli.evaluate import _print
+from inheritune.errors import InputError
+from inheritune.evaluation import tasks
 from inheritune.evaluation.by_position import by_position
 from inheritune.evaluation.evaluate import evaluate
 from inheritune.evaluation.found import Evaluation
@@ -150,3 +152,27 @@ def test_missing_lm_eval_is_told_before_anything_is_measured(gpt2: Path, monkeyp
     monkeypatch.setitem(sys.modules, "lm_eval", None)
     monkeypatch.setattr(sys.modules["inheritune.evaluation.evaluate"], "load_reference", None)
     assert "not installed" in refused("evaluate", str(gpt2), "--tasks", "piqa")
+
+
+def test_a_task_that_cannot_be_scored_costs_the_others_nothing(gpt2: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def score(model: PreTrainedModel, tokenizer: object, names: list[str], files: None, limit: None) -> tasks.Scored:
+        if names == ["nowhere"]:
+            raise InputError("lm-eval knows no such task")
+        score = tasks.Score(names[0], "acc", 0.5, None, 2, True)
+        return tasks.Scored([score], {(names[0], "acc"): {0: 1.0, 1: 0.0}})
+
+    monkeypatch.setattr(tasks, "score", score)
+    monkeypatch.setattr(tasks, "library", lambda: None)
+    ended = command(
+        "evaluate",
+        str(gpt2),
+        "--reference",
+        str(gpt2),
+        "--tasks",
+        "one,nowhere,two",
+        "--no-generation",
+        "--documents",
+        "3",
+    )
+    assert ended.code == 0 and "one acc" in ended.out and "two acc" in ended.out
+    assert "Nowhere is left out: lm-eval knows no such task." in ended.out

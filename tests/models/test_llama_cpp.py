@@ -35,11 +35,15 @@ RUNNER = """
 from types import SimpleNamespace as Plain
 ggml_type = Plain(GGML_TYPE_F32=0)
 llama_flash_attn_type = Plain(LLAMA_FLASH_ATTN_TYPE_DISABLED=0)
-CommonParams = lambda: Plain(model=Plain())
+CommonParams = lambda: Plain(model=Plain(), cpuparams=Plain(), cpuparams_batch=Plain())
 class Server:
     def __init__(self, given):
+        self.threads = getattr(given.cpuparams, "n_threads", None)
         self.size = len(open(given.model.path, "rb").read())
     def handle_completions(self, asked):
+        if "n_predict" in asked and "logprobs" not in asked:
+            assert self.threads == 3 and len(asked["prompt"]) == 4 and not asked["cache_prompt"]
+            return {"timings": {"prompt_ms": 250.0, "predicted_per_second": 10.0 * asked["n_predict"]}}
         ids = [{"id": self.size + len(asked["prompt"]) + place} for place in range(asked["n_predict"])]
         return {"choices": [{"logprobs": {"content": ids}}]}
 """
@@ -107,6 +111,16 @@ def test_the_runner_is_asked_for_each_prompt(tmp_path: Path, monkeypatch: pytest
     assert llama_cpp.greedy(tmp_path / "in.gguf", ["ab", "abc"], 2) == [[102, 103], [103, 104]]
     with pytest.raises(ModelError, match=r"cannot run .*nothing.gguf: FileNotFoundError"):
         llama_cpp.greedy(tmp_path / "nothing.gguf", ["ab"], 2)
+
+
+def test_speed_is_the_runners_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "xllamacpp.py").write_text(RUNNER)
+    (tmp_path / "in.gguf").write_bytes(bytes(100))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    found = llama_cpp.speed(tmp_path / "in.gguf", prompt=4, new=8, threads=3)
+    assert (found["first_token_seconds"], found["tokens_per_second"]) == (0.25, 80.0)
+    assert 1e6 < found["base_bytes"] <= found["peak_bytes"]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from inheritune.evaluation.agreement import Estimate
-    from inheritune.evaluation.found import EvaluatedModel, Evaluation
+    from inheritune.evaluation.found import EvaluatedModel, Evaluation, Rival
     from inheritune.evaluation.tasks import Difference
     from inheritune.evidence.gap import Gap
     from inheritune.progress import Progress
@@ -40,6 +40,13 @@ def command(
     guard: Annotated[
         bool, typer.Option("--guard", help="Ask both models 480 small questions made by code, and tell what was lost.")
     ] = False,
+    rivals: Annotated[
+        str | None,
+        typer.Option(
+            help="gguf: also measure the reference in 8 and 4 bits and the model in 16, 8 and 4, by llama.cpp."
+        ),
+    ] = None,
+    figure: Annotated[Path | None, typer.Option(help="With --rivals: write quality over memory there, as SVG.")] = None,
     generation: Annotated[bool, typer.Option(help="Measure generation and memory.")] = True,
     dtype: Annotated[str, typer.Option(help="Of generation: float32, bfloat16 or float16.")] = "float32",
     margin: Annotated[float, typer.Option(help="Largest gap that is a match, in nats per token.")] = 0.01,
@@ -53,14 +60,22 @@ def command(
     import json
 
     from inheritune.data.kinds.docstrings import DOCSTRINGS
-    from inheritune.evaluation.evaluate import Wanted, find
+    from inheritune.evaluation.evaluate import find
+    from inheritune.evaluation.wanted import Wanted
     from inheritune.models.load import dtype_named
     from inheritune.progress import Progress
 
     dtype_named(dtype)
+    if figure is not None:
+        _require_place(figure, rivals)
     progress = Progress(quiet, to_stderr=as_json)
     if run is not None:
-        beside = {"--reference": reference, "--tasks": tasks, "--data": None if data == DOCSTRINGS else data}
+        beside = {
+            "--reference": reference,
+            "--tasks": tasks,
+            "--rivals": rivals,
+            "--data": None if data == DOCSTRINGS else data,
+        }
         found = _of_run(run, model, beside, progress)
     elif model is None:
         raise InputError("no model is named: give a model, or --run with a run folder")
@@ -68,11 +83,13 @@ def command(
         names = tuple(name.strip() for name in (tasks or "").split(",") if name.strip())
         wanted = Wanted(
             data=data, field=field, documents=documents, characters=characters, length=length,
-            tasks=names, task_files=task_files, limit=limit, guard=guard, generation=generation, dtype=dtype, margin=margin,
+            tasks=names, task_files=task_files, limit=limit, guard=guard, rivals=rivals, generation=generation, dtype=dtype, margin=margin,
             trust_remote_code=trust_remote_code,
         )  # fmt: skip
         found = find(model, reference, progress, wanted)
     progress.close()
+    if figure is not None and found.rivals:
+        _draw(found, figure)
     if as_json:
         print(json.dumps(found.model_dump(exclude_unset=True), indent=1))
     else:
@@ -107,6 +124,54 @@ def _print(found: "Evaluation") -> None:
             console.print(table, "")
     if found.guard:
         console.print(_guard_table(found.guard), "", sentence(able(found.guard)), "")
+    if found.rivals:
+        console.print(_rivals_table(found.rivals), "")
+    for note in found.notes:
+        console.print(sentence(note))
+
+
+def _require_place(figure: Path, rivals: str | None) -> None:
+    """Before anything is measured, that there will be a figure, and its folder."""
+    from inheritune.disk.files import make_folder
+
+    if rivals is None:
+        raise InputError(f"--figure {str(figure)!r} shows rivals: give --rivals gguf, or leave it out")
+    if figure.is_dir():
+        raise InputError(f"--figure {str(figure)!r} is a folder: name a file")
+    make_folder(figure.parent)
+
+
+def _draw(found: "Evaluation", place: Path) -> None:
+    """Quality over memory; in bits per byte where the tokens of model and reference differ."""
+    from inheritune.disk.files import write_text, writing
+    from inheritune.report.rivals_figure import PackedPoint, rivals_figure
+    from inheritune.report.style import inline_svg, standalone_svg
+
+    same = found.gap is not None and found.gap.nats_per_token is not None
+    texts = [one.text for one in found.rivals or []] + [found.models[-1].text]
+    *losses, reference = [(text.val_loss if same else text.bits_per_byte) or 0.0 for text in texts]
+    points = [
+        PackedPoint(one.bits, one.memory_bytes, loss, one.side == "model")
+        for one, loss in zip(found.rivals or [], losses, strict=True)
+    ]
+    drawn = rivals_figure(points, reference, "nats per token" if same else "bits per byte")
+    with writing(place):
+        write_text(place, standalone_svg(inline_svg(drawn, "rivals")))
+
+
+def _rivals_table(rivals: "list[Rival]") -> "Table":
+    from rich.table import Table
+
+    heads = ("", "disk, MB", "memory, MB", "loss", "bits per byte", "difference", "guard", "tokens/s")
+    table = Table(*heads, title="In fewer bits, by llama.cpp", box=None, title_justify="left")
+    for one in rivals:
+        sizes = [f"{size / 1e6:,.1f}" for size in (one.disk_bytes, one.memory_bytes)]
+        bits = "" if one.text.bits_per_byte is None else f"{one.text.bits_per_byte:.4f}"
+        guard = "" if one.guard is None or not one.guard.rows else f"{one.guard.rows[-1].model:.2f}, {one.guard.told}"
+        rate = "" if one.use is None else f"{one.use.tokens_per_second:.1f}"
+        gap = _gap(one.gap.nats_per_token or one.gap.bits_per_byte)
+        table.add_row(f"{one.side} in {one.bits}", *sizes, f"{one.text.val_loss:.4f}", bits, gap, guard, rate)
+    return table
 
 
 def _text(found: "Evaluation") -> Iterator[list[str]]:

@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,9 @@ from inheritune.evaluation.found import EvaluatedModel, Evaluation, TextLoss, Te
 from inheritune.evaluation.generation import generate
 from inheritune.evaluation.guard import answers, guard
 from inheritune.evaluation.guard_items import items
-from inheritune.evaluation.measure import OnText, Text, against, measure
+from inheritune.evaluation.measure import Against, OnText, Text, against, measure
+from inheritune.evaluation.rivals import InUse, rivals
+from inheritune.evaluation.wanted import Wanted, refuse
 from inheritune.models.chat import PLAIN, Chat, chat_of
 from inheritune.models.find import locate
 from inheritune.models.reference import BUNDLED, Reference, load_reference, with_size
@@ -29,29 +31,6 @@ from inheritune.progress import Progress, Rates
 from inheritune.records.guard import Guard
 
 _MOST = 700.0  # nats, from which on exp is beyond a float
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What to measure, and how."""
-
-    data: str = "bundled:docstrings"
-    field: str = "text"
-    documents: int = 100
-    characters: int = 8_000
-    length: int = 1024
-    tasks: tuple[str, ...] = ()
-    task_files: Path | None = None
-    limit: int | None = None
-    guard: bool = False
-    generation: bool = True
-    prompt: int = 64
-    new: int = 64
-    turns: int = 3
-    dtype: str = "float32"
-    margin: float = 0.01
-    confidence: float = 0.95
-    trust_remote_code: bool = False
 
 
 def evaluate(
@@ -66,7 +45,7 @@ def evaluate(
 
 def find(model: str, reference: str | None, progress: Progress, asked: Wanted) -> Evaluation:
     """As `evaluate`, which gives the same as plain data."""
-    _refuse(asked, reference is not None)
+    refuse(asked, reference is not None)
     trust = asked.trust_remote_code
     loaded = []
     for name in (model, reference):
@@ -80,22 +59,17 @@ def find(model: str, reference: str | None, progress: Progress, asked: Wanted) -
     found = Evaluation(data=_about(asked, texts), models=models)
     if reference is not None:
         found = found.model_copy(update=_beside(loaded, on_text, asked, progress))
+    right = [_answers(one, progress) for one in loaded] if asked.guard else []
     if asked.guard:
-        found = found.model_copy(update={"guard": _guarded(loaded, asked, progress)})
+        found = found.model_copy(update={"guard": guard(items(), right[0], right[1], asked.confidence)})
+    if asked.rivals:
+        measured = partial(_rival, texts=texts, beside=on_text[-1], answered=right[-1:], asked=asked, progress=progress)
+        use = InUse(asked.prompt, asked.new, asked.turns) if asked.generation else None
+        packed, notes = rivals(loaded[0], loaded[1], measured, asked.length, use, progress)
+        found = _noted(found.model_copy(update={"rivals": packed}), notes)
     if asked.tasks:
         found = _with_tasks(found, loaded, asked, progress)
     return _with_use(found, loaded, asked, progress) if asked.generation else found
-
-
-def _refuse(asked: Wanted, has_reference: bool) -> None:
-    if not asked.margin > 0:
-        raise InputError(f"the margin is {asked.margin:g}: it should be greater than 0 (--margin)")
-    if asked.task_files and not asked.tasks:
-        raise InputError(f"no task of {str(asked.task_files)!r} is named: give --tasks")
-    if asked.guard and not has_reference:
-        raise InputError("the guard set compares with a reference: name it with --reference, or leave --guard out")
-    if asked.tasks:
-        tasks.library()  # told before the losses are measured
 
 
 def _texts(asked: Wanted, loaded: list[Reference]) -> list[Text]:
@@ -150,33 +124,59 @@ def _beside(loaded: list[Reference], on_text: list[OnText], asked: Wanted, progr
     return found
 
 
-def _guarded(loaded: list[Reference], asked: Wanted, progress: Progress) -> Guard:
-    given, found = items(), []
-    for one in loaded:
-        count = partial(Rates(progress), f"{one.name}: {len(given)} items of the guard set")
-        found.append(answers(one.model, one.tokenizer, given, count=count).right)
-    return guard(given, found[0], found[1], asked.confidence)
+def _answers(one: Reference, progress: Progress) -> np.ndarray:
+    """Which items of the guard set a model has right."""
+    given = items()
+    count = partial(Rates(progress), f"{one.name}: {len(given)} items of the guard set")
+    return answers(one.model, one.tokenizer, given, count=count).right
 
 
-def _model(loaded: Reference, own: OnText) -> EvaluatedModel:
-    text = TextLoss(
+def _rival(
+    packed: Reference,
+    *,
+    texts: list[Text],
+    beside: OnText,
+    answered: list[np.ndarray],
+    asked: Wanted,
+    progress: Progress,
+) -> tuple[TextLoss, Against, Guard | None]:
+    """A packed model beside the reference: `beside` is its loss, `answered` its answers to the guard set, if these are asked for."""
+    own = _measure(packed, texts, asked, progress)
+    able = [guard(items(), _answers(packed, progress), theirs, asked.confidence) for theirs in answered]
+    return _text_loss(own), against(own, beside, asked.margin, asked.confidence), able[0] if able else None
+
+
+def _text_loss(own: OnText) -> TextLoss:
+    return TextLoss(
         val_loss=own.val_loss, perplexity=math.exp(min(own.val_loss, _MOST)), bits_per_byte=own.bits_per_byte,
         tokens=int(own.tokens.sum()), by_position=own.by_position,
     )  # fmt: skip
+
+
+def _model(loaded: Reference, own: OnText) -> EvaluatedModel:
     depth, parameters = anatomy(loaded.model).depth, parameter_count(loaded.model)
-    return EvaluatedModel(model=loaded.name, depth=depth, parameters=parameters, text=text)
+    return EvaluatedModel(model=loaded.name, depth=depth, parameters=parameters, text=_text_loss(own))
 
 
 def _with_tasks(found: Evaluation, loaded: list[Reference], asked: Wanted, progress: Progress) -> Evaluation:
-    scored = []
-    for one in loaded:
-        progress.stage(f"{one.name}: {', '.join(asked.tasks)}")
-        scored.append(tasks.score(one.model, one.tokenizer, asked.tasks, asked.task_files, asked.limit))
-    rows = [{"tasks": one.scores} for one in scored]
-    found = _with(found, rows)
+    """Each task by itself, so that one that cannot be scored costs the others nothing."""
+    scored, notes = [tasks.Scored([], {}) for _ in loaded], []
+    for task in asked.tasks:
+        progress.stage(f"{task}: {', '.join(one.name for one in loaded)}")
+        try:
+            each = [tasks.score(one.model, one.tokenizer, [task], asked.task_files, asked.limit) for one in loaded]
+        except InputError as error:
+            notes.append(f"{task} is left out: {error}")
+        else:
+            scored = [before + more for before, more in zip(scored, each, strict=True)]
+    found = _noted(_with(found, [{"tasks": one.scores} for one in scored]), notes)
     if len(scored) < 2:
         return found
     return found.model_copy(update={"task_differences": tasks.differences(scored[0], scored[1], asked.confidence)})
+
+
+def _noted(found: Evaluation, notes: list[str]) -> Evaluation:
+    return found.model_copy(update={"notes": found.notes + notes}) if notes else found
 
 
 def _with_use(found: Evaluation, loaded: list[Reference], asked: Wanted, progress: Progress) -> Evaluation:

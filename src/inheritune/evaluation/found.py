@@ -3,6 +3,8 @@
 What was not asked for is left out of the object.
 """
 
+from typing import Literal
+
 from pydantic import ConfigDict, Field
 
 from inheritune.evaluation.agreement import Agreement
@@ -64,6 +66,23 @@ class EvaluatedModel(_Measured):
     use: Use | None = None
 
 
+class Rival(_Measured):
+    """A model packed in fewer bits: what it takes, its loss and its gap to the reference as it was, and what the guard says of it.
+
+    `memory_bytes` are those of the weights with keys and values, in float16, of a window; `use` is llama.cpp's.
+    """
+
+    side: Literal["reference", "model"]
+    model: str
+    bits: str
+    disk_bytes: Count
+    memory_bytes: Count
+    text: TextLoss
+    gap: Against
+    guard: Guard | None = None
+    use: Use | None = None
+
+
 class UseMeasured(_Measured):
     """How use was measured: tokens of the prompt, new tokens, turns taken by the models, dtype."""
 
@@ -83,3 +102,5 @@ class Evaluation(_Measured):
     guard: Guard | None = None
     task_differences: list[Difference] | None = None
     generation: UseMeasured | None = None
+    rivals: list[Rival] | None = None
+    notes: list[str] = Field([], description="What was asked for and could not be measured, a sentence each.")

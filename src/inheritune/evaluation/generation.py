@@ -41,13 +41,14 @@ def generate(models: Sequence[Path], prompt: int, new: int, turns: int, dtype: s
     for _ in range(turns):
         for place, model in enumerate(models):
             seen[place].append(_in_own_process(model, prompt, new, dtype, trust))
-    return [_median(uses) for uses in seen]
+    return [middle(uses) for uses in seen]
 
 
-def _median(uses: list[Use]) -> Use:
-    middle = {name: median(getattr(use, name) for use in uses) for name in asdict(uses[0])}
+def middle(uses: Sequence[Use]) -> Use:
+    """The median of each measurement."""
+    found = {name: median(getattr(use, name) for use in uses) for name in asdict(uses[0])}
     return Use(
-        middle["first_token_seconds"], middle["tokens_per_second"], int(middle["peak_bytes"]), int(middle["base_bytes"])
+        found["first_token_seconds"], found["tokens_per_second"], int(found["peak_bytes"]), int(found["base_bytes"])
     )
 
 

@@ -68,6 +68,9 @@ class Scored:
     scores: list[Score]
     values: dict[tuple[str, str], dict[int, float]]
 
+    def __add__(self, other: "Scored") -> "Scored":
+        return Scored(self.scores + other.scores, self.values | other.values)
+
 
 def score(
     model: PreTrainedModel,

@@ -7,6 +7,7 @@ calls the function NAME with the JSON object ASKED and writes what it gives to t
 
 import importlib
 import json
+import resource
 import sys
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,33 @@ def greedy(gguf: str, prompts: list[str], count: int) -> list[list[int]]:
     asked.flash_attn_type = library.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
     server = library.Server(asked)
     return [_continued(server, prompt, count) for prompt in prompts]
+
+
+def speed(gguf: str, prompt: int, new: int, threads: int) -> dict[str, float]:
+    """What one sequence takes, by llama.cpp's own clock: seconds to the first token, tokens per second after it, bytes of this process."""
+    library: Any = importlib.import_module("xllamacpp")
+    asked = library.CommonParams()
+    asked.model.path = gguf
+    asked.n_ctx, asked.n_parallel, asked.warmup = prompt + new + 1, 1, False
+    asked.cpuparams.n_threads = asked.cpuparams_batch.n_threads = threads
+    base = _peak()
+    server = library.Server(asked)
+    wanted = {
+        "prompt": list(range(prompt)),
+        "n_predict": new,
+        "temperature": 0,
+        "ignore_eos": True,
+        "cache_prompt": False,
+    }
+    for _ in range(2):  # the first is warm-up
+        times = server.handle_completions(wanted)["timings"]
+    first, rate = times["prompt_ms"] / 1000, times["predicted_per_second"]
+    return {"first_token_seconds": first, "tokens_per_second": rate, "peak_bytes": _peak(), "base_bytes": base}
+
+
+def _peak() -> int:
+    """The most bytes that this process has held."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _continued(server: Any, prompt: str, count: int) -> list[int]:

@@ -73,11 +73,24 @@ def greedy(gguf: Path, prompts: Sequence[str], count: int) -> list[list[int]]:
     Keys and values are kept in float32, as transformers keeps them. Raises ModelError where there is no runner, or it
     cannot load the file.
     """
+    asked = {"gguf": str(gguf.absolute()), "prompts": list(prompts), "count": count}
+    return _in_runner(gguf, "greedy", asked)
+
+
+def speed(gguf: Path, prompt: int, new: int, threads: int) -> dict[str, float]:
+    """Seconds to the first token after `prompt` tokens, tokens per second of `new` after it, and the process's peak bytes and its base.
+
+    Measured by llama.cpp in a process of its own. Raises ModelError as `greedy` does.
+    """
+    asked = {"gguf": str(gguf.absolute()), "prompt": prompt, "new": new, "threads": threads}
+    return _in_runner(gguf, "speed", asked)
+
+
+def _in_runner(gguf: Path, name: str, asked: dict[str, Any]) -> Any:
     python = _python_with("xllamacpp")
     if python is None:
         raise ModelError(f"no runner of llama.cpp is here: {HOW['runner']}.")
-    asked = {"gguf": str(gguf.absolute()), "prompts": list(prompts), "count": count}
-    return _call(python, "greedy", asked, f"llama.cpp cannot run {gguf}")
+    return _call(python, name, asked, f"llama.cpp cannot run {gguf}")
 
 
 def pre_tokenizer(folder: Path) -> str | None:

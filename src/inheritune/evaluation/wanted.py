@@ -1,0 +1,49 @@
+"""What an evaluation is asked to measure, and what is refused of it beforehand."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from inheritune.errors import InputError
+from inheritune.evaluation import tasks
+
+GGUF = "gguf"  # the one kind of rivals that there is
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to measure, and how."""
+
+    data: str = "bundled:docstrings"
+    field: str = "text"
+    documents: int = 100
+    characters: int = 8_000
+    length: int = 1024
+    tasks: tuple[str, ...] = ()
+    task_files: Path | None = None
+    limit: int | None = None
+    guard: bool = False
+    rivals: str | None = None
+    generation: bool = True
+    prompt: int = 64
+    new: int = 64
+    turns: int = 3
+    dtype: str = "float32"
+    margin: float = 0.01
+    confidence: float = 0.95
+    trust_remote_code: bool = False
+
+
+def refuse(asked: Wanted, has_reference: bool) -> None:
+    """Raise InputError for what cannot be measured as it is asked for, before anything is."""
+    if not asked.margin > 0:
+        raise InputError(f"the margin is {asked.margin:g}: it should be greater than 0 (--margin)")
+    if asked.task_files and not asked.tasks:
+        raise InputError(f"no task of {str(asked.task_files)!r} is named: give --tasks")
+    if asked.guard and not has_reference:
+        raise InputError("the guard set compares with a reference: name it with --reference, or leave --guard out")
+    if asked.rivals not in (None, GGUF):
+        raise InputError(f"--rivals {asked.rivals!r} are unknown: write {GGUF}")
+    if asked.rivals and not has_reference:
+        raise InputError("rivals are the reference in fewer bits: name it with --reference, or leave --rivals out")
+    if asked.tasks:
+        tasks.library()  # told before the losses are measured
