@@ -5,7 +5,10 @@ import os
 import re
 import signal
 import time
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -22,9 +25,13 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs, Std
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from inheritune import run
+from inheritune.choosing import greedy
+from inheritune.choosing.choice import Search
 from inheritune.config.sections import Training
+from inheritune.decoder import stack
 from inheritune.decoder.anatomy import anatomy
 from inheritune.errors import Interrupted, WorkerError
+from inheritune.evaluation import token_losses
 from inheritune.runtime import processes, sharded
 from inheritune.training.metrics import Metrics
 from inheritune.training.objective import TrainingLoss
@@ -71,6 +78,37 @@ def test_four_processes_give_the_losses_of_one(recipe: str, alone: Path, tmp_pat
     out = tmp_path / "out"
     assert launched(4, lambda: run(recipe, out=str(out))) == [0] * 4
     same(out, alone)
+
+
+INFLUENCE = [0.3, 0.1, 0.2, 0.5, 0.4, 0.6]
+
+
+def test_what_is_measured_together_is_what_one_process_measures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losses of documents and the greedy choice, to the bit, of five parts on one, two and three processes that share the passes."""
+    monkeypatch.setattr(stack, "CHUNK_TOKENS", 32)
+    monkeypatch.setattr(token_losses, "_LOGITS_AT_ONCE", 320 * 32)
+    tokens_BT = torch.randint(3, 320, (10, 16), generator=torch.Generator().manual_seed(0))
+    labels_BT = tokens_BT[:, 1:].numpy()
+    profile: Any = SimpleNamespace(layers=[SimpleNamespace(influence=value) for value in INFLUENCE])
+
+    def measured(place: Path) -> None:
+        model, ran = untrained_model("llama"), list[int]()
+        anatomy(model).blocks[-1].register_forward_hook(lambda _, args, __: ran.append(len(args[0])))
+        with processes.joined(60):
+            chosen = greedy.order(model, tokens_BT, profile, Search(2, kept=place.with_suffix(".kept")))
+            passes = processes.of_all(sum(ran))
+            losses_BT = token_losses.label_losses(model, tokens_BT[:, :-1].numpy(), labels_BT)
+            seen = {"chosen": asdict(chosen), "losses": losses_BT.tolist(), "passes": sum(passes)}
+            assert len(passes) == 1 or max(passes) < sum(passes)
+            processes.on_main(lambda: place.write_text(json.dumps(seen)))
+
+    places = {count: tmp_path / f"{count}.json" for count in (1, 2, 3)}
+    assert all(launched(count, partial(measured, place)) == [0] * count for count, place in places.items())
+    assert len({place.read_text() for place in places.values()}) == 1
+    kept = {place.with_suffix(".kept").read_text().count("gone") for place in places.values()}
+    assert len(kept) == 1, "one process writes what is kept"
 
 
 def test_muon_on_a_model_spread_over_processes_takes_the_steps_of_a_whole_one(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from inheritune.diagnosis.cuts import Loss, Places, least
 from inheritune.diagnosis.deadline import Deadline
 from inheritune.disk.kept import Kept
 from inheritune.report.profile import Profile
+from inheritune.runtime import processes
 
 
 def order(reference: PreTrainedModel, tokens_BT: Tensor, profile: Profile, search: Search = FULL_SEARCH) -> Ordering:
@@ -25,7 +26,9 @@ def order(reference: PreTrainedModel, tokens_BT: Tensor, profile: Profile, searc
     began = time.monotonic()
     search.count(0, _tried(anatomy(reference).depth, search.shallowest))  # before the first pass, which takes a while
     stack = Stack(reference, tokens_BT, search.unasked)
-    kept = Kept(search.kept, {"whole": stack.whole_losses.tolist(), "depth": stack.depth})
+    question = {"whole": stack.whole_losses.tolist(), "depth": stack.depth}
+    kept = processes.main_first(lambda: Kept(search.kept, question, writes=processes.is_main()))
+    processes.meet()  # all have read it before anything is added
     held, gone, spent, hopeless = list(range(stack.depth)), list[int](), 0.0, False
     for step in kept.results:
         hopeless = search.hopeless(step["lost"])
@@ -34,21 +37,25 @@ def order(reference: PreTrainedModel, tokens_BT: Tensor, profile: Profile, searc
         stack.block_passes, stack.head_passes, spent = step["block_passes"], step["head_passes"], step["seconds"]
     taken = spent + time.monotonic() - began
     deadline = Deadline.after(None if search.minutes is None else search.minutes - taken / 60)
+
+    def over() -> bool:
+        return bool(processes.agreed(deadline.over()))
+
     told = _telling(search, stack.depth, len(held))
     places, late = Places(stack), False
     while len(held) > search.shallowest and not late and not hopeless:
-        cheapest, lost = _cheapest(stack, places, held, told, deadline.over)
+        cheapest, lost = _cheapest(stack, places, held, told, over)
         hopeless = search.hopeless(lost)
         held.remove(cheapest)
         gone.append(cheapest)
         passes = {"block_passes": stack.block_passes, "head_passes": stack.head_passes}
         kept.add({"gone": cheapest, "lost": lost, **passes, "seconds": spent + time.monotonic() - began})
-        late = deadline.over()
+        late = over()
     rest = [held[i] for i in by_score([profile.layers[block].influence for block in held])] if len(held) > 1 else held
-    over = ""
+    early = ""
     if len(held) > search.shallowest:
-        over = ", where no round could match" if hopeless else f"; at {len(held)} the time was over"
-    down = f", down to {len(held)} blocks{over}, and the rest by influence" if len(held) > 1 else ""
+        early = ", where no round could match" if hopeless else f"; at {len(held)} the time was over"
+    down = f", down to {len(held)} blocks{early}, and the rest by influence" if len(held) > 1 else ""
     reason = f"blocks are left out one by one, each time the one that costs the least loss on {tokens_BT.numel():,} tokens{down}"
     return Ordering("greedy", reason, stack.depth, (*gone, *rest), tokens_BT.numel(), stack.flops)
 

@@ -16,6 +16,7 @@ from transformers.cache_utils import Cache
 
 from inheritune.decoder.anatomy import anatomy, require_known, text_config
 from inheritune.decoder.costs import forward_flops_per_token
+from inheritune.runtime import processes
 from inheritune.runtime.device import whole_products
 
 # Enough rows for full-speed matrix products, few enough for a chunk's logits, of which three copies stand, to stay small.
@@ -63,6 +64,9 @@ class Stack:
     each token that is asked for. `block_passes` counts whole-batch passes through one block, `head_passes` those
     through final norm and head, a part of the places as that part; the capturing forward is in both. Without `losses` that
     ends before the head, and there are no `whole_token_losses`.
+
+    Processes that work together each run a share of the sequences where there are enough: hidden states are of that share,
+    losses of all sequences. All have to ask the same.
     """
 
     def __init__(self, model: PreTrainedModel, tokens_BT: Tensor, unasked: int = 0, *, losses: bool = True) -> None:
@@ -72,12 +76,17 @@ class Stack:
         require_known(model, int(tokens_BT.max()))
         device = next(model.parameters()).device
         rows = min(CHUNK_TOKENS, CHUNK_LOGITS // text_config(model.config).vocab_size)
-        self.tokens = tokens_BT.long().to(device).split(max(1, rows // tokens_BT.shape[1]))
+        size = max(1, rows // tokens_BT.shape[1])
+        parts = tokens_BT.long().to(device).split(size)
+        self._spread = len(parts) >= processes.count() > 1
+        own = processes.own_rows(len(parts)) if self._spread else slice(0, len(parts))
+        self.tokens, self._rows = parts[own], slice(size * own.start, size * own.stop)
+        self._asked_tokens = tokens_BT.numel()
         self._calls: list[list[_Call]] = []
         with evaluating(model):
             whole = [self._capture(part, losses) for part in self.tokens]
         self.hidden0 = torch.cat([hidden for hidden, _ in whole])
-        self.whole_token_losses = torch.cat([found for _, found in whole])
+        self.whole_token_losses = self._of_all(torch.cat([found for _, found in whole]))
         self.block_passes, self.head_passes = self.depth, float(losses)
 
     @property
@@ -93,8 +102,7 @@ class Stack:
             forward_flops_per_token(self.model, length),
             2 * anatomy(self.model).head.get_parameter("weight").numel(),
         )
-        tokens = sum(part.numel() for part in self.tokens)
-        return tokens * (self.block_passes * (whole - head) / self.depth + self.head_passes * head)
+        return self._asked_tokens * (self.block_passes * (whole - head) / self.depth + self.head_passes * head)
 
     def run(self, hidden: Tensor, blocks: Iterable[int]) -> Tensor:
         """The hidden state (B, T, D) after the named blocks in that order; `hidden` itself is left as it was."""
@@ -116,7 +124,9 @@ class Stack:
         self.head_passes += 1
         with evaluating(self.model):
             parts = enumerate(self._parts(hidden))
-            return torch.cat([self._asked(self._logits(i, part), self.tokens[i]).mean(1) for i, part in parts])
+            return self._of_all(
+                torch.cat([self._asked(self._logits(i, part), self.tokens[i]).mean(1) for i, part in parts])
+            )
 
     def losses_at(self, hidden: Tensor, places_BN: Tensor) -> Tensor:
         """Losses of `whole_token_losses` at these places, (B, N) in float64: the head's product is taken there alone."""
@@ -124,17 +134,23 @@ class Stack:
         found = []
         with evaluating(self.model):
             for i, (part, places) in enumerate(
-                zip(self._parts(hidden), self._parts(places_BN + self.unasked), strict=True)
+                zip(self._parts(hidden), self._parts(places_BN[self._rows] + self.unasked), strict=True)
             ):
                 rows = torch.arange(len(part), device=part.device)[:, None]
                 logits = self._logits(i, part[rows, places]).flatten(0, 1).float()
                 following = self.tokens[i].gather(1, places + 1)
                 found.append(F.cross_entropy(logits, following.flatten(), reduction="none").view_as(places).double())
-        return torch.cat(found)
+        return self._of_all(torch.cat(found))
 
     def loss(self, hidden: Tensor) -> float:
         """Mean of `losses`, nats per token."""
         return self.losses(hidden).mean().item()
+
+    def _of_all(self, own_B: Tensor) -> Tensor:
+        """What every process has for its sequences, in the order of the sequences."""
+        if not self._spread:
+            return own_B
+        return torch.cat(processes.of_all(own_B.cpu())).to(own_B.device)
 
     def _asked(self, logits_BTV: Tensor, tokens_BT: Tensor) -> Tensor:
         return next_token_losses(logits_BTV, tokens_BT, self.unasked)

@@ -15,12 +15,12 @@ Answer = dict[str, Any]
 class Kept:
     """The results of one question so far, in a file or, without a `place`, in memory alone.
 
-    Results of another question, and whatever a kill or a hand has damaged, are dropped. Raises OSError where the file cannot
-    be written, OutputError where it is somebody else's.
+    Of several processes that ask together one `writes`. Results of another question, and whatever a kill or a hand has damaged,
+    are dropped. Raises OSError where the file cannot be written, OutputError where it is somebody else's.
     """
 
-    def __init__(self, place: Path | None, question: Answer):
-        self.place, self.results = place, list[Answer]()
+    def __init__(self, place: Path | None, question: Answer, *, writes: bool = True):
+        self.place, self.writes, self.results = place, writes, list[Answer]()
         if place is None:
             return
         lines = written_lines(place)
@@ -28,12 +28,13 @@ class Kept:
             raise OutputError(f"{str(place)!r} is in the way and not of this program: move it, or choose another place")
         asked = json.loads(json.dumps(question))
         self.results = lines[1:] if lines[:1] == [asked] else []
-        write_text(place, "".join(json.dumps(line) + "\n" for line in (asked, *self.results)))
+        if writes:
+            write_text(place, "".join(json.dumps(line) + "\n" for line in (asked, *self.results)))
 
     def add(self, result: Answer) -> None:
         """One more result, on the disk before this returns."""
         self.results.append(result)
-        if self.place is not None:
+        if self.place is not None and self.writes:
             append(self.place, json.dumps(result) + "\n")
 
 

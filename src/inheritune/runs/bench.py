@@ -37,6 +37,7 @@ from inheritune.runs.folder import once, timed
 from inheritune.runs.made_of import bind, made_of
 from inheritune.runtime import gauge, processes
 from inheritune.runtime.device import CPU
+from inheritune.training.halves import in_halves
 
 _FEW_DOCUMENTS, _FEW_SOURCES = 30, 10
 _ROWS_ASKED, _LENGTH_ASKED = 16, 128  # what the reference is asked on before anything is spent
@@ -141,6 +142,13 @@ class Bench:
         model = self.reference.model
         return model if model.device == self.home else model.to(self.home)  # type: ignore[arg-type]
 
+    def teacher(self) -> PreTrainedModel:
+        """The reference as it teaches. On a GPU in bf16 that is a copy which gives the same bits in half the memory, and the reference is set aside."""
+        if self.home == CPU or self.recipe.training.precision != "bf16":
+            return self.model
+        self.set_aside()
+        return in_halves(self.reference.model).to(self.home)  # type: ignore[arg-type]
+
     def set_aside(self) -> None:
         """Keep the reference in the CPU's memory until it is asked for, so that a training which it does not teach has the GPU's."""
         if self.home != CPU:
@@ -182,7 +190,7 @@ class Bench:
                 tokens=documents.tokens, flops=documents.flops(self.model), seconds=seconds,
             )  # fmt: skip
 
-        found = once(ReferenceLosses, place, measure)
+        found = once(ReferenceLosses, place, measure, together=True)
         if len(found.losses) != len(documents.weights):
             raise OutputError(
                 f"{str(place)!r} has the losses of {len(found.losses)} documents, and there are"

@@ -86,17 +86,22 @@ def close_folder(path: Path) -> None:
         held.release()
 
 
-def once(kind: type[Stored], path: Path, compute: Callable[[], Stored]) -> Stored:
+def once(kind: type[Stored], path: Path, compute: Callable[[], Stored], *, together: bool = False) -> Stored:
     """The record at `path`. If it is not there, it is computed and written first, so that a continued run does not compute it again.
 
-    With several processes the main one computes, and the others wait for the file. Raises OutputError if the file is damaged.
+    With several processes the main one computes, and the others wait for the file, or all compute `together` and the main one
+    writes. Raises OutputError if the file is damaged.
     """
 
-    def write() -> None:
+    def write(computed: Callable[[], Stored]) -> None:
         if not path.exists():
-            compute().save(path)
+            computed().save(path)
 
-    processes.on_main(write)
+    if together and not processes.agreed(path.exists()):
+        found = compute()
+        processes.on_main(lambda: write(lambda: found))
+    else:
+        processes.on_main(lambda: write(compute))
     return kind.load(path)
 
 

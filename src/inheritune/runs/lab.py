@@ -106,7 +106,7 @@ class FolderLab:
 
         count, kept = partial(Rates(self.progress), f"Choice of blocks: {wanted.method}"), self.folder / REMOVALS
         search = Search(self._shallowest(), wanted.minutes, self.bench.begin.unasked, kept, count, hopeless(self.bench))
-        choice = from_record(once(BlockOrder, self.folder / BlockOrder.NAME, measure), self.depth)
+        choice = from_record(once(BlockOrder, self.folder / BlockOrder.NAME, measure, together=True), self.depth)
         kept.unlink(missing_ok=True)
         self.progress.note(f"Choice: {choice.reason}. First to go: {', '.join(map(str, choice.order[:6]))}")
         return choice

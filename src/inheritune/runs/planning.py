@@ -130,7 +130,7 @@ def _untrained(bench: Bench, folder: Path, choice: Ordering, shallowest: int) ->
         losses = {depth: loss for depth, loss in sorted(found.items()) if math.isfinite(loss)}
         return Untrained(losses=losses, tokens=tokens_BT.numel(), flops=stack.flops, seconds=seconds)
 
-    return once(Untrained, folder / Untrained.NAME, measure).losses
+    return once(Untrained, folder / Untrained.NAME, measure, together=True).losses
 
 
 def _downwards(

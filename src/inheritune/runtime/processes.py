@@ -92,8 +92,12 @@ def is_main() -> bool:
 
 def share(batch: Tensor) -> Tensor:
     """This process's rows of a batch: neighbours, as many as the others' but for one."""
-    rows = len(batch)
-    return batch[rows * rank() // count() : rows * (rank() + 1) // count()]
+    return batch[own_rows(len(batch))]
+
+
+def own_rows(rows: int) -> slice:
+    """Which of so many rows are this process's."""
+    return slice(rows * rank() // count(), rows * (rank() + 1) // count())
 
 
 def on_main(act: Callable[[], object]) -> None:
@@ -143,6 +147,15 @@ def summed(values: Sequence[float]) -> list[float]:
     row = torch.tensor(values, dtype=torch.float64)
     _collective(partial(dist.all_reduce, row))
     return row.tolist()
+
+
+def of_all(value: _Value) -> list[_Value]:
+    """Each process's value, in the order of their ranks, for all."""
+    if count() == 1:
+        return [value]
+    values: list[_Value] = [value] * count()
+    _collective(lambda: dist.all_gather_object(values, value))
+    return values
 
 
 def add_others(tensors: Sequence[Tensor]) -> None:

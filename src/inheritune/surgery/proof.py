@@ -11,7 +11,7 @@ from inheritune.decoder.anatomy import anatomy, text_config
 from inheritune.errors import InputError, ModelError, ProofError
 from inheritune.progress import Tally, silent
 from inheritune.records.model_folder import CheckRecord, ProofRecord
-from inheritune.runtime.device import whole_products
+from inheritune.runtime.device import CPU, whole_products
 from inheritune.runtime.memory import ran_out
 from inheritune.surgery import checks
 from inheritune.surgery.blockmap import BlockMap
@@ -95,10 +95,22 @@ def _questions(model: PreTrainedModel, sources: Sequence[PreTrainedModel], block
         name = f"cached generation equals uncached, past a window narrowed from {window} to {checks.NARROW} tokens"
         yield name, lambda: _narrowly(model, tokens_BT)
     yield "gradients reach every parameter", lambda: checks.gradients(model, sources, block_map, tokens_BT)
-    yield "saved and loaded, it is the same", lambda: checks.reloaded(model, tokens_BT)
+    yield "saved and loaded, it is the same", lambda: _without(sources, lambda: checks.reloaded(model, tokens_BT))
     if sources:
         name = "logits equal the reference's with its blocks so arranged"
         yield name, lambda: checks.arranged(model, sources, block_map, tokens_BT)
+
+
+def _without(sources: Sequence[PreTrainedModel], question: Callable[[], str | None]) -> str | None:
+    """Ask what needs no source while the sources are in the CPU's memory, so that a GPU has room for a second model."""
+    homes = [(source, source.device) for source in sources]
+    try:
+        for source, _ in homes:
+            source.to(CPU)  # type: ignore[arg-type]
+        return question()
+    finally:
+        for source, home in homes:
+            source.to(home)  # type: ignore[arg-type]
 
 
 def _narrowly(model: PreTrainedModel, tokens_BT: Tensor) -> str | None:

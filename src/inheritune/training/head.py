@@ -24,7 +24,7 @@ class OutputHead:
 
     def __init__(self, model: PreTrainedModel, dtype: torch.dtype):
         self.model, self.dtype, self.module = model, dtype, anatomy(model).head
-        self.apart = not sharded.is_sharded(model.parameters()) and _is_last_product(model, self.module)
+        self.apart = not sharded.is_sharded(model.parameters()) and _is_last_product(model, self.module, dtype)
 
     def states(self, ids_BT: Tensor) -> Tensor:
         """What enters the product, (N, D); the logits, (N, V), where it is not apart."""
@@ -72,11 +72,12 @@ def _returning(module: nn.Module, answer: Callable[[Tensor], Tensor]) -> Iterato
         del module.forward
 
 
-def _is_last_product(model: PreTrainedModel, head: nn.Module) -> bool:
+def _is_last_product(model: PreTrainedModel, head: nn.Module, dtype: torch.dtype) -> bool:
     """Whether the head is one matrix, and what it gives comes out of the model as it is, however large."""
     if type(head) is not nn.Linear or head.bias is not None:
         return False
     ids_BT = torch.arange(4, device=head.weight.device)[None] % len(head.weight)
     planted = torch.linspace(-1e4, 1e4, 4 * len(head.weight), device=head.weight.device).view(1, 4, -1)
-    with evaluating(model), _returning(head, lambda _states: planted):
+    halves = torch.autocast(head.weight.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16)
+    with evaluating(model), halves, _returning(head, lambda _states: planted):
         return torch.equal(model(input_ids=ids_BT, use_cache=False).logits, planted)
