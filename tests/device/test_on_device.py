@@ -17,6 +17,7 @@ from stopping import stopping_at
 from tiny import LENGTH, recipe_tree, untrained_model
 
 from inheritune import run
+from inheritune.diagnosis.rank import approximate_rank
 from inheritune.errors import Interrupted
 from inheritune.models.load import load_model
 from inheritune.runtime.device import CPU, NAMED, device
@@ -95,6 +96,19 @@ def test_a_step_waits_for_the_device_once(family: str, tmp_path: Path) -> None:
         return sum(emulated.waits.values())
 
     assert waits(6) - waits(3) == 3
+
+
+@pytest.mark.skipif(device().type != emulated.NAME, reason="waits are counted on the emulated device alone")
+def test_ranks_of_long_maps_wait_for_the_device_no_more_often_for_more_maps() -> None:
+    maps_BHTT = torch.randn(1, 6, 224, 224, generator=torch.Generator().manual_seed(0)).tril().softmax(-1).tril()
+
+    def waits(heads: int) -> int:
+        emulated.waits.clear()
+        found = approximate_rank(maps_BHTT[:, :heads].to(device()), 0.9)
+        assert found.cpu().tolist() == approximate_rank(maps_BHTT[:, :heads], 0.9).tolist()
+        return sum(emulated.waits.values())
+
+    assert waits(6) == waits(2)
 
 
 def losses(out: Path) -> list[float]:

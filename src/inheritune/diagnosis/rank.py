@@ -17,13 +17,14 @@ from torch import Tensor
 
 from inheritune.diagnosis.columns import column_energies, dominant_mass
 from inheritune.diagnosis.krylov import leading_rank
+from inheritune.runtime.device import CPU
 
 # Float32's errors as shares of the whole. Sums of Ritz values over the exact trace were wrong by up to 4e-6 at T = 512 and
 # 1024. Of eigenvalues both sums err alike, so that shares are better, and by how much follows the largest one's share: up to
 # 1e-6 of it, and 1e-7 beside it.
 DIRECTIONS_ERROR = 1e-5
 LARGEST_ERROR, LEAST_ERROR = 5e-6, 5e-7
-# Up to this length one batched call beats a loop over maps.
+# Up to this length one batched call beats a loop over maps; on a GPU, which waits after each step of such a loop, at any.
 BATCHED_LENGTH = 192
 # Leading directions are tried where m* is up to this share of T, and up to this share of T of them.
 NARROW, MOST_DIRECTIONS = 0.27, 0.32
@@ -38,7 +39,7 @@ def approximate_rank(maps_BHTT: Tensor, threshold: float, energies_BHT: Tensor |
     energies_BHT = column_energies(maps_BHTT) if energies_BHT is None else energies_BHT
     ranks_BH, length = dominant_mass(energies_BHT, threshold), maps_BHTT.shape[-1]
     open_N2 = (ranks_BH > 1).nonzero()
-    if length <= BATCHED_LENGTH:
+    if length <= BATCHED_LENGTH or maps_BHTT.device != CPU:
         for places in open_N2.split(_AT_ONCE):
             maps_NTT = maps_BHTT[tuple(places.T)]
             ranks_BH[tuple(places.T)] = _from_all(maps_NTT, maps_NTT.float().mT @ maps_NTT.float(), threshold)
