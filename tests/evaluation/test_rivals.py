@@ -79,7 +79,12 @@ def test_each_is_measured_as_it_is_packed(
     assert drawn.read_text().count("q8_0") == 2 and "nats per token" in drawn.read_text()
 
 
-def test_speed_is_told_in_turns(pair: tuple[Path, Path], packs: None, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_speed_is_told_in_turns(
+    pair: tuple[Path, Path], packs: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a reference that is a GGUF file itself, too."""
+    reference = load_reference(str(pair[1]))
+    write_gguf(tmp_path / "reference.gguf", reference.model, reference.tokenizer)
     seen: list[str] = []
 
     def speed(gguf: Path, prompt: int, new: int, threads: int) -> dict[str, float]:
@@ -88,7 +93,7 @@ def test_speed_is_told_in_turns(pair: tuple[Path, Path], packs: None, monkeypatc
         return {"first_token_seconds": 0.5, "tokens_per_second": rate, "peak_bytes": 9, "base_bytes": 1}
 
     monkeypatch.setattr(llama_cpp, "speed", speed)
-    loaded = [load_reference(str(place)) for place in pair]
+    loaded = [load_reference(str(place)) for place in (pair[0], tmp_path / "reference.gguf")]
     told = TextLoss(val_loss=1.0, perplexity=2.0, tokens=1), Against(None, None), None  # type: ignore[arg-type]
     asked: Any = partial(rivals, *loaded, lambda packed: told, 8, InUse(4, 4, 3), Progress(quiet=True))
     found, notes = asked()

@@ -74,7 +74,8 @@ def load_model(
             raise ModelError(f"{path} cannot be loaded: {type(error).__name__}: {plain(error)[:200]}") from error
     if path.suffix == ".gguf":
         model.config = plain_numbers(model.config)
-        model.is_quantized = False  # transformers calls quantised what it has unpacked, and refuses .float() of it
+        # transformers calls quantised what it has unpacked, and refuses to turn it to another dtype or to save it
+        model.is_quantized, model.hf_quantizer = False, None
     model.to(on)  # type: ignore[arg-type]
     refuse_unsupported(model.config, type(model))
     for lack in ("missing_keys", "mismatched_keys"):
