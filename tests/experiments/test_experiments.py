@@ -13,7 +13,6 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
 import ablations
 import book_texts
 import compute_to_match
-import greedy_tokens
 import real_models
 import yardstick_curves
 from shell import command
@@ -61,14 +60,9 @@ def test_a_strategy_is_priced_by_its_ledger_and_drawn(
 
 def in_process(asked: list[str], said: Path, log: Path) -> real_models.Cost:
     """A step's command without a process of its own."""
-    if asked[1:3] == ["-m", "inheritune"]:
-        ended = command(*asked[3:])
-        assert ended.code == 0, ended
-        said.write_text(ended.out)
-    else:
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", asked[1:])
-            greedy_tokens.main()
+    ended = command(*asked[3:])
+    assert asked[1:3] == ["-m", "inheritune"] and ended.code == 0, ended
+    said.write_text(ended.out)
     return real_models.Cost(1.5, 1.0, 2.0)
 
 
@@ -80,7 +74,6 @@ def test_a_real_models_steps_agree_and_are_done_once(
     Path(data["valid"]).write_text("".join(f"{line}\n" for line in Path(data["train"]).read_text().splitlines()[:12]))
     tree["growth"] = {"start": 2, "max_depth": 2}
     monkeypatch.setattr(real_models, "spend", in_process)
-    monkeypatch.setattr(greedy_tokens, "PROMPTS", ("ab",))
     out = tmp_path / "road"
     asked(monkeypatch, real_models.main, write_recipe(tree), "--out", str(out))
     table = (out / "table.md").read_text()
@@ -90,15 +83,6 @@ def test_a_real_models_steps_agree_and_are_done_once(
     assert "| inherit | 2 | 1 | 2 |" in table and "nats per token before" in table
     monkeypatch.setattr(real_models, "spend", lambda *_: pytest.fail("a step is done twice"))
     asked(monkeypatch, real_models.main, str(next(tmp_path.glob("*.yaml"))), "--out", str(out))
-
-
-def test_continuations_part_where_their_first_tokens_differ() -> None:
-    ours = {"tokens": [5, 6, 7], "margins": [2.0, 0.25, 1.0]}
-    assert real_models.compared(ours, {"tokens": [5, 6, 7]}) == "all 3 tokens equal"
-    assert (
-        real_models.compared(ours, {"tokens": [5, 8, 7]})
-        == "1 of 3 tokens equal, then a choice with a margin of 0.25 nats"
-    )
 
 
 def test_a_book_is_what_stands_between_its_marks() -> None:

@@ -23,7 +23,7 @@ _KEEP = (
     "prepare",
     "diagnose",
 )  # commands that a stop does not throw back to their beginning
-ORDER = ("plan", "run", "status", "report", "train", "diagnose", "inherit", "grow", "prove", "config")
+ORDER = ("plan", "run", "status", "report", "train", "diagnose", "inherit", "grow", "prove", "export", "config")
 
 app = typer.Typer(
     name="inheritune",

@@ -1,10 +1,12 @@
 """What a model gives beside its logits is asked for by name, never by its config: the flags that passes rely on."""
 
+import inspect
 from typing import Any
 
-from transformers import PretrainedConfig
+from transformers import PretrainedConfig, PreTrainedModel
 
 from inheritune.decoder.anatomy import text_config
+from inheritune.decoder.names import CACHES
 
 # What users set in a config for other uses; each changes the form or the cost of a plain pass.
 PLAIN_OUTPUTS = {
@@ -26,3 +28,10 @@ def set_flags(config: PretrainedConfig, flags: dict[str, bool]) -> None:
         for name, value in flags.items():
             if getattr(part, name, None) not in (None, value):
                 setattr(part, name, value)
+
+
+def kept_cache(model: PreTrainedModel, output: Any) -> dict[str, Any]:
+    """What a pass kept for the tokens after it, by the name that the model's next pass takes it by; empty where it keeps nothing."""
+    accepted = inspect.signature(model.forward).parameters
+    name = next((name for name in CACHES if name in accepted and output.get(name) is not None), None)
+    return {name: output[name]} if name else {}

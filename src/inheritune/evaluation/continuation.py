@@ -1,11 +1,14 @@
 """How a model goes on with a prompt: the likeliest token each time, told piece by piece as text."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from inheritune.decoder.anatomy import positions_of
+from inheritune.decoder.outputs import kept_cache
 from inheritune.errors import InputError
 from inheritune.models.begin import begin_of
 
@@ -24,7 +27,9 @@ def continuation(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pro
     if len(ids) >= positions:
         raise InputError(f"the prompt has {len(ids):,} tokens, and the model {positions:,} positions: make it shorter")
     told, found = "", list[int]()
-    for token in _greedy(model, ids, min(most, positions - len(ids))):
+    ids_1T = torch.tensor([ids], device=model.device)
+    for logits_V in greedy_logits(model, ids_1T, min(most, positions - len(ids))):
+        token = int(logits_V.argmax())
         if token == tokenizer.eos_token_id:
             break
         found.append(token)
@@ -34,11 +39,17 @@ def continuation(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pro
             told = text
 
 
-def _greedy(model: PreTrainedModel, ids: list[int], most: int) -> Iterator[int]:
-    """The likeliest tokens after `ids`, one by one, each read once."""
-    following, kept = torch.tensor([ids], device=model.device), None
+def greedy_logits(model: PreTrainedModel, ids_1T: Tensor, most: int) -> Iterator[Tensor]:
+    """The logits (V,) of each of the next `most` tokens, where the likeliest is taken each time and read once.
+
+    A model that keeps nothing for the tokens after reads all of them again.
+    """
+    read_1T, kept = ids_1T, dict[str, Any]()
     for _ in range(most):
         with torch.no_grad():
-            output = model(input_ids=following, past_key_values=kept, use_cache=True)
-        kept, following = output.past_key_values, output.logits[:, -1:].argmax(-1)
-        yield int(following)
+            output = model(input_ids=read_1T, use_cache=True, **kept)
+        logits_V = output.logits[0, -1]
+        yield logits_V
+        next_1T = logits_V.argmax()[None, None]
+        kept = kept_cache(model, output)
+        read_1T = next_1T if kept else torch.cat([read_1T, next_1T], dim=1)

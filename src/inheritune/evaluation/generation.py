@@ -12,9 +12,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
+from transformers import PreTrainedModel
 
+from inheritune.decoder.outputs import kept_cache
 from inheritune.errors import ModelError
 from inheritune.models.load import DTYPES, load_model
 from inheritune.runtime import gauge
@@ -72,13 +75,14 @@ def _use(place: Path, prompt: int, new: int, dtype: str, trust: bool) -> Use:
     return Use(times[0], (new - 1) / sum(times[1:]), gauge.peak_memory(device()), base)
 
 
-def token_seconds(model: torch.nn.Module, ids_1T: torch.Tensor, new: int) -> list[float]:
+def token_seconds(model: PreTrainedModel, ids_1T: torch.Tensor, new: int) -> list[float]:
     """Seconds of each new token, cached, the most likely one each time."""
-    cache, times = None, []
+    kept: dict[str, Any] = {}
+    times = []
     for _ in range(new):
         began = time.perf_counter()
-        output = model(input_ids=ids_1T, past_key_values=cache, use_cache=True, logits_to_keep=1)
-        cache, ids_1T = output.past_key_values, output.logits[:, -1:].argmax(-1)
+        output = model(input_ids=ids_1T, use_cache=True, logits_to_keep=1, **kept)
+        kept, ids_1T = kept_cache(model, output), output.logits[:, -1:].argmax(-1)
         ids_1T.cpu()  # waits for an accelerator
         times.append(time.perf_counter() - began)
     return times

