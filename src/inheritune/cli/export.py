@@ -35,8 +35,12 @@ def command(
     source: Annotated[
         str, typer.Argument(metavar="RUN|MODEL", help="A finished run, a model folder or bundled:laptop.")
     ],
-    to: Annotated[Format, typer.Option(help="For llama.cpp, Ollama, the Hugging Face hub or MLX.")],
-    quantise: Annotated[Quantised | None, typer.Option(help="Pack a GGUF file's weights.")] = None,
+    to: Annotated[
+        Format, typer.Option(metavar="gguf|ollama|hub|mlx", help="For llama.cpp, Ollama, the Hugging Face hub or MLX.")
+    ],
+    quantise: Annotated[
+        Quantised | None, typer.Option(metavar="q8_0|q4_k_m", help="Pack a GGUF file's weights.")
+    ] = None,
     out: Annotated[str | None, typer.Option(help="The file or folder to write; for the hub OWNER/NAME.")] = None,
     public: Annotated[bool, typer.Option("--public", help="Of the hub: for everybody to see.")] = False,
     check: Annotated[bool, typer.Option(help="Hold llama.cpp's first tokens against transformers'.")] = True,
