@@ -14,34 +14,59 @@ from inheritune.evaluation.guard_items import Item, items
 from inheritune.evidence.gap import gap
 from inheritune.report.story import able
 
-DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+NUMBERS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
+WOMEN = {"Anna", "Clara", "Emma", "Grace", "Julia", "Laura", "Nora", "Paula", "Sarah", "Mary"}
 
 
 def of(task: str) -> list[Item]:
-    return [item for item in items(30, seed=4) if item.task.startswith(task)]
+    return [item for item in items(60, seed=4) if item.task.startswith(task)]
 
 
 def test_a_seed_gives_the_same_items_and_another_others() -> None:
     assert items(5, 1) == items(5, 1) != items(5, 2)
-    assert all(len(set(item.choices)) == len(item.choices) > 1 for item in items(60))
+    assert all(len(set(item.choices)) == len(item.choices) > 1 for item in items())
+    assert len({item.text for item in items()}) == len(items())
 
 
-def test_the_right_word_is_right() -> None:
+def test_a_copied_word_is_right() -> None:
     for item in of("copy"):
-        first, second = (part.split() for part in item.text.split(". "))
+        first, *_, second = (part.split() for part in item.text.split(". "))
         assert first[: len(second)] == second and item.choices[0].strip() == first[len(second)]
         assert len(set(first)) == len(first) and {word.strip() for word in item.choices} <= set(first)
+    for item in of("word after"):
+        listed, asked = item.text.split(". ")
+        assert f" {asked}{item.choices[0]} " in f" {listed} "
     for item in of("lookup"):
-        thing, name = re.search(r"colour is the (\w+) of (\w+)\?", item.text).groups()
-        assert f"{name} has a{item.choices[0]} {thing}." in item.text and item.text.count(f"{name} has") == 1
-    for item in of("sums"):
-        *shown, (one, two, _) = re.findall(r"(\d) plus (\d) is ?(\w*)", item.text)
-        assert all(int(a) + int(b) == DIGITS.index(said) for a, b, said in shown)
-        assert DIGITS.index(item.choices[0].strip()) == int(one) + int(two)
+        role = re.search(r"The (\w+) is$", item.text)[1]
+        assert f"The {role} is{item.choices[0]}." in item.text and item.text.count(f"The {role} is") == 2
+        assert all(f" is{name}." in item.text for name in item.choices)
+
+
+def test_arithmetic_is_right() -> None:
+    for item in of("sums") + of("differences"):
+        *shown, asked = item.text.split("\n")
+        lines = [*(line.split("=") for line in shown), [asked[:-1], item.choices[0]]]
+        assert len(lines) == 9 and all(sum(_signed(left)) == int(right) > 0 for left, right in lines)
+    for item in of("counting down"):
+        tens, words = zip(*re.findall(r"(\w+)-(\w+)", f"{item.text}{item.choices[0]}"), strict=True)
+        one, two, three, four = map(NUMBERS.index, words)
+        assert len(set(tens)) == 1
+        assert one - two == two - three == three - four > 0
+
+
+def _signed(sum_: str) -> list[int]:
+    return [int(digit) for digit in re.findall(r"-?\d", sum_)]
+
+
+def test_words_agree_with_whom_they_are_of() -> None:
     for item in of("agreement"):
-        noun, near = re.fullmatch(r"The (\w+) \w+ the (\w+)", item.text).groups()
+        noun, near = re.fullmatch(r"The (\w+) (?:near|behind|beside|that) the (\w+)(?: \w+)?", item.text).groups()
         assert noun.endswith("s") != near.endswith("s")
         assert (item.choices[0] in (" are", " were", " have")) == noun.endswith("s")
+    for item in of("reflexives"):
+        *others, actor = re.match(r"(\w+) told (\w+) that (\w+) ", item.text).groups()
+        women = {name in WOMEN for name in others}
+        assert women == {actor not in WOMEN} and item.choices[0] == (" herself" if actor in WOMEN else " himself")
 
 
 def test_answers_are_the_likeliest_first_tokens(tokenizer: PreTrainedTokenizerFast) -> None:

@@ -1,11 +1,13 @@
 """The experiments run: a variation beside its base, the yardstick of a strategy, and its figure."""
 
 import json
+import random
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
@@ -13,9 +15,16 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "experiments"))
 import ablations
 import book_texts
 import compute_to_match
+import guard_real
 import real_models
 import yardstick_curves
 from shell import command
+from tiny import words
+
+from inheritune.evaluation.guard import answers
+from inheritune.evaluation.guard_items import Item
+from inheritune.models.reference import load_reference
+from inheritune.surgery.in_memory import inherit
 
 
 @pytest.fixture
@@ -90,3 +99,31 @@ def test_a_book_is_what_stands_between_its_marks() -> None:
     assert book_texts.body(raw) == "One line.\n\nMore."
     text = "Before. " * 300 + "\n\n" + "After. " * 200
     assert book_texts.passage(text) == ("After. " * 200)[:1000]
+
+
+def test_the_guard_on_cuts_is_asked_once_each(
+    references: Callable[[str], Path],
+    corpus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pairs = zip(words(random.Random(3), 48).split(), words(random.Random(4), 48).split(), strict=True)
+    given = [Item(f"task {at % 2}", f"kalo {right} mine", (right, wrong)) for at, (right, wrong) in enumerate(pairs)]
+    monkeypatch.setattr(guard_real, "items", lambda: given)
+    place, out = references("llama"), tmp_path / "out"
+    models = [f"whole={place}", "cut=0-1", f"same={place}"]
+    asked(monkeypatch, guard_real.main, str(out), *models, "--text", str(corpus / "words.jsonl"), "--documents", "3")
+    first = capsys.readouterr().out
+    loaded = load_reference(str(place))
+    own = answers(inherit(loaded.model, [0, 1]), loaded.tokenizer, given).right
+    share = np.nanmean([right for right, item in zip(own, given, strict=True) if item.task == "task 1"])
+    (row,) = [line.split("|") for line in first.splitlines() if line.startswith("| task 1 |")]
+    assert row[5].split(",")[0].strip() == f"{share:.2f}" and row[6].startswith(f" {row[4].strip()}, +0.00 [")
+    assert [line.split(":")[0] for line in (out / "table.md").read_text().splitlines() if line[:1] == "-"] == [
+        "- task 0",
+        "- task 1",
+    ]
+    monkeypatch.setattr(guard_real, "load_reference", None)
+    asked(monkeypatch, guard_real.main, str(out), *models, "--text", str(corpus / "words.jsonl"), "--documents", "3")
+    assert capsys.readouterr().out.splitlines()[-3:] == first.splitlines()[-3:]

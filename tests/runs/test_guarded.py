@@ -19,7 +19,9 @@ from inheritune.models.reference import load_reference
 from inheritune.records.guard import GuardAnswers
 from inheritune.records.result import Result
 from inheritune.report.beside import write_beside
+from inheritune.runs import again
 from inheritune.runs import guarded as asking
+from inheritune.runs.again import evaluate_run
 
 PAIRS = zip(words(random.Random(3), 48).split(), words(random.Random(4), 48).split(), strict=True)
 ASKED = [Item(f"task {at % 2}", f"kalo {right} mine", (right, wrong)) for at, (right, wrong) in enumerate(PAIRS)]
@@ -43,12 +45,16 @@ def without_clocks(result: Result) -> dict[str, Any]:
     return {key: kept[key] for key in ("outcome", "message", "guard", "target", "decisions")}
 
 
-def test_it_stands_beside_the_verdict(recipe: str, tree: dict[str, Any], tmp_path: Path) -> None:
+def test_it_stands_beside_the_verdict(
+    recipe: str, tree: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     result = inheritune.run(recipe, str(tmp_path / "out"))
     both = (asked_by_hand(Path(place)) for place in (tmp_path / "out/model", tree["reference"]))
     found = guard(ASKED, *both, confidence=0.95, tolerance=0.03)
     assert result.guard == found and found.rows and 20 < found.rows[-1].items < 48
     assert result.message.endswith(f". Guard: {found.told}")
+    monkeypatch.setattr(again, "items", lambda: ASKED)
+    assert evaluate_run(tmp_path / "out", guarded=True).guard == found
     spent = result.ledger.phases["guard"]
     kept = [GuardAnswers.load(place) for place in sorted((tmp_path / "out").rglob(GuardAnswers.NAME))]
     assert len(kept) == 2 and spent.tokens == sum(one.tokens for one in kept) > 0
@@ -62,8 +68,8 @@ def test_it_stands_beside_the_verdict(recipe: str, tree: dict[str, Any], tmp_pat
     page = (tmp_path / "out/report.html").read_text()
     assert "What a loss does not see" in page and f'<th class="word" scope="row">{row.task}</th>' in page
     assert found.told in command("status", str(tmp_path / "out")).out
-    again = shutil.copytree(tmp_path / "out", tmp_path / "again")
-    assert found.told in write_beside([tmp_path / "out", Path(again)], tmp_path / "page").read_text()
+    copied = shutil.copytree(tmp_path / "out", tmp_path / "copied")
+    assert found.told in write_beside([tmp_path / "out", Path(copied)], tmp_path / "page").read_text()
 
 
 def test_answers_are_kept(recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

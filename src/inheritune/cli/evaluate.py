@@ -24,7 +24,9 @@ def command(
     reference: Annotated[str | None, typer.Option(help="The model to compare with, on the same documents.")] = None,
     run: Annotated[
         Path | None,
-        typer.Option(help="A run folder: measure on what it held out, beside its reference, and nothing else."),
+        typer.Option(
+            help="A run folder: measure on what it held out, beside its reference; only --guard stands beside it."
+        ),
     ] = None,
     data: Annotated[
         str,
@@ -38,7 +40,7 @@ def command(
     task_files: Annotated[Path | None, typer.Option(help="A folder of lm-eval task files of your own.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Most documents of each task.")] = None,
     guard: Annotated[
-        bool, typer.Option("--guard", help="Ask both models 480 small questions made by code, and tell what was lost.")
+        bool, typer.Option("--guard", help="Ask both models small questions made by code, and tell what was lost.")
     ] = False,
     rivals: Annotated[
         str | None,
@@ -76,7 +78,7 @@ def command(
             "--rivals": rivals,
             "--data": None if data == DOCSTRINGS else data,
         }
-        found = _of_run(run, model, beside, progress)
+        found = _of_run(run, model, beside, progress, guard)
     elif model is None:
         raise InputError("no model is named: give a model, or --run with a run folder")
     else:
@@ -96,7 +98,9 @@ def command(
         _print(found)
 
 
-def _of_run(run: Path, model: str | None, beside: dict[str, str | None], progress: "Progress") -> "Evaluation":
+def _of_run(
+    run: Path, model: str | None, beside: dict[str, str | None], progress: "Progress", guard: bool
+) -> "Evaluation":
     from inheritune.runs.again import evaluate_run
 
     for option, given in beside.items():
@@ -104,7 +108,7 @@ def _of_run(run: Path, model: str | None, beside: dict[str, str | None], progres
             raise InputError(
                 f"{option} {given!r} stands beside --run, which measures a run's own documents and reference alone: leave one out"
             )
-    return evaluate_run(run, model, progress)
+    return evaluate_run(run, model, progress, guard)
 
 
 def _print(found: "Evaluation") -> None:

@@ -19,7 +19,7 @@ from inheritune.evaluation import tasks
 from inheritune.evaluation.agreement import agreement
 from inheritune.evaluation.found import EvaluatedModel, Evaluation, TextLoss, TextMeasured, UseMeasured
 from inheritune.evaluation.generation import generate
-from inheritune.evaluation.guard import answers, guard
+from inheritune.evaluation.guard import answers, counted, guard
 from inheritune.evaluation.guard_items import items
 from inheritune.evaluation.measure import Against, OnText, Text, against, measure
 from inheritune.evaluation.rivals import InUse, rivals
@@ -27,7 +27,7 @@ from inheritune.evaluation.wanted import Wanted, refuse
 from inheritune.models.chat import PLAIN, Chat, chat_of
 from inheritune.models.find import locate
 from inheritune.models.reference import BUNDLED, Reference, load_reference, with_size
-from inheritune.progress import Progress, Rates
+from inheritune.progress import Progress
 from inheritune.records.guard import Guard
 
 _MOST = 700.0  # nats, from which on exp is beyond a float
@@ -127,8 +127,7 @@ def _beside(loaded: list[Reference], on_text: list[OnText], asked: Wanted, progr
 def _answers(one: Reference, progress: Progress) -> np.ndarray:
     """Which items of the guard set a model has right."""
     given = items()
-    count = partial(Rates(progress), f"{one.name}: {len(given)} items of the guard set")
-    return answers(one.model, one.tokenizer, given, count=count).right
+    return answers(one.model, one.tokenizer, given, count=counted(given, one.name, progress)).right
 
 
 def _rival(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 
 import numpy as np
@@ -14,7 +15,7 @@ from inheritune.evaluation.guard_items import Item
 from inheritune.evaluation.tasks import flips
 from inheritune.evidence.gap import gap
 from inheritune.models.begin import Begin, begin_of
-from inheritune.progress import Tally, silent
+from inheritune.progress import Progress, Rates, Tally, silent
 from inheritune.records.guard import Guard, GuardRow
 
 TOLERANCE = 0.05  # of the items: a loss of less is no loss
@@ -61,6 +62,11 @@ def answers(
         done += len(batch)
         count(done, len(apart))
     return Answers(right, sum(len(rows[index]) for index in apart))
+
+
+def counted(items: Sequence[Item], name: str, progress: Progress) -> Tally:
+    """How far a model is with the items, as a stage that is told."""
+    return partial(Rates(progress), f"{name}: {len(items):,} items of the guard set")
 
 
 def _equally_long(asked: Sequence[int], rows: Sequence[np.ndarray]) -> Iterator[list[int]]:

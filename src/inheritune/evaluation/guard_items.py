@@ -1,7 +1,7 @@
 """A guard set that needs no download: next words to choose between, made by code from a seed.
 
 Each item is a text and some next words, the right one first. An item rests on what its text says (copying, lookup, arithmetic shown by
-examples) or on what any English text teaches (agreement in number, opposites, capitals).
+examples) or on what any English text teaches (agreement, reflexives, opposites, capitals).
 """
 
 import random
@@ -12,19 +12,58 @@ _WORDS = (
     "apple river stone cloud paper bridge candle garden window silver mountain pocket summer yellow dragon basket"
     " mirror orange rabbit thunder village winter pencil hammer island market needle oyster planet ribbon saddle temple"
 )
-_NAMES = "Anna Ben Clara David Emma Frank Grace Henry Julia Kevin Laura Martin Nora Oscar Paula Robert Sarah Thomas"
-_COLOURS = "red blue green black white brown pink gray purple orange"
-_THINGS = "cup hat bag coat box book chair lamp door car"
-_NOUNS = "key boy teacher dog doctor farmer author picture table student"
+_WOMEN, _MEN = (
+    "Anna Clara Emma Grace Julia Laura Nora Paula Sarah Mary",
+    "Ben David Frank Henry Kevin Martin Oscar Robert Thomas John",
+)
+_PEOPLE = "boy girl teacher doctor farmer author student singer driver lawyer"
 _PLACES = "cabinet house car garden tree river road school tower shop"
+_DEEDS = "hurt saw blamed described praised taught"
+_ROLES = "doctor farmer teacher singer driver lawyer author baker soldier painter judge nurse sailor tailor"
+_NUMBERS = "one two three four five six seven eight nine"
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
+_SENTENCES = (
+    "The day was long and quiet.|Nothing moved in the street.|Rain fell on the roofs.|A dog slept by the door."
+    "|The clock on the wall had stopped.|Somebody closed a window."
+)
 _OPPOSITES = (
-    "hot:cold up:down black:white big:small day:night open:closed old:young fast:slow happy:sad rich:poor high:low"
-    " long:short dark:light wet:dry strong:weak early:late left:right good:bad love:hate true:false"
+    "arrive:leave begin:end buy:sell push:pull laugh:cry accept:refuse import:export borrow:lend attack:defend succeed:fail"
+    " increase:decrease expand:contract remember:forget ancient:modern brave:cowardly cheap:expensive empty:full guilty:innocent"
+    " humble:proud generous:selfish narrow:wide polite:rude public:private quiet:loud rough:smooth shallow:deep simple:complex"
+    " thick:thin tight:loose winner:loser friend:enemy victory:defeat profit:loss question:answer summer:winter"
+    " maximum:minimum minority:majority temporary:permanent"
 )
 _CAPITALS = (
-    "France:Paris Germany:Berlin Italy:Rome Spain:Madrid England:London Russia:Moscow Japan:Tokyo China:Beijing Egypt:Cairo"
-    " Greece:Athens Ireland:Dublin Portugal:Lisbon Austria:Vienna Poland:Warsaw Norway:Oslo Sweden:Stockholm"
+    "Australia:Canberra:Sydney,Melbourne,Brisbane Canada:Ottawa:Toronto,Montreal,Vancouver Turkey:Ankara:Istanbul,Izmir,Antalya"
+    " Switzerland:Bern:Zurich,Geneva,Basel India:Delhi:Mumbai,Kolkata,Chennai Morocco:Rabat:Casablanca,Marrakesh,Fez"
+    " Scotland:Edinburgh:Glasgow,Aberdeen,Dundee Italy:Rome:Milan,Naples,Venice Spain:Madrid:Barcelona,Valencia,Seville"
+    " Germany:Berlin:Munich,Hamburg,Frankfurt Russia:Moscow:Petersburg,Kazan,Sochi Japan:Tokyo:Osaka,Kyoto,Hiroshima"
+    " France:Paris:Lyon,Marseille,Nice England:London:Manchester,Liverpool,Oxford Poland:Warsaw:Krakow,Gdansk,Lublin"
+    " Portugal:Lisbon:Porto,Braga,Faro Vietnam:Hanoi:Saigon,Hue,Dalat Egypt:Cairo:Alexandria,Luxor,Aswan"
+    " Pakistan:Islamabad:Karachi,Lahore,Peshawar Israel:Jerusalem:Haifa,Tel,Nazareth Greece:Athens:Thessaloniki,Patras,Sparta"
+    " Netherlands:Amsterdam:Rotterdam,Utrecht,Hague Texas:Austin:Houston,Dallas,Antonio California:Sacramento:Los,San,Oakland"
+    " Florida:Tallahassee:Miami,Orlando,Tampa Illinois:Springfield:Chicago,Aurora,Peoria Georgia:Atlanta:Savannah,Athens,Macon"
+    " Massachusetts:Boston:Cambridge,Salem,Worcester Tennessee:Nashville:Memphis,Knoxville,Chattanooga"
+    " Pennsylvania:Harrisburg:Philadelphia,Pittsburgh,Erie Austria:Vienna:Graz,Linz,Salzburg Belgium:Brussels:Antwerp,Ghent,Bruges"
+    " Hungary:Budapest:Debrecen,Szeged,Pecs Ireland:Dublin:Cork,Galway,Limerick Norway:Oslo:Bergen,Trondheim,Stavanger"
+    " Sweden:Stockholm:Gothenburg,Malmo,Uppsala Denmark:Copenhagen:Aarhus,Odense,Aalborg Finland:Helsinki:Tampere,Turku,Oulu"
+    " Romania:Bucharest:Cluj,Brasov,Constanta Bulgaria:Sofia:Plovdiv,Varna,Burgas Croatia:Zagreb:Split,Zadar,Dubrovnik"
+    " Thailand:Bangkok:Phuket,Chiang,Pattaya Philippines:Manila:Cebu,Davao,Baguio Iran:Tehran:Isfahan,Shiraz,Tabriz"
+    " Iraq:Baghdad:Basra,Mosul,Kirkuk Syria:Damascus:Aleppo,Homs,Latakia Cuba:Havana:Santiago,Cienfuegos,Trinidad"
+    " Chile:Santiago:Valparaiso,Concepcion,Antofagasta Peru:Lima:Cusco,Arequipa,Trujillo Colombia:Bogota:Medellin,Cali,Cartagena"
+    " Venezuela:Caracas:Maracaibo,Valencia,Merida Ecuador:Quito:Guayaquil,Cuenca,Loja Kenya:Nairobi:Mombasa,Kisumu,Nakuru"
+    " Nigeria:Abuja:Lagos,Kano,Ibadan Ghana:Accra:Kumasi,Tamale,Tema Tanzania:Dodoma:Arusha,Mwanza,Zanzibar"
+    " Arizona:Phoenix:Tucson,Mesa,Flagstaff Colorado:Denver:Boulder,Aspen,Pueblo Oregon:Salem:Portland,Eugene,Bend"
+    " Washington:Olympia:Seattle,Spokane,Tacoma Michigan:Lansing:Detroit,Flint,Grand Ohio:Columbus:Cleveland,Cincinnati,Toledo"
+    " Virginia:Richmond:Norfolk,Alexandria,Roanoke Maryland:Annapolis:Baltimore,Frederick,Rockville"
+    " Alabama:Montgomery:Birmingham,Mobile,Huntsville Louisiana:Baton:Orleans,Lafayette,Shreveport"
+    " Kentucky:Frankfort:Louisville,Lexington,Bowling Wisconsin:Madison:Milwaukee,Green,Racine"
+    " Alaska:Juneau:Anchorage,Fairbanks,Sitka Wales:Cardiff:Swansea,Newport,Wrexham"
 )
+_SHOWN = 8  # examples before a question of arithmetic
+_DRAWN = 20  # for each question that is wanted: some tasks have few
+_Made = tuple[str, tuple[str, ...]]
+_Make = Callable[[random.Random], _Made]
 
 
 @dataclass(frozen=True)
@@ -41,87 +80,147 @@ class Item:
         return 1 / len(self.choices)
 
 
-def items(each: int = 60, seed: int = 0) -> list[Item]:
-    """`each` items of every task, the same for the same seed."""
-    made = []
-    for task, make in _TASKS.items():
-        source = random.Random(f"{seed} {task}")
-        made += [Item(task, *make(source)) for _ in range(each)]
-    return made
+def items(each: int = 100, seed: int = 0) -> list[Item]:
+    """Up to `each` items of every task, no question twice, the same for the same seed."""
+    return [item for task in _TASKS for item in _distinct(task, each, random.Random(f"{seed} {task}"))]
 
 
-def _agreement(source: random.Random) -> tuple[str, tuple[str, ...]]:
-    """The verb follows the first noun, not the nearer one, which is of the other number."""
-    plural, noun, place = source.random() < 0.5, source.choice(_NOUNS.split()), source.choice(_PLACES.split())
-    near = place if plural else f"{place}s"
-    text = f"The {noun}{'s' * plural} {source.choice(('near', 'behind', 'beside'))} the {near}"
-    right, wrong = source.choice(((" are", " is"), (" were", " was"), (" have", " has")))
-    return text, (right, wrong) if plural else (wrong, right)
+def _distinct(task: str, each: int, source: random.Random) -> list[Item]:
+    made: dict[str, Item] = {}
+    for _ in range(_DRAWN * each):
+        if len(made) < each:
+            text, choices = _TASKS[task](source)
+            made.setdefault(text, Item(task, text, choices))
+    return list(made.values())
 
 
-def _copy(words: int) -> Callable[[random.Random], tuple[str, tuple[str, ...]]]:
-    """A list of words a second time, up to one of them."""
+def _words(*choices: str) -> tuple[str, ...]:
+    """Next words, each behind a space."""
+    return tuple(f" {choice}" for choice in choices)
 
-    def make(source: random.Random) -> tuple[str, tuple[str, ...]]:
+
+def _others(source: random.Random, among: list[str], *right: str) -> list[str]:
+    """Three wrong choices."""
+    return source.sample([one for one in among if one not in right], 3)
+
+
+def _agreement(source: random.Random) -> _Made:
+    """The verb follows the first noun, not the nearer one, which is of the other number: behind a place, or a clause of its own."""
+    plural, noun = source.random() < 0.5, source.choice(_PEOPLE.split())
+    if source.random() < 0.5:
+        place = source.choice(_PLACES.split())
+        rest = f"{source.choice(('near', 'behind', 'beside'))} the {place if plural else f'{place}s'}"
+    else:
+        other = source.choice([one for one in _PEOPLE.split() if one != noun])
+        verb = source.choice(("like", "see", "know", "help", "follow"))
+        rest = f"that the {f'{other} {verb}s' if plural else f'{other}s {verb}'}"
+    right, wrong = source.choice((("are", "is"), ("were", "was"), ("have", "has")))
+    return f"The {noun}{'s' * plural} {rest}", _words(*((right, wrong) if plural else (wrong, right)))
+
+
+def _reflexive(source: random.Random) -> _Made:
+    """The pronoun follows the one who acts, not the two who were named before."""
+    woman = source.random() < 0.5
+    actor, others = source.choice((_WOMEN if woman else _MEN).split()), (_MEN if woman else _WOMEN).split()
+    one, two = source.sample(others, 2)
+    right, wrong = ("herself", "himself") if woman else ("himself", "herself")
+    return f"{one} told {two} that {actor} {source.choice(_DEEDS.split())}", _words(right, wrong)
+
+
+def _opposite(source: random.Random) -> _Made:
+    """The opposite of a word, among the word itself and two words of other pairs."""
+    pairs = [tuple(pair.split(":")) for pair in _OPPOSITES.split()]
+    (one, two), (other, _), (_, another) = source.sample(pairs, 3)
+    asked, right = source.choice(((one, two), (two, one)))
+    return f"The opposite of {asked} is", _words(right, asked, other, another)
+
+
+def _capital(source: random.Random) -> _Made:
+    """The capital, among other large cities of the same country or state."""
+    country, right, cities = source.choice(_CAPITALS.split()).split(":")
+    return f"The capital of {country} is", _words(right, *cities.split(","))
+
+
+def _down(source: random.Random) -> _Made:
+    """What comes next where it is counted down between two tens, by one or by two."""
+    numbers, tens, step = _NUMBERS.split(), source.choice(_TENS.split()), source.choice((1, 2))
+    start = source.randrange(3 * step, len(numbers))
+    shown, right = [numbers[start - step * at] for at in range(3)], numbers[start - 3 * step]
+    wrong = source.sample([number for number in numbers if number not in (right, *shown)], 2)
+    return f"{', '.join(f'{tens}-{number}' for number in shown)}, {tens}-", (right, shown[-1], *wrong)
+
+
+def _sum(source: random.Random) -> _Made:
+    """A sum below ten behind eight others."""
+
+    def drawn() -> tuple[str, int]:
+        one = source.randrange(1, 9)
+        two = source.randrange(1, 10 - one)
+        return f"{one}+{two}=", one + two
+
+    return _shown_sums(source, [drawn() for _ in range(_SHOWN + 1)])
+
+
+def _difference(source: random.Random) -> _Made:
+    """A difference of two digits behind eight others."""
+
+    def drawn() -> tuple[str, int]:
+        one = source.randrange(2, 10)
+        two = source.randrange(1, one)
+        return f"{one}-{two}=", one - two
+
+    return _shown_sums(source, [drawn() for _ in range(_SHOWN + 1)])
+
+
+def _shown_sums(source: random.Random, sums: list[tuple[str, int]]) -> _Made:
+    *shown, (asked, right) = sums
+    wrong = _others(source, [str(digit) for digit in range(1, 10)], str(right))
+    return "\n".join([*(f"{text}{value}" for text, value in shown), asked]), (str(right), *wrong)
+
+
+def _copy(words: int, between: int = 0) -> _Make:
+    """A list of words a second time, up to one of them, with sentences between."""
+
+    def make(source: random.Random) -> _Made:
         listed = source.sample(_WORDS.split(), words)
         at = source.randrange(2, len(listed) - 1)
-        others = source.sample([word for word in listed if word != listed[at]], 3)
-        return f"{' '.join(listed)}. {' '.join(listed[:at])}", tuple(f" {word}" for word in (listed[at], *others))
+        told = " ".join([f"{' '.join(listed)}.", *source.sample(_SENTENCES.split("|"), between), *listed[:at]])
+        return told, _words(listed[at], *_others(source, listed, listed[at]))
 
     return make
 
 
-def _lookup(facts: int) -> Callable[[random.Random], tuple[str, tuple[str, ...]]]:
-    """Who has a thing of which colour, asked about one of them."""
+def _after(source: random.Random) -> _Made:
+    """The word that followed another one in a list."""
+    listed = source.sample(_WORDS.split(), 20)
+    at = source.randrange(1, len(listed) - 1)
+    asked, right = listed[at - 1], listed[at]
+    return f"{' '.join(listed)}. {asked}", _words(right, *_others(source, listed, asked, right))
 
-    def make(source: random.Random) -> tuple[str, tuple[str, ...]]:
-        names, colours = source.sample(_NAMES.split(), facts), [source.choice(_COLOURS.split()) for _ in range(facts)]
-        things = [source.choice(_THINGS.split()) for _ in range(facts)]
+
+def _lookup(facts: int) -> _Make:
+    """Who is what, asked about one of them."""
+
+    def make(source: random.Random) -> _Made:
+        roles, names = source.sample(_ROLES.split(), facts), source.sample(f"{_WOMEN} {_MEN}".split(), facts)
         at = source.randrange(facts)
-        told = [f"{name} has a {colour} {thing}." for name, colour, thing in zip(names, colours, things, strict=True)]
-        others = source.sample([colour for colour in _COLOURS.split() if colour != colours[at]], 3)
-        text = f"{' '.join(told)} What colour is the {things[at]} of {names[at]}? It is"
-        return text, tuple(f" {colour}" for colour in (colours[at], *others))
+        told = [f"The {role} is {name}." for role, name in zip(roles, names, strict=True)]
+        return f"{' '.join(told)} The {roles[at]} is", _words(names[at], *_others(source, names, names[at]))
 
     return make
 
 
-def _sum(source: random.Random) -> tuple[str, tuple[str, ...]]:
-    """A sum below ten behind four others."""
-    digits = _DIGITS.split()
-    shown = [_summands(source) for _ in range(4)]
-    one, two = _summands(source)
-    wrong = source.sample([number for number in range(2, 10) if number != one + two], 3)
-    text = " ".join(f"{a} plus {b} is {digits[a + b]}." for a, b in shown)
-    return f"{text} {one} plus {two} is", tuple(f" {digits[number]}" for number in (one + two, *wrong))
-
-
-_DIGITS = "zero one two three four five six seven eight nine"
-
-
-def _summands(source: random.Random) -> tuple[int, int]:
-    one = source.randrange(1, 8)
-    return one, source.randrange(1, 10 - one)
-
-
-def _pair(table: str, says: str) -> Callable[[random.Random], tuple[str, tuple[str, ...]]]:
-    """What belongs to a word, among what belongs to others."""
-    pairs = [tuple(pair.split(":")) for pair in table.split()]
-
-    def make(source: random.Random) -> tuple[str, tuple[str, ...]]:
-        (asked, right), *others = source.sample(pairs, 4)
-        return says.format(asked), tuple(f" {word}" for word in (right, *(other for _, other in others)))
-
-    return make
-
-
-_TASKS: dict[str, Callable[[random.Random], tuple[str, tuple[str, ...]]]] = {
+_TASKS: dict[str, _Make] = {
     "agreement": _agreement,
+    "reflexives": _reflexive,
+    "opposites": _opposite,
+    "capitals": _capital,
+    "counting down": _down,
+    "sums": _sum,
+    "differences": _difference,
     "copy, 8 words": _copy(8),
-    "copy, 32 words": _copy(32),
+    "copy, 16 words, six sentences later": _copy(16, between=6),
+    "word after a word, 20 words": _after,
     "lookup, 4 facts": _lookup(4),
     "lookup, 12 facts": _lookup(12),
-    "sums": _sum,
-    "opposites": _pair(_OPPOSITES, "The opposite of {} is"),
-    "capitals": _pair(_CAPITALS, "The capital of {} is"),
 }

@@ -17,21 +17,26 @@ from inheritune.decoder.anatomy import anatomy, embedding_rows
 from inheritune.decoder.costs import parameter_count
 from inheritune.errors import DataError, InputError, ModelError
 from inheritune.evaluation.found import EvaluatedModel, Evaluation, RunMeasured, TextLoss
+from inheritune.evaluation.guard import TOLERANCE, answers, counted, guard
+from inheritune.evaluation.guard_items import items
 from inheritune.evaluation.losses import ValidationSet, document_losses, mean_loss, validation
 from inheritune.evaluation.measure import Against
 from inheritune.evidence.gap import gap
 from inheritune.models.reference import Reference, load_reference, with_size
 from inheritune.progress import Progress
+from inheritune.records.guard import Guard
 from inheritune.records.made_of import MadeOf
 from inheritune.records.result import Result
 from inheritune.runs.folder import CONFIG
 from inheritune.runs.made_of import made_of
 
 
-def evaluate_run(folder: Path, model: str | None = None, progress: Progress | None = None) -> Evaluation:
+def evaluate_run(
+    folder: Path, model: str | None = None, progress: Progress | None = None, guarded: bool = False
+) -> Evaluation:
     """`model`, or the run's own target, beside the run's reference, on the documents that the run held out.
 
-    Losses are computed as in the run, in its precision, and nothing in its folder is changed. Raises InputError for a folder of no run,
+    With `guarded` both are asked the guard set too, by the tolerance of the run's recipe where it has one. Losses are computed as in the run, in its precision, and nothing in its folder is changed. Raises InputError for a folder of no run,
     content that is not what the run was begun with, and a model that reads other tokens.
     """
     progress, recipe = progress or Progress(quiet=True), _recipe(folder)
@@ -55,7 +60,18 @@ def evaluate_run(folder: Path, model: str | None = None, progress: Progress | No
         confidence=_confidence(folder, recipe),
     )
     models = [_told(*pair, documents) for pair in zip((own, reference), losses, strict=True)]
-    return Evaluation(data=_about(recipe, folder, documents), models=models, gap=Against(found, None))
+    told = Evaluation(data=_about(recipe, folder, documents), models=models, gap=Against(found, None))
+    return told.model_copy(update={"guard": _guard(own, reference, recipe, progress)}) if guarded else told
+
+
+def _guard(own: Reference, reference: Reference, recipe: RunRecipe, progress: Progress) -> Guard:
+    """Both models on the guard set, behind the run's begin of text."""
+    given, begin = items(), Coding.of_model(reference.tokenizer, recipe.data.begin, recipe.data.loss_on).begin
+    ours, theirs = (
+        answers(one.model, one.tokenizer, given, begin, counted(given, one.name, progress)).right
+        for one in (own, reference)
+    )
+    return guard(given, ours, theirs, recipe.match.confidence, recipe.match.guard or TOLERANCE)
 
 
 def _recipe(folder: Path) -> RunRecipe:

@@ -1,7 +1,6 @@
 """The guard set in a run: its target and its reference are asked once each, and their answers are kept."""
 
 import hashlib
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +9,8 @@ from transformers import PreTrainedModel
 from inheritune.decoder.anatomy import anatomy
 from inheritune.decoder.costs import forward_flops_per_token
 from inheritune.errors import OutputError
-from inheritune.evaluation.guard import answers, guard
+from inheritune.evaluation.guard import answers, counted, guard
 from inheritune.evaluation.guard_items import items
-from inheritune.progress import Rates
 from inheritune.records.guard import Guard, GuardAnswers
 from inheritune.runs.bench import Bench
 from inheritune.runs.folder import once, timed
@@ -31,7 +29,7 @@ def guard_answers(bench: Bench, model: PreTrainedModel, place: Path, name: str) 
     digest = hashlib.sha256(repr(asked).encode()).hexdigest()
 
     def ask() -> GuardAnswers:
-        count = partial(Rates(bench.progress), f"{name}: {len(asked)} items of the guard set")
+        count = counted(asked, name, bench.progress)
         found, seconds = timed(lambda: answers(model, bench.reference.tokenizer, asked, bench.begin, count))
         right = [None if np.isnan(one) else bool(one) for one in found.right]
         flops = _flops(model, found.tokens, len(asked))
