@@ -14,6 +14,8 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from inheritune.errors import ModelError
 from inheritune.evaluation.found import TextLoss
+from inheritune.evaluation.guard import answers, guard
+from inheritune.evaluation.guard_items import items
 from inheritune.evaluation.measure import Against, Text, measure
 from inheritune.evaluation.rivals import InUse, rivals
 from inheritune.models import llama_cpp
@@ -62,7 +64,8 @@ def test_each_is_measured_as_it_is_packed(
     found = json.loads(ended.out)
     sides = [(one["side"], one["bits"]) for one in found["rivals"]]
     assert sides == [("reference", "q8_0"), ("model", "f16"), ("model", "q8_0")]
-    tokenizer = load_reference(str(pair[1])).tokenizer
+    reference = load_reference(str(pair[1]))
+    tokenizer, theirs = reference.tokenizer, answers(reference.model, reference.tokenizer, items()).right
     for one in found["rivals"]:
         model = rounded(pair[one["side"] == "reference"], one["bits"])
         alone = measure(model, tokenizer, [Text(text) for text in texts[:4]], 32)
@@ -74,7 +77,8 @@ def test_each_is_measured_as_it_is_packed(
         )
         assert one["memory_bytes"] == one["disk_bytes"] + 32 * blocks * 2 * heads * wide * 2
         assert one["disk_bytes"] > 2 * sum(weight.numel() for weight in model.parameters())
-        assert one["guard"]["verdict"] == "cannot tell" and "use" not in one
+        able = guard(items(), answers(model, tokenizer, items()).right, theirs, 0.95)
+        assert one["guard"] == able.model_dump() and able.rows and "use" not in one
     assert len(found["notes"]) == 2 and all("q4_k_m is left out: no quantiser" in note for note in found["notes"])
     assert drawn.read_text().count("q8_0") == 2 and "nats per token" in drawn.read_text()
 
