@@ -42,6 +42,7 @@ def at(name: str, *arguments: str) -> Use:
 
 _PREPARE = ("prepare", "TEXT", "DEST", "--tokenizer")
 _DIAGNOSE = ("diagnose", "MODEL", "--text", "TEXT", "--quiet", "--sequences", "2", "--length", "16")
+_TASKS = ("evaluate", "MODEL", "--data", "TEXT", "--tasks", "a", "--task-files")
 _CUT = ("--blocks", "0-2")
 _NONE = ("pipe, socket or device",)
 _DEVICE: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
@@ -115,6 +116,8 @@ PLACES = [
     Try("a pipe as profile", at("p.json", *_DIAGNOSE, "--against", "HERE"), _NONE),
     Try("a pipe in a folder of text", pipe("t/a.txt", lambda g: g.run(data__train=str(g.path / "t"))), _NONE),
     Try("a pipe that a glob finds", pipe("t/a.txt", lambda g: g.run(data__train=f"{g.path}/t/*.txt")), _NONE),
+    Try("a pipe among task files", pipe("t/a.yaml", lambda g: given(*_TASKS, str(g.path / "t"))(g)), _NONE),
+    Try("a device as folder of task files", given(*_TASKS, "/dev/zero"), ("/dev/zero", "no folder")),
     Try("a pipe as validation text", pipe("t.txt", lambda g: g.run(data__valid=str(g.path / "t.txt"))), _NONE),
     *(Try(name, under(**variables), says) for name, (variables, says) in _LAUNCH.items()),
 ]  # fmt: skip

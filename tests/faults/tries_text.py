@@ -12,6 +12,8 @@ from tries import Ground, Try
 
 Use = Callable[[Ground], list[str]]
 
+_BOMB = gzip.compress((json.dumps({"text": "a" * (1 << 20)}) + "\n").encode() * 33)
+
 
 def text(name: str, content: str | bytes, **changes: Any) -> Use:
     """A file of this name and content as training text."""
@@ -35,6 +37,34 @@ def table(name: str = "t.parquet", keep: int | None = None, **columns: list[Any]
         return text(name, path.read_bytes()[:keep])(ground)
 
     return command
+
+
+def messages(ground: Ground) -> list[str]:
+    """Conversations of a million messages each, all of them empty, in some kilobytes."""
+    import pyarrow
+
+    empty = pyarrow.nulls(1 << 20, pyarrow.string())
+    objects = pyarrow.StructArray.from_arrays([empty, empty], ["role", "content"])
+    row = pyarrow.ListArray.from_arrays([0, len(empty)], objects)
+    return groups(ground, pyarrow.table({"messages": row}), 33)
+
+
+def nulls(ground: Ground) -> list[str]:
+    """Thirty-four million rows in some ten kilobytes."""
+    import pyarrow
+
+    return groups(ground, pyarrow.table({"text": pyarrow.nulls(1 << 20, pyarrow.string())}), 33)
+
+
+def groups(ground: Ground, table: Any, count: int) -> list[str]:
+    """A Parquet file of the same rows over and over."""
+    import pyarrow.parquet
+
+    path = ground.path / "t.parquet"
+    with pyarrow.parquet.ParquetWriter(path, table.schema) as writer:
+        for _ in range(count):
+            writer.write_table(table)
+    return ground.run(data__train=str(path))
 
 
 def saved(**changes: Any) -> Use:
@@ -152,6 +182,9 @@ TEXT = [
     Try("a .gz that is none", text("words.jsonl.gz", b"hello"), ("words.jsonl.gz", "damaged")),
     Try("a broken .xz", packed(lzma.compress, "words.jsonl.xz", 300), ("words.jsonl.xz", "damaged")),
     Try("a .zst that is none", text("words.jsonl.zst", b"hello"), ("words.jsonl.zst", "damaged")),
+    Try("a .gz that unpacks to a thousand times its size", text("t.jsonl.gz", _BOMB), ("t.jsonl.gz", "unpacks to more than 250 times")),
+    Try("Parquet rows of a million messages", messages, ("t.parquet", "unpacks to more than 250 times")),
+    Try("a Parquet column of nulls alone, without end", nulls, ("t.parquet", "unpacks to more than 250 times")),
     Try("a truncated Parquet file", table(keep=60, text=["ka lo"] * 9), ("t.parquet", "damaged")),
     Try("Parquet without the column", table(content=["ka lo"] * 9), ("t.parquet", "'text'", "content")),
     Try("a Parquet column of numbers", table(text=[1, 2, 3]), ("t.parquet", "'text'", "data.field")),

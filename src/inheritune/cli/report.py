@@ -14,13 +14,15 @@ def command(
     svg: Annotated[bool, typer.Option("--svg", help="Also save each figure, as RUN/figures/NAME.svg.")] = False,
 ) -> None:
     """Make the page of a run from its folder's files alone, also of one that was stopped."""
+    from inheritune.progress import PlainConsole
     from inheritune.report.beside import write_beside
     from inheritune.report.page import write_report, write_svgs
 
+    console = PlainConsole(soft_wrap=True)
     if compare is not None:
-        print(write_beside(runs, compare))
+        console.print(str(write_beside(runs, compare)))
         return
     for run in runs:
-        print(write_report(run))
+        console.print(str(write_report(run)))
         for figure in write_svgs(run) if svg else []:
-            print(figure)
+            console.print(str(figure))

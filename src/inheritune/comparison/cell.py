@@ -11,14 +11,13 @@ from inheritune.config.sections import Training
 from inheritune.decoder.anatomy import anatomy
 from inheritune.decoder.costs import parameter_count
 from inheritune.diagnosis.diagnose import diagnose
-from inheritune.disk.files import whole_file
 from inheritune.disk.folders import remove, whole_folder
 from inheritune.methods import METHODS, Given
 from inheritune.models.export import write_model
 from inheritune.progress import Progress
 from inheritune.records.cells import CellResult, ChosenBlocks, PhaseStart, PhaseTokens
 from inheritune.records.rows import METRICS
-from inheritune.records.stages import LOSSES, PROFILE, Position, RoundEnd
+from inheritune.records.stages import LOSSES, PROFILE, Position, RoundEnd, read_losses, write_losses
 from inheritune.runs.bench import Bench
 from inheritune.runs.folder import once
 from inheritune.runs.rounds import RoundFolder, newest_checkpoint
@@ -131,8 +130,7 @@ class Work:
         numbers = range(1, len(self.method.phases) + 1)
         rounds = [RoundEnd.load(self._phase(number) / RoundEnd.NAME) for number in numbers]
         save_profile(model, self.bench, self.folder / PROFILE)
-        with whole_file(self.folder / LOSSES) as file:
-            file.write((self._phase(len(rounds)) / LOSSES).read_bytes())
+        write_losses(self.folder / LOSSES, read_losses(self._phase(len(rounds)) / LOSSES))
         last, prepared = rounds[-1], self.prepared()
         found = CellResult(
             method=self.cell.method, seed=self.cell.seed, peak_lr=self.cell.peak_lr,

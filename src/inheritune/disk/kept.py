@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from inheritune.disk.files import append, read_whole, write_text
+from inheritune.disk.seals import sealed, sealing, unsealed
 from inheritune.errors import OutputError
 
 Answer = dict[str, Any]
@@ -28,14 +29,15 @@ class Kept:
             raise OutputError(f"{str(place)!r} is in the way and not of this program: move it, or choose another place")
         asked = json.loads(json.dumps(question))
         self.results = lines[1:] if lines[:1] == [asked] else []
+        self.key = sealing(place)
         if writes:
-            write_text(place, "".join(json.dumps(line) + "\n" for line in (asked, *self.results)))
+            write_text(place, "".join(sealed(json.dumps(line), self.key) + "\n" for line in (asked, *self.results)))
 
     def add(self, result: Answer) -> None:
         """One more result, on the disk before this returns."""
         self.results.append(result)
         if self.place is not None and self.writes:
-            append(self.place, json.dumps(result) + "\n")
+            append(self.place, sealed(json.dumps(result), self.key) + "\n")
 
 
 def ids_digest(rows: Sequence[Sequence[int]]) -> str:
@@ -44,11 +46,12 @@ def ids_digest(rows: Sequence[Sequence[int]]) -> str:
 
 
 def written_lines(place: Path) -> list[Answer]:
-    """The question in a kept file, and its results: the lines up to the first that is no JSON object."""
+    """The question in a kept file, and its results: the lines up to the first that is damaged."""
     found: list[Answer] = []
+    key = sealing(place)
     try:
         for line in read_whole(place).splitlines():
-            found.append(dict(json.loads(line)))
+            found.append(dict(json.loads(unsealed(line, key))))
     except (OSError, ValueError, TypeError, RecursionError):
         pass
     return found

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from inheritune.data.files import require_regular
 from inheritune.errors import InputError
 from inheritune.evaluation import tasks
 
@@ -39,6 +40,8 @@ def refuse(asked: Wanted, has_reference: bool) -> None:
         raise InputError(f"the margin is {asked.margin:g}: it should be greater than 0 (--margin)")
     if asked.task_files and not asked.tasks:
         raise InputError(f"no task of {str(asked.task_files)!r} is named: give --tasks")
+    if asked.task_files:
+        _require_task_files(asked.task_files)
     if asked.guard and not has_reference:
         raise InputError("the guard set compares with a reference: name it with --reference, or leave --guard out")
     if asked.rivals not in (None, GGUF):
@@ -47,3 +50,12 @@ def refuse(asked: Wanted, has_reference: bool) -> None:
         raise InputError("rivals are the reference in fewer bits: name it with --reference, or leave --rivals out")
     if asked.tasks:
         tasks.library()  # told before the losses are measured
+
+
+def _require_task_files(folder: Path) -> None:
+    """Raise InputError for what lm-eval would wait for without end: it opens whatever has the name of a file."""
+    if not folder.is_dir():
+        raise InputError(f"{str(folder)!r} is no folder: give one of lm-eval task files (--task-files)")
+    for path in sorted(folder.rglob("*")):
+        if not path.is_dir():
+            require_regular(path)

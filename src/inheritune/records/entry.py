@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from inheritune.disk.files import read_whole, write_text
+from inheritune.disk.seals import BrokenSealError, sealed, sealing, unsealed
 from inheritune.errors import OutputError
 
 Count = Annotated[int, Field(ge=0)]
@@ -42,25 +43,29 @@ class JsonFile(Entry):
     NAME: ClassVar[str]
     WITH_DEFAULTS: ClassVar[bool] = False  # whether what was left at its default is written too
     MENDED_BY: ClassVar[str] = "remove it, and the same command makes it again"
+    LEAVES: ClassVar[bool] = False  # whether it goes with a model to other folders, and so bears no seal
 
     def save(self, path: Path) -> None:
         """Write the file; a reader sees the old one or the new one, never a half. Raises OSError where the disk refuses."""
         tree = self.model_dump(mode="json", exclude_unset=not self.WITH_DEFAULTS)
-        write_text(path, json.dumps(tree, indent=1) + "\n")
+        text = json.dumps(tree, indent=1) + "\n"
+        write_text(path, text if self.LEAVES else sealed(text, sealing(path)))
 
     @classmethod
     def load(cls, path: Path) -> Self:
         """Read the file. Raises OutputError where it is missing, or damaged in any way."""
         try:
-            return cls.model_validate_json(read_whole(path), strict=True)
+            return cls.model_validate_json(unsealed(read_whole(path), sealing(path)), strict=True)
         except OSError as error:
             raise OutputError(f"{str(path)!r} cannot be read ({error.strerror}): {cls.MENDED_BY}") from None
-        except ValidationError as error:
+        except (ValidationError, BrokenSealError) as error:
             raise OutputError(f"{str(path)!r} is damaged ({first_fault(error)}): {cls.MENDED_BY}") from None
 
 
-def first_fault(error: ValidationError) -> str:
-    """The first thing that a file's model finds wrong, as `place: what`."""
+def first_fault(error: ValidationError | BrokenSealError) -> str:
+    """The first thing that a file's seal or model finds wrong, as `place: what`."""
+    if isinstance(error, BrokenSealError):
+        return str(error)
     first = error.errors(include_url=False)[0]
     place = ".".join(map(str, first["loc"]))
     return f"{place}: {first['msg']}" if place else first["msg"]

@@ -8,6 +8,7 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from inheritune.disk.files import read_whole
+from inheritune.disk.seals import BrokenSealError, sealing, unsealed
 from inheritune.errors import OutputError
 from inheritune.records.entry import Entry, first_fault
 from inheritune.records.rows import ROW, MetricsRow
@@ -18,7 +19,8 @@ _MOST = 1 << 36  # bytes: a line a step, so that no run comes near
 
 def rows(path: Path) -> list[MetricsRow]:
     """Every whole row so far; a line broken off by a kill is none. OutputError names a line that is damaged."""
-    return [_parsed(path, line, number) for number, line in enumerate(_lines(path), 1)]
+    key = sealing(path)
+    return [_parsed(path, key, line, number) for number, line in enumerate(_lines(path), 1)]
 
 
 def rows_of(path: Path, kind: type[RowKind], last: int | None = None) -> list[RowKind]:
@@ -29,8 +31,9 @@ def rows_of(path: Path, kind: type[RowKind], last: int | None = None) -> list[Ro
 
 
 def _of_kind(path: Path, lines: list[tuple[int, bytes]], kind: type[RowKind]) -> Iterator[RowKind]:
+    key = sealing(path)
     for number, line in lines:
-        if isinstance(row := _parsed(path, line, number), kind):
+        if isinstance(row := _parsed(path, key, line, number), kind):
             yield row
 
 
@@ -42,10 +45,10 @@ def _lines(path: Path) -> list[bytes]:
     return [line for line in lines if line.endswith(b"\n")]
 
 
-def _parsed(path: Path, line: bytes, number: int) -> MetricsRow:
+def _parsed(path: Path, key: bytes, line: bytes, number: int) -> MetricsRow:
     try:
-        return ROW.validate_json(line, strict=True)
-    except ValidationError as error:
+        return ROW.validate_json(unsealed(line, key), strict=True)
+    except (ValidationError, BrokenSealError) as error:
         raise OutputError(
             f"line {number} of {str(path)!r} is damaged, or of another version ({first_fault(error)}): bring the file back"
             " from a copy, or name another --out"

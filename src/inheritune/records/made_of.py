@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import ClassVar, Self
 
+from inheritune.disk.seals import MARKED_BY
 from inheritune.records.entry import Count, Entry, JsonFile
 
 
@@ -20,13 +21,17 @@ class FileMark(Entry):
 
 
 class MadeOf(JsonFile):
-    """Digests of a run's content: token ids and document starts by text, the tokenizer, and the reference's files by name."""
+    """Digests of a run's content: token ids and document starts by text, the tokenizer, and the reference's files by name.
 
-    NAME: ClassVar[str] = "made_of.json"
+    `mark` is the run folder's own, at random, so that no other folder's files pass for its.
+    """
+
+    NAME: ClassVar[str] = MARKED_BY
     MENDED_BY: ClassVar[str] = "bring it back from a copy, or name another --out"
     texts: dict[str, str]
     tokenizer: str
     reference: dict[str, FileMark]
+    mark: str = ""
 
     @property
     def elsewhere(self) -> Self:

@@ -35,6 +35,7 @@ class ModelOrigin(JsonFile):
     """
 
     NAME: ClassVar[str] = "inheritune.json"
+    LEAVES: ClassVar[bool] = True
     WITH_DEFAULTS: ClassVar[bool] = True
     action: str
     source: str
@@ -70,5 +71,6 @@ class ProofRecord(JsonFile):
     """The checks that a model was put to, and whether it passed them all."""
 
     NAME: ClassVar[str] = "proof.json"
+    LEAVES: ClassVar[bool] = True
     passed: bool
     checks: list[CheckRecord]

@@ -9,7 +9,8 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field
 
-from inheritune.disk.files import read_whole
+from inheritune.disk.files import read_whole, whole_file
+from inheritune.disk.seals import BrokenSealError, seal, sealing
 from inheritune.errors import OutputError
 from inheritune.evidence.gap import Gap
 from inheritune.records.entry import Amount, Count, Depth, JsonFile, Spent
@@ -24,10 +25,22 @@ FURTHER_FOLDER, FURTHER_LOSSES = "further", "further.npy"
 _ROUND_ANEW = "remove the folders of this round and of those after it, and the same command begins there anew"
 
 
+def write_losses(path: Path, losses: np.ndarray) -> None:
+    """Write each document's loss, (documents,), as numpy's file with its seal behind. Raises OSError where it cannot be written."""
+    file = BytesIO()
+    np.save(file, losses)
+    with whole_file(path) as whole:
+        whole.write(file.getvalue() + seal(file.getvalue(), sealing(path)))
+
+
 def read_losses(path: Path, documents: int | None = None) -> np.ndarray:
     """Each document's loss, of as many documents, as a file holds it; OutputError where it is missing or damaged in any way."""
     try:
-        losses = np.load(BytesIO(read_whole(path)), allow_pickle=False)
+        file = BytesIO(read_whole(path))
+        losses = np.load(file, allow_pickle=False)
+        written = file.getvalue()[: file.tell()]
+        if (found := file.read()) and seal(written, sealing(path)) not in (b"", found):
+            raise BrokenSealError
         if losses.ndim != 1 or len(losses) != (documents or len(losses)) or not np.isfinite(losses).all():
             raise ValueError
     except (OSError, ValueError, TypeError, EOFError, MemoryError, SyntaxError, tokenize.TokenError):
@@ -55,9 +68,10 @@ class Position:
 
 
 class DiagnosisCost(Spent, JsonFile):
-    """What `profile.json` took."""
+    """What `profile.json` took, and its digest."""
 
     NAME: ClassVar[str] = "diagnosis.json"
+    profile: str | None = None
 
 
 class BlockOrder(Spent, JsonFile):
@@ -214,6 +228,7 @@ class Trained(JsonFile):
 
     NAME: ClassVar[str] = "result.json"
     BESIDE_MODEL: ClassVar[str] = "training.json"
+    LEAVES: ClassVar[bool] = True
     val_loss: float
     parameters: Count
     tokens: Count

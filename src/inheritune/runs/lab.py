@@ -14,6 +14,7 @@ from inheritune.config.recipes import RunRecipe
 from inheritune.config.sections import Training
 from inheritune.decoder.anatomy import anatomy
 from inheritune.diagnosis.diagnose import cost, diagnose, forget
+from inheritune.disk.files import digest
 from inheritune.disk.folders import remove, whole_folder
 from inheritune.errors import OutputError
 from inheritune.evidence.power import DIFFERENCE, tokens_needed
@@ -85,10 +86,15 @@ class FolderLab:
             profile.save(place)
             forget(self.folder)
             spent = cost(self.bench.model, profile)
-            return DiagnosisCost(tokens=spent.tokens, flops=spent.flops, seconds=spent.seconds)
+            return DiagnosisCost(**dict(spent), profile=digest(place))
 
-        once(DiagnosisCost, self.folder / DiagnosisCost.NAME, measure)
+        measured = once(DiagnosisCost, self.folder / DiagnosisCost.NAME, measure)
         profile = Profile.load(place)
+        if measured.profile and measured.profile != digest(place):
+            raise OutputError(
+                f"{str(place)!r} is damaged (it is not what was written there): remove it and {DiagnosisCost.NAME}, and the same"
+                " command makes them again"
+            )
         lazy = f"lazy: {show(profile.lazy_layers)}" if profile.lazy_layers else "none is lazy"
         self.progress.note(f"of {self.depth} layers {lazy}; {profile.suggestion.reason}")
         if profile.left_out:

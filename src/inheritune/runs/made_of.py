@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import secrets
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -46,7 +47,7 @@ def bind(folder: Path, content: MadeOf) -> list[str]:
             " that it was begun with"
         ]
     with writing(path):
-        content.save(path)
+        content.model_copy(update={"mark": secrets.token_hex(8)}).save(path)
     return []
 
 

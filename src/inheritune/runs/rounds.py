@@ -11,13 +11,12 @@ from transformers import PreTrainedModel
 from inheritune.config.sections import Objective, Training
 from inheritune.decoder.costs import forward_flops_per_token
 from inheritune.diagnosis.watch import watch
-from inheritune.disk.files import whole_file
 from inheritune.errors import OutputError
 from inheritune.progress import Progress, clock
 from inheritune.records.entry import Spent
 from inheritune.records.result import Reading
 from inheritune.records.rows import DecisionRow, SkippedRow, StepDone, StepRow, ValidationRow, WatchRow, step_of
-from inheritune.records.stages import FURTHER_LOSSES, LOSSES, PlannedLooks, Position, RateFall, RoundEnd
+from inheritune.records.stages import FURTHER_LOSSES, LOSSES, PlannedLooks, Position, RateFall, RoundEnd, write_losses
 from inheritune.runs.actions import Decay, GoOn, Seen
 from inheritune.runs.algorithm import Ask
 from inheritune.runs.bench import Bench, Measured
@@ -128,21 +127,17 @@ class RoundFolder:
         return self._measured[1]
 
     def _finish(self, measured: Measured, position: Position, further: tuple[Reading, np.ndarray] | None) -> RoundEnd:
-        self._keep_losses(LOSSES, measured.losses)
+        write_losses(self.folder / LOSSES, measured.losses)
         reading = None
         if further:
             reading, losses = further
-            self._keep_losses(FURTHER_LOSSES, losses)
+            write_losses(self.folder / FURTHER_LOSSES, losses)
             self.progress.note(
                 f"It could not be told, so {reading.documents:,} documents were read: gap {reading.gap.measured}"
             )
         return RoundEnd(
             **asdict(position), depth=self.depth, val_loss=measured.val_loss, gap=measured.gap, further=reading
         )
-
-    def _keep_losses(self, name: str, losses: np.ndarray) -> None:
-        with whole_file(self.folder / name) as file:
-            np.save(file, losses)
 
     def _evaluate_and_ask(self, model: PreTrainedModel, position: Position) -> bool:
         """Whether the round ends here, at least on this schedule."""

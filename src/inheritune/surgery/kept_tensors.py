@@ -4,8 +4,10 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from hashlib import blake2b
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -14,7 +16,7 @@ from inheritune.disk.files import MARK, left_of, make_folder, whole_file
 from inheritune.disk.folders import remove
 from inheritune.errors import InherituneError, Interrupted, OutputError
 
-_QUESTION = "inheritune.question"
+_QUESTION, _DIGEST = "inheritune.question", "inheritune.digest"
 _RESULT = re.compile(r"(reference|block)-\d+\.safetensors")
 
 
@@ -35,17 +37,27 @@ class KeptTensors:
         if (found := self._read(place)) is None:
             found = make()
             make_folder(self.folder)
+            tensors = {name: each.contiguous().cpu() for name, each in found.items()}
             with whole_file(place) as file:
-                file.write(
-                    save({name: each.contiguous().cpu() for name, each in found.items()}, {_QUESTION: self.question})
-                )
+                file.write(save(tensors, {_QUESTION: self.question, _DIGEST: _digest(tensors)}))
         return found
 
     def _read(self, place: Path) -> dict[str, Tensor] | None:
         with suppress(OSError, SafetensorError), safe_open(place, "pt") as file:
-            if (file.metadata() or {}).get(_QUESTION) == self.question:
-                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
+            told = file.metadata() or {}
+            if told.get(_QUESTION) == self.question:
+                found = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118, it is no mapping
+                return found if told.get(_DIGEST) == _digest(found) else None
         return None
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    """Of names and bytes."""
+    seen = blake2b()
+    for name in sorted(tensors):
+        seen.update(name.encode())
+        seen.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
+    return seen.hexdigest()
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from inheritune.disk.files import append, no_link, write_text
+from inheritune.disk.seals import sealed, sealing
 from inheritune.errors import OutputError
 from inheritune.records import log
 from inheritune.records.rows import MetricsRow, SkippedRow, StepRow
@@ -24,7 +25,7 @@ class Metrics:
             return
         try:
             self._mend()
-            append(self.path, _line(row))
+            append(self.path, _line(row, sealing(self.path)))
         except OSError as error:
             raise OutputError(f"{str(self.path)!r} cannot be written: {error.strerror}") from None
         for tell in self.trackers:
@@ -48,7 +49,8 @@ class Metrics:
     def keep(self, wanted: Callable[[MetricsRow], bool]) -> None:
         """Drop the rows that are not wanted, in one atomic step; the main process does."""
         if processes.is_main():
-            write_text(self.path, "".join(_line(row) for row in self.rows() if wanted(row)))
+            key = sealing(self.path)
+            write_text(self.path, "".join(_line(row, key) for row in self.rows() if wanted(row)))
 
     def require_steps(self, round_: int, count: int) -> None:
         """Raise OutputError where there are not the `count` steps of a round that its checkpoint has done; the main process looks."""
@@ -60,5 +62,6 @@ class Metrics:
             )
 
 
-def _line(row: MetricsRow) -> str:
-    return json.dumps({"kind": row.kind, **row.model_dump(mode="json", exclude_unset=True, by_alias=True)}) + "\n"
+def _line(row: MetricsRow, key: bytes) -> str:
+    tree = {"kind": row.kind, **row.model_dump(mode="json", exclude_unset=True, by_alias=True)}
+    return sealed(json.dumps(tree), key) + "\n"

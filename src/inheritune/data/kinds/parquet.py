@@ -18,18 +18,22 @@ class Parquet(FileKind):
     def documents(self, file: File, field: str) -> Iterator[Document]:
         """The texts of its column `field`."""
         from pyarrow.parquet import ParquetFile
+        from pyarrow.types import is_nested
 
         with readable(file.path), ParquetFile(file.path) as table:
             name = column_of(table.schema_arrow, field, str(file.path))
             _require_bounded(table.metadata, name, file)
+            texts = [] if is_nested(table.schema_arrow.field(name).type) else [name]
+        # As a dictionary, a text that stands in many rows is held once.
+        with readable(file.path), ParquetFile(file.path, read_dictionary=texts) as table:
             columns = (batch[name] for batch in table.iter_batches(batch_size=ROWS, columns=[name]))
             yield from numbered(file.name, values(columns, Unpacked(file.path)))
 
 
 def _require_bounded(about: Any, field: str, file: File) -> None:
-    """What the file says that its column unpacks to; a page is unpacked as a whole."""
+    """What the file says that its column unpacks to; a page is unpacked as a whole, and of each value, be it null, something is held."""
     unpacked = Unpacked(file.path)
     for group in map(about.row_group, range(about.num_row_groups)):
         for column in map(group.column, range(group.num_columns)):
             if f"{column.path_in_schema}.".startswith(f"{field}."):
-                unpacked.add(column.total_uncompressed_size)
+                unpacked.add(max(column.total_uncompressed_size, column.num_values))
