@@ -43,19 +43,15 @@ def test_a_copied_word_is_right() -> None:
 
 
 def test_arithmetic_is_right() -> None:
-    for item in of("sums") + of("differences"):
+    for item in of("sums"):
         *shown, asked = item.text.split("\n")
         lines = [*(line.split("=") for line in shown), [asked[:-1], item.choices[0]]]
-        assert len(lines) == 9 and all(sum(_signed(left)) == int(right) > 0 for left, right in lines)
+        assert len(lines) == 9 and all(sum(map(int, left.split("+"))) == int(right) for left, right in lines)
     for item in of("counting down"):
         tens, words = zip(*re.findall(r"(\w+)-(\w+)", f"{item.text}{item.choices[0]}"), strict=True)
         one, two, three, four = map(NUMBERS.index, words)
         assert len(set(tens)) == 1
         assert one - two == two - three == three - four > 0
-
-
-def _signed(sum_: str) -> list[int]:
-    return [int(digit) for digit in re.findall(r"-?\d", sum_)]
 
 
 def test_words_agree_with_whom_they_are_of() -> None:

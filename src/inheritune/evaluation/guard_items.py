@@ -152,30 +152,15 @@ def _down(source: random.Random) -> _Made:
 
 def _sum(source: random.Random) -> _Made:
     """A sum below ten behind eight others."""
-
-    def drawn() -> tuple[str, int]:
-        one = source.randrange(1, 9)
-        two = source.randrange(1, 10 - one)
-        return f"{one}+{two}=", one + two
-
-    return _shown_sums(source, [drawn() for _ in range(_SHOWN + 1)])
+    *shown, (one, two) = [_summands(source) for _ in range(_SHOWN + 1)]
+    wrong = _others(source, [str(digit) for digit in range(1, 10)], str(one + two))
+    lines = [f"{first}+{second}={first + second}" for first, second in shown]
+    return "\n".join([*lines, f"{one}+{two}="]), (str(one + two), *wrong)
 
 
-def _difference(source: random.Random) -> _Made:
-    """A difference of two digits behind eight others."""
-
-    def drawn() -> tuple[str, int]:
-        one = source.randrange(2, 10)
-        two = source.randrange(1, one)
-        return f"{one}-{two}=", one - two
-
-    return _shown_sums(source, [drawn() for _ in range(_SHOWN + 1)])
-
-
-def _shown_sums(source: random.Random, sums: list[tuple[str, int]]) -> _Made:
-    *shown, (asked, right) = sums
-    wrong = _others(source, [str(digit) for digit in range(1, 10)], str(right))
-    return "\n".join([*(f"{text}{value}" for text, value in shown), asked]), (str(right), *wrong)
+def _summands(source: random.Random) -> tuple[int, int]:
+    one = source.randrange(1, 9)
+    return one, source.randrange(1, 10 - one)
 
 
 def _copy(words: int, between: int = 0) -> _Make:
@@ -217,7 +202,6 @@ _TASKS: dict[str, _Make] = {
     "capitals": _capital,
     "counting down": _down,
     "sums": _sum,
-    "differences": _difference,
     "copy, 8 words": _copy(8),
     "copy, 16 words, six sentences later": _copy(16, between=6),
     "word after a word, 20 words": _after,
