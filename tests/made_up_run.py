@@ -71,6 +71,7 @@ def result_data() -> dict[str, Any]:
         },
         "outside": [],
         "guard": None,
+        "side_by_side": None,
         "recipe": None,
         "planned": None,
     }
@@ -82,6 +83,21 @@ def control_data() -> list[dict[str, Any]]:
         _control("reference", 24, -0.020, 0.004, "surpassed", 1.08e13, "worse"),
         _control("random", 20, 1.412, 0.02, "worse", 9.3e12, "surpassed"),
     ]
+
+
+def samples_data() -> dict[str, Any]:
+    """Two documents side by side: of the first, one token is marked and one strongly."""
+    best = {"place": "best", "document": 3, "gap": -0.12, "pieces": ["A", " ship", " sails"], "lost": [0.0, 0.5, 2.25],
+            "prompt": 2, "reference": " home", "target": " on"}  # fmt: skip
+    worst = {**best, "place": "worst", "document": 0, "gap": 0.4, "lost": [0.0, -3.0, 0.49]}
+    return {
+        "samples": [best, worst],
+        "reference_speed": 100.0,
+        "target_speed": 125.0,
+        "tokens": 10,
+        "flops": 1e6,
+        "seconds": 1.0,
+    }
 
 
 def write_run(folder: Path, result: dict[str, Any] | None = None) -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from made_up_run import DEPTHS, control_data, result_data, write_controls, write_run
+from made_up_run import DEPTHS, control_data, result_data, samples_data, write_controls, write_run
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
@@ -127,6 +127,23 @@ def test_the_headline_follows_outcome_and_verdict(tmp_path: Path, outcome: str, 
 
 
 @pytest.mark.usefixtures("text_only")
+def test_samples_stand_side_by_side_with_their_marks(tmp_path: Path) -> None:
+    """And the speed beside the sizes; a run that measured neither says so of the speed."""
+    page = page_of(run_with(tmp_path, side_by_side=samples_data()))
+    assert 'A<span class="lost1"> ship</span><span class="lost2"> sails</span></p>' in page
+    assert page.count("A ship sails</p>") == 1, "what costs the target less is not marked"
+    assert (
+        "Best: −0.1200 nats" in page
+        and "<dd>A ship</dd>" in page
+        and "<dd> home</dd>" in page
+        and "<dd> on</dd>" in page
+    )
+    assert '<th scope="row">Tokens a second</th><td>100</td><td class="ours">125</td><td>+25%</td>' in page
+    assert '<th scope="row">Weights and cache at 1,024 tokens</th><td>18.4 MB</td><td class="ours">15.6 MB</td>' in page
+    without = page_of(run_with(tmp_path / "other"))
+    assert "Speed was not measured in this run" in without and "Side by side" not in without
+
+
 def test_an_unknown_training_of_the_reference_is_said(tmp_path: Path) -> None:
     reference = result_data()["reference"] | {"trained_tokens": None, "tokens_per_parameter": None}
     assert "How long the reference was trained is not known here" in text_of(
@@ -203,7 +220,14 @@ def test_a_damaged_file_is_named_on_the_page(tmp_path: Path, name: str) -> None:
 
 
 def test_no_text_from_outside_becomes_markup(tmp_path: Path) -> None:
-    data = result_data() | {"message": EVIL, "command": EVIL, "controls": control_data()}
+    data = result_data() | {
+        "message": EVIL,
+        "command": EVIL,
+        "controls": control_data(),
+        "side_by_side": samples_data(),
+    }
+    sample = data["side_by_side"]["samples"][0]
+    sample["target"] = sample["reference"] = sample["pieces"][1] = EVIL
     data["reference"]["model"] = data["decisions"][0]["reason"] = data["controls"][0]["name"] = EVIL
     data["ledger"]["phases"][EVIL] = data["ledger"]["phases"]["heal"]
     folder = write_run(tmp_path / "run", data)
@@ -213,7 +237,7 @@ def test_no_text_from_outside_becomes_markup(tmp_path: Path) -> None:
     (folder / "config.yaml").write_text(json.dumps({"name": EVIL}))
     page = page_of(folder)
     assert "<img" not in page
-    assert text_of(page).count(EVIL) >= 6
+    assert text_of(page).count(EVIL) >= 10
 
 
 @pytest.mark.parametrize("make", [False, True])

@@ -291,6 +291,7 @@ def test_the_ledger_is_the_sum_of_what_the_stages_wrote_down(done: Run) -> None:
             *(row["cost"] for kind in ("validation", "growth") for row in rows_of(place, kind)),
         ],
         "outside": [read(rounds[-1 if done.result["target"]["depth"] == 3 else 0] / "outside.json")],
+        "samples": [read(rounds[-1 if done.result["target"]["depth"] == 3 else 0] / "samples.json")],
         "controls": [
             *(read(folder / "round.json") for folder in controls),
             read(controls[0] / "rate.json"),

@@ -15,6 +15,7 @@ import typer
 
 from inheritune import __version__
 from inheritune.errors import InherituneError, Interrupted, WorkerError, plain
+from inheritune.runtime.interruption import exit_code, terminable
 
 _KEEP = (
     "run",
@@ -55,16 +56,17 @@ def _commands() -> list[str]:
 
 
 def _told(name: str) -> Callable[..., None]:
-    """A command that Ctrl-C ends in a sentence, wherever it is."""
+    """A command that Ctrl-C or SIGTERM ends in a sentence, wherever it is."""
     command = importlib.import_module(f"inheritune.cli.{name}").command
 
     @functools.wraps(command)
     def told(*args: object, **options: object) -> None:
         try:
-            command(*args, **options)
-        except KeyboardInterrupt:
+            with terminable():
+                command(*args, **options)
+        except KeyboardInterrupt as error:
             said = "the same command goes on from what is kept" if name in _KEEP else "nothing was written"
-            raise Interrupted(f"stopped: {said}", 130) from None
+            raise Interrupted(f"stopped: {said}", exit_code(error)) from None
 
     return told
 

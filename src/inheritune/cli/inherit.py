@@ -70,5 +70,6 @@ def _sentence(record: "ModelOrigin", dest: Path) -> str:
         lines.append(f"caution: {record.miscounted}")
     if record.healed:
         lines.append(f"healed: {record.healed.loss_before:.3f} to {record.healed.loss_after:.3f} nats per token")
-    lines.append(f"proved: {dest / 'proof.json'}" if record.proved else "not proved (--prove asks for it)")
+    proof = f"proved to be the reference's own blocks, which says nothing of how good it is: {dest / 'proof.json'}"
+    lines.append(proof if record.proved else "not proved (--prove asks for it)")
     return "\n".join(lines)

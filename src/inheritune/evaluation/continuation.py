@@ -1,6 +1,7 @@
 """How a model goes on with a prompt: the likeliest token each time, told piece by piece as text."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -26,15 +27,21 @@ def continuation(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pro
         raise InputError("the prompt is empty: give some words to go on from")
     if len(ids) >= positions:
         raise InputError(f"the prompt has {len(ids):,} tokens, and the model {positions:,} positions: make it shorter")
-    told, found = "", list[int]()
     ids_1T = torch.tensor([ids], device=model.device)
-    for logits_V in greedy_logits(model, ids_1T, min(most, positions - len(ids))):
-        token = int(logits_V.argmax())
-        if token == tokenizer.eos_token_id:
-            break
+    chosen = (int(logits_V.argmax()) for logits_V in greedy_logits(model, ids_1T, min(most, positions - len(ids))))
+    told = pieces(tokenizer, takewhile(lambda token: token != tokenizer.eos_token_id, chosen))
+    yield from (piece for piece in told if piece)
+
+
+def pieces(tokenizer: PreTrainedTokenizerBase, ids: Iterable[int]) -> Iterator[str]:
+    """What each token adds to the text; of a character of several tokens the last one adds it whole, and the others nothing."""
+    told, found = "", list[int]()
+    for token in ids:
         found.append(token)
         text = str(tokenizer.decode(found))
-        if not text.endswith("\N{REPLACEMENT CHARACTER}"):  # a character of several tokens is told whole
+        if text.endswith("\N{REPLACEMENT CHARACTER}"):
+            yield ""
+        else:
             yield text[len(told) :]
             told = text
 

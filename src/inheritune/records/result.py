@@ -14,6 +14,7 @@ from inheritune.records import entry
 from inheritune.records.entry import Amount, Count, Depth, Entry, Spent, first_fault
 from inheritune.records.gap import GapResult
 from inheritune.records.guard import Guard
+from inheritune.records.samples import SideBySide
 
 RANDOM = "random"  # the control that starts from random weights
 if TYPE_CHECKING:
@@ -208,6 +209,7 @@ class Result(Entry):
     validation: Validation
     outside: list[OutsideText] = Field([])
     guard: Guard | None = None
+    side_by_side: SideBySide | None = None
     planned: PlanHeld | None = None
     recipe: str | None = Field(None, description="Digest of the `config.yaml` that the run ended by.")
 

@@ -15,6 +15,7 @@ from inheritune.config.strict_yaml import text_of
 from inheritune.disk.files import make_folder, write_text
 from inheritune.records.entry import Spent
 from inheritune.records.result import Footprint, Result
+from inheritune.records.samples import Sample, SideBySide
 from inheritune.report import story, words
 from inheritune.report.card import TEMPLATES
 from inheritune.report.folder import RowData, RunFolder, read_run
@@ -22,6 +23,9 @@ from inheritune.report.pictures import pictures
 from inheritune.report.plan_words import held_in_words
 from inheritune.report.style import standalone_svg
 from inheritune.words import harmless, ranges
+
+_LOST, _LOST_MUCH = 0.5, 2.0  # nats that a token costs the target more
+_CONTEXT = 1024  # tokens of a text in memory
 
 
 def write_report(run_folder: Path) -> Path:
@@ -79,6 +83,8 @@ def _page(run: RunFolder) -> str:
         notices=run.notices,
         comparison=_comparison(result) if result else [],
         reference_training=story.reference_training(result) if result else "",
+        speed_told=story.speed_told(result) if result else "",
+        marked=_marked,
         guard=story.able(result.guard) if result and result.guard else "",
         decisions=_decisions(run),
         choice=run.choice,
@@ -121,7 +127,22 @@ def _comparison(result: Result) -> list[tuple[str, str, str, str]]:
         ),
         ("Perplexity", *_perplexities(reference.val_loss, target.val_loss)),
         *_footprints(reference.footprint, target.footprint),
+        *_speeds(result.side_by_side),
     ]
+
+
+def _speeds(shown: SideBySide | None) -> list[tuple[str, str, str, str]]:
+    """Tokens a second of generation, where the run has measured them."""
+    if shown is None or not shown.reference_speed:
+        return []
+    before, after = shown.reference_speed, shown.target_speed
+    return [("Tokens a second", f"{before:,.3g}", f"{after:,.3g}", _change(before, after))]
+
+
+def _marked(sample: Sample) -> list[tuple[str, str]]:
+    """The tokens of a sample, each with how it is marked: lost1, lost2, or not."""
+    marks = [("lost2" if lost >= _LOST_MUCH else "lost1" if lost >= _LOST else "") for lost in sample.lost]
+    return list(zip(sample.pieces, marks, strict=True))
 
 
 def _footprints(reference: Footprint | None, target: Footprint | None) -> list[tuple[str, str, str, str]]:
@@ -131,6 +152,8 @@ def _footprints(reference: Footprint | None, target: Footprint | None) -> list[t
     rows = [(f"Weights on disk ({target.dtype})", reference.weight_bytes, target.weight_bytes)]
     if reference.cache_bytes_per_token and target.cache_bytes_per_token:
         rows.append(("KV cache a token", reference.cache_bytes_per_token, target.cache_bytes_per_token))
+        sizes = [one.weight_bytes + _CONTEXT * (one.cache_bytes_per_token or 0) for one in (reference, target)]
+        rows.append((f"Weights and cache at {_CONTEXT:,} tokens", sizes[0], sizes[1]))
     return [(name, words.size(one), words.size(other), _change(one, other)) for name, one, other in rows]
 
 
@@ -139,7 +162,7 @@ def _perplexities(reference: float, target: float) -> tuple[str, str, str]:
     return words.perplexity(reference), words.perplexity(target), f"{words.signed(ratio, 1)}%"
 
 
-def _change(before: int, after: int) -> str:
+def _change(before: float, after: float) -> str:
     return f"{words.signed(100 * (after / before - 1), 0)}%" if before else ""
 
 

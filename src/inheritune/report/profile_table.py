@@ -8,10 +8,10 @@ from rich.table import Table
 from inheritune.records.profile import Layer, ProfileRecord
 from inheritune.words import nouns, plural, ranges
 
-COLUMNS = ("mass", "lazy", "sink", "nats", "out", "infl", "exit", "w/o")
+COLUMNS = ("mass", "k*≤1.5", "sink", "nats", "out", "infl", "exit", "w/o")
 LEGEND = (
     "MaxRank, the largest mean rank k* of a layer's heads ± its standard error, stands beside the same for untrained weights "
-    "(fresh) and for other lengths. mass: mean m* of the heads; lazy: share of heads with mean k* up to 1.5; sink: attention on the first key; nats: entropy; out: a head's norm over the residual's; infl: block "
+    "(fresh) and for other lengths. mass: mean m* of the heads; k*≤1.5: share of heads whose mean k* is at most that; sink: attention on the first key; nats: entropy; out: a head's norm over the residual's; infl: block "
     "influence; exit, w/o: loss of an exit after the layer, and without it"
 )
 
@@ -32,7 +32,7 @@ def lazy(profile: ProfileRecord) -> str:
         f"layer {layer}: {nouns(len(heads), 'head')} {ranges(heads)}" for layer, heads in profile.lazy_heads.items()
     ]
     names = f": {'; '.join(named)}" if named else ""
-    return f"Lazy in the strict sense: {layers}. Lazy heads (mean k* up to 1.5), {count} of {of}{names}."
+    return f"Lazy in the strict sense (k* is 1 in every head on every sequence): {layers}. Lazy heads (mean k* up to 1.5), {count} of {of}{names}."
 
 
 def table_lines(profile: ProfileRecord) -> Iterator[Table | str]:

@@ -77,6 +77,16 @@ def evidence(result: Result) -> str:
     )
 
 
+def speed_told(result: Result) -> str:
+    """How the speed was measured, or that it was not."""
+    if result.side_by_side is None:
+        return "Speed was not measured in this run: inheritune evaluate measures it."
+    return (
+        "Tokens a second are of one sequence in float32 on the run's machine, by transformers: inheritune evaluate measures speed and"
+        " memory more closely."
+    )
+
+
 def able(guard: Guard) -> str:
     """What the guard set says, as a sentence."""
     share = f"{100 * guard.tolerance:g}%"

@@ -47,6 +47,7 @@ from inheritune.runs.folder import CONFIG, once
 from inheritune.runs.guarded import guard_answers, guarded
 from inheritune.runs.lab import FolderLab
 from inheritune.runs.reading_on import further_reference
+from inheritune.runs.sampled import side_by_side
 from inheritune.runtime import gauge
 from inheritune.training.metrics import Metrics
 
@@ -73,6 +74,7 @@ def assemble_result(
     texts = outside.texts if outside else []
     asked = _guard_answers(lab, best, model)
     able = guarded(lab.bench, *asked) if asked else None
+    beside = side_by_side(lab.bench, model, lab.round(best).folder)
     cautions = lab.bench.cautions(target.further.documents if target.further else 0)
     if counted := miscounted(lab.bench.model.config, model.config):
         cautions.append(counted)
@@ -110,6 +112,7 @@ def assemble_result(
         ),
         outside=texts,
         guard=able,
+        side_by_side=beside,
         planned=_planned(lab, spent, len(rounds)),
         recipe=digest(lab.folder / CONFIG),
     )
@@ -240,6 +243,7 @@ def _entries(
         yield "validation", written
     if outside := _outside(lab, best, model):
         yield "outside", outside
+    yield "samples", side_by_side(lab.bench, model, lab.round(best).folder)
     yield from (("guard", cost) for cost in _guard_answers(lab, best, model))
     for control in controls:
         place = lab.folder / "controls" / control.name

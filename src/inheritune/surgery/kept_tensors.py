@@ -15,6 +15,7 @@ from torch import Tensor
 from inheritune.disk.files import MARK, left_of, make_folder, whole_file
 from inheritune.disk.folders import remove
 from inheritune.errors import InherituneError, Interrupted, OutputError
+from inheritune.runtime.interruption import exit_code
 
 _QUESTION, _DIGEST = "inheritune.question", "inheritune.digest"
 _RESULT = re.compile(r"(reference|block)-\d+\.safetensors")
@@ -74,9 +75,9 @@ def repair_beside(place: Path) -> Iterator[Path]:
         yield folder
     except OutputError:
         raise
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         if folder.exists():
-            raise Interrupted("stopped: the same command goes on with the repair", 130) from None
+            raise Interrupted("stopped: the same command goes on with the repair", exit_code(error)) from None
         raise
     except InherituneError:
         remove(folder)

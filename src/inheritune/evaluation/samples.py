@@ -1,0 +1,54 @@
+"""Two models beside each other on a held-out text: what each token cost the one more than the other, and how both go on."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from inheritune.evaluation.continuation import greedy_logits, pieces
+from inheritune.evaluation.token_losses import label_losses
+from inheritune.records.samples import Place
+
+SHOWN, PROMPT, NEW = 96, 32, 32  # tokens that are shown, gone on from, and gone on with
+
+
+@dataclass(frozen=True)
+class GoneOn:
+    """What a model says after a prompt, how many tokens that are, and the tokens a second after the first."""
+
+    text: str
+    tokens: int
+    speed: float
+
+
+def token_gaps(
+    target: PreTrainedModel, reference: PreTrainedModel, ids_T: np.ndarray, labels_T: np.ndarray
+) -> np.ndarray:
+    """Nats that each token of a window costs the target more than the reference, (T,); 0 where nothing is asked."""
+    target_T, reference_T = (label_losses(model, ids_T[None], labels_T[None])[0] for model in (target, reference))
+    return target_T - reference_T
+
+
+def go_on(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ids_T: np.ndarray, most: int = NEW) -> GoneOn:
+    """How a model goes on, its end of text or not; `most` tokens, and at least one."""
+    ids_1T, clock = torch.from_numpy(ids_T.astype(np.int64))[None].to(model.device), list[float]()
+
+    def timed() -> Iterator[int]:
+        for logits_V in greedy_logits(model, ids_1T, most):
+            token = int(logits_V.argmax())
+            clock.append(time.perf_counter())
+            yield token
+
+    text = "".join(pieces(tokenizer, timed()))
+    taken = clock[-1] - clock[0]
+    return GoneOn(text, len(clock), (len(clock) - 1) / taken if taken > 0 else 0.0)
+
+
+def spread(gaps: np.ndarray) -> dict[Place, int]:
+    """Which documents have the smallest gap, the one in the middle, and the largest; of two documents there is no middle."""
+    order = np.argsort(gaps, kind="stable").tolist()
+    named: dict[Place, int] = {"best": order[0], "middle": order[len(order) // 2], "worst": order[-1]}
+    return {name: index for name, index in named.items() if name != "middle" or index not in (order[0], order[-1])}

@@ -1,0 +1,37 @@
+"""SIGTERM outside training: it ends a command as Ctrl-C does, so that locks are let go and what was half made is cleared away."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, raised where the work stood."""
+
+
+def exit_code(error: KeyboardInterrupt) -> int:
+    """What a process ends with that was stopped so."""
+    return 143 if isinstance(error, Terminated) else 130
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Raise Terminated at SIGTERM while the block runs.
+
+    Not in a launch: torchrun ends its other processes so when one has failed, and these have nothing to say.
+    """
+    if threading.current_thread() is not threading.main_thread() or "RANK" in os.environ:
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated

@@ -1,0 +1,42 @@
+"""SIGTERM in a stage outside training: one sentence, and a folder that status calls stopped."""
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from shell import command
+
+from inheritune.comparison.status import status
+from inheritune.runs import lab
+from inheritune.runtime.interruption import Terminated, exit_code, terminable
+
+
+def test_sigterm_is_raised_where_the_work_stands_and_only_there() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Terminated) as found, terminable():
+        signal.raise_signal(signal.SIGTERM)
+    assert exit_code(found.value) == 143 and exit_code(KeyboardInterrupt()) == 130
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_run_that_is_stopped_while_blocks_are_chosen_says_so(
+    tree: dict[str, Any],
+    write_recipe: Callable[[dict[str, Any]], str],
+    tmp_path: Path,
+    monkeypatch,
+    number: int,
+    code: int,
+) -> None:
+    """The lock is let go, so that status says stopped, and not killed."""
+    monkeypatch.setattr(lab.FolderLab, "untrained", lambda *_: signal.raise_signal(number), raising=False)
+    monkeypatch.setattr(lab, "CRITERIA", {name: lambda *_: signal.raise_signal(number) for name in lab.CRITERIA})
+    out = tmp_path / "run"
+    recipe = write_recipe(tree)
+    ended = command("run", recipe, "--out", str(out), "--quiet")
+    assert ended.code == code, ended
+    said = f"inheritune: stopped: the same command goes on from what is kept: inheritune run {recipe} --out {out} --quiet\n"
+    assert ended.err == said
+    assert status(str(out)).state == "stopped"
