@@ -46,6 +46,8 @@ def test_losses_and_gaps_by_position() -> None:
     assert [(band.first, band.last) for band in found.by_position] == [(0, 63), (64, 127)]
     second = gap(*([row[64:128].mean() for row in side[:2]] for side in (ours, theirs)), tokens=[64, 25], margin=0.5)
     assert found.by_position[1].tokens == 64 + 25
+    for loss, side in ((found.by_position[1].target_loss, ours), (found.by_position[1].reference_loss, theirs)):
+        assert loss == pytest.approx(np.concatenate([row[64:128] for row in side[:2]]).mean(), abs=1e-5)
     for key in ("mean", "low", "high"):
         assert getattr(found.by_position[1].gap, key) == pytest.approx(getattr(second, key), abs=1e-4)
 

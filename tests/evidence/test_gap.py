@@ -118,6 +118,8 @@ def test_more_confidence_is_a_wider_interval() -> None:
         (([1.0, np.nan], [1.0, 2.0]), "not finite"),
         (([1.0, 2.0], [np.inf, 2.0]), "not finite"),
         (([1.0, 2.0], [1.0, 2.0], [1, 0]), "above 0"),
+        (([1.0, 2.0], [1.0, 2.0], [1, np.inf]), "above 0"),
+        (([1.0, 2.0], [1.0, 2.0], [1, np.nan]), "above 0"),
         (([[1.0, 2.0]], [[1.0, 2.0]], [[1, 1]], [[0, 1]]), "one row"),
     ],
 )

@@ -101,7 +101,12 @@ def lines(ground: Ground) -> Iterator[list[str]]:
         yield ["evaluate", small, "--reference", model, "--data", text, *asked, "--no-generation", *json_]
         yield ["run", recipe, "--out", out, *json_]
         yield ["status", out, *json_]
+        yield ["plan", recipe, *json_]
+        yield ["plan", model, "--text", text, "--set", f"data.field={json.dumps(NAME)}", *json_]
         yield ["compare", str(sweep), "--out", f"{out}-c", *json_]
+    yield ["report", out, "--svg"]
+    yield ["report", out, f"{out}-c/cells/published-lr0.0001-seed1", "--compare", f"{out}-both"]
+    yield ["generate", model, EVIL, "--reference", small, "--tokens", "4"]
     yield ["inherit", model, small, "--blocks", "0-1"]
     yield ["run", recipe, "--out", out, "--set", "seed=9"]
     yield ["evaluate", model, "--data", text, "--field", "none" + NAME]
@@ -116,6 +121,7 @@ def told(ground: Ground) -> list[tuple[list[str], Ended]]:
 def test_every_command_is_carried_out_or_refuses_in_a_sentence(told: list[tuple[list[str], Ended]]) -> None:
     for line, ended in told[:-4]:
         assert ended.code == 0, (line[0], ended)
+        assert "--json" not in line or json.loads(ended.out), line[0]  # all of standard output is one object
     for _, ended in told[-4:]:
         assert ended.code == 2 and ended.err.count("\n") == 1
 
@@ -124,7 +130,7 @@ def test_no_terminal_is_commanded(told: list[tuple[list[str], Ended]]) -> None:
     for line, ended in told:
         printed = ended.out + ended.err
         assert not RAW.search(printed.replace("\r\n", "")), (line[0], "--json" in line, RAW.search(printed))
-        if "--json" not in line:
+        if "--json" not in line and line[0] != "generate":  # what a model writes may have lines of its own
             assert not re.search("^# Head", printed, re.MULTILINE)
 
 

@@ -34,8 +34,16 @@ class Change:
     def name(self) -> str:
         return blake2b(repr((self.path, self.kind, self.at, self.old, self.new)).encode(), digest_size=6).hexdigest()
 
-    def line(self, source: bytes) -> int:
-        return source.count(b"\n", 0, self.at) + 1
+    def lines(self, source: bytes) -> range:
+        """The lines of the innermost statement that it changes; of one that holds others, those before them."""
+        line, last = (source.count(b"\n", 0, at) + 1 for at in (self.at, self.at + len(self.old.encode())))
+        found = range(line, last + 1)
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.stmt) and node.lineno <= line <= (node.end_lineno or 0):
+                inner = [each.lineno for each in ast.iter_child_nodes(node) if isinstance(each, ast.stmt)]
+                if not inner or line < inner[0]:
+                    found = range(node.lineno, max(last, min([*inner, (node.end_lineno or 0) + 1]) - 1) + 1)
+        return found
 
     def applied(self, source: bytes) -> bytes:
         old = self.old.encode()

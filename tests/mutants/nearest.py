@@ -1,4 +1,4 @@
-"""Which tests are nearest to a source file: its mirror, those of its room that import it, whole runs, and what else is near."""
+"""Which tests are nearest to a source file: its mirror, those of its room that import it, and so on."""
 
 import ast
 from functools import cache
@@ -6,9 +6,11 @@ from pathlib import Path
 
 # Whole runs, held against independent numbers: no wrong assembly should pass them by.
 _WHOLE = ("tests/runs/test_recomputed.py", "tests/runs/test_run.py")
+# Whole commands, with what users may give them.
+_COMMANDS = ("tests/cli/", "tests/faults/")
 # They take every source file alike, or minutes.
-_NEVER = ("tests/faults/", "tests/test_structure.py", "tests/runs/test_crash_points.py")
-_FAR = 5
+_NEVER = ("tests/test_structure.py", "tests/runs/test_crash_points.py", "tests/faults/test_fuzz.py")
+_FAR = 6
 
 
 def nearest(root: Path, path: str) -> list[str]:
@@ -31,8 +33,10 @@ def _rank(file: str, mirror: str, room: str, imports: bool) -> int:
     if imports and file.startswith(room):
         return 2
     if file in _WHOLE:
+        return 4
+    if imports or file.startswith(room):
         return 3
-    return 4 if imports or file.startswith(room) else _FAR
+    return 5 if file.startswith(_COMMANDS) else _FAR
 
 
 def _mirrored(root: Path, test: Path) -> Path:

@@ -1,35 +1,35 @@
-"""Small changes of our own code, one at a time in a copy, against the tests nearest to each: which ones does no test notice?
+"""Small changes of our own code, one at a time in a copy, against the tests that run the changed lines: which does no test notice?
 
     make mutants                                # or, with its numbers:
-    python tests/mutants/run.py [--count 150] [--by-hand 50] [--seed 0] [--seconds 120] [--only WORD]
+    python tests/mutants/run.py [--count 150] [--by-hand 50] [--seed 0] [--seconds 60] [--files 12] [--only WORD]
 
-Each change is tried in a fork that has the libraries loaded. Its tests end at the first failure; a file of tests takes
-part while the sum of what the files take unchanged stays below `--seconds` of CPU. What was tried stands in
-`build/mutants/SEED.jsonl` and is not tried again; the table is printed at the end, and is docs/results/mutants.md.
+The files of tests are taken in order, the nearest to the changed file first (`nearest.py`). What each test runs was recorded once
+(`lines.py`); of a file only the tests that run a changed line are tried, the cheapest first, until one fails, or until those tried
+took `--seconds` of CPU unchanged, `--files` files at most. What was tried stands in `build/mutants/SEED.jsonl` and is not tried again; the table is printed at
+the end, and is docs/results/mutants.md.
 """
 
 import argparse
 import json
 import os
-import resource
 import shutil
-import signal
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import asdict
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
 from changes import Change, draw
+from forks import PASSED, forked, load, run_tests
+from lines import Chosen, Lines, Traced
 from nearest import nearest
 
 ROOT = Path(__file__).resolve().parents[2]
+BUILD = ROOT / "build" / "mutants"
 
-_LOADED = ("torch", "transformers", "datasets", "matplotlib.pyplot", "hypothesis", "pytest", "pydantic", "typer")
-_PASSED = (0, 5)  # pytest's exit codes where no test fails; 5: all of them are skipped
 _SLOWER = 4  # times what the tests take unchanged: a change that needs more goes round in a circle
 
 
@@ -40,43 +40,40 @@ def main() -> None:
     parser.add_argument("--by-hand", type=int, default=50, help="how many of them from wiring.yaml")
     parser.add_argument("--seed", type=int, default=0, help="of the draw")
     parser.add_argument(
-        "--seconds", type=float, default=120, help="of CPU that the tests of one change may take unchanged"
+        "--seconds", type=float, default=60, help="of CPU that the tests of one change may take unchanged"
+    )
+    parser.add_argument(
+        "--files", type=int, default=12, help="of tests that may be tried for one change, the nearest first"
     )
     parser.add_argument("--only", default="", help="only changes whose path or text holds this")
     asked = parser.parse_args()
-    results = Results(ROOT / "build" / "mutants" / f"{asked.seed}.jsonl")
+    results = Results(BUILD / f"{asked.seed}.jsonl")
     drawn = [
         each for each in draw(ROOT, asked.count, asked.by_hand, asked.seed) if asked.only in f"{each.path} {each.old}"
     ]
     with tempfile.TemporaryDirectory() as scratch:
-        copy = copied(Path(scratch) / "copy")
-        _load()
+        trial = Trial(copied(Path(scratch) / "copy"), asked.seconds, asked.files)
+        load(trial.copy)
         for change in drawn:
             if change.name not in results.rows:
-                results.add({**asdict(change), "name": change.name, **tried(change, copy, results, asked.seconds)})
+                results.add({**asdict(change), "name": change.name, **trial.of(change)})
                 print(told(results.rows[change.name]), flush=True)
     print(table([results.rows[change.name] for change in drawn]))
 
 
 class Results:
-    """What was tried before, by name, and what each file of tests takes unchanged."""
+    """What was tried before, by the change's name."""
 
     def __init__(self, path: Path):
-        self.path, self.rows, self.costs = path, dict[str, dict[str, Any]](), dict[str, float]()
+        self.path = path
         path.parent.mkdir(parents=True, exist_ok=True)
-        for line in path.read_text().splitlines() if path.exists() else []:
-            self._take(json.loads(line))
+        rows = map(json.loads, path.read_text().splitlines() if path.exists() else [])
+        self.rows: dict[str, dict[str, Any]] = {row["name"]: row for row in rows}
 
     def add(self, row: dict[str, Any]) -> None:
-        self._take(row)
+        self.rows[row["name"]] = row
         with self.path.open("a") as file:
             file.write(json.dumps(row) + "\n")
-
-    def _take(self, row: dict[str, Any]) -> None:
-        if "cost" in row:
-            self.costs[row["file"]] = row["cost"]
-        else:
-            self.rows[row["name"]] = row
 
 
 def copied(place: Path) -> Path:
@@ -89,96 +86,64 @@ def copied(place: Path) -> Path:
     return place
 
 
-def tried(change: Change, copy: Path, results: Results, seconds: float) -> dict[str, Any]:
-    """Whether the nearest tests notice the change: by which file, or that none did."""
-    file = copy / change.path
-    source = file.read_bytes()
-    files: list[str] = []
-    left = seconds
-    for test in nearest(copy, change.path):
-        if left > 0 and ((cost := _cost(test, copy, results)) <= left or not files):
-            files.append(test)
-            left -= cost
-    limit = _SLOWER * sum(results.costs[test] for test in files) + 60
-    file.write_bytes(change.applied(source))
-    began = time.monotonic()
-    try:
-        code, said = _forked(lambda: _pytest(copy, files), limit)
-    finally:
-        file.write_bytes(source)
-    by = next((line.split("::")[0] for line in said.splitlines() if line.startswith(("FAILED", "ERROR"))), "")
-    found = {
-        "noticed": code not in _PASSED,
-        "by": by or ("the limit of time" if code not in _PASSED else ""),
-        "tests": files,
-    }
-    return {**found, "line": change.line(source), "seconds": round(time.monotonic() - began)}
+class Trial:
+    """Tries changes in `copy`; what each file of tests runs unchanged is recorded when it is first needed."""
 
+    def __init__(self, copy: Path, seconds: float, files: int):
+        self.copy, self.seconds, self.files = copy, seconds, files
+        self.lines: dict[str, Lines] = {}
 
-def _cost(test: str, copy: Path, results: Results) -> float:
-    """CPU seconds that a file of tests takes unchanged, where it must pass."""
-    if test not in results.costs:
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        code, said = _forked(lambda: _pytest(copy, [test]), limit=1800)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert code in _PASSED, f"{test} fails unchanged:\n{said}"
-        results.add({"file": test, "cost": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime})
-    return results.costs[test]
-
-
-def _load() -> None:
-    """The libraries, once for all forks; one thread, so that forking is safe."""
-    os.environ |= {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "MPLBACKEND": "Agg"}
-    for name in _LOADED:
-        __import__(name)
-    import torch
-
-    torch.set_num_threads(1)
-
-
-def _forked(act: Callable[[], int], limit: float) -> tuple[int, str]:
-    """What `act` gives in a forked process, and what it says; one that takes more than `limit` seconds of CPU is ended."""
-    with tempfile.TemporaryFile("w+") as said:
-        child = os.fork()
-        if child == 0:
-            os.setsid()
-            for stream in (1, 2):
-                os.dup2(said.fileno(), stream)
-            resource.setrlimit(resource.RLIMIT_CPU, (int(limit), int(limit) + 5))
-            code = 70
+    def of(self, change: Change) -> dict[str, Any]:
+        """Whether a test notices the change: which one, or that none did, and how many were tried."""
+        file, began = self.copy / change.path, time.monotonic()
+        source, status = file.read_bytes(), file.stat()
+        found: dict[str, Any] = {"noticed": False, "by": "", "tests": 0}
+        for names, cost in self._chosen(change, change.lines(source)):
+            file.write_bytes(change.applied(source))
             try:
-                code = act()
+                files = list(dict.fromkeys(name.split("::")[0] for name in names))
+                chosen = (Chosen(names),)
+                code, said = forked(lambda: run_tests(self.copy, [*files, "-x"], chosen), _SLOWER * cost + 60)  # noqa: B023
             finally:
-                os._exit(code)
-        code = _waited(child, 20 * limit)
-        said.seek(0)
-        return code, said.read()
+                file.write_bytes(source)
+                os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
+            found["tests"] += len(names)
+            if code not in PASSED:
+                failed = (line.split(" ")[1] for line in said.splitlines() if line.startswith(("FAILED", "ERROR")))
+                found |= {"noticed": True, "by": next(failed, "the limit of time, or a crash")}
+                break
+        return {**found, "line": change.lines(source).start, "seconds": round(time.monotonic() - began)}
 
+    def _chosen(self, change: Change, lines: range) -> Iterator[tuple[list[str], float]]:
+        """The tests of each file that run one of the lines, as long as there is time for them, and what they take."""
+        left = self.seconds
+        for file in nearest(self.copy, change.path)[: self.files]:
+            names, cost, known = list[str](), 0.0, self._lines(file)
+            for test in known.running(change.path, lines):
+                own = known.cost(test) if names else known.first_cost(test)
+                if cost + own <= left:
+                    names.append(test)
+                    cost += own
+            if names:
+                yield names, cost
+            left -= cost
 
-def _waited(child: int, longest: float) -> int:
-    """The exit code of a child, which is killed where it hangs."""
-    end = time.monotonic() + longest
-    while time.monotonic() < end:
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.2)
-    os.killpg(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return -signal.SIGKILL
+    def _lines(self, file: str) -> Lines:
+        if file not in self.lines:
+            place = BUILD / "lines" / f"{self._state(file)}.json"
+            if not place.exists():
+                traced = (Traced(self.copy, place),)
+                _, said = forked(lambda: run_tests(self.copy, [file], traced), limit=3600)
+                assert place.exists(), f"{file} cannot be run:\n{said}"
+            self.lines[file] = Lines(place)
+        return self.lines[file]
 
-
-def _pytest(copy: Path, files: list[str]) -> int:
-    import pytest
-
-    os.chdir(copy)
-    sys.dont_write_bytecode = True
-    os.environ |= {"PYTHONPATH": str(copy / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
-    sys.path[:] = [
-        str(copy / "src"),
-        *(entry for entry in sys.path if not entry.startswith(str(ROOT)) or ".venv" in entry),
-    ]
-    return int(pytest.main([*files, "-x", "--tb=no"]))
+    def _state(self, file: str) -> str:
+        """A name for a file of tests and all sources as they are."""
+        seen = blake2b(digest_size=8)
+        for path in sorted([*(self.copy / "src").rglob("*.py"), self.copy / file]):
+            seen.update(f"{path.relative_to(self.copy)} ".encode() + path.read_bytes())
+        return seen.hexdigest()
 
 
 def told(row: dict[str, Any]) -> str:

@@ -45,6 +45,16 @@ def test_a_folder_of_something_else_gets_not_even_a_lock(tmp_path: Path) -> None
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
+@pytest.mark.parametrize(
+    "left", [(".lock",), (".config.yaml.0123456789ab.inheritune",), (".lock", ".config.yaml.0123456789ab.inheritune")]
+)
+def test_a_run_that_died_at_its_very_start_is_begun_anew(left: tuple[str, ...], tmp_path: Path) -> None:
+    for name in left:
+        (tmp_path / name).touch()
+    close_folder(open_folder(tmp_path, recipe()))
+    assert (tmp_path / "config.yaml").exists() and not (tmp_path / left[-1]).exists()
+
+
 def test_a_place_that_is_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written"):

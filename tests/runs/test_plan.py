@@ -1,5 +1,6 @@
 """What is planned beforehand, against what a run then counts, and against what the model is."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,6 +71,17 @@ def test_it_is_printed_as_data(tree: dict[str, Any], write_recipe: Write) -> Non
     assert found.cost(3600.0) == 10.0
     assert found.total.memory == max(stage.memory for stage in found.stages)
     assert found.total.seconds == pytest.approx(sum(stage.seconds for stage in found.stages))
+
+
+def test_what_each_stage_costs_is_printed_where_a_price_is_given(tree: dict[str, Any], write_recipe: Write) -> None:
+    """A stage a line, its seconds at the price last; without a price no line ends in an amount."""
+    asked = ("plan", write_recipe(tree), "--gpu", "h100", "--price", "1e6")
+    found = RunEstimate.model_validate_json(command(*asked, "--json").out)
+    lines = command(*asked).out.splitlines()
+    for stage in (*found.stages, found.total):
+        (line,) = (line for line in lines if line.strip().startswith(f"{stage.name}  "))
+        assert line.rstrip().endswith(f"{stage.seconds / 3600 * 1e6:,.2f}"), line
+    assert not [line for line in command(*asked[:4]).out.splitlines() if re.search(r"\d\.\d\d$", line.rstrip())]
 
 
 def test_a_model_is_planned_for_without_a_recipe(gpt2: Path, corpus: Path) -> None:

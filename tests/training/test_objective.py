@@ -102,6 +102,16 @@ def test_every_family_gets_its_own_gradient_whether_the_head_stands_apart_or_not
     assert_same(gradients(model), wanted)
 
 
+@pytest.mark.parametrize("weight", [0.5, 2.0])
+def test_a_weight_is_a_factor_of_the_loss_and_its_gradient(weight: float) -> None:
+    model = untrained_model("gpt2")
+    whole = weight * cross_entropy(model(BATCH_BT[:, :-1]).logits.flatten(0, 1), BATCH_BT[:, 1:].flatten())
+    wanted = by_autograd(model, whole)
+    found = TrainingLoss(model, training(), Wanted(cross_entropy=weight)).backward(BATCH_BT, TOKENS)
+    assert found["loss"] == pytest.approx(whole.item(), rel=1e-6)
+    assert_same(gradients(model), wanted)
+
+
 def test_half_precision_agrees_as_far_as_it_can() -> None:
     model = untrained_model("gpt2")
     whole = cross_entropy(model(BATCH_BT[:, :-1]).logits.flatten(0, 1), BATCH_BT[:, 1:].flatten())
