@@ -3,7 +3,7 @@ BIN := .venv/bin
 ORDER ?= written
 QUICK := $(addprefix tests/,choosing config decoder disk evidence records report training test_structure.py)
 
-.PHONY: setup run test lint check mutants clean
+.PHONY: setup run test lint docs check mutants clean
 
 setup: .venv/ready
 
@@ -22,8 +22,16 @@ lint: setup
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+# The site, in build/site: open index.html there. A link that leads nowhere, or a page without a place, is an error.
+docs: .venv/docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+.venv/docs: setup
+	$(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch .venv/docs
+
 # All that must hold before anything lands. The tests pass in any order: here all of them shuffled, and those of the quick rooms backwards.
-check: lint .venv/eval
+check: lint docs .venv/eval
 	$(MAKE) test ORDER=1
 	$(MAKE) test ORDER=reversed TESTS="$(QUICK)"
 

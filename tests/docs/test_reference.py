@@ -21,7 +21,7 @@ _VALUES = {int: "N", float: "X", Path: "PATH"}
 def _value(option: Any) -> str:
     """What stands for an option's value, as its help says it."""
     kind = option.type_descriptor.annotation
-    return option.metavar or _VALUES.get(kind) or option.name.upper()
+    return (option.metavar or _VALUES.get(kind) or option.name.upper()).replace("|", "/")
 
 
 def _names(option: Any) -> str:
@@ -40,13 +40,13 @@ def help_of(name: str) -> str:
     command = COMMANDS[name]
     rows, usage = [], [f"inheritune {name}"]
     for param in command.params:
-        said = " ".join((param.help or "").split()).replace("|", "\\|")
+        said = " ".join((param.help or "").split()).replace("|", "\\|").replace("<", "&lt;")
         if param.opts[0].startswith("-"):
             rows.append(f"| {_names(param)} | {said}{_default(param)} |")
         else:
             shown = param.metavar or param.name.upper()
             usage.append(shown if param.required or "[" in shown else f"[{shown}]")
-            rows.append(f"| `{shown}` | {said} |".replace(shown, shown.replace("|", "\\|"), 1))
+            rows.append(f"| {' or '.join(f'`{one}`' for one in shown.split('|'))} | {said} |")
     table = re.sub(r"docs/(\w+)\.md", r"[\1](\1.md)", "\n".join(["| given | what it is |", "|---|---|", *rows]))
     return f"```text\n{' '.join(usage)} [OPTIONS]\n```\n\n{table}"
 
