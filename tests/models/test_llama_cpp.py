@@ -120,7 +120,7 @@ def test_speed_is_the_runners_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     found = llama_cpp.speed(tmp_path / "in.gguf", prompt=4, new=8, threads=3)
     assert (found["first_token_seconds"], found["tokens_per_second"]) == (0.25, 80.0)
-    assert 1e6 < found["base_bytes"] <= found["peak_bytes"]
+    assert 1e6 < found["base_bytes"] <= found["peak_bytes"] < 1e8, "its own, not the memory of the process that asked"
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def rivals_figure(points: Sequence[PackedPoint], reference_loss: float, unit: st
             for point in own:
                 at = (point.memory / 1e6, point.loss)
                 axes.annotate(point.bits, at, xytext=(5, 5), textcoords="offset points", color=colour, fontsize=8.5)
-        axes.set_xlim(left=0)
+        axes.set_xlim(0, 1.12 * max(point.memory for point in points) / 1e6)
         axes.margins(y=0.15)
         axes.set_xlabel("memory, MB: weights, and keys and values of a window")
         axes.set_ylabel(f"loss, {unit}")
