@@ -43,7 +43,7 @@ class Guard(Entry):
     @property
     def told(self) -> str:
         """The verdict in words."""
-        return f"lost: {', '.join(self.lost)}" if self.lost else self.verdict
+        return f"lost: {'; '.join(self.lost)}" if self.lost else self.verdict
 
 
 class GuardAnswers(Spent, JsonFile):
