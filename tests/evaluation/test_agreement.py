@@ -84,3 +84,10 @@ def test_losses_on_rare_and_copied_tokens_are_differences_there(
         values = [row[kind] for row, kind in zip(moved, kinds, strict=True)]
         assert 0 < estimate.tokens == sum(map(len, values)) < own.tokens.sum()
         assert (estimate.mean, estimate.low, estimate.high) == pytest.approx(interval(values, own), abs=1e-9)
+
+
+def test_two_documents_give_an_interval_and_one_gives_none() -> None:
+    values, owner = [np.array([1.0, 3.0]), np.array([5.0])], np.array([0, 1])
+    found = module._estimate(values, np.array([0, 1]), owner, 0.9)
+    assert found is not None and found.mean == pytest.approx(3.0) and found.tokens == 3
+    assert module._estimate(values[:1], np.array([0, 1]), owner[:1], 0.9) is None

@@ -111,10 +111,11 @@ class Lines:
         self.tests, self.costs, self.lines = found["tests"], found["costs"], found["lines"]
 
     def running(self, path: str, lines: range) -> list[str]:
-        """The tests that run any of these lines, the cheapest first; where none does, for they run at import, those that run the file."""
+        """The tests that run any of these lines, the cheapest first; of lines that run at import, the tests that run the file."""
         held = self.lines.get(path, {})
-        hit = {context for line in lines for context in held.get(str(line), [])} - {""}
-        hit = hit or {context for contexts in held.values() for context in contexts}
+        hit = {context for line in lines for context in held.get(str(line), [])}
+        if hit == {""}:
+            hit = {context for contexts in held.values() for context in contexts}
         return sorted((test for test, fixtures in self.tests.items() if hit & {test, *fixtures}), key=self.cost)
 
     def cost(self, test: str) -> float:

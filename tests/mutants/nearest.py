@@ -1,4 +1,4 @@
-"""Which tests are nearest to a source file: its mirror, those of its room that import it, and so on."""
+"""How near each file of tests is to a source file: its mirror, those of its room that import it, and so on."""
 
 import ast
 from functools import cache
@@ -10,7 +10,6 @@ _WHOLE = ("tests/runs/test_recomputed.py", "tests/runs/test_run.py")
 _COMMANDS = ("tests/cli/", "tests/faults/")
 # They take every source file alike, or minutes.
 _NEVER = ("tests/test_structure.py", "tests/runs/test_crash_points.py", "tests/faults/test_fuzz.py")
-_FAR = 6
 
 
 def nearest(root: Path, path: str) -> list[str]:
@@ -24,7 +23,7 @@ def nearest(root: Path, path: str) -> list[str]:
         if not file.startswith(_NEVER):
             imports = module in _imported(place) | _imported(_mirrored(root, place))
             ranks[file] = _rank(file, f"{room}test_{inside.stem}", room, imports)
-    return sorted((file for file in ranks if ranks[file] < _FAR), key=lambda file: ranks[file])
+    return sorted(ranks, key=lambda file: ranks[file])
 
 
 def _rank(file: str, mirror: str, room: str, imports: bool) -> int:
@@ -36,7 +35,7 @@ def _rank(file: str, mirror: str, room: str, imports: bool) -> int:
         return 4
     if imports or file.startswith(room):
         return 3
-    return 5 if file.startswith(_COMMANDS) else _FAR
+    return 5 if file.startswith(_COMMANDS) else 6
 
 
 def _mirrored(root: Path, test: Path) -> Path:

@@ -3,10 +3,10 @@
     make mutants                                # or, with its numbers:
     python tests/mutants/run.py [--count 150] [--by-hand 50] [--seed 0] [--seconds 60] [--files 12] [--only WORD]
 
-The files of tests are taken in order, the nearest to the changed file first (`nearest.py`). What each test runs was recorded once
-(`lines.py`); of a file only the tests that run a changed line are tried, the cheapest first, until one fails, or until those tried
-took `--seconds` of CPU unchanged, `--files` files at most. What was tried stands in `build/mutants/SEED.jsonl` and is not tried again; the table is printed at
-the end, and is docs/results/mutants.md.
+What each test of a file runs is recorded when the file is first needed (`lines.py`). Tried are the tests that run a changed line: of the
+files that are recorded, and of as many more as make `--files`, the nearest to the changed file first (`nearest.py`), of each file the
+cheapest first, until one fails, or until those tried took `--seconds` of CPU unchanged. What was tried stands in
+`build/mutants/SEED.jsonl` and is not tried again; the table is printed at the end, and is docs/results/mutants.md.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def main() -> None:
         "--seconds", type=float, default=60, help="of CPU that the tests of one change may take unchanged"
     )
     parser.add_argument(
-        "--files", type=int, default=12, help="of tests that may be tried for one change, the nearest first"
+        "--files", type=int, default=12, help="of tests that are recorded for one change, where none is known to run it"
     )
     parser.add_argument("--only", default="", help="only changes whose path or text holds this")
     asked = parser.parse_args()
@@ -92,6 +92,9 @@ class Trial:
     def __init__(self, copy: Path, seconds: float, files: int):
         self.copy, self.seconds, self.files = copy, seconds, files
         self.lines: dict[str, Lines] = {}
+        self.sources = blake2b(digest_size=8)
+        for path in sorted((copy / "src").rglob("*.py")):
+            self.sources.update(f"{path.relative_to(copy)} ".encode() + path.read_bytes())
 
     def of(self, change: Change) -> dict[str, Any]:
         """Whether a test notices the change: which one, or that none did, and how many were tried."""
@@ -117,7 +120,7 @@ class Trial:
     def _chosen(self, change: Change, lines: range) -> Iterator[tuple[list[str], float]]:
         """The tests of each file that run one of the lines, as long as there is time for them, and what they take."""
         left = self.seconds
-        for file in nearest(self.copy, change.path)[: self.files]:
+        for file in self._files(change, lines):
             names, cost, known = list[str](), 0.0, self._lines(file)
             for test in known.running(change.path, lines):
                 own = known.cost(test) if names else known.first_cost(test)
@@ -128,9 +131,17 @@ class Trial:
                 yield names, cost
             left -= cost
 
+    def _files(self, change: Change, lines: range) -> list[str]:
+        """The files of tests that are known to run a changed line, and as many others as `--files` leaves, the nearest first."""
+        order = nearest(self.copy, change.path)
+        known = [file for file in order if self._place(file).exists()]
+        running = [file for file in known if self._lines(file).running(change.path, lines)]
+        others = [file for file in order if file not in known][: max(0, self.files - len(running))]
+        return sorted(running + others, key=order.index)
+
     def _lines(self, file: str) -> Lines:
         if file not in self.lines:
-            place = BUILD / "lines" / f"{self._state(file)}.json"
+            place = self._place(file)
             if not place.exists():
                 traced = (Traced(self.copy, place),)
                 _, said = forked(lambda: run_tests(self.copy, [file], traced), limit=3600)
@@ -138,12 +149,11 @@ class Trial:
             self.lines[file] = Lines(place)
         return self.lines[file]
 
-    def _state(self, file: str) -> str:
-        """A name for a file of tests and all sources as they are."""
-        seen = blake2b(digest_size=8)
-        for path in sorted([*(self.copy / "src").rglob("*.py"), self.copy / file]):
-            seen.update(f"{path.relative_to(self.copy)} ".encode() + path.read_bytes())
-        return seen.hexdigest()
+    def _place(self, file: str) -> Path:
+        """Where it is recorded what a file of tests runs: a name for the file and all sources as they are."""
+        seen = self.sources.copy()
+        seen.update(f"{file} ".encode() + (self.copy / file).read_bytes())
+        return BUILD / "lines" / f"{seen.hexdigest()}.json"
 
 
 def told(row: dict[str, Any]) -> str:
