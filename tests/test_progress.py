@@ -101,3 +101,20 @@ def test_text_from_outside_means_only_itself(text: str) -> None:
     console.print(text, table)
     printed = file.getvalue()
     assert printed.count(harmless(text)) == 4 and harmless(printed) == printed
+
+
+def test_a_terminal_sees_the_view_below_the_state_and_a_pipe_does_not(
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for terminal in (True, False):
+        progress = Progress()
+        monkeypatch.setattr(progress.console, "_force_terminal", terminal)
+        progress.view = lambda: "■■·■\n3 blocks \x1b[31m"
+        progress.now("step 1 of 6")
+        shown = str(progress._live.get_renderable()) if progress._live else ""
+        progress.close()
+        piped = capsys.readouterr().out
+        if terminal:
+            assert shown == "  step 1 of 6\n  ■■·■\n  3 blocks \N{REPLACEMENT CHARACTER}[31m"
+        else:
+            assert (shown, piped) == ("", "  step 1 of 6\n")

@@ -58,6 +58,7 @@ class Progress:
         self._thread: Thread | None = None
         self._over = Event()
         self._last = 0.0
+        self.view: Callable[[], str] | None = None  # what a terminal shows below the state of the current stage
 
     def stage(self, text: str) -> None:
         """Begin a stage, with a sentence that stays; what it first tells of its state is shown at once."""
@@ -117,10 +118,14 @@ class Progress:
     def _show(self, text: str) -> None:
         if self.console.is_terminal:
             self._live = self._live or self._begin_live()
-            self._live.update(Text(f"  {plain(text)}", style="cyan"))
+            self._live.update(Text(f"  {plain(text)}", style="cyan").append(self._below(), style="default"))
         elif time.monotonic() - self._last >= _SECONDS_BETWEEN_LINES:
             self._last = time.monotonic()
             self._line(text)
+
+    def _below(self) -> str:
+        lines = self.view().splitlines() if self.view else []
+        return "".join(f"\n  {harmless(line)}" for line in lines)
 
     def _end(self) -> None:
         self._end_wait()

@@ -15,6 +15,7 @@ from inheritune.records.estimate import RunEstimate
 from inheritune.records.result import Result
 from inheritune.report.plan_words import in_two_lines, reach_in_words
 from inheritune.runs.plan import PlanRequest, plan
+from inheritune.training.pace import _tokens_at_once
 
 Write = Callable[[dict[str, Any]], str]
 
@@ -151,6 +152,28 @@ def test_a_probe_tries_this_machine(tree: dict[str, Any], write_recipe: Write, m
     steps, micro_batches = 6, 1
     assert training.seconds > steps * micro_batches * 0.1, (
         "a micro-batch took a tick, and a cut of two of five blocks less"
+    )
+
+
+def test_a_probe_takes_no_more_tokens_at_once_than_its_time_allows() -> None:
+    assert _tokens_at_once(8, 128, most=1e6) == (8, 128)
+    assert _tokens_at_once(8, 128, most=300) == (2, 128)
+    assert _tokens_at_once(8, 128, most=100) == (1, 100)
+    assert _tokens_at_once(8, 1024, most=3) == (1, 64) and _tokens_at_once(8, 32, most=3) == (1, 32)
+
+
+def test_a_shallow_target_shows_its_neighbours_and_not_all_between(gpt2: Path) -> None:
+    """And what is packed in the source and not in the target is said."""
+    found = plan(str(gpt2), asked=PlanRequest(fit="1"))
+    far = [found.reach[0].model_copy(update={"depth": depth}) for depth in range(23, 1, -1)] + [found.reach[-1]]
+    told = list(reach_in_words(found.model_copy(update={"reach": far})))
+    depths = [int(line.split()[0]) for line in told if line.startswith("  ")]
+    assert depths == [23, 22, 21, 20, 19, 2, 1] and any(line.startswith("  1 block: ") for line in told)
+    assert "packed" not in " ".join(told)
+    packed = found.reference.footprint.model_copy(update={"dtype": "packed (GGUF)"})
+    reference = found.reference.model_copy(update={"footprint": packed})
+    assert "are packed, the target's are written in float32" in total_words(
+        found.model_copy(update={"reference": reference})
     )
 
 

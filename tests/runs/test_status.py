@@ -18,8 +18,12 @@ from test_run import content
 from tiny import FAMILIES, LENGTH
 
 from inheritune.comparison.status import status
+from inheritune.config.loading import check
+from inheritune.config.recipes import RunRecipe
+from inheritune.config.strict_yaml import value_of
 from inheritune.disk.locks import hold, is_held
 from inheritune.evidence.forecast import forecast
+from inheritune.runs.status_words import live_view, loss_plot
 from inheritune.training.loop import _Training
 
 Write = Callable[[dict[str, Any]], str]
@@ -218,3 +222,31 @@ def test_no_torch_is_loaded(in_round_two: Path) -> None:
     code = "import sys; from inheritune.comparison.status import status; print(status(sys.argv[1]).stage.done, 'torch' in sys.modules)"
     asked = subprocess.run([sys.executable, "-c", code, str(in_round_two)], capture_output=True, text=True, check=True)
     assert asked.stdout == "4 False\n"
+
+
+def test_a_terminal_sees_blocks_gap_and_losses_below_the_line(in_round_two: Path) -> None:
+    """Of this round alone, and the same words as `status` says."""
+    recipe = check(RunRecipe, dict(value_of((in_round_two / "config.yaml").read_text())))
+    said = live_view(in_round_two, recipe, 5)().splitlines()
+    model = status(in_round_two).model
+    assert model is not None and model.blocks is not None
+    drawn = "".join("■" if block in model.blocks else "·" for block in range(5))
+    assert said[0].startswith(f"{drawn}  3 of 5 blocks, ") and said[0].endswith(" GB of memory")
+    assert said[1].startswith(f"validation loss {model.val_loss:.4f} (reference {model.reference_loss:.4f}), gap ")
+    (in_round_two / "metrics.jsonl").write_text('{"kind": "step", damage}\n')
+    assert live_view(in_round_two, recipe, 5)() == "", "whoever needs the file says what is wrong with it"
+
+
+def test_losses_fall_towards_the_references_line() -> None:
+    assert loss_plot([4.0, 3.5, 3.0], reference=3.0) == [
+        "●    4.000",
+        "",
+        " ●",
+        "",
+        "──●  3.000 reference",
+    ]
+    below = loss_plot([4.0, 2.0], reference=3.0)
+    assert (below[0], below[2], below[4]) == ("●   4.000", "──  3.000 reference", " ●  2.000")
+    assert loss_plot([3.0], 3.0)[0] == "●  3.000 reference"
+    many = loss_plot([float(1000 - number) for number in range(500)], 1.0)
+    assert sum(line.count("●") for line in many) == 48

@@ -120,7 +120,7 @@ def _print(found: "Evaluation") -> None:
 
     console, models = PlainConsole(), found.models
     for title, rows in (("On the text", _text(found)), ("Tasks", _tasks(found)), ("By position", _places(models))):
-        heads = [entry.model for entry in models] + ["difference"] * (len(models) - 1)
+        heads = [entry.model for entry in models] + ["beside the reference"] * (len(models) - 1)
         table = Table("", *heads, title=title, box=None, title_justify="left")
         for row in rows:
             table.add_row(*row[: len(heads) + 1])
@@ -183,6 +183,7 @@ def _text(found: "Evaluation") -> Iterator[list[str]]:
     texts = [entry.text for entry in models]
     yield ["blocks", *[str(entry.depth) for entry in models]]
     yield ["parameters", *[f"{entry.parameters:,}" for entry in models]]
+    yield ["tokens", *[f"{text.tokens:,}" for text in texts]]
     yield [
         "loss, nats per token",
         *[f"{text.val_loss:.4f}" for text in texts],

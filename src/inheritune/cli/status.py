@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from inheritune.runs.status import RunStatus, Stage, Standing
+    from inheritune.runs.status import RunStatus
 
 
 def command(
@@ -38,41 +38,12 @@ def command(
 
 
 def _lines(found: "RunStatus") -> Iterator[str]:
-    yield f"{found.folder}: {found.state}" + ("" if found.state == "finished" else f", {_stage(found.stage)}")
+    from inheritune.runs.status_words import stage_words, standing_words
+
+    yield f"{found.folder}: {found.state}" + ("" if found.state == "finished" else f", {stage_words(found.stage)}")
     if found.model and found.state != "finished":
-        yield from (f"  {line}" for line in _model(found.model, found.state == "going on") if line)
+        yield from (f"  {line}" for line in standing_words(found.model, found.state == "going on"))
     if found.message:
         yield f"  {found.message}"
     if found.goes_on and found.state != "going on":
         yield f"  goes on with: {found.goes_on}"
-
-
-def _stage(stage: "Stage") -> str:
-    from inheritune.words import nouns
-
-    if stage.done is None:
-        return stage.name
-    if stage.total is None:
-        return f"{stage.name}, {stage.done:,} {nouns(stage.done, stage.unit)} so far"
-    share = f" ({100 * stage.done // stage.total}%)" if stage.total else ""
-    return f"{stage.name}, {stage.unit} {stage.done:,} of {stage.total:,}{share}"
-
-
-def _model(model: "Standing", going_on: bool) -> Iterator[str]:
-    from inheritune.progress import clock
-    from inheritune.words import show
-
-    yield f"{model.depth} blocks" + (f" ({show(model.blocks)})" if model.blocks else "")
-    if model.val_loss is not None:
-        line = f"validation loss {model.val_loss:.4f}"
-        if model.reference_loss is not None:
-            line += f" (reference {model.reference_loss:.4f})"
-        if gap := model.gap:
-            line += f", gap {gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}]"
-        if after := model.forecast:
-            line += f", forecast {after.mean:+.3f} [{after.low:+.3f}, {after.high:+.3f}] after the round"
-        yield line
-    if model.tokens_per_second:
-        left = f", {clock(model.seconds_left)} left of this round" if model.seconds_left is not None else ""
-        memory = f", {model.memory / 1e9:.2f} GB" if model.memory else ""
-        yield f"{model.tokens_per_second:,} tokens/s{left if going_on else ''}{memory}"

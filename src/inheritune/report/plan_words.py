@@ -51,9 +51,16 @@ def reach_in_words(found: RunEstimate) -> Iterator[str]:
         yield f"For an even chance, {plural(target.depth, 'block')} take a round of about {words.large_number(found.tokens_for_even)} tokens."
     if found.text_tokens is not None and found.round_tokens > found.text_tokens:
         yield f"The text has about {words.large_number(found.text_tokens)} tokens: each is read {found.round_tokens / found.text_tokens:.1f} times."
+    if found.reference.footprint.dtype.startswith("packed"):
+        yield (
+            f"The reference's weights are packed, the target's are written in {found.target.footprint.dtype}: inheritune export --to gguf"
+            " --quantise packs them again."
+        )
     wanted = reach.index(target)
-    for each in reach[: max(_SHOWN, wanted + 2)]:
-        yield f"  {_told(each)}"
+    near = {target.depth, *(each.depth for each in reach[:_SHOWN] + reach[max(0, wanted - 1) : wanted + 2])}
+    for each in reach:
+        if each.depth in near:
+            yield f"  {_told(each)}"
     measured = (
         "the cuts' losses are measured"
         if target.measured
@@ -73,7 +80,7 @@ def held_in_words(held: PlanHeld) -> str:
 def _told(reach: DepthReach) -> str:
     low, mean, high = reach.gap
     return (
-        f"{reach.depth} blocks: gap {words.signed(mean, 3)} [{words.signed(low, 3)}, {words.signed(high, 3)}],"
+        f"{plural(reach.depth, 'block')}: gap {words.signed(mean, 3)} [{words.signed(low, 3)}, {words.signed(high, 3)}],"
         f" a chance of {100 * reach.chance:.0f}% to match"
     )
 

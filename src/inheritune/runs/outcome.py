@@ -51,9 +51,10 @@ from inheritune.runs.sampled import side_by_side
 from inheritune.runtime import gauge
 from inheritune.training.metrics import Metrics
 
-_NEXT = (
-    "next: more tokens a round (training.tokens), another learning rate (training.peak_lr), or deeper (growth.max_depth);"
-    " another run on the same validation documents is a further look at them"
+_NEXT = "next: more tokens a round (training.tokens){}; another run on the same validation documents is a further look at them"
+_DEEPER, _DEEPEST = (
+    ", another learning rate (training.peak_lr), or deeper (growth.max_depth)",
+    " or another learning rate (training.peak_lr)",
 )
 
 
@@ -132,8 +133,9 @@ def _message(
         return f"{gap.verdict.capitalize()}: {seen}{warned}"
     if stop.outcome == "fitted":
         return f"Fitted: {seen}, {gap.verdict}; no match is claimed{warned}"
+    more = _DEEPER if target.depth < reference.depth - 1 else _DEEPEST
     why = "the limits are reached" if stop.outcome == "budget_spent" else "the deepest target allowed does not match"
-    return f"Not matched ({gap.verdict}): {seen}; {why}; {_NEXT}{warned}"
+    return f"Not matched ({gap.verdict}): {seen}; {why}; {_NEXT.format(more)}{warned}"
 
 
 def _behind(controls: list[Control], margin: float) -> str:

@@ -74,7 +74,7 @@ def plan(
     pace = assumed(machine.matrix_rate)
     if asked.probe:
         with progress.waiting("Ten seconds of training on this machine"):
-            pace = tried(shape.config, recipe.training, recipe.data.sequence_length)
+            pace = tried(shape.config, recipe.training, recipe.data.sequence_length, machine.matrix_rate)
     dtype = kept_dtype(place) if recipe.model_dtype == "auto" else DTYPES[recipe.model_dtype]
     outlook = Outlook(
         recipe, shape, weight_bytes=weight_bytes(place), dtype=dtype,

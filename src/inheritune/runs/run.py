@@ -38,6 +38,7 @@ from inheritune.runs.folder import CONFIG, holding, left_if_used
 from inheritune.runs.lab import FolderLab
 from inheritune.runs.outcome import assemble_result, footprint
 from inheritune.runs.plan import plan_of
+from inheritune.runs.status_words import live_view
 from inheritune.runtime import processes
 from inheritune.runtime.device import device, make_repeatable
 from inheritune.runtime.memory import keep_freed_memory
@@ -117,6 +118,7 @@ def _carry_out(recipe: RunRecipe, folder: Path, bench: Bench, progress: Progress
     for line in in_two_lines(plan_of(bench)):
         progress.note(line)
     lab = FolderLab(recipe, folder, bench, progress)
+    progress.view = live_view(folder, recipe, lab.depth)
     stop, history = carry_out(lab)
     best = len(history.rounds) if stop.outcome == "matched" else _best(history.rounds)
     tokens = sum(done.tokens for done in history.rounds)

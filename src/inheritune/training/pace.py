@@ -22,6 +22,7 @@ from inheritune.training.optimizer import Optimizer
 
 _TRAINING, _READING = 0.4, 0.6  # of the rate of matrix products, where nothing was tried
 _UPDATE = 20.0  # FLOPs a parameter that take as long as an optimizer's update of it, at that share
+_FEWEST_TOKENS = 64
 _MOST_TRIED = 1 << 29  # parameters: 8 GB with gradients and states
 
 
@@ -40,13 +41,18 @@ def assumed(matrix_rate: float) -> ReachedRate:
     return ReachedRate(_TRAINING * matrix_rate, _READING * matrix_rate, _UPDATE / (_TRAINING * matrix_rate))
 
 
-def tried(config: PretrainedConfig, training: Training, length: int, seconds: float = 8.0) -> ReachedRate:
+def tried(
+    config: PretrainedConfig, training: Training, length: int, matrix_rate: float, seconds: float = 8.0
+) -> ReachedRate:
     """The pace of this machine on random weights of a config, by micro-batches: half of `seconds` for training, half for passes.
 
-    A model that is too large for the machine's memory is tried with as many blocks as fit.
+    A model that is too large for the machine's memory is tried with as many blocks as fit, and one that is too slow for so
+    many seconds, by the rate of its matrix products, on fewer tokens at once.
     """
     model = fresh(config, _depth_that_fits(config, training), 0).to(device())  # type: ignore[arg-type]
-    ids_BT = torch.zeros(training.micro_batch_size, length + 1, dtype=torch.long, device=device())
+    step = token_flops(model, training, length) / assumed(matrix_rate).training
+    rows, length = _tokens_at_once(training.micro_batch_size, length, seconds / 4 / step)
+    ids_BT = torch.zeros(rows, length + 1, dtype=torch.long, device=device())
     loss, optimizer = TrainingLoss(model, training, Objective()), Optimizer(model, training)
     labels = ids_BT[:, 1:].numel()
     step = _best(lambda: loss.backward(ids_BT, labels), seconds / 2)
@@ -60,6 +66,13 @@ def tried(config: PretrainedConfig, training: Training, length: int, seconds: fl
         update=update / parameter_count(model),
         tried=True,
     )
+
+
+def _tokens_at_once(rows: int, length: int, most: float) -> tuple[int, int]:
+    """Rows and their length of at most so many tokens: whole rows, or a part of one that is still worth a product."""
+    if most >= length:
+        return min(rows, int(most // length)), length
+    return 1, min(length, max(_FEWEST_TOKENS, int(most)))
 
 
 def _depth_that_fits(config: PretrainedConfig, training: Training) -> int:

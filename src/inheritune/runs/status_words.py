@@ -1,0 +1,100 @@
+"""Where a run stands, in lines: for `status`, and below the line of a run that goes on in a terminal."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from inheritune.config.recipes import RunRecipe
+from inheritune.errors import InherituneError
+from inheritune.progress import clock
+from inheritune.records.log import rows_of
+from inheritune.records.rows import METRICS, ValidationRow
+from inheritune.runs.status import Stage, Standing, run_status
+from inheritune.words import nouns, show
+
+_WIDTH, _HEIGHT = 48, 5  # columns and lines of the plot
+_EVERY = 2.0  # seconds between two looks at the folder
+
+
+def stage_words(stage: Stage) -> str:
+    """What is being done, and how much of how much."""
+    if stage.done is None:
+        return stage.name
+    if stage.total is None:
+        return f"{stage.name}, {stage.done:,} {nouns(stage.done, stage.unit)} so far"
+    share = f" ({100 * stage.done // stage.total}%)" if stage.total else ""
+    return f"{stage.name}, {stage.unit} {stage.done:,} of {stage.total:,}{share}"
+
+
+def standing_words(model: Standing, going_on: bool) -> Iterator[str]:
+    """The model's blocks, its last validation, and how fast it goes."""
+    yield f"{model.depth} blocks" + (f" ({show(model.blocks)})" if model.blocks else "")
+    yield from _validation(model)
+    if model.tokens_per_second:
+        left = f", {clock(model.seconds_left)} left of this round" if model.seconds_left is not None else ""
+        memory = f", {model.memory / 1e9:.2f} GB" if model.memory else ""
+        yield f"{model.tokens_per_second:,} tokens/s{left if going_on else ''}{memory}"
+
+
+def _validation(model: Standing) -> Iterator[str]:
+    if model.val_loss is None:
+        return
+    line = f"validation loss {model.val_loss:.4f}"
+    if model.reference_loss is not None:
+        line += f" (reference {model.reference_loss:.4f})"
+    if gap := model.gap:
+        line += f", gap {gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}]"
+    if after := model.forecast:
+        line += f", forecast {after.mean:+.3f} [{after.low:+.3f}, {after.high:+.3f}] after the round"
+    yield line
+
+
+def live_view(folder: Path, recipe: RunRecipe, depth: int) -> Callable[[], str]:
+    """What a terminal shows of a run that goes on, by its folder's files; `depth` is the reference's. It looks every two seconds."""
+    tree, shown, looked = recipe.model_dump(mode="json"), "", -_EVERY
+
+    def view() -> str:
+        nonlocal shown, looked
+        if time.monotonic() - looked >= _EVERY:
+            try:
+                shown = "\n".join(_view(folder, tree, depth))
+            except InherituneError:  # whoever needs the file says what is wrong with it
+                shown = ""
+            looked = time.monotonic()
+        return shown
+
+    return view
+
+
+def _view(folder: Path, tree: dict[str, object], depth: int) -> Iterator[str]:
+    found = run_status(folder, tree)
+    if (model := found.model) is None:
+        return
+    if model.blocks:
+        memory = f", {model.memory / 1e9:.2f} GB of memory" if model.memory else ""
+        drawn = "".join("■" if block in model.blocks else "·" for block in range(depth))
+        yield f"{drawn}  {model.depth} of {depth} blocks{memory}"
+    yield from _validation(model)
+    losses = [row.val_loss for row in rows_of(folder / METRICS, ValidationRow) if row.depth == model.depth]
+    if model.reference_loss is not None and len(losses) > 1:
+        yield from loss_plot(losses, model.reference_loss)
+
+
+def loss_plot(losses: Sequence[float], reference: float) -> list[str]:
+    """Validation losses from left to right, one a column, and the reference's as a line."""
+    shown = [losses[index * len(losses) // _WIDTH] for index in range(_WIDTH)] if len(losses) > _WIDTH else losses
+    low, high = min(*shown, reference), max(*shown, reference)
+    line = _line(reference, low, high)
+    grid = [["─" if row == line else " "] * len(shown) for row in range(_HEIGHT)]
+    for column, loss in enumerate(shown):
+        grid[_line(loss, low, high)][column] = "●"
+    marks = {
+        _line(high, low, high): f"{high:.3f}",
+        _line(low, low, high): f"{low:.3f}",
+        line: f"{reference:.3f} reference",
+    }
+    return [f"{''.join(row)}  {marks.get(number, '')}".rstrip() for number, row in enumerate(grid)]
+
+
+def _line(loss: float, low: float, high: float) -> int:
+    return round((high - loss) / (high - low) * (_HEIGHT - 1)) if high > low else 0
