@@ -61,8 +61,7 @@ class Road:
         self.recipe_path, self.out, self.tools = recipe, out, tools
         self.recipe = load_recipe(RunRecipe, recipe, {})
         self.reference = self.recipe.reference
-        assert self.recipe.data.valid, "the recipe names its validation text"
-        self.train, self.valid = self.recipe.data.train[0].source, self.recipe.data.valid[0].source
+        self.train = self.recipe.data.train[0].source
         out.mkdir(parents=True, exist_ok=True)
         self.steps = out / "steps.json"
         self.costs: dict[str, Cost] = {}
@@ -93,9 +92,7 @@ class Road:
         write_text(self.out / "heal.txt", text[:HEAL_CHARACTERS])
         heal = ["--heal", str(self.out / "heal.txt"), "--no-prove", "--json"]
         self._ours("heal", "inherit", self.reference, str(self.out / "healed"), "--blocks", blocks, *heal)
-        beside = ["--reference", self.reference, "--data", self.valid, "--no-generation", "--json"]
-        length = ["--length", str(self.recipe.data.sequence_length)]
-        self._ours("evaluate", "evaluate", str(self.out / "run/model"), *beside, *length)
+        self._ours("evaluate", "evaluate", "--run", str(self.out / "run"), "--no-generation", "--json")
 
     def generate(self) -> None:
         """The target as GGUF, and whether llama.cpp goes on as transformers does; of its source too, where that is GGUF."""

@@ -17,6 +17,9 @@ def test_what_is_held_of_weights_is_sixteen_bytes_a_parameter_and_its_share_wher
     assert (whole.weights, whole.gradients, whole.states) == (4 * count, 4 * count, 8 * count)
     assert (spread.weights, spread.gradients, spread.states) == (count + 4 * block, count, 2 * count)
     assert whole.activations == spread.activations
+    assert whole.added == spread.added == 4 * model.transformer.wte.weight.numel(), (
+        "the embeddings' gradient, the largest"
+    )
     taught = step_memory(model, training(), LENGTH, teacher=model)
     assert taught.total == whole.total + 4 * count
 

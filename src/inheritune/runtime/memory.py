@@ -6,16 +6,18 @@ import platform
 import torch
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
+_LARGEST = 1 << 27  # bytes of a block that is kept
 
 
 def keep_freed_memory() -> None:
-    """Ask glibc to reuse large blocks within the process; nothing happens where the C library is another.
+    """Ask glibc to reuse blocks within the process; nothing happens where the C library is another.
 
-    Handed back at each step, they cost a tenth of a small model's time on the CPU in page faults.
+    Handed back at each step, they cost a tenth of a small model's time on the CPU in page faults. The largest go back all the same:
+    the heap would be left with holes that are too small for the next one.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
-        libc.mallopt(_MMAP_THRESHOLD, 1 << 30)
+        libc.mallopt(_MMAP_THRESHOLD, _LARGEST)
         libc.mallopt(_TRIM_THRESHOLD, (1 << 31) - 1)
 
 

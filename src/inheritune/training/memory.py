@@ -21,13 +21,17 @@ _INPUT, _INSIDE = 1, 8
 
 @dataclass(frozen=True)
 class StepMemory:
-    """Bytes that one process holds in a step: of the target, its training, and the teacher where there is one."""
+    """Bytes that one process holds in a step: of the target, its training, and the teacher where there is one.
+
+    `added` is the largest gradient once more, while it is added to what is there: of a large vocabulary, as much as many blocks.
+    """
 
     weights: int
     gradients: int
     states: int
     activations: int
     logits: int
+    added: int
     teacher: int = 0
 
     @property
@@ -38,7 +42,7 @@ class StepMemory:
     @property
     def beside_weights(self) -> int:
         """What comes on top of models that are loaded."""
-        return self.gradients + self.states + self.activations + self.logits
+        return self.gradients + self.added + self.states + self.activations + self.logits
 
 
 def step_memory(
@@ -64,6 +68,7 @@ def step_memory(
         states=2 * trained // share,
         activations=activation_bytes(model, training, length, depth),
         logits=logit_bytes(model, training, length),
+        added=max((p.numel() * p.element_size() for p in model.parameters() if p.requires_grad), default=0),
         teacher=0 if teacher is None else _bytes(teacher, None),
     )
 
