@@ -61,6 +61,7 @@ _REFUSED: dict[str, dict[str, str]] = {
     "training.max_skipped": {"-1": "greater than or equal to 0"},
     "training.checkpoint_activations": {"1": "true or false", "'yes'": "true or false"},
     "match.margin": {"1e308": "less than or equal", "0": "greater than 0", "-0.0": "greater than 0", "1%": _NUMBER},
+    "match.guard": {"0": "greater than 0", "0.6": "less than or equal", "yes": _NUMBER},
     "match.confidence": {"0.9999999999999999": "less than or equal", "1": "less than or equal", "0.5": "greater than 0.5",
                          "0": "greater than 0.5", "-1": "greater than 0.5", "95": "less than or equal", "95%": _NUMBER},
     "growth.start": {"0": "greater than or equal to 1", "-1": "greater than or equal to 1", "1.5": _WHOLE,
