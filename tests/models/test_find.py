@@ -73,7 +73,7 @@ def test_a_silent_hub_is_waited_for_no_longer_than_said(monkeypatch: pytest.Monk
     monkeypatch.setattr("huggingface_hub.get_session", lambda: released.wait(60))
     monkeypatch.setattr(find, "SECONDS", 0.2)
     began = time.monotonic()
-    assert not find.answers("owner/name") and time.monotonic() - began < 5
+    assert not find.hub_answers("owner/name") and time.monotonic() - began < 5
     released.set()
 
 

@@ -174,7 +174,8 @@ def _rivals_table(rivals: "list[Rival]") -> "Table":
         guard = "" if one.guard is None or not one.guard.rows else f"{one.guard.rows[-1].model:.2f}, {one.guard.told}"
         rate = "" if one.use is None else f"{one.use.tokens_per_second:.1f}"
         gap = _gap(one.gap.nats_per_token or one.gap.bits_per_byte)
-        table.add_row(f"{one.side} in {one.bits}", *sizes, f"{one.text.val_loss:.4f}", bits, gap, guard, rate)
+        row = [f"{one.side} in {one.bits}", *sizes, f"{one.text.val_loss:.4f}", bits, gap, guard, rate]
+        table.add_row(*row)
     return table
 
 

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from inheritune.errors import InherituneError, InputError, OutputError, plain
-from inheritune.models.find import SECONDS, answers
+from inheritune.models.find import SECONDS, hub_answers
 from inheritune.models.folder import CARD
 from inheritune.progress import Progress
 from inheritune.words import plural
@@ -32,7 +32,7 @@ def upload(folder: Path, name: str, private: bool, force: bool, progress: Progre
         progress.note(f"{path.name}, {path.stat().st_size / 1e6:,.1f} MB")
     if get_token() is None:
         raise InputError("nobody is logged in to the hub: hf auth login, or set HF_TOKEN.")
-    if not answers(name):
+    if not hub_answers(name):
         raise OutputError(
             f"the hub does not answer within {SECONDS:.0f} s, and nothing was uploaded: check the network."
         )

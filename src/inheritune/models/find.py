@@ -75,7 +75,7 @@ def _fetched(source: str, revision: str | None, wanted: list[str]) -> Path:
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     here = f"no folder {source!r} is here, and "
     try:
-        online = answers(source)
+        online = hub_answers(source)
         if online and _WEIGHTS in wanted:
             info = HfApi().model_info(source, revision=revision, timeout=SECONDS)
             refuse_names(source, [file.rfilename for file in info.siblings or []])
@@ -113,7 +113,7 @@ def refuse_names(source: str, names: Sequence[str]) -> None:
         raise ModelError(f"{source!r} holds no safetensors weights{found}: save the model as safetensors.")
 
 
-def answers(source: str) -> bool:
+def hub_answers(source: str) -> bool:
     """Whether the hub answers within SECONDS, name servers included; its library tries for half a minute. A terminal is told."""
     if sys.stderr.isatty():
         print(f"Asking the hub for {source!r}, for at most {SECONDS:.0f} s", file=sys.stderr)

@@ -13,6 +13,7 @@ from inheritune.errors import OutputError
 Count = Annotated[int, Field(ge=0)]
 Depth = Annotated[int, Field(ge=1)]
 Amount = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Entry(BaseModel):

@@ -1,13 +1,11 @@
 """What a run will take and give, as data: the object that `inheritune plan --json` prints, and the two lines that `run` begins with."""
 
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 from pydantic import Field
 
-from inheritune.records.entry import Amount, Count, Depth, Entry, JsonFile
+from inheritune.records.entry import Amount, Count, Depth, Entry, JsonFile, Share
 from inheritune.records.result import Footprint
-
-Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class StageEstimate(Entry):

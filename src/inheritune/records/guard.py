@@ -1,12 +1,9 @@
 """What the guard set says of two models, as it is written down."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field
+from inheritune.records.entry import Count, Entry, JsonFile, Share, Spent
 
-from inheritune.records.entry import Count, Entry, JsonFile, Spent
-
-Share = Annotated[float, Field(ge=0, le=1)]
 Able = Literal["able", "lost", "cannot tell"]
 
 

@@ -11,7 +11,7 @@ from inheritune.data.kind import SourceKind
 from inheritune.data.rows import Content, field_of, is_conversation, told_kind
 from inheritune.data.tables import missing_column, numbered
 from inheritune.errors import DataError
-from inheritune.models.find import SECONDS, answers
+from inheritune.models.find import SECONDS, hub_answers
 
 _MARK = "hf:"
 
@@ -45,7 +45,7 @@ class Hub(SourceKind):
         from datasets import load_dataset
 
         source = self.source
-        if not answers(source.source):
+        if not hub_answers(source.source):
             raise DataError(
                 f"{source.source!r} cannot be streamed: the hub does not answer within {SECONDS:.0f} s; check the network, or"
                 " give a folder"
