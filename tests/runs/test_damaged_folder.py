@@ -85,7 +85,11 @@ def test_each_is_told_or_harmless(halves: tuple[str, Path, Path], whole: dict[st
             told += 1
             sound = len(said) == 1 and said[0].startswith("inheritune: ") and ("Traceback" not in ended.out)
         else:
-            sound = ended.code == 0 and found(out) == whole
+            after = found(out)
+            if name == "made_of.json":  # nothing tells any more what the folder was made of, and that is said
+                assert "was begun without made_of.json" in after["result"].pop("message")
+                after["result"]["message"] = whole["result"]["message"]
+            sound = ended.code == 0 and after == whole
         if not sound:
             wrong.append(f"{name}, {kind}: {ended.code} {said[-1:]}")
         shutil.rmtree(out)

@@ -222,6 +222,17 @@ def _decisions(metrics: Metrics) -> list[Decision]:
     return [Decision(round=row.round, action=row.action, reason=row.reason) for row in metrics.of(DecisionRow)]
 
 
+def _readings(lab: FolderLab, rounds: int) -> Iterator[ReferenceLosses]:
+    """The reference on the further documents that some round has read: one whose record is gone is measured anew."""
+    ends = [lab.finished(number).further for number in range(1, rounds + 1)]
+    most, seen = max((end.documents for end in ends if end), default=0), len(lab.bench.documents.weights)
+    for number in range(lab.planned.reads):
+        more = lab.bench.further_documents(number)
+        if seen < most and more.tokens:
+            yield lab.bench.reference_on(more, further_reference(lab.folder, number))
+            seen += len(more.weights)
+
+
 def _entries(
     lab: FolderLab, rounds: int, controls: list[Control], best: int, model: PreTrainedModel
 ) -> Iterator[tuple[str, Costly]]:
@@ -237,9 +248,7 @@ def _entries(
         yield "training", (end := lab.finished(number))
         if end.further:
             yield "validation", end.further
-    for number in range(lab.planned.reads):
-        if (place := further_reference(lab.folder, number)).exists():
-            yield "validation", ReferenceLosses.load(place)
+    yield from (("validation", read) for read in _readings(lab, rounds))
     yield from _measured(lab.metrics)
     if written := _written(lab, best, model):
         yield "validation", written
