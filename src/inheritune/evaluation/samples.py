@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from inheritune.evaluation.continuation import greedy_logits, pieces
 from inheritune.evaluation.token_losses import label_losses
-from inheritune.records.samples import Place
+from inheritune.records.samples import SamplePlace
 
 SHOWN, PROMPT, NEW = 96, 32, 32  # tokens that are shown, gone on from, and gone on with
 
@@ -47,8 +47,8 @@ def go_on(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ids_T: np.
     return GoneOn(text, len(clock), (len(clock) - 1) / taken if taken > 0 else 0.0)
 
 
-def spread(gaps: np.ndarray) -> dict[Place, int]:
+def spread(gaps: np.ndarray) -> dict[SamplePlace, int]:
     """Which documents have the smallest gap, the one in the middle, and the largest; of two documents there is no middle."""
     order = np.argsort(gaps, kind="stable").tolist()
-    named: dict[Place, int] = {"best": order[0], "middle": order[len(order) // 2], "worst": order[-1]}
+    named: dict[SamplePlace, int] = {"best": order[0], "middle": order[len(order) // 2], "worst": order[-1]}
     return {name: index for name, index in named.items() if name != "middle" or index not in (order[0], order[-1])}

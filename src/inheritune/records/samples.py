@@ -6,7 +6,7 @@ from pydantic import Field
 
 from inheritune.records.entry import Amount, Count, Entry, JsonFile, Spent
 
-Place = Literal["best", "middle", "worst"]
+SamplePlace = Literal["best", "middle", "worst"]
 
 
 class Sample(Entry):
@@ -16,7 +16,7 @@ class Sample(Entry):
     first `prompt` tokens (with the first one, of which nothing is asked) the models went on from.
     """
 
-    place: Place
+    place: SamplePlace
     document: Count
     gap: float
     pieces: list[str]

@@ -10,7 +10,7 @@ from inheritune.decoder.costs import forward_flops_per_token
 from inheritune.evaluation.continuation import pieces
 from inheritune.evaluation.samples import NEW, PROMPT, SHOWN, GoneOn, go_on, spread, token_gaps
 from inheritune.evaluation.token_losses import IGNORED
-from inheritune.records.samples import Place, Sample, SideBySide
+from inheritune.records.samples import Sample, SamplePlace, SideBySide
 from inheritune.records.stages import LOSSES, read_losses
 from inheritune.runs.bench import Bench
 from inheritune.runs.folder import once, timed
@@ -38,7 +38,7 @@ def side_by_side(bench: Bench, target: PreTrainedModel, folder: Path) -> SideByS
 
 
 def _sample(
-    bench: Bench, target: PreTrainedModel, place: Place, document: int, gaps: np.ndarray
+    bench: Bench, target: PreTrainedModel, place: SamplePlace, document: int, gaps: np.ndarray
 ) -> tuple[Sample, tuple[GoneOn, GoneOn], int]:
     """A document's sample, how reference and target went on, and the tokens that each has read."""
     row = int(np.flatnonzero(bench.documents.owner == document)[0])
