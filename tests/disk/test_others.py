@@ -80,8 +80,18 @@ def test_of_two_cuts_to_one_place_one_wins_and_one_is_told(gpt2: Path, tmp_path:
     assert "another command is writing" in told.read_text()
     assert [path.name for path in (tmp_path / "dest").iterdir()] == ["first"]
     assert "exists: choose another folder, or give --force" in refused(*cut(gpt2, tmp_path / "dest"))
-    assert command(*cut(gpt2, tmp_path / "dest", "--force")).code == 0
-    assert not (tmp_path / "dest" / "first").exists()
+
+
+def test_force_replaces_a_model_and_no_folder_of_anything_else(gpt2: Path, tmp_path: Path) -> None:
+    dest = tmp_path / "dest"
+    dest.mkdir()
+    (dest / "notes.txt").write_text("mine")
+    assert "dest is not empty and holds no model" in refused(*cut(gpt2, dest, "--force"))
+    assert (dest / "notes.txt").read_text() == "mine"
+    (dest / "notes.txt").unlink()
+    for _ in ("an empty folder", "a model"):
+        assert command(*cut(gpt2, dest, "--force")).code == 0
+        assert (dest / "config.json").is_file()
 
 
 @pytest.mark.parametrize("mask", [0o002, 0o077])

@@ -107,6 +107,17 @@ def test_what_is_not_checked_is_said_and_a_count_of_layers_too(tools: Path, mode
     assert ended.out.endswith("caution: layer_types says otherwise\n")
 
 
+def test_force_replaces_a_gguf_file_and_no_other(tools: Path, model: Path, runner: None) -> None:
+    Path("own.txt").write_text("mine")
+    assert "own.txt is no GGUF file" in refused(
+        "export", "run", "--to", "gguf", "--out", "own.txt", "--force", "--quiet"
+    )
+    assert Path("own.txt").read_text() == "mine"
+    Path("own.gguf").write_text("GGUF of before")
+    assert command("export", "run", "--to", "gguf", "--out", "own.gguf", "--force", "--quiet").code == 0
+    assert Path("own.gguf").read_text() != "GGUF of before"
+
+
 def test_a_folder_for_ollama(tools: Path, model: Path, runner: None, tmp_path: Path) -> None:
     assert command("export", "run", "--to", "ollama", "--out", "here", "--quiet").code == 0
     assert names(tmp_path / "here") == ["Modelfile", "model.gguf"]

@@ -98,8 +98,8 @@ def _gguf(
 ) -> "GgufFile":
     from inheritune.disk.files import write_text
     from inheritune.formats.gguf import make_gguf, require_free, require_packable
-    from inheritune.formats.ollama import GGUF, MODELFILE, modelfile
-    from inheritune.models.folder import placed, require_place
+    from inheritune.formats.ollama import GGUF, modelfile
+    from inheritune.models.folder import MODELFILE, placed, require_place
 
     packed: Packed | None = quantise.value if quantise else None  # type: ignore[assignment]
     require_packable(folder, packed)

@@ -20,7 +20,9 @@ def command(
     ] = "inherited",
     prove: Annotated[bool | None, typer.Option(help="Prove the result; small models by default.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of blocks that start random.")] = 0,
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing folder.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace an existing model's folder, with all that is in it.")
+    ] = False,
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Run code that the model brings: read it first.")
     ] = False,

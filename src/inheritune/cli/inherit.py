@@ -24,7 +24,9 @@ def command(
     dtype: Annotated[str | None, typer.Option(help="float32, float16 or bfloat16; kept if not given.")] = None,
     prove: Annotated[bool | None, typer.Option(help="Prove the cut; small models by default.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of what is not inherited.")] = 0,
-    force: Annotated[bool, typer.Option("--force", help="Replace an existing folder.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace an existing model's folder, with all that is in it.")
+    ] = False,
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Run code that the model brings: read it first.")
     ] = False,

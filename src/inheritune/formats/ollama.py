@@ -11,7 +11,7 @@ from inheritune.models.folder import read_json
 from inheritune.models.hollow import read_config
 from inheritune.models.load import tokenizer_at
 
-MODELFILE, GGUF = "Modelfile", "model.gguf"
+GGUF = "model.gguf"
 _GENERATION = "generation_config.json"
 # Ollama's names of what a generation config says.
 _PARAMETERS = {"temperature": "temperature", "top_k": "top_k", "top_p": "top_p", "repetition_penalty": "repeat_penalty"}

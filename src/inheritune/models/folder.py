@@ -17,6 +17,7 @@ from inheritune.records.model_folder import ModelOrigin, ProofRecord
 MOST_JSON = 64 << 20  # bytes
 WEIGHTS, INDEX, CONFIG = "model.safetensors", "model.safetensors.index.json", "config.json"
 RECORD, PROOF, CARD = ModelOrigin.NAME, ProofRecord.NAME, "README.md"
+MODELFILE = "Modelfile"  # of a folder made for Ollama
 # Files that go along with a model, whatever is done to its blocks.
 ALONG = re.compile(
     r"(tokenizer.*|vocab\.(json|txt|bpe)|merges\.txt|special_tokens_map\.json|added_tokens\.json|spiece\.model"
@@ -134,7 +135,10 @@ def copy_along(source: Path, target: Path) -> None:
 
 
 def require_place(target: Path, sources: list[Path], force: bool) -> None:
-    """Raise OutputError where a model may not be written: an existing folder, or one inside its source."""
+    """Raise OutputError where a model may not be written: an existing folder, or one inside its source.
+
+    By `force` another model's folder is replaced, or an empty one, and none that holds anything else.
+    """
     if target.name in ("", ".."):
         raise OutputError(f"{target} names no folder of its own: give the folder by its name.")
     recover(target)
@@ -142,6 +146,10 @@ def require_place(target: Path, sources: list[Path], force: bool) -> None:
         raise OutputError(f"{target} exists: choose another folder, or give --force to replace it.")
     if target.exists() and not target.is_dir():
         raise OutputError(f"{target} is a file: choose a folder.")
+    if target.is_dir() and (held := {path.name for path in target.iterdir()}) and not held & {CONFIG, MODELFILE}:
+        raise OutputError(
+            f"{target} is not empty and holds no model, so it is not replaced: move it, or choose another folder."
+        )
     for source in sources:
         own, other = target.resolve(), source.resolve()
         if own == other or own.is_relative_to(other) or other.is_relative_to(own):
