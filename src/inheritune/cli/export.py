@@ -120,6 +120,10 @@ def _said(made: "GgufFile") -> list[str]:
         lines.append(f"llama.cpp, before packing: {made.unpacked_same}")
     if made.same:
         lines.append(f"llama.cpp: {made.same}")
+        if made.weights == "q8_0" and not made.unpacked_same:
+            lines.append(
+                "the weights before packing were not checked: the converter packed them itself (llama-quantize is not here)"
+            )
     if made.unchecked:
         lines.append(f"not checked in llama.cpp: {made.unchecked}")
     return lines

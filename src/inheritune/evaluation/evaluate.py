@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from inheritune.data.corpora import documents
+from inheritune.data.corpora import documents, named, require
 from inheritune.data.documents import Document
 from inheritune.decoder.anatomy import anatomy
 from inheritune.decoder.costs import parameter_count
@@ -24,6 +24,7 @@ from inheritune.evaluation.guard_items import items
 from inheritune.evaluation.measure import Against, OnText, Text, against, measure
 from inheritune.evaluation.rivals import InUse, rivals
 from inheritune.evaluation.wanted import Wanted, refuse
+from inheritune.evidence.gap import FEW_SOURCES
 from inheritune.models.chat import PLAIN, Chat, chat_of
 from inheritune.models.find import locate
 from inheritune.models.reference import BUNDLED, Reference, load_reference, with_size
@@ -46,6 +47,7 @@ def evaluate(
 def find(model: str, reference: str | None, progress: Progress, asked: Wanted) -> Evaluation:
     """As `evaluate`, which gives the same as plain data."""
     refuse(asked, reference is not None)
+    require([named(asked.data)])  # told before a model is loaded
     trust = asked.trust_remote_code
     loaded = []
     for name in (model, reference):
@@ -58,7 +60,7 @@ def find(model: str, reference: str | None, progress: Progress, asked: Wanted) -
     models = [_model(one, own) for one, own in zip(loaded, on_text, strict=True)]
     found = Evaluation(data=_about(asked, texts), models=models)
     if reference is not None:
-        found = found.model_copy(update=_beside(loaded, on_text, asked, progress))
+        found = _noted(found.model_copy(update=_beside(loaded, on_text, asked, progress)), _few(on_text[0]))
     right = [_answers(one, progress) for one in loaded] if asked.guard else []
     if asked.guard:
         found = found.model_copy(update={"guard": guard(items(), right[0], right[1], asked.confidence)})
@@ -172,6 +174,14 @@ def _with_tasks(found: Evaluation, loaded: list[Reference], asked: Wanted, progr
     if len(scored) < 2:
         return found
     return found.model_copy(update={"task_differences": tasks.differences(scored[0], scored[1], asked.confidence)})
+
+
+def _few(own: OnText) -> list[str]:
+    """A caution where the intervals rest on fewer sources than a run's verdict may without one."""
+    count = len(np.unique(own.sources))
+    return (
+        [f"the intervals rest on {count} documents, or books, only: read more of them"] if count < FEW_SOURCES else []
+    )
 
 
 def _noted(found: Evaluation, notes: list[str]) -> Evaluation:

@@ -103,4 +103,7 @@ class Evaluation(_Measured):
     task_differences: list[Difference] | None = None
     generation: UseMeasured | None = None
     rivals: list[Rival] | None = None
-    notes: list[str] = Field([], description="What was asked for and could not be measured, a sentence each.")
+    notes: list[str] = Field(
+        [],
+        description="What was asked for and could not be measured, and what a reader of the intervals should know, a sentence each.",
+    )

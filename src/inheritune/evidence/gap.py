@@ -11,6 +11,8 @@ Verdict = Literal["surpassed", "matched", "worse", "cannot tell"]
 
 # Clusters, counted as if they were equal: from here on the plain error and the jackknife's agree.
 _MANY = 50
+# Under so many books or files an interval is told to rest on few.
+FEW_SOURCES = 10
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from inheritune.evaluation.losses import ValidationSet, clusters_of, document_lo
 from inheritune.evaluation.outside import compare_outside, openings
 from inheritune.evaluation.sanity import explained_nats_per_byte
 from inheritune.evaluation.token_losses import IGNORED
-from inheritune.evidence.gap import Gap, gap
+from inheritune.evidence.gap import FEW_SOURCES, Gap, gap
 from inheritune.models.begin import AUTO, Begin, begin_told
 from inheritune.models.load import DTYPES
 from inheritune.models.reference import Reference
@@ -39,7 +39,7 @@ from inheritune.runtime import gauge, processes
 from inheritune.runtime.device import CPU
 from inheritune.training.halves import in_halves
 
-_FEW_DOCUMENTS, _FEW_SOURCES = 30, 10
+_FEW_DOCUMENTS = 30
 _ROWS_ASKED, _LENGTH_ASKED = 16, 128  # what the reference is asked on before anything is spent
 
 
@@ -297,7 +297,7 @@ class Bench:
 
 def _few_sources(sets: Sequence[ValidationSet]) -> list[str]:
     sources = [each.sources for each in sets if each.sources is not None]
-    if not sources or (count := len(np.unique(np.concatenate(sources)))) >= _FEW_SOURCES:
+    if not sources or (count := len(np.unique(np.concatenate(sources)))) >= FEW_SOURCES:
         return []
     if count == 1:
         return ["all validation documents come from one book or file, so the interval speaks of that one alone"]
