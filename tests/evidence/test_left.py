@@ -13,6 +13,9 @@ def test_by_hand() -> None:
 
 def test_more_tokens_leave_less_and_larger_models_more() -> None:
     assert left_after(0.5, 1e6, 1e6).mean < left_after(0.5, 1e5, 1e6).mean < left_after(0.5, 1e5, 1e8).mean
+    assert left_after(0.5, 5e6, 1e6) == left_after(0.5, 1e9, 1e6), (
+        "no recorded round had more than five tokens a parameter"
+    )
     assert left_after(0.5, 1e6, 1e6).deviation > 0.01, "and it is never told as certain"
 
 

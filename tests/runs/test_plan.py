@@ -111,7 +111,9 @@ def test_more_tokens_buy_more(gpt2: Path) -> None:
         assert one.chance <= other.chance and one.gap[1] >= other.gap[1] and one.lost == other.lost
     assert [each.depth for each in few.reach] == [4, 3, 2, 1]
     assert "Not with these tokens" in total_words(few)
-    assert "Not with these tokens" not in total_words(plan(str(gpt2), training__tokens=40_960_000, match__margin=1.0))
+    bought = total_words(plan(str(gpt2), training__tokens=40_960_000, match__margin=1.0))
+    assert "Not with these tokens" not in bought and "fewer than half of the blocks" in bought
+    assert "fewer than half of the blocks" not in total_words(few)
 
 
 def test_the_tokens_for_an_even_chance_give_one(gpt2: Path) -> None:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 _PART, _BEND, _HALF, _STEEPNESS = 0.345, 0.753, 0.376, 1.32
+# Tokens a parameter: no recorded round had more, so of a longer one no more is promised.
+_MOST = 5.0
 # One deviation between references: in proportion, and in nats. Between rounds of one reference there is less of the second.
 _SPREAD, _APART, _WITHIN = 0.27, 0.01, 0.004
 
@@ -34,8 +36,8 @@ class ExpectedGap:
 
 def left_after(lost: float, tokens: float, parameters: float) -> ExpectedGap:
     """What a round of `tokens` leaves of `lost` nats, in a model whose reference has `parameters`."""
-    start = _PART * max(lost, 0.0) ** _BEND
-    mean = start / (1 + (tokens / parameters / _HALF) ** _STEEPNESS)
+    start, each = _PART * max(lost, 0.0) ** _BEND, min(tokens / parameters, _MOST)
+    mean = start / (1 + (each / _HALF) ** _STEEPNESS)
     return ExpectedGap(lost, mean, math.hypot(_SPREAD * mean, _APART))
 
 
