@@ -1,4 +1,4 @@
-"""Every command's page has its help, and docs/api.md every public name, as the code has them: `python tests/docs/test_reference.py` writes them anew."""
+"""Every command's page has its help, and docs/api.md every public name, as the code has them: `python tests/docs/test_written.py` writes them anew."""
 
 import ast
 import inspect
@@ -108,7 +108,7 @@ def api() -> str:
     errors = {name: kind for name, kind in things.items() if inspect.isclass(kind) and issubclass(kind, Exception)}
     lines = [
         "# Python\n",
-        "All that `import inheritune` offers, from its own docstrings (`python tests/docs/test_reference.py` writes this page anew, and a",
+        "All that `import inheritune` offers, from its own docstrings (`python tests/docs/test_written.py` writes this page anew, and a",
         "test holds it). The import itself loads neither torch nor transformers. Shapes: N sequences, T tokens.\n",
     ]
     for name, thing in things.items():
@@ -130,11 +130,11 @@ def test_every_command_has_a_page_with_its_help(name: str) -> None:
     found = [page for page in pages() if f"<!-- help: {name} -->" in page.read_text(encoding="utf-8")]
     assert len(found) == 1, f"`<!-- help: {name} -->` and `<!-- end of help -->` stand on one page of docs/"
     text = found[0].read_text(encoding="utf-8")
-    assert text == with_help(text), "make it anew: python tests/docs/test_reference.py"
+    assert text == with_help(text), "make it anew: python tests/docs/test_written.py"
 
 
 def test_the_api_page_is_what_the_docstrings_say() -> None:
-    assert (DOCS / "api.md").read_text(encoding="utf-8") == api(), "make it anew: python tests/docs/test_reference.py"
+    assert (DOCS / "api.md").read_text(encoding="utf-8") == api(), "make it anew: python tests/docs/test_written.py"
 
 
 def test_help_names_each_option_with_its_default() -> None:
