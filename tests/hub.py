@@ -39,10 +39,17 @@ def stand_in(models: dict[str, Path], datasets: dict[str, Path], revision: str) 
 
         def log_message(self, *_: Any) -> None: ...
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    with served(Hub) as address:
+        yield address, asked
+
+
+@contextmanager
+def served(answers: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    """The address of a server on a port of this machine, as long as the block lasts."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), answers)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}", asked
+        yield f"http://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         server.server_close()

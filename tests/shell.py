@@ -4,7 +4,10 @@ import io
 import sys
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from pathlib import Path
 from unittest.mock import patch
+
+import pytest
 
 from inheritune.cli import main
 
@@ -38,3 +41,14 @@ def refused(*arguments: str) -> str:
     assert len(lines) == 1 and lines[0].startswith("inheritune: "), ended.err
     assert "Traceback" not in ended.out
     return lines[0]
+
+
+def alone_on_path(folder: Path, tools: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A new folder that alone is on PATH, with these programs: name and content."""
+    place = folder / "tools"
+    place.mkdir()
+    for name, content in tools.items():
+        (place / name).write_text(content)
+        (place / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(place))
+    return place

@@ -22,6 +22,12 @@ def plain(text: object) -> str:
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in line)
 
 
+def last_line(said: str) -> str:
+    """The last line of a program's output that says something, made plain and short; empty where none does."""
+    lines = [line for line in said.splitlines() if line.strip()]
+    return plain(lines[-1])[:300] if lines else ""
+
+
 class InherituneError(Exception):
     """Base of every error raised on purpose."""
 

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from shell import command, refused
+from shell import alone_on_path, command, refused
 from tiny import untrained_model
 from transformers import PreTrainedTokenizerFast
 
@@ -30,15 +30,9 @@ MLX = '#!/bin/sh\n/bin/mkdir "$4" && echo "mlx of $2" > "$4/model"\n'
 @pytest.fixture
 def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that alone is on PATH, with a converter and a quantiser; the runner says whatever `said` holds."""
-    place = tmp_path / "tools"
-    place.mkdir()
-    (place / "convert_hf_to_gguf.py").write_text(CONVERTER)
-    (place / "llama-quantize").write_text('#!/bin/sh\necho "$3 of $(/bin/cat "$1")" > "$2"\n')
-    for file in place.iterdir():
-        file.chmod(0o755)
-    monkeypatch.setenv("PATH", str(place))
+    quantiser = '#!/bin/sh\necho "$3 of $(/bin/cat "$1")" > "$2"\n'
     monkeypatch.chdir(tmp_path)
-    return place
+    return alone_on_path(tmp_path, {"convert_hf_to_gguf.py": CONVERTER, "llama-quantize": quantiser}, monkeypatch)
 
 
 @pytest.fixture

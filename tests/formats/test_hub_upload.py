@@ -5,14 +5,14 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hub import served
 
 
 class Held:
@@ -91,13 +91,8 @@ def hub() -> Iterator[tuple[str, Held]]:
 
         def log_message(self, *_: Any) -> None: ...
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", held
-    finally:
-        server.shutdown()
-        server.server_close()
+    with served(Hub) as address:
+        yield address, held
 
 
 @pytest.fixture

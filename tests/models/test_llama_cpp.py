@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from shell import alone_on_path
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from inheritune.errors import ModelError
@@ -52,14 +53,8 @@ class Server:
 @pytest.fixture
 def tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder that alone is on PATH, with a checkout's converter and a quantiser."""
-    place = tmp_path / "tools"
-    place.mkdir()
-    (place / "convert_hf_to_gguf.py").write_text(CONVERTER)
-    (place / "llama-quantize").write_text('#!/bin/sh\necho "$3 $(/bin/cat "$1")" > "$2"\n')
-    for file in place.iterdir():
-        file.chmod(0o755)
-    monkeypatch.setenv("PATH", str(place))
-    return place
+    quantiser = '#!/bin/sh\necho "$3 $(/bin/cat "$1")" > "$2"\n'
+    return alone_on_path(tmp_path, {"convert_hf_to_gguf.py": CONVERTER, "llama-quantize": quantiser}, monkeypatch)
 
 
 def test_the_converter_is_given_what_it_asks_for(tools: Path, tmp_path: Path) -> None:

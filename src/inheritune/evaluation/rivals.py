@@ -87,13 +87,10 @@ class _Source:
         """The GGUF file in these bits; raises ModelError where it cannot be made."""
         file = self._scratch / f"{bits}.gguf"
         if bits == "q4_k_m":
-            llama_cpp.quantise(self._plain(), file, bits)
+            llama_cpp.quantise(self.packed("f16"), file, bits)
         elif not file.exists():
             llama_cpp.convert(self._folder(), file, bits)
         return file
-
-    def _plain(self) -> Path:
-        return self.packed("f16")
 
     def _folder(self) -> Path:
         place = self.loaded.place

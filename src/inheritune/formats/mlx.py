@@ -4,7 +4,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
-from inheritune.errors import ModelError, plain
+from inheritune.errors import ModelError, last_line
 
 _TOOL = "mlx_lm.convert"
 
@@ -24,7 +24,4 @@ def make_mlx(folder: Path, out: Path) -> None:
     command = [require_mlx(), "--hf-path", str(folder), "--mlx-path", str(out)]
     ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace")
     if ended.returncode != 0 or not out.is_dir():
-        said = [line for line in ended.stderr.splitlines() if line.strip()]
-        raise ModelError(
-            f"mlx-lm's converter does not take {folder}: {plain(said[-1])[:300] if said else 'it says nothing'}"
-        )
+        raise ModelError(f"mlx-lm's converter does not take {folder}: {last_line(ended.stderr) or 'it says nothing'}")

@@ -18,7 +18,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Literal, get_args
 
 from inheritune.disk.files import whole_file
-from inheritune.errors import ModelError, plain
+from inheritune.errors import ModelError, last_line
 from inheritune.models.folder import CONFIG, read_json
 
 Width = Literal["f32", "f16", "bf16", "q8_0"]
@@ -187,5 +187,4 @@ def _run(command: list[str], failed: str, cwd: str | None = None) -> None:
     except OSError as error:
         raise ModelError(f"{failed}: {command[0]} cannot be called ({error.strerror}).") from None
     if ended.returncode != 0:
-        lines = [line for line in ended.stderr.splitlines() if line.strip()]
-        raise ModelError(f"{failed}: {plain(lines[-1])[:300] if lines else f'it ended with {ended.returncode}'}")
+        raise ModelError(f"{failed}: {last_line(ended.stderr) or f'it ended with {ended.returncode}'}")

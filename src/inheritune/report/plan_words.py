@@ -45,7 +45,7 @@ def reach_in_words(found: RunEstimate) -> Iterator[str]:
         yield f"Not with these tokens: even {plural(reach[0].depth, 'block')} have a chance of {100 * reach[0].chance:.0f}% to match."
     elif target.chance < _FAIR:
         yield f"Not with these tokens: {_told(target)}; {fair[-1].depth} blocks are the fewest with a fair chance."
-    if min([target, *fair], key=lambda each: each.depth).depth * 2 < found.reference.depth:
+    if min(each.depth for each in (target, *fair)) * 2 < found.reference.depth:
         yield "Of cuts to fewer than half of the blocks no round was ever recorded: their chances are a guess."
     if found.tokens_for_even is None:
         yield f"No number of tokens gives {plural(target.depth, 'block')} an even chance, by this forecast."

@@ -93,15 +93,15 @@ def once(kind: type[Stored], path: Path, compute: Callable[[], Stored], *, toget
     writes. Raises OutputError if the file is damaged.
     """
 
-    def write(computed: Callable[[], Stored]) -> None:
+    def write() -> None:
         if not path.exists():
-            computed().save(path)
+            compute().save(path)
 
     if together and not processes.agreed(path.exists()):
         found = compute()
-        processes.on_main(lambda: write(lambda: found))
+        processes.on_main(lambda: found.save(path))
     else:
-        processes.on_main(lambda: write(compute))
+        processes.on_main(write)
     return kind.load(path)
 
 

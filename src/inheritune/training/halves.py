@@ -13,10 +13,10 @@ from inheritune.decoder.anatomy import is_tied
 def in_halves(model: PreTrainedModel) -> PreTrainedModel:
     """A copy of `model` with its matrices in bf16, which under bf16 autocast gives the same bits as `model`.
 
-    Embeddings, norms and whatever is no plain matrix stay as they are: autocast does not round those. The copy is on the CPU.
+    Embeddings, norms and whatever is no plain matrix stay as they are: autocast does not round those.
     """
     kept = model.get_output_embeddings() if is_tied(model) else None
-    made: PreTrainedModel = copy.deepcopy(model.to("cpu"))  # type: ignore[arg-type]
+    made = copy.deepcopy(model)
     for own, module in zip(model.modules(), made.modules(), strict=True):
         if isinstance(module, nn.Linear | Conv1D) and own is not kept:
             module.to(torch.bfloat16)
