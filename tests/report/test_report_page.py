@@ -144,6 +144,18 @@ def test_samples_stand_side_by_side_with_their_marks(tmp_path: Path) -> None:
     assert "Speed was not measured in this run" in without and "Side by side" not in without
 
 
+@pytest.mark.usefixtures("text_only")
+def test_a_packed_reference_is_not_set_beside_a_file_that_is_not(tmp_path: Path) -> None:
+    """Why the smaller model's file is the larger one is said, and only there."""
+    packed = {"weight_bytes": 1_000_000, "dtype": "packed (GGUF)", "cache_bytes_per_token": 12_288}
+    page = page_of(run_with(tmp_path, reference=result_data()["reference"] | {"footprint": packed}))
+    assert "Weights on disk (packed (GGUF) beside float32)" in page and "The reference's file is packed" in text_of(
+        page
+    )
+    (tmp_path / "plain").mkdir()
+    assert "packed" not in page_of(run_with(tmp_path / "plain"))
+
+
 def test_an_unknown_training_of_the_reference_is_said(tmp_path: Path) -> None:
     reference = result_data()["reference"] | {"trained_tokens": None, "tokens_per_parameter": None}
     assert "How long the reference was trained is not known here" in text_of(

@@ -138,10 +138,31 @@ def test_what_does_not_fit_is_made_to_fit(
     free = whole.total.memory - 1_000_000
     monkeypatch.setattr("inheritune.runtime.gauge.free_memory", lambda on: free)
     found = plan(recipe)
-    assert not found.fits and "training.micro_batch_size=64 (the result" in found.advice[0]
+    assert not found.fits and "training.micro_batch_size=64 makes it fit (the result" in found.advice[0]
     assert plan(recipe, training__micro_batch_size=64).fits
     monkeypatch.setattr("inheritune.runtime.gauge.free_memory", lambda on: 1000)
     assert "no setting makes it fit" in plan(recipe).advice[0]
+
+
+def test_a_plan_says_what_its_numbers_mean(gpt2: Path) -> None:
+    """Of a size that was asked for no match; how often a text is read; whose cuts are taken; that whole steps are more than was asked for."""
+    found = plan(str(gpt2), asked=PlanRequest(fit="4"), training__tokens=70_000)
+    assert (found.asked_tokens, found.round_tokens) == (70_000, 131_072) and found.goal == "fit"
+    said = total_words(found)
+    assert "131,072 tokens (training.tokens=70,000, rounded up to whole steps)" in said
+    assert "is expected, and no match is claimed" in said and "chance" not in said and "to match" not in said
+    assert "chosen greedily and a factor of two apart." in said
+    reach = [each.model_copy(update={"chance": 0.2}) for each in found.reach]
+    other = found.model_copy(
+        update={"goal": "cheapest", "choice": "first", "reach": reach, "tokens_for_even": 9_000, "text_tokens": 3_000}
+    )
+    said = total_words(other.model_copy(update={"asked_tokens": None, "round_tokens": 3_000}))
+    assert "a round of about 9 k tokens; of this text of about 3 k, each is read 3.0 times." in said
+    assert "this recipe takes them by 'first', which may lose more" in said and "rounded" not in said
+    often = total_words(other.model_copy(update={"tokens_for_even": 15_000}))
+    assert "each is read 5.0 times, which is too often to learn as from new text: give more of it." in often
+    by_hand = total_words(other.model_copy(update={"choice": None}))
+    assert "here they are named by hand, which may lose more" in by_hand
 
 
 def test_a_probe_tries_this_machine(tree: dict[str, Any], write_recipe: Write, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,8 +195,10 @@ def test_a_shallow_target_shows_its_neighbours_and_not_all_between(gpt2: Path) -
     assert "packed" not in " ".join(told)
     packed = found.reference.footprint.model_copy(update={"dtype": "packed (GGUF)"})
     reference = found.reference.model_copy(update={"footprint": packed})
-    assert "are packed, the target's are written in float32" in total_words(
-        found.model_copy(update={"reference": reference})
+    said = total_words(found.model_copy(update={"reference": reference}))
+    assert (
+        "(the reference's are packed in " in said
+        and "the target's weights are written in float32: so its file may" in said
     )
 
 

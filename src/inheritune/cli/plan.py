@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from inheritune.progress import PlainConsole
     from inheritune.records.estimate import RunEstimate
 
-_COLUMNS = ("stage", "tokens", "FLOPs", "time", "memory", "disk", "cost")
+_COLUMNS = ("stage", "tokens", "FLOPs", "time", "memory", "disk")
 
 
 def command(
@@ -51,14 +51,17 @@ def _print(found: "RunEstimate", console: "PlainConsole") -> None:
 
     for line in in_two_lines(found):
         console.print(line)
-    table = Table(*_COLUMNS, box=None)
+    priced = found.machine.price is not None
+    table = Table(box=None)
+    for name in (*_COLUMNS, *(["cost"] if priced else [])):
+        table.add_column(name, no_wrap=True)
     for stage in [*found.stages, found.total]:
-        paid = found.cost(stage.seconds)
+        paid = [f"{found.cost(stage.seconds):,.2f}"] if priced else []
         sizes = [words.size(stage.memory), words.size(stage.disk) if stage.disk else ""]
         counts = [words.large_number(stage.tokens), words.flops(stage.flops), words.duration(stage.seconds)]
-        table.add_row(stage.name, *counts, *sizes, "" if paid is None else f"{paid:,.2f}")
+        table.add_row(stage.name, *counts, *sizes, *paid)
     console.print("", table, "")
     for line in reach_in_words(found):
         console.print(line)
     for line in found.advice:
-        console.print(f"It does not fit: {line}")
+        console.print(line)

@@ -68,8 +68,8 @@ def first_fault(error: ValidationError | BrokenSealError) -> str:
     if isinstance(error, BrokenSealError):
         return str(error)
     first = error.errors(include_url=False)[0]
-    place = ".".join(map(str, first["loc"]))
-    return f"{place}: {first['msg']}" if place else first["msg"]
+    place, said = ".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")
+    return f"{place}: {said}" if place else said
 
 
 def json_text(record: BaseModel, indent: int | None = 1) -> str:

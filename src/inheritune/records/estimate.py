@@ -67,7 +67,8 @@ class Machinery(Entry):
 class RunEstimate(JsonFile):
     """A run beforehand: stages with one round, one further round, what the target saves, and what the tokens can buy.
 
-    `cost` is in whatever money the price of a device-hour was given. `advice` are settings that make it fit; none where it fits.
+    `cost` is in whatever money the price of a device-hour was given. `advice` says what does not suffice and which setting
+    makes it fit; none where all fits. `choice` is how the recipe chooses blocks, None where they are named by hand.
     """
 
     NAME: ClassVar[str] = "plan.json"
@@ -77,6 +78,9 @@ class RunEstimate(JsonFile):
     target: PlannedModel
     margin: Amount
     round_tokens: Count
+    asked_tokens: Count | None = Field(None, description="training.tokens, where a round of whole steps has more.")
+    goal: str = "cheapest"
+    choice: str | None = "greedy"
     text_tokens: Count | None
     stages: list[StageEstimate]
     further_round: StageEstimate

@@ -17,6 +17,7 @@ from inheritune.records.guard import Guard
 from inheritune.records.samples import SideBySide
 
 RANDOM = "random"  # the control that starts from random weights
+PACKED = "packed (GGUF)"  # the dtype of a file of fewer bits a number than any dtype has
 if TYPE_CHECKING:
     import pandas
 
@@ -29,6 +30,11 @@ class Footprint(Entry):
     weight_bytes: Count
     dtype: str
     cache_bytes_per_token: Count | None = None
+
+    @property
+    def packed(self) -> bool:
+        """Whether the file holds fewer bits a number than any dtype has."""
+        return self.dtype == PACKED
 
 
 class ReferenceModel(Entry):

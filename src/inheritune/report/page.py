@@ -84,6 +84,7 @@ def _page(run: RunFolder) -> str:
         comparison=_comparison(result) if result else [],
         reference_training=story.reference_training(result) if result else "",
         speed_told=story.speed_told(result) if result else "",
+        packing_told=story.packing_told(result) if result else "",
         marked=_marked,
         guard=story.able(result.guard) if result and result.guard else "",
         decisions=_decisions(run),
@@ -149,7 +150,8 @@ def _footprints(reference: Footprint | None, target: Footprint | None) -> list[t
     """What both models take on the disk, and what a token adds to their caches."""
     if reference is None or target is None:
         return []
-    rows = [(f"Weights on disk ({target.dtype})", reference.weight_bytes, target.weight_bytes)]
+    dtypes = target.dtype if target.dtype == reference.dtype else f"{reference.dtype} beside {target.dtype}"
+    rows = [(f"Weights on disk ({dtypes})", reference.weight_bytes, target.weight_bytes)]
     if reference.cache_bytes_per_token and target.cache_bytes_per_token:
         rows.append(("KV cache a token", reference.cache_bytes_per_token, target.cache_bytes_per_token))
         sizes = [one.weight_bytes + _CONTEXT * (one.cache_bytes_per_token or 0) for one in (reference, target)]

@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 
 from inheritune.records.estimate import DepthReach, RunEstimate
-from inheritune.records.result import PlanHeld
+from inheritune.records.result import Footprint, PlanHeld
 from inheritune.report import words
 from inheritune.words import plural
 
 _FAIR, _EVEN = 1 / 3, 0.5
 _SHOWN = 5
+_PASSES = 4  # over a text: up to about as many are as good as new text (Muennighoff et al. 2023, arXiv 2305.16264)
 
 
 def in_two_lines(found: RunEstimate) -> tuple[str, str]:
@@ -24,51 +25,87 @@ def in_two_lines(found: RunEstimate) -> tuple[str, str]:
         f" {words.size(total.disk)} of disk{paid}, on {count}{machine.name} {how}"
     )
     target, whole = found.target, found.reference
-    chance = next((reach.chance for reach in found.reach if reach.depth == target.depth), 0.0)
     parameters = f"{words.large_number(target.parameters)} parameters ({_change(target.parameters, whole.parameters)})"
     own, other = target.footprint, whole.footprint
     gives = (
         f"Target: {target.depth} of {plural(whole.depth, 'block')}, {parameters},"
-        f" {words.size(own.weight_bytes)} of weights in {own.dtype} ({_change(own.weight_bytes, other.weight_bytes)})"
-        f"{_cache(found)}; a chance of {100 * chance:.0f}% to match within {found.margin:g} after a round of"
-        f" {words.large_number(found.round_tokens)} tokens"
+        f" {words.size(own.weight_bytes)} of weights in {own.dtype} ({_beside(own, other)})"
+        f"{_cache(found)}; {_expected(found)} after a round of {tokens_told(found.round_tokens, found.asked_tokens)}"
     )
     return takes, gives
 
 
+def _expected(found: RunEstimate) -> str:
+    """What the target can come to: a chance to match, or, of a size that was asked for, its gap."""
+    target = _target(found)
+    if found.goal == "fit":
+        return f"{_gap(target)} is expected, and no match is claimed,"
+    return f"a chance of {100 * target.chance:.0f}% to match within {found.margin:g}"
+
+
+def tokens_told(tokens: int, asked: int | None) -> str:
+    """The tokens of a training, and how many were `asked` for where whole steps are more."""
+    if asked is None:
+        return f"{words.large_number(tokens)} tokens"
+    return f"{tokens:,} tokens (training.tokens={asked:,}, rounded up to whole steps)"
+
+
+def _target(found: RunEstimate) -> DepthReach:
+    return next(each for each in found.reach if each.depth == found.target.depth)
+
+
 def reach_in_words(found: RunEstimate) -> Iterator[str]:
-    """The depths that the tokens can buy, or that they buy none."""
-    reach = found.reach
-    target = next(each for each in reach if each.depth == found.target.depth)
+    """The depths that the tokens can buy, or that they buy none; of a size that was asked for, the gaps alone."""
+    if found.goal != "fit":
+        yield from _bought(found)
+    if found.text_tokens is not None and found.round_tokens > found.text_tokens:
+        yield f"The text has about {words.large_number(found.text_tokens)} tokens: {_passes(found.round_tokens, found.text_tokens)}."
+    if found.reference.footprint.packed:
+        yield (
+            f"The reference's file is packed, and the target's weights are written in {found.target.footprint.dtype}: so its file may be the"
+            " larger one, until inheritune export --to gguf --quantise packs it too."
+        )
+    target, reach = _target(found), found.reach
+    wanted = reach.index(target)
+    near = {target.depth, *(each.depth for each in reach[:_SHOWN] + reach[max(0, wanted - 1) : wanted + 2])}
+    for each in reach:
+        if each.depth in near:
+            yield f"  {_told(each, found.goal != 'fit')}"
+    yield f"Gaps are nats per token with 80% intervals, by the forecast that the run starts with; {_rests_on(found)}."
+
+
+def _bought(found: RunEstimate) -> Iterator[str]:
+    target, reach = _target(found), found.reach
     fair = [each for each in reach if each.chance >= _FAIR]
     if not fair:
         yield f"Not with these tokens: even {plural(reach[0].depth, 'block')} have a chance of {100 * reach[0].chance:.0f}% to match."
     elif target.chance < _FAIR:
-        yield f"Not with these tokens: {_told(target)}; {fair[-1].depth} blocks are the fewest with a fair chance."
+        yield f"Not with these tokens: {_told(target, True)}; {fair[-1].depth} blocks are the fewest with a fair chance."
     if min(each.depth for each in (target, *fair)) * 2 < found.reference.depth:
         yield "Of cuts to fewer than half of the blocks no round was ever recorded: their chances are a guess."
     if found.tokens_for_even is None:
         yield f"No number of tokens gives {plural(target.depth, 'block')} an even chance, by this forecast."
     elif target.chance < _EVEN:
-        yield f"For an even chance, {plural(target.depth, 'block')} take a round of about {words.large_number(found.tokens_for_even)} tokens."
-    if found.text_tokens is not None and found.round_tokens > found.text_tokens:
-        yield f"The text has about {words.large_number(found.text_tokens)} tokens: each is read {found.round_tokens / found.text_tokens:.1f} times."
-    if found.reference.footprint.dtype.startswith("packed"):
-        yield (
-            f"The reference's weights are packed, the target's are written in {found.target.footprint.dtype}: inheritune export --to gguf"
-            " --quantise packs them again."
+        most, text = found.tokens_for_even, found.text_tokens
+        short = (
+            f"; of this text of about {words.large_number(text)}, {_passes(most, text)}" if text and most > text else ""
         )
-    wanted = reach.index(target)
-    near = {target.depth, *(each.depth for each in reach[:_SHOWN] + reach[max(0, wanted - 1) : wanted + 2])}
-    for each in reach:
-        if each.depth in near:
-            yield f"  {_told(each)}"
-    measured = (
-        "the cuts' losses are measured"
-        if target.measured
-        else "no cut is measured: other models' cuts are taken, a factor of two apart"
-    )
-    yield f"Gaps are nats per token with 80% intervals, by the forecast that the run starts with; {measured}."
+        yield f"For an even chance, {plural(target.depth, 'block')} take a round of about {words.large_number(most)} tokens{short}."
+
+
+def _passes(tokens: int, text: int) -> str:
+    """How often a text is read, and what that means."""
+    passes = tokens / text
+    short = ", which is too often to learn as from new text: give more of it" if passes > _PASSES else ""
+    return f"each is read {passes:,.1f} times{short}"
+
+
+def _rests_on(found: RunEstimate) -> str:
+    if _target(found).measured:
+        return "the cuts' losses are measured"
+    blocks = f"this recipe takes them by {found.choice!r}" if found.choice else "here they are named by hand"
+    other = "" if found.choice == "greedy" else f", and {blocks}, which may lose more"
+    return f"no cut is measured: other models' cuts are taken, most of them chosen greedily and a factor of two apart{other}"
 
 
 def held_in_words(held: PlanHeld) -> str:
@@ -79,12 +116,21 @@ def held_in_words(held: PlanHeld) -> str:
     )
 
 
-def _told(reach: DepthReach) -> str:
+def _told(reach: DepthReach, may_match: bool) -> str:
+    chance = f", a chance of {100 * reach.chance:.0f}% to match" if may_match else ""
+    return f"{plural(reach.depth, 'block')}: {_gap(reach)}{chance}"
+
+
+def _gap(reach: DepthReach) -> str:
     low, mean, high = reach.gap
-    return (
-        f"{plural(reach.depth, 'block')}: gap {words.signed(mean, 3)} [{words.signed(low, 3)}, {words.signed(high, 3)}],"
-        f" a chance of {100 * reach.chance:.0f}% to match"
-    )
+    return f"gap {words.signed(mean, 3)} [{words.signed(low, 3)}, {words.signed(high, 3)}]"
+
+
+def _beside(own: Footprint, other: Footprint) -> str:
+    """The target's bytes against the reference's, which say nothing in per cent where those alone are packed."""
+    if other.packed:
+        return f"the reference's are packed in {words.size(other.weight_bytes)}"
+    return _change(own.weight_bytes, other.weight_bytes)
 
 
 def _change(own: int, whole: int) -> str:

@@ -77,6 +77,17 @@ def evidence(result: Result) -> str:
     )
 
 
+def packing_told(result: Result) -> str:
+    """Why a smaller model may take more room, where the reference came from a packed file."""
+    before, after = result.reference.footprint, result.target.footprint
+    if before is None or after is None or not before.packed:
+        return ""
+    return (
+        "The reference's file is packed and the target's is not, so the target may take more room on disk though it is the smaller model,"
+        " until inheritune export --to gguf --quantise packs it too."
+    )
+
+
 def speed_told(result: Result) -> str:
     """How the speed was measured, or that it was not."""
     if result.side_by_side is None:

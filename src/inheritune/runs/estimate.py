@@ -23,7 +23,7 @@ from inheritune.records.estimate import (
     StageEstimate,
     in_all,
 )
-from inheritune.records.result import Footprint
+from inheritune.records.result import PACKED, Footprint
 from inheritune.runs.actions import most_looks
 from inheritune.runs.controls import RANDOM, TAUGHT, names
 from inheritune.runs.hardware import THIS
@@ -34,7 +34,7 @@ from inheritune.training.activations import kept_for_backward
 from inheritune.training.costs import step_flops
 from inheritune.training.memory import StepMemory, step_memory
 from inheritune.training.pace import ReachedRate
-from inheritune.training.schedule import steps_of
+from inheritune.training.schedule import rounded_up, steps_of
 
 _PROGRAM = 450_000_000  # bytes of Python, torch and transformers
 # On the CPU freed memory is kept and taken again in other sizes: what a step touches of it, over what autograd keeps (docs/results/plan.md).
@@ -66,7 +66,8 @@ class Outlook:
             name=recipe.name, machine=self.machine, margin=recipe.match.margin,
             reference=self._model(self.reference, self.weight_bytes),
             target=self._model(self._cut(self.depth), None),
-            round_tokens=round_tokens(recipe), text_tokens=self.text_tokens,
+            round_tokens=(tokens := round_tokens(recipe)), asked_tokens=rounded_up(recipe.training, tokens),
+            goal=recipe.growth.goal, choice=None if recipe.choice.blocks else recipe.choice.method, text_tokens=self.text_tokens,
             stages=stages, further_round=self._round(self.depth), most_rounds=self._most_rounds(),
             step=self._step_memory(self._step(self.depth)),
             reach=reach(recipe, self.whole, self.parameters),
@@ -91,7 +92,7 @@ class Outlook:
     def _model(self, model: PreTrainedModel, weight_bytes: int | None) -> PlannedModel:
         parameters = parameter_count(model)
         packed = weight_bytes is not None and weight_bytes < 2 * parameters
-        name = "packed (GGUF)" if packed else str(self.dtype).removeprefix("torch.")
+        name = PACKED if packed else str(self.dtype).removeprefix("torch.")
         held = parameters * self.dtype.itemsize if weight_bytes is None else weight_bytes
         cache = _unless_unknown(partial(cache_bytes_per_token, model, self.dtype))
         footprint = Footprint(weight_bytes=held, dtype=name, cache_bytes_per_token=cache)
@@ -247,31 +248,37 @@ class Outlook:
     def _advice(self, total: StageEstimate) -> Iterator[str]:
         """The first setting that makes it fit, or that none does."""
         if total.memory > self.machine.memory:
-            said = f"it takes {total.memory / 1e9:.1f} GB of memory, and {self.machine.name} has {self.machine.memory / 1e9:.1f} GB"
-            ways = (way for way, other in self._smaller() if other.most_memory() <= self.machine.memory)
-            yield f"{said}: {next(ways, 'no setting makes it fit, so take more memory or a smaller reference')}"
+            there, name = f"{self.machine.memory / 1e9:.1f} GB", self.machine.name
+            there = f"{there} are free on {name} now" if name.startswith(THIS) else f"{name} has {there}"
+            ways = (
+                f"{way} makes it fit{at}"
+                for way, at, other in self._smaller()
+                if other.most_memory() <= self.machine.memory
+            )
+            way = next(ways, "no setting makes it fit, so take more memory or a smaller reference")
+            yield f"Too little memory: it takes {total.memory / 1e9:.1f} GB, and {there}; {way}."
         if total.disk > self.machine.disk:
             yield (
-                f"its checkpoints take {total.disk / 1e9:.1f} GB, and the disk has {self.machine.disk / 1e9:.1f} GB: free some,"
-                " name another with --out, or keep fewer (training.checkpoints_kept=1)"
+                f"Too little disk: its checkpoints take {total.disk / 1e9:.1f} GB, and {self.machine.disk / 1e9:.1f} GB are free;"
+                " free some, name another disk with --out, or keep fewer (training.checkpoints_kept=1)."
             )
 
     def most_memory(self) -> int:
         """The most bytes that any stage takes."""
         return max(stage.memory for stage in self._stages())
 
-    def _smaller(self) -> Iterator[tuple[str, "Outlook"]]:
-        """The same run by settings that take less memory, from those that change the least on."""
+    def _smaller(self) -> Iterator[tuple[str, str, "Outlook"]]:
+        """The same run by settings that take less memory, from those that change the least on, and at what price."""
         sizes = [
             self.training.micro_batch_size >> halved for halved in range(1, self.training.micro_batch_size.bit_length())
         ]
         for size in sizes:
-            yield f"training.micro_batch_size={size} (the result stays the same)", self._with(micro_batch_size=size)
+            yield f"training.micro_batch_size={size}", " (the result stays the same)", self._with(micro_batch_size=size)
         least = sizes[-1] if sizes else 1
-        said = f"training.micro_batch_size={least} and training.checkpoint_activations=true (a third more time)"
-        yield said, self._with(micro_batch_size=least, checkpoint_activations=True)
+        said = f"training.micro_batch_size={least} with training.checkpoint_activations=true"
+        yield said, " (a third more time)", self._with(micro_batch_size=least, checkpoint_activations=True)
         if self.recipe.controls:
-            yield "controls=false (the reference trained on takes the most)", self._with_recipe(controls=False)
+            yield "controls=false", " (the reference trained on takes the most)", self._with_recipe(controls=False)
 
     def _with(self, **training: Any) -> "Outlook":
         return self._with_recipe(training=self.training.model_copy(update=training))

@@ -18,6 +18,7 @@ from inheritune.records.estimate import RunEstimate
 from inheritune.records.gap import GapResult
 from inheritune.records.guard import Guard, GuardAnswers
 from inheritune.records.result import (
+    PACKED,
     Control,
     Decision,
     Footprint,
@@ -205,7 +206,7 @@ def _reference(lab: FolderLab) -> ReferenceModel:
 
 def footprint(place: Path, model: PreTrainedModel, dtype: torch.dtype) -> Footprint:
     """What the model at `place` takes on the disk, and in the cache when it runs in `dtype`."""
-    name = "packed (GGUF)" if place.suffix == ".gguf" else str(dtype).removeprefix("torch.")
+    name = PACKED if place.suffix == ".gguf" else str(dtype).removeprefix("torch.")
     cache = cache_bytes_per_token(model, dtype)
     return Footprint(weight_bytes=weight_bytes(place), dtype=name, cache_bytes_per_token=cache)
 

@@ -31,6 +31,7 @@ from inheritune.records.entry import Spent
 from inheritune.records.made_of import MadeOf
 from inheritune.records.rows import METRICS, StepDone, ValidationRow, step_of
 from inheritune.records.stages import Position, Trained
+from inheritune.report.plan_words import tokens_told
 from inheritune.runs.bench import machine_rate
 from inheritune.runs.folder import holding, left_if_used, timed
 from inheritune.runs.made_of import bind, is_begun, made_of
@@ -41,7 +42,7 @@ from inheritune.runtime.memory import keep_freed_memory
 from inheritune.training.kernels import settled
 from inheritune.training.loop import Loop, train_to_end
 from inheritune.training.metrics import Metrics
-from inheritune.training.schedule import steps_of
+from inheritune.training.schedule import rounded_up, steps_of
 
 
 def train(recipe: str, out: str | None = None, progress: Progress | None = None, **overrides: Any) -> Trained:
@@ -86,7 +87,10 @@ class _Pretraining:
         if ended:
             return ended
         self.progress.note(f"{len(train_tokens):,} training tokens, {self.documents.tokens:,} for validation")
-        self.progress.stage(f"Training {parameter_count(model):,} parameters on {self.recipe.training.tokens:,} tokens")
+        training = self.recipe.training
+        to_read = steps_of(training) * training.batch_tokens
+        told = tokens_told(to_read, rounded_up(training, to_read))
+        self.progress.stage(f"Training {parameter_count(model):,} parameters on {told}")
         position = train_to_end(model, self._round(train_tokens))
         trained = self._trained(model, position)
         state = {name: sharded.whole(tensor) for name, tensor in model.state_dict().items()}

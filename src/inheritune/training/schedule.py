@@ -12,6 +12,11 @@ def steps_of(training: Training) -> int:
     return math.ceil(training.tokens / training.batch_tokens)
 
 
+def rounded_up(training: Training, tokens: int) -> int | None:
+    """The tokens that were asked for, where whole steps make them `tokens`, which are more; None where they are as many."""
+    return training.tokens if 0 < tokens - training.tokens < training.batch_tokens else None
+
+
 def learning_rate(training: Training, step: int) -> float:
     """Learning rate of step `step` (from 0) of a round."""
     steps, warmup = steps_of(training), training.warmup_tokens // training.batch_tokens
