@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from markupsafe import Markup
 from tiny import VOCABULARY, recipe_tree, trained_model, words
 from transformers import PreTrainedTokenizerFast
 from transformers.utils import logging
@@ -91,11 +92,16 @@ def _one_quiet_thread() -> None:
     logging.disable_progress_bar()
 
 
-@pytest.fixture(autouse=True)
-def _blank_pictures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Drawing takes longer than a tiny run, and what is drawn is looked at in `tests/report`."""
-    if "report" not in request.path.parts:
-        monkeypatch.setattr("inheritune.report.pictures.inline_svg", lambda figure, name: f"<svg id='{name}'/>")
+@pytest.fixture(scope="module", autouse=True)
+def _quick_end(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Drawing takes longer than a tiny run: what is drawn is looked at in `tests/report`. Samples go on by two tokens."""
+    with pytest.MonkeyPatch.context() as patch:
+        if "report" not in request.path.parts:
+            patch.setattr(
+                "inheritune.report.pictures.drawn_twice", lambda name, _: Markup("<svg id='{}'/>").format(name)
+            )
+            patch.setattr("inheritune.runs.sampled.NEW", 2)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """The README.md of a saved model: where it comes from, how it measured, how to load it, its limits."""
 
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,27 @@ def model_card(result: Result, config: RunRecipe, license_name: str | None = Non
 
     It can be read without any other file of the run. Names and reasons from outside are escaped.
     """
+    template = _environment().get_template("card.md.j2")
+    card = template.render(
+        front_matter=_front_matter(result, license_name),
+        result=result,
+        config=config,
+        headline=story.verdict_of(result).headline,
+        evidence=story.evidence(result),
+        gap=story.target_gap(result),
+        guard=story.able(result.guard) if result.guard else "",
+        block_rows=_block_rows(result.target.blocks),
+        left_out=_left_out(result),
+        controls=story.controls(result),
+        reference_training=story.reference_training(result),
+        spent=story.spent(result),
+        recipe=_fenced(to_yaml(config)),
+    )
+    return harmless(card)
+
+
+@cache
+def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         # Markdown, not HTML: `plain` and `code` escape
@@ -41,22 +63,7 @@ def model_card(result: Result, config: RunRecipe, license_name: str | None = Non
         "interval": words.interval,
         "sentence": words.sentence,
     }
-    card = environment.get_template("card.md.j2").render(
-        front_matter=_front_matter(result, license_name),
-        result=result,
-        config=config,
-        headline=story.verdict_of(result).headline,
-        evidence=story.evidence(result),
-        gap=story.target_gap(result),
-        guard=story.able(result.guard) if result.guard else "",
-        block_rows=_block_rows(result.target.blocks),
-        left_out=_left_out(result),
-        controls=story.controls(result),
-        reference_training=story.reference_training(result),
-        spent=story.spent(result),
-        recipe=_fenced(to_yaml(config)),
-    )
-    return harmless(card)
+    return environment
 
 
 def _front_matter(result: Result, license_name: str | None) -> str:

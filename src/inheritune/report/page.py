@@ -5,6 +5,7 @@ It fetches nothing and runs no script. It can be written at any moment of a run,
 
 import math
 import re
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,8 +52,9 @@ def write_svgs(run_folder: Path) -> list[Path]:
     return found
 
 
+@cache
 def environment() -> jinja2.Environment:
-    """The templates with our ways of writing numbers; what comes from outside is escaped."""
+    """The templates, each compiled once a process, with our ways of writing numbers; what comes from outside is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
