@@ -42,6 +42,17 @@ def test_a_closed_output_is_none(arguments: tuple[str, ...], monkeypatch: pytest
     assert ended(*arguments) == 0
 
 
+@pytest.mark.parametrize(("more", "told"), [((), True), (("--quiet",), False)])
+def test_a_terminal_hears_of_a_command_before_what_it_imports(
+    more: tuple[str, ...], told: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert ended("plan", "nowhere.yaml", *more) == 2
+    assert terminal.getvalue().startswith("inheritune plan begins\n") == told
+
+
 def test_the_work_goes_on_when_the_reader_has_gone(monkeypatch: pytest.MonkeyPatch) -> None:
     read, write = os.pipe()
     os.close(read)

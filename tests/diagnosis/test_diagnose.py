@@ -21,6 +21,7 @@ from inheritune.decoder.anatomy import anatomy
 from inheritune.decoder.kinds import window_at
 from inheritune.diagnosis import measuring
 from inheritune.diagnosis.contrasts import fresh
+from inheritune.diagnosis.curves import passes_of_curves
 from inheritune.diagnosis.diagnose import forget
 from inheritune.diagnosis.gradients import gradient_norms
 from inheritune.diagnosis.meanmaps import telling_heads
@@ -30,6 +31,7 @@ from inheritune.diagnosis.suggestion import LARGEST_RISE, suggest
 from inheritune.diagnosis.watch import watch
 from inheritune.records.profile import Curves, Cut, schema_text
 from inheritune.report.profile_figures import influence, rank_and_mass
+from inheritune.report.profile_table import cheapest_cuts
 
 TOKENS_NT = torch.randint(3, 96, (5, 32), generator=torch.Generator().manual_seed(0))
 LAYERS = 6
@@ -87,7 +89,11 @@ def test_curves_are_the_losses_of_models_so_cut(profile: Profile) -> None:
 
 
 def test_the_curve_costs_less_than_four_stack_passes_a_layer(profile: Profile) -> None:
-    assert profile.curves is not None and profile.curves.block_passes <= 4 * LAYERS * LAYERS
+    """And about as many as a plan counts with, which does not know where runs begin and what scattered removals share."""
+    curves = profile.curves
+    assert curves is not None and curves.block_passes <= 4 * LAYERS * LAYERS
+    passes, cuts = passes_of_curves(LAYERS)
+    assert passes == pytest.approx(curves.block_passes, rel=0.2) and curves.measured <= cuts <= 1.4 * curves.measured
 
 
 def test_the_best_single_removal_is_found(profile: Profile) -> None:
@@ -592,6 +598,28 @@ def test_the_suggestion_is_the_smallest_depth_that_starts_near(profile: Profile)
     assert suggest(profile.layers[:4], nowhere, 3, 6).blocks == [0, 1, 2, 3]
     assert suggest(profile.layers[:4], None, 3, 6).depth == 4
     assert suggest(profile.layers[:4], curves, 5.41, 6).blocks == [0, 1, 2, 3]
+
+
+def test_the_least_costly_cut_of_each_number_is_told_with_the_command_that_makes_it(profile: Profile) -> None:
+    curves = Curves(
+        whole_loss=3, first=[cut([0, 1, 2], 0.9), cut([0, 1], 2)], run=[cut([0, 2, 3], 0.1), cut([0, 3], 0.4)],
+        scattered=[cut([0, 2, 3], 0.1), cut([1, 2], 0.3)], sequences=5, block_passes=0, head_passes=0,
+    )  # fmt: skip
+    suggestion = profile.suggestion.model_copy(update={"depth": 3, "blocks": [0, 2, 3]})
+    told = list(
+        cheapest_cuts(
+            profile.model_copy(update={"model": "my model", "depth": 4, "curves": curves, "suggestion": suggestion})
+        )
+    )
+    assert told[1:3] == ["- 3 blocks, without 1: +0.100 nats", "- 2 blocks, without 0,3: +0.300 nats"]
+    assert told[3:] == ["To make the suggested one: inheritune inherit 'my model' smaller --blocks 0,2-3"]
+    assert not list(
+        cheapest_cuts(
+            profile.model_copy(
+                update={"curves": None, "suggestion": profile.suggestion.model_copy(update={"depth": profile.depth})}
+            )
+        )
+    )
 
 
 def test_a_cut_is_suggested_only_if_its_error_leaves_room(profile: Profile) -> None:

@@ -82,6 +82,7 @@ def test_a_margin_in_bits_is_that_of_a_references_token() -> None:
         assert found.bits_per_byte.verdict == found.nats_per_token.verdict == verdict
         assert found.nats_per_token.mean == pytest.approx(0.02)
         assert found.bits_per_byte.mean == pytest.approx(0.005 / math.log(2))
+        assert found.margin_bits_per_byte == pytest.approx(margin / 4 / math.log(2))
 
 
 def test_loss_by_position_is_the_mean_over_windows_that_reach_it() -> None:

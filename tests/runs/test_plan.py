@@ -72,6 +72,13 @@ def test_it_is_printed_as_data(tree: dict[str, Any], write_recipe: Write) -> Non
     assert found.cost(3600.0) == 10.0
     assert found.total.memory == max(stage.memory for stage in found.stages)
     assert found.total.seconds == pytest.approx(sum(stage.seconds for stage in found.stages))
+    stages = {stage.name: stage for stage in found.stages}
+    assert stages["choice"].seconds == pytest.approx(stages["choice"].flops / 0.6 / 67e12), (
+        "what measures reads in fp32"
+    )
+    assert stages["validation"].seconds == pytest.approx(stages["validation"].flops / 0.6 / 989e12), (
+        "a run on a GPU is in bf16"
+    )
 
 
 def test_what_each_stage_costs_is_printed_where_a_price_is_given(tree: dict[str, Any], write_recipe: Write) -> None:

@@ -61,6 +61,8 @@ def _told(name: str) -> Callable[..., None]:
 
     @functools.wraps(command)
     def told(*args: object, **options: object) -> None:
+        if options.get("quiet") is False and sys.stderr.isatty():
+            print(f"inheritune {name} begins", file=sys.stderr, flush=True)  # what it imports takes seconds
         try:
             with terminable():
                 command(*args, **options)

@@ -20,8 +20,13 @@ if TYPE_CHECKING:
 
 
 def command(
-    model: Annotated[str | None, typer.Argument(help="A model folder or hub id; with --run, the run's target.")] = None,
-    reference: Annotated[str | None, typer.Option(help="The model to compare with, on the same documents.")] = None,
+    model: Annotated[
+        str | None, typer.Argument(help="A model folder, a .gguf file or a hub id; with --run, the run's target.")
+    ] = None,
+    reference: Annotated[
+        str | None,
+        typer.Option(help="The model to compare with, on the same documents: a folder, a .gguf file or a hub id."),
+    ] = None,
     run: Annotated[
         Path | None,
         typer.Option(
@@ -126,6 +131,8 @@ def _print(found: "Evaluation") -> None:
             table.add_row(*row[: len(heads) + 1])
         if table.row_count:
             console.print(table, "")
+    if found.gap:
+        console.print(_margin(found), "")
     if found.guard:
         console.print(_guard_table(found.guard), "", sentence(able(found.guard)), "")
     if found.rivals:
@@ -223,6 +230,13 @@ def _guard_table(guard: "Guard") -> "Table":
         between = f"{row.mean:+.3f} [{row.low:+.3f}, {row.high:+.3f}]"
         table.add_row(row.task, str(row.items), *shares, between, f"{row.lost}, {row.won}")
     return table
+
+
+def _margin(found: "Evaluation") -> str:
+    bits = found.gap.margin_bits_per_byte if found.gap else None
+    also = "" if bits is None else f" ({bits:.4f} bits per byte, which is as much of a reference's token)"
+    whole = f"whole {100 * found.data.confidence:g}% interval"
+    return f"A match is a difference whose {whole} lies below {found.data.margin:g} nats per token{also}."
 
 
 def _places(models: "list[EvaluatedModel]") -> Iterator[list[str]]:

@@ -14,7 +14,7 @@ from inheritune.surgery.blockmap import parse
 
 def command(
     model: Annotated[Path, typer.Argument(help="The model folder to prove.")],
-    against: Annotated[Path | None, typer.Option(help="The reference's model folder.")] = None,
+    against: Annotated[Path | None, typer.Option(help="The reference: a model folder or a .gguf file.")] = None,
     blocks: Annotated[str | None, typer.Option(help="The reference's blocks it holds; else its record says.")] = None,
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Run code that the model brings: read it first.")

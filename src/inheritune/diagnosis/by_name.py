@@ -22,7 +22,7 @@ from inheritune.models.reference import with_size
 from inheritune.progress import Progress, Rates
 from inheritune.records.stages import PROFILE
 from inheritune.report.profile import Profile
-from inheritune.report.profile_table import answer
+from inheritune.report.profile_table import again, answer, lazy
 from inheritune.runtime.device import device
 from inheritune.words import plural
 
@@ -100,14 +100,15 @@ class _SoFar:
     """Says and saves a profile as far as it stands: whoever waits no longer has it."""
 
     def __init__(self, model: str, out: Path | None, progress: Progress):
-        self.model, self.out, self.progress, self.told = model, out, progress, 0
+        self.model, self.out, self.progress, self.told, self.lazy = model, out, progress, 0, ""
 
     def seen(self, profile: Profile) -> None:
-        """Say what more sequences gave, and save the profile."""
+        """Say what the first sequences gave, and what more of them changed, and save the profile."""
         if profile.sequences > self.told:
-            self.told = profile.sequences
-            for line in answer(profile):
+            found = lazy(profile)
+            for line in answer(profile) if not self.told else again(profile, same=found == self.lazy):
                 self.progress.note(line)
+            self.told, self.lazy = profile.sequences, found
         if self.out is not None:
             profile.model_copy(update={"model": self.model}).save(self.out / PROFILE)
 

@@ -149,6 +149,19 @@ def inheritance_curves(
     return curves, {block: loss.cut() for block, loss in sorted(without.items())}
 
 
+def passes_of_curves(depth: int) -> tuple[float, int]:
+    """About how many passes through one block the curves of a model of so many blocks take, and how many cuts they are.
+
+    What a cut shares with the whole model from below is free, and runs are taken to begin anywhere.
+    """
+    several = range(2, depth)
+    shortlisted = {removed: min(SHORTLIST, depth - removed + 1) for removed in several}
+    runs = sum(shortlisted[removed] * (depth - removed) / 2 for removed in several)
+    scattered = sum((depth - removed) * removed / (removed + 1) for removed in several)
+    cuts = 2 * depth - 1 + sum(shortlisted[removed] + 1 for removed in several)
+    return depth + depth * (depth - 1) / 2 + runs + scattered, cuts
+
+
 def _left_out(bench: _Bench, shortlists: list[list[list[int]]], scattered: int) -> int:
     """How many cuts were wanted and not measured; scattered removals of two and more, of which only the order knows, one a number."""
     depth = bench.stack.depth

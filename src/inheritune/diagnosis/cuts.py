@@ -32,15 +32,21 @@ LEAST_READ = 100
 SURE = 4.8
 
 
+def first_places(places: int, sequences: int, vocabulary: int) -> int:
+    """How many of a sequence's places are read first: of a small vocabulary all."""
+    enough = max(-(-places // FIRST_SHARE), -(-LEAST_READ // sequences), LEAST_OF_EACH)
+    return min(enough, places) if vocabulary >= LARGE_VOCABULARY else places
+
+
 class Places:
     """The places of a stack's sequences, in the order in which they are read: `first` of each, then twice as many, then all."""
 
     def __init__(self, stack: Stack):
         losses_BP = stack.whole_token_losses
-        self.sampled = text_config(stack.model.config).vocab_size >= LARGE_VOCABULARY
+        vocabulary = text_config(stack.model.config).vocab_size
+        self.sampled = vocabulary >= LARGE_VOCABULARY
         self.all = losses_BP.shape[1]
-        enough = max(-(-self.all // FIRST_SHARE), -(-LEAST_READ // len(losses_BP)), LEAST_OF_EACH)
-        self.first = min(enough, self.all) if self.sampled else self.all
+        self.first = first_places(self.all, len(losses_BP), vocabulary)
         generator = torch.Generator().manual_seed(0)
         self.order_BP = torch.rand(losses_BP.shape, generator=generator).argsort(1).to(losses_BP.device)
 

@@ -1,5 +1,6 @@
 """From measured losses to a depth and blocks to start from, with the reason in a sentence."""
 
+from inheritune.diagnosis.layers import LAZY_RANK
 from inheritune.records.profile import Curves, Cut, Layer, Suggestion
 from inheritune.words import nouns, plural, show
 
@@ -115,6 +116,6 @@ def _lazy(layers: list[Layer]) -> str:
         return "no layer has softmax attention"
     strict = sum(bool(layer.lazy) for layer in attending)
     mostly = [layer.index for layer in attending if layer.lazy_share is not None and layer.lazy_share >= 0.5]
-    rank_one = f"{_named('layer', mostly)} {'have' if len(mostly) > 1 else 'has'}" if mostly else "none has"
+    half_lazy = f"{_named('layer', mostly)} {'have' if len(mostly) > 1 else 'has'}" if mostly else "none has"
     count = f"{strict} of {plural(len(attending), 'layer')}" if strict else "no layer"
-    return f"{count} {'are' if strict > 1 else 'is'} lazy in the strict sense, {rank_one} at least half of the heads at rank 1"
+    return f"{count} {'are' if strict > 1 else 'is'} lazy in the strict sense, {half_lazy} at least half of the heads lazy (mean k* up to {LAZY_RANK})"

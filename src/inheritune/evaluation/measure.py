@@ -68,10 +68,14 @@ class OnText:
 
 @dataclass(frozen=True)
 class Against:
-    """Model minus reference on the same documents, paired; nats per token only where their tokens are the same, bits if measured."""
+    """Model minus reference on the same documents, paired; nats per token only where their tokens are the same, bits if measured.
+
+    `margin_bits_per_byte` is the margin of the bits: that in nats per token, of a reference's token.
+    """
 
     nats_per_token: Gap | None
     bits_per_byte: Gap | None
+    margin_bits_per_byte: float | None = None
 
 
 def measure(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, texts: Sequence[Text], length: int) -> OnText:
@@ -110,11 +114,13 @@ def against(model: OnText, reference: OnText, margin: float, confidence: float) 
     owners = clusters(model.sources[there])
     bits = gap(ours, theirs, model.bytes[there], owners, margin=margin * share, confidence=confidence)
     if not np.array_equal(model.tokens, reference.tokens):
-        return Against(None, bits)
+        return Against(None, bits, margin * share)
     asked = model.tokens > 0
     ours, theirs = (one.nats[asked] / one.tokens[asked] for one in (model, reference))
     owners = clusters(model.sources[asked])
-    return Against(gap(ours, theirs, model.tokens[asked], owners, margin=margin, confidence=confidence), bits)
+    return Against(
+        gap(ours, theirs, model.tokens[asked], owners, margin=margin, confidence=confidence), bits, margin * share
+    )
 
 
 def _coded(tokenizer: PreTrainedTokenizerFast, begin: Begin, text: Text) -> tuple[np.ndarray, int]:

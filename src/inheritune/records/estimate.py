@@ -53,13 +53,17 @@ class PlannedModel(Entry):
 
 
 class Machinery(Entry):
-    """What a run is planned for: bytes of memory and disk for each process, FLOP/s of matrix products, and whether the pace was tried."""
+    """What a run is planned for: bytes of memory and disk for each process, and whether the pace was tried.
+
+    `matrix_rate` is in FLOP/s of matrix products at the training's precision, `fp32_rate` in fp32.
+    """
 
     name: str
     processes: Count
     memory: Count
     disk: Count
     matrix_rate: Amount
+    fp32_rate: Amount
     tried: bool
     price: Amount | None = None
 

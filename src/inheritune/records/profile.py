@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from inheritune.disk.files import read_whole, write_text
 from inheritune.errors import InputError
-from inheritune.records.entry import Count, json_text
+from inheritune.records.entry import Count, first_fault, json_text
 
 ATTENTION, SLIDING, OTHER = "softmax attention", "sliding attention", "no softmax attention"
 
@@ -177,9 +177,7 @@ class ProfileRecord(ProfileEntry):
         except OSError as error:
             raise InputError(f"no profile can be read from {str(path)!r}: {error.strerror}.") from error
         except ValidationError as error:
-            first = error.errors()[0]
-            place = ".".join(map(str, first["loc"])) or "the file"
-            raise InputError(f"{path} is not a profile: {place}: {first['msg']}.") from error
+            raise InputError(f"{path} is not a profile: {first_fault(error)}.") from error
 
 
 def schema_text() -> str:

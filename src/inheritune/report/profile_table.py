@@ -1,19 +1,21 @@
 """A profile in a terminal: a table of layers, the suggested depth, and what a rank hides."""
 
+import shlex
 from collections.abc import Iterator
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from inheritune.records.profile import Layer, ProfileRecord
-from inheritune.words import nouns, plural, ranges
+from inheritune.words import nouns, plural, ranges, show
 
 COLUMNS = ("mass", "k*≤1.5", "sink", "nats", "out", "infl", "exit", "w/o")
 LEGEND = (
-    "MaxRank, the largest mean rank k* of a layer's heads ± its standard error, stands beside the same for untrained weights "
-    "(fresh) and for other lengths. mass: mean m* of the heads; k*≤1.5: share of heads whose mean k* is at most that; sink: attention on the first key; nats: entropy; out: a head's norm over the residual's; infl: block "
+    "mass: mean m* of the heads; k*≤1.5: share of heads whose mean k* is at most that; sink: attention on the first key; nats: entropy; out: a head's norm over the residual's; infl: block "
     "influence; exit, w/o: loss of an exit after the layer, and without it"
 )
+_UNMEASURED = " -: not measured."
+_SHOWN = 5  # numbers of blocks left out
 
 
 def answer(profile: ProfileRecord) -> Iterator[str]:
@@ -22,6 +24,14 @@ def answer(profile: ProfileRecord) -> Iterator[str]:
     yield f"MaxRank by layer: {' '.join(_number(layer.max_rank, 1) for layer in profile.layers)}"
     yield f"mass by layer: {' '.join(_number(layer.mass, 1) for layer in profile.layers)}"
     yield lazy(profile)
+
+
+def again(profile: ProfileRecord, same: bool) -> Iterator[str]:
+    """What more sequences say: no more than what is new, as the table at the end has the rest."""
+    said = f"On {_measured(profile)}, loss {profile.loss:.3f}"
+    yield f"{said}: the same layers and heads are lazy" if same else f"{said}:"
+    if not same:
+        yield lazy(profile)
 
 
 def lazy(profile: ProfileRecord) -> str:
@@ -43,10 +53,37 @@ def table_lines(profile: ProfileRecord) -> Iterator[Table | str]:
     depth = f"Suggested depth {profile.suggestion.depth} of {profile.depth}" if suggested else "No depth is suggested"
     yield f"{depth}: {profile.suggestion.reason}"
     yield f"It rests on {profile.suggestion.rests_on}."
+    yield from () if profile.at_chance else cheapest_cuts(profile)
     if profile.left_out:
         yield f"Left out: {'; '.join(profile.left_out)}."
     yield "What a rank hides:"
     yield from (f"- {caveat}" for caveat in profile.caveats)
+
+
+def cheapest_cuts(profile: ProfileRecord) -> Iterator[str]:
+    """Of each of the first few numbers of blocks left out, the measured cut that costs the least; and the command that makes what is suggested."""
+    curves, suggestion = profile.curves, profile.suggestion
+    measured = [*curves.first, *curves.run, *curves.scattered] if curves else []
+    few = [[cut for cut in measured if cut.removed == count] for count in range(1, _SHOWN + 1)]
+    best = [min(cuts, key=lambda cut: cut.rise) for cuts in few if cuts]
+    if best:
+        yield "The least costly cuts that were measured, before any training:"
+    for cut in best:
+        gone = [block for block in range(profile.depth) if block not in cut.blocks]
+        yield f"- {plural(len(cut.blocks), 'block')}, without {show(gone)}: {cut.rise:+.3f} nats"
+    if suggestion.depth < profile.depth:
+        yield f"To make the suggested one: inheritune inherit {shlex.quote(profile.model)} smaller --blocks {show(suggestion.blocks)}"
+
+
+def _ranks(profile: ProfileRecord) -> str:
+    """What stands in the first columns, and which of them a measurement would have filled that was not made."""
+    names = [contrast.name for contrast in profile.contrasts]
+    beside = [
+        *(["untrained weights (fresh)"] if "untrained" in names else []),
+        *(["other lengths (T)"] if any(name != "untrained" for name in names) else []),
+    ]
+    said = "MaxRank: the largest mean rank k* of a layer's heads ± its standard error"
+    return f"{said}, beside that of {' and of '.join(beside)}. " if beside else f"{said}. "
 
 
 def _table(profile: ProfileRecord) -> Table:
@@ -54,7 +91,9 @@ def _table(profile: ProfileRecord) -> Table:
     title = f"{profile.model}: {_measured(profile)}, loss {profile.loss:.3f}{chance}"
     curves = profile.curves
     on = f", on {plural(curves.sequences, 'sequence')}; whole: the whole model's on the same." if curves else "."
-    table = Table(title=title, caption=LEGEND + on, box=SIMPLE_HEAD, show_edge=False, padding=0)
+    table = Table(
+        title=title, caption=_ranks(profile) + LEGEND + on + _UNMEASURED, box=SIMPLE_HEAD, show_edge=False, padding=0
+    )
     beside = ["fresh" if contrast.name == "untrained" else f"T {contrast.length}" for contrast in profile.contrasts]
     sees = ["sees"] if any(layer.window for layer in profile.layers) else []
     for name in ("layer", *sees, "MaxRank", *beside, *COLUMNS):

@@ -13,6 +13,8 @@ from inheritune.decoder.anatomy import anatomy, embedding_rows, text_config
 from inheritune.decoder.costs import forward_flops_per_token, parameter_count
 from inheritune.decoder.layerlists import cut_config
 from inheritune.decoder.stack import CHUNK_LOGITS, CHUNK_TOKENS
+from inheritune.diagnosis.curves import passes_of_curves
+from inheritune.diagnosis.cuts import first_places
 from inheritune.models.export import cache_bytes_per_token
 from inheritune.models.hollow import hollow
 from inheritune.records.estimate import (
@@ -152,12 +154,19 @@ class Outlook:
         wanted = self.recipe.diagnosis
         tokens = wanted.sequences * wanted.length
         maps = 2 * tokens * self._forward
-        cuts = min(12, wanted.sequences) * wanted.length * self._forward * self.whole
-        within = min((maps / 2 + cuts) / self.pace.reading, 60 * wanted.minutes)
+        cuts = self._cuts(min(12, wanted.sequences), wanted.length)
+        within = min((maps / 2 + cuts) / self.pace.measuring, 60 * wanted.minutes)
         heads = getattr(text_config(self.reference.config), "num_attention_heads", 1) * self.whole
         drawn = wanted.sequences * heads * _MAP_SECONDS * (wanted.length / 100) ** 2
-        seconds = maps / 2 / self.pace.reading + within + drawn
+        seconds = maps / 2 / self.pace.measuring + within + drawn
         return self._reading("diagnosis", 2 * tokens, maps + cuts, seconds, self._wide)
+
+    def _cuts(self, sequences: int, length: int) -> float:
+        """FLOPs of the losses of cuts: passes through blocks, and the head's product on the places that are read first."""
+        blocks, cuts = passes_of_curves(self.whole)
+        places = max(1, length - 1)
+        read = first_places(places, sequences, embedding_rows(self.reference)) / places
+        return sequences * length * (blocks * self._block + cuts * read * self._head)
 
     def _choice(self) -> StageEstimate:
         """Of each number of blocks down to the shallowest wanted, every one is tried without; and each depth's cut is read once."""
@@ -166,11 +175,10 @@ class Outlook:
         passes = self.whole
         if choice.method == "greedy":
             passes += sum(kept * (kept + 1) // 2 for kept in range(shallowest + 1, self.whole + 1))
-        block = (self._forward - self._head) / self.whole
-        flops = tokens * (passes * block + self._head * passes / self.whole)
-        seconds = min(flops / self.pace.reading, 60 * choice.minutes)
-        cuts = tokens * sum(depth * block + self._head for depth in range(self.depth, self.whole + 1))
-        return self._reading("choice", tokens, flops + cuts, seconds + cuts / self.pace.reading)
+        flops = tokens * (passes * self._block + self._head * passes / self.whole)
+        seconds = min(flops / self.pace.measuring, 60 * choice.minutes)
+        cuts = tokens * sum(depth * self._block + self._head for depth in range(self.depth, self.whole + 1))
+        return self._reading("choice", tokens, flops + cuts, seconds + cuts / self.pace.measuring)
 
     def _heal(self) -> StageEstimate:
         """The first target is cut, proved and repaired."""
@@ -178,7 +186,7 @@ class Outlook:
         wide = text_config(self.reference.config).hidden_size * 4
         gaps = min(self.whole - self.depth, self.depth)
         flops = tokens * 3 * self._forward + tokens * gaps * 4 * (4 * wide) ** 2 / 16
-        seconds = flops / self.pace.reading + 8 * cut / _READ_BYTES
+        seconds = flops / self.pace.measuring + 8 * cut / _READ_BYTES
         held = cut * 2 + tokens * wide * (gaps + 2)
         return self._reading("cut, proof and repair", tokens, flops, seconds, held)
 
@@ -240,6 +248,11 @@ class Outlook:
     def _forward(self) -> int:
         """FLOPs of a token's pass through the reference."""
         return forward_flops_per_token(self.reference, self.length)
+
+    @property
+    def _block(self) -> float:
+        """FLOPs of a token's pass through a block."""
+        return (self._forward - self._head) / self.whole
 
     @cached_property
     def _head(self) -> int:

@@ -6,7 +6,7 @@ from inheritune.disk.folders import free_bytes
 from inheritune.errors import InputError
 from inheritune.records.estimate import Machinery
 from inheritune.runtime import gauge
-from inheritune.runtime.device import device
+from inheritune.runtime.device import device, whole_products
 
 # Bytes of memory, and FLOP/s of dense products in fp32 without TF32 and in bf16.
 _SHEETS: dict[str, tuple[int, float, float]] = {
@@ -31,13 +31,19 @@ def machinery(
         raise InputError(f"--price is {price:g}: give what a device-hour costs, from 0 on")
     if name == HERE:
         memory, rate = gauge.free_memory(device()), rate or gauge.matrix_rate(precision, device())
+        fp32_rate = rate if precision != "bf16" else _fp32_rate()
         name = THIS if device().type == "cpu" else f"{THIS}'s {device().type}"
     elif name in _SHEETS:
-        memory, narrow, wide = _SHEETS[name]
-        rate = wide if precision == "bf16" else narrow
+        memory, fp32_rate, bf16_rate = _SHEETS[name]
+        rate = bf16_rate if precision == "bf16" else fp32_rate
     else:
         raise InputError(f"--gpu {name!r} is unknown: choose {', '.join((*_SHEETS, HERE))}")
     return Machinery(
-        name=name, processes=processes, memory=memory, disk=max(0, free_bytes(folder)), matrix_rate=rate, tried=False,
-        price=price,
+        name=name, processes=processes, memory=memory, disk=max(0, free_bytes(folder)), matrix_rate=rate, fp32_rate=fp32_rate,
+        tried=False, price=price,
     )  # fmt: skip
+
+
+def _fp32_rate() -> float:
+    with whole_products():
+        return gauge.matrix_rate("fp32", device())

@@ -71,7 +71,7 @@ def plan(
         shape = _shape(place, recipe.trust_remote_code)
     recipe = load_for_positions(recipe, positions_of(shape.config))
     refuse_depths(recipe, anatomy(shape).depth)
-    pace = assumed(machine.matrix_rate)
+    pace = assumed(machine.matrix_rate, machine.fp32_rate)
     if asked.probe:
         with progress.waiting("Ten seconds of training on this machine"):
             pace = tried(shape.config, recipe.training, recipe.data.sequence_length, machine.matrix_rate)
@@ -91,7 +91,7 @@ def plan_of(bench: Bench) -> RunEstimate:
         machine = machinery(HERE, processes.count(), recipe.training.precision, None, bench.folder, bench.matrix_rate)
         return Outlook(
             recipe, hollow(bench.model.config, type(bench.model)).float(), weight_bytes=weight_bytes(bench.reference.place),
-            dtype=bench.written_dtype, machine=machine, pace=assumed(bench.matrix_rate), text_tokens=len(bench.train_tokens),
+            dtype=bench.written_dtype, machine=machine, pace=assumed(machine.matrix_rate, machine.fp32_rate), text_tokens=len(bench.train_tokens),
         ).estimate()  # fmt: skip
 
     return once(RunEstimate, bench.folder / RunEstimate.NAME, measure)

@@ -14,7 +14,7 @@ from inheritune.decoder.layerlists import cut_config
 from inheritune.decoder.stack import evaluating
 from inheritune.models.hollow import hollow
 from inheritune.runtime import gauge
-from inheritune.runtime.device import device
+from inheritune.runtime.device import autocast, device
 from inheritune.surgery.in_memory import fresh
 from inheritune.training.costs import token_flops
 from inheritune.training.objective import TrainingLoss
@@ -28,17 +28,22 @@ _MOST_TRIED = 1 << 29  # parameters: 8 GB with gradients and states
 
 @dataclass(frozen=True)
 class ReachedRate:
-    """FLOP/s reached in training steps and in plain passes, and seconds that an optimizer takes a parameter; `tried` on this machine."""
+    """FLOP/s reached in training steps, in passes at the training's precision (validation, a teacher) and in passes in fp32 (all that measures).
+
+    `update` is the seconds that an optimizer takes a parameter; `tried` on this machine.
+    """
 
     training: float
     reading: float
+    measuring: float
     update: float
     tried: bool = False
 
 
-def assumed(matrix_rate: float) -> ReachedRate:
-    """The pace of a machine of which the FLOP/s of large matrix products are known."""
-    return ReachedRate(_TRAINING * matrix_rate, _READING * matrix_rate, _UPDATE / (_TRAINING * matrix_rate))
+def assumed(matrix_rate: float, fp32_rate: float) -> ReachedRate:
+    """The pace of a machine of which the FLOP/s of large matrix products are known, at the training's precision and in fp32."""
+    training = _TRAINING * matrix_rate
+    return ReachedRate(training, _READING * matrix_rate, _READING * fp32_rate, _UPDATE / training)
 
 
 def tried(
@@ -50,7 +55,7 @@ def tried(
     many seconds, by the rate of its matrix products, on fewer tokens at once.
     """
     model = fresh(config, _depth_that_fits(config, training), 0).to(device())  # type: ignore[arg-type]
-    step = token_flops(model, training, length) / assumed(matrix_rate).training
+    step = token_flops(model, training, length) / (_TRAINING * matrix_rate)
     rows, length = _tokens_at_once(training.micro_batch_size, length, seconds / 4 / step)
     ids_BT = torch.zeros(rows, length + 1, dtype=torch.long, device=device())
     loss, optimizer = TrainingLoss(model, training, Objective()), Optimizer(model, training)
@@ -58,14 +63,16 @@ def tried(
     step = _best(lambda: loss.backward(ids_BT, labels), seconds / 2)
     update = _best(lambda: optimizer.step(0.0), 0.0)
     model.zero_grad()
+    passed = labels * forward_flops_per_token(model, length)
     with evaluating(model):
-        passed = _best(lambda: model(input_ids=ids_BT[:, :-1], use_cache=False), seconds / 2)
+        measuring = reading = passed / _best(lambda: model(input_ids=ids_BT[:, :-1], use_cache=False), seconds / 2)
+        if training.precision == "bf16":
+            with autocast(training.precision, device()):
+                reading = passed / _best(lambda: model(input_ids=ids_BT[:, :-1], use_cache=False), seconds / 2)
     return ReachedRate(
-        training=labels * token_flops(model, training, length) / step,
-        reading=labels * forward_flops_per_token(model, length) / passed,
-        update=update / parameter_count(model),
-        tried=True,
-    )
+        training=labels * token_flops(model, training, length) / step, reading=reading, measuring=measuring,
+        update=update / parameter_count(model), tried=True,
+    )  # fmt: skip
 
 
 def _tokens_at_once(rows: int, length: int, most: float) -> tuple[int, int]:
