@@ -4,9 +4,11 @@ Its tensors refuse to meet tensors of the CPU and to become numpy arrays, and ea
 `install` makes it PyTorch's own further backend (PrivateUse1), for the rest of the process: before the first backward pass.
 """
 
+import os
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -22,6 +24,9 @@ waits: Counter[str] = Counter()
 
 # What a real device takes from the CPU: copies, and indices.
 _MAY_MEET = {"aten::copy_", "aten::_to_copy", "aten::index", "aten::index_put_", "aten::_index_put_impl_", "aten::index_put", "aten::set_"}  # fmt: skip
+# What autocast takes in bf16, and what in fp32.
+_IN_HALVES = [(name, torch.bfloat16) for name in ("linear", "matmul", "mm", "bmm", "addmm", "baddbmm", "scaled_dot_product_attention")]  # fmt: skip
+_WHOLE = [(name, torch.float32) for name in ("softmax.int", "log_softmax.int", "layer_norm", "cross_entropy_loss", "pow.Tensor_Scalar", "rsqrt", "exp", "sum")]  # fmt: skip
 _WAITS = {"aten::_local_scalar_dense", "aten::equal", "aten::nonzero", "aten::is_nonzero", "aten::masked_select", "aten::_unique2"}  # fmt: skip
 
 
@@ -49,6 +54,7 @@ class OnDevice(Tensor):
 
     @data.setter
     def data(self, other: "OnDevice") -> None:
+        torch.Tensor.data.__set__(self, other)  # type: ignore[attr-defined]
         self.held = other.held
 
     def data_ptr(self) -> int:
@@ -107,27 +113,62 @@ class _Backend(_DummyBackendModule):
 
 def install() -> None:
     """Add the device to this process."""
+    os.environ["HF_DEACTIVATE_ASYNC_LOAD"] = "1"  # what follows holds in this thread alone
     _setup_privateuseone_for_python_backend(NAME, _Backend())
-    library = torch.library.Library("_", "IMPL")
-    library.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
-    _kept.append(library)
+    for name, kind in (*_IN_HALVES, *_WHOLE):
+        _library.impl(name, _cast(name, kind), "AutocastPrivateUse1")
+    _others.fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
     torch.nn.Module._apply = _in_place(torch.nn.Module._apply)  # type: ignore[method-assign]
     _device_constructors()  # kept by PyTorch from the first call on, with the function below as it was
     torch.tensor = _tensor_of(torch.tensor)
-    mode = _Everywhere()
-    mode.__enter__()
-    _kept.append(mode)
+    _everywhere.__enter__()
+    _installed.append(True)
 
 
-_kept: list[Any] = []
+_library, _others = torch.library.Library("aten", "IMPL"), torch.library.Library("_", "IMPL")
+_everywhere, _installed = _Everywhere(), list[bool]()
+
+
+@contextmanager
+def unused() -> Iterator[None]:
+    """What runs on the CPU alone while the block runs takes its usual time."""
+    if not _installed:
+        yield
+        return
+    _everywhere.__exit__(None, None, None)
+    try:
+        yield
+    finally:
+        _everywhere.__enter__()
+
+
+def _cast(name: str, kind: torch.dtype) -> Any:
+    """The operator under autocast: its numbers in one dtype, as a GPU takes them."""
+    operator = getattr(torch.ops.aten, name.partition(".")[0])
+    operator = getattr(operator, name.partition(".")[2] or "default")
+    keys = torch._C.DispatchKeySet(torch._C.DispatchKey.AutocastPrivateUse1)
+
+    def narrowed(x: Any) -> Any:
+        return x.to(kind) if isinstance(x, OnDevice) and x.is_floating_point() and x.dtype != torch.float64 else x
+
+    def called(*args: Any, **kwargs: Any) -> Any:
+        with torch._C._ExcludeDispatchKeyGuard(keys):
+            return operator(*_each(narrowed, args), **_each(narrowed, kwargs))
+
+    return called
 
 
 def _in_place(apply: Any) -> Any:
-    """`Module.to` changes a parameter in place, as it does between real devices: what is tied stays tied."""
+    """`Module.to` changes a parameter in place, as it does between real devices: what is tied stays tied.
+
+    Tensors of unlike kinds change places for that; of like kinds PyTorch fills the parameter itself, and what hangs on it stays.
+    """
 
     def applied(module: torch.nn.Module, act: Any, recurse: bool = True) -> torch.nn.Module:
+        own = next(module.parameters(), None)
+        moves = own is not None and act(own.detach().flatten()[:0]).device.type != own.device.type
         before = torch.__future__.get_swap_module_params_on_conversion()
-        torch.__future__.set_swap_module_params_on_conversion(True)
+        torch.__future__.set_swap_module_params_on_conversion(moves)
         try:
             return apply(module, act, recurse)
         finally:
@@ -149,7 +190,7 @@ def _tensor_of(made: Any) -> Any:
 def _call(func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
     """What PyTorch asks for, done where the numbers are in truth; what is changed in place is given back as it came."""
     name, to = func._schema.name, kwargs.get("device")
-    given = list(_tensors((args, kwargs)))
+    given = _tensors((args, kwargs))
     ours = [x for x in given if isinstance(x, OnDevice)]
     made_here = bool(ours) if to is None else _is_ours(to)
     if not ours and not made_here:
@@ -173,12 +214,14 @@ def _on_device(value: Any, known: dict[int, Tensor], made_here: bool) -> Any:
     return known[id(value)] if id(value) in known else OnDevice(value) if made_here else value
 
 
-def _tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, list | tuple | dict):
-        for one in value.values() if isinstance(value, dict) else value:
-            yield from _tensors(one)
+def _tensors(values: Iterable[Any]) -> list[Tensor]:
+    found: list[Tensor] = []
+    for value in values:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, list | tuple | dict):
+            found += _tensors(value.values() if isinstance(value, dict) else value)
+    return found
 
 
 def _each(act: Any, value: Any) -> Any:

@@ -17,13 +17,28 @@ from stopping import stopping_at
 from tiny import LENGTH, recipe_tree, untrained_model
 
 from inheritune import run
+from inheritune.diagnosis.diagnose import diagnose
 from inheritune.diagnosis.rank import approximate_rank
 from inheritune.errors import Interrupted
+from inheritune.evaluation.token_losses import label_losses
 from inheritune.models.load import load_model
 from inheritune.runtime.device import CPU, NAMED, device
+from inheritune.surgery.heal import heal
+from inheritune.surgery.in_memory import inherit
+from inheritune.surgery.proof import prove
 from inheritune.training.metrics import Metrics
 
 pytestmark = pytest.mark.device
+
+
+@pytest.fixture(autouse=True)
+def _little_of_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One learning rate tried for a control: more of them ask the device nothing else."""
+    monkeypatch.setattr("inheritune.runs.own_rate._FIRST", (0,))
+    monkeypatch.setattr("inheritune.runs.own_rate._LOWEST", 0)
+    monkeypatch.setattr("inheritune.runs.own_rate._HIGHEST", 0)
+
+
 # What float32 sums in another order may differ by in a loss of 3; halves round more.
 CLOSE = {"fp32": 2e-5, "bf16": 0.03}
 
@@ -43,6 +58,18 @@ def test_a_device_is_as_strict_as_the_code_is_tried_for() -> None:
     assert (own + torch.tensor(1.0)).sum().item() == 6 and (own.cpu() + other).sum() == 6
 
 
+def test_a_model_on_the_cpu_is_measured_there_beside_a_device(gpt2: Path) -> None:
+    """Whatever runs a model asks the model where it is, not the machine what it has."""
+    model, tokens_BT = load_model(gpt2), torch.arange(24).view(2, 12)
+    profile = diagnose(model, tokens_BT, curve_sequences=2)
+    labels_BT = tokens_BT[:, 1:].numpy()
+    losses_BT = label_losses(model, tokens_BT[:, :-1].numpy(), labels_BT)
+    assert profile.loss == pytest.approx(losses_BT.mean(), abs=1e-5)
+    cut = inherit(model, [0, 2, 4])
+    heal(cut, model, [0, 2, 4], tokens_BT)
+    assert prove(cut).passed and {parameter.device for parameter in (*cut.parameters(), *model.parameters())} == {CPU}
+
+
 # All that may be asked for at once, in two whole runs.
 ASKED: dict[str, dict[str, Any]] = {
     "llama": {
@@ -51,11 +78,11 @@ ASKED: dict[str, dict[str, Any]] = {
         "objective": {"cross_entropy": 0.6, "logits": 0.4, "hidden": 0.1, "temperature": 2.0},
         "growth": {"new_blocks": "copied"},
     },
-    "gpt2": {"training": {"precision": "fp32", "checkpoint_activations": True, "optimizer": "muon"}},
+    "gpt2": {"training": {"precision": "bf16", "checkpoint_activations": True, "optimizer": "muon"}},
 }
 
 
-@pytest.mark.parametrize(("family", "stops"), [("llama", (3, 8)), ("gpt2", ())])
+@pytest.mark.parametrize(("family", "stops"), [("llama", (3, 6)), ("gpt2", ())])
 def test_a_whole_run_stopped_and_continued_has_the_losses_of_the_cpu(
     family: str,
     stops: tuple[int, ...],
@@ -67,7 +94,8 @@ def test_a_whole_run_stopped_and_continued_has_the_losses_of_the_cpu(
 ) -> None:
     """Diagnosis, choice, repair, watching, growth, controls and saving, over two rounds, stopped in each of them."""
     tree = recipe_tree(references(family), corpus / "words.jsonl")
-    tree["choice"]["heal"], tree["diagnosis"]["watch_every"] = True, 3
+    tree["choice"]["heal"], tree["diagnosis"]["watch_every"] = True, 2
+    tree["training"] |= {"tokens": 1024, "evaluate_every": 2}
     tree["data"]["outside"] = {"same": str(corpus / "words.jsonl")}
     for key, value in ASKED[family].items():
         tree[key] = {**tree.get(key, {}), **value} if isinstance(value, dict) else value
@@ -80,7 +108,8 @@ def test_a_whole_run_stopped_and_continued_has_the_losses_of_the_cpu(
     assert [done.depth for done in found.rounds] == [2, 3]
     assert len(found.controls or []) == 3 * bool(tree.get("controls")), "one of them is taught"
     monkeypatch.setenv(NAMED, "cpu")
-    run(recipe, out=str(tmp_path / "cpu"))
+    with emulated.unused():
+        run(recipe, out=str(tmp_path / "cpu"))
     assert losses(out) == pytest.approx(losses(tmp_path / "cpu"), abs=CLOSE[tree["training"]["precision"]])
 
 
@@ -127,7 +156,7 @@ def test_every_command_that_runs_a_model(
     profile = json.loads((tmp_path / "profile" / "profile.json").read_text())
     assert len(profile["layers"]) == 4 and profile["curves"] and {one["name"] for one in profile["contrasts"]} == {"untrained", "trained"}  # fmt: skip
     cut = str(tmp_path / "cut")
-    ended = command("inherit", str(reference), cut, "--blocks", "0,2-3", "--heal", str(corpus / "words.txt"), "--no-prove", "--quiet")  # fmt: skip
+    ended = command("inherit", str(reference), cut, "--blocks", "0,2-3", "--heal", str(corpus / "words.txt"), "--prove", "--quiet")  # fmt: skip
     assert ended.code == 0 and "healed" in ended.out, ended
     assert command("inherit", str(reference), str(tmp_path / "plain"), "--blocks", "0-1", "--quiet").code == 0
     ended = command("prove", str(tmp_path / "plain"), "--against", str(reference), "--quiet")

@@ -1,6 +1,5 @@
 """The device by name, what is free there, products in full, and the tests for a device on one that is emulated."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -66,7 +65,5 @@ def test_products_are_whole_where_losses_are_measured_and_as_they_were_afterward
 def test_what_is_meant_for_a_device_passes_on_one_that_is_emulated() -> None:
     """A process of its own, since PyTorch takes a further device only before its first backward pass."""
     command = [sys.executable, "-m", "pytest", "-q", "-x", "--device", "emulated", str(ROOT / "tests" / "device")]
-    ended = subprocess.run(
-        command, capture_output=True, text=True, cwd=ROOT, env={**os.environ, "HF_DEACTIVATE_ASYNC_LOAD": "1"}
-    )
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert ended.returncode == 0, ended.stdout[-6000:]
