@@ -24,12 +24,14 @@ from transformers import AutoModelForCausalLM
 
 import inheritune
 from inheritune.errors import InputError
+from inheritune.evaluation import samples
 from inheritune.records.entry import JsonFile
 from inheritune.records.model_folder import ModelOrigin
 from inheritune.records.result import Result
 from inheritune.records.rows import METRICS
 from inheritune.records.stages import PROFILE
 from inheritune.report.profile import Profile
+from inheritune.runs import sampled
 from inheritune.training.metrics import Metrics
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "tiny_run_cpu.txt"
@@ -61,6 +63,7 @@ class Run:
     def make(self) -> "Run":
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("INHERITUNE_CACHE", str(self.folder / "cache"))
+            patch.setattr(sampled, "NEW", samples.NEW)  # as a user's run
             inheritune.run(str(self.folder / "recipe.yaml"), out=str(self.out))
         self.result = read(self.out / "result.json")
         documents = [row[:48] for row in recompute.documents_of(self.folder / "cache", "valid")]
@@ -270,6 +273,17 @@ def test_the_outside_text_is_read_by_target_and_reference_as_they_are(done: Run)
     for key, place in (("target_loss", done.out / "model"), ("reference_loss", done.reference)):
         losses = recompute.document_losses(AutoModelForCausalLM.from_pretrained(place), documents, 64)
         assert text[key] == pytest.approx(np.average(losses, weights=weights), abs=1e-5), key
+
+
+def test_a_row_tells_what_the_rounds_before_it_did_too(done: Run) -> None:
+    before = {"step": 0, "tokens": 0, "flops": 0.0}
+    for number, name in enumerate(ROUNDS, 1):
+        end = read(done.out / "rounds" / name / "round.json")
+        rows = [row for row in rows_of(done.out, "step") if row["round"] == number]
+        for index, row in enumerate(rows, 1):
+            for unit, earlier in before.items():
+                assert row[unit] == pytest.approx(earlier + end[unit] * index / STEPS), (name, index, unit)
+        before = {unit: before[unit] + end[unit] for unit in before}
 
 
 def test_the_ledger_is_the_sum_of_what_the_stages_wrote_down(done: Run) -> None:

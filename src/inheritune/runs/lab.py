@@ -242,7 +242,7 @@ class FolderLab:
         before = Position()
         for done in map(self.finished, range(1, round_)):
             before.step, before.tokens = before.step + done.step, before.tokens + done.tokens
-            before.flops, before.seconds = before.flops + done.flops, before.seconds + done.seconds
+            before.flops += done.flops
         return before
 
     def _training(self, round_: int) -> Training:
