@@ -30,6 +30,7 @@ from nearest import nearest
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "mutants"
 
+_NEAREST = 3  # files of tests
 _SLOWER = 4  # times what the tests take unchanged: a change that needs more goes round in a circle
 
 
@@ -132,12 +133,15 @@ class Trial:
             left -= cost
 
     def _files(self, change: Change, lines: range) -> list[str]:
-        """The files of tests that are known to run a changed line, and as many others as `--files` leaves, the nearest first."""
+        """The files of tests that are known to run a changed line, and as many others as `--files` leaves, the nearest first.
+
+        The very nearest are asked however many files further off are known to run the line.
+        """
         order = nearest(self.copy, change.path)
         known = [file for file in order if self._place(file).exists()]
         running = [file for file in known if self._lines(file).running(change.path, lines)]
         others = [file for file in order if file not in known][: max(0, self.files - len(running))]
-        return sorted(running + others, key=order.index)
+        return sorted({*order[:_NEAREST], *running, *others}, key=order.index)
 
     def _lines(self, file: str) -> Lines:
         if file not in self.lines:
