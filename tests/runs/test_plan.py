@@ -6,15 +6,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from shell import command, refused
 from tiny import recipe_tree
 
+from inheritune.decoder.anatomy import anatomy
 from inheritune.errors import InputError
 from inheritune.models.load import load_model
 from inheritune.records.estimate import RunEstimate
 from inheritune.records.result import Result
 from inheritune.report.plan_words import in_two_lines, reach_in_words
 from inheritune.runs.plan import PlanRequest, plan
+from inheritune.surgery.heal import heal
+from inheritune.surgery.in_memory import inherit
 from inheritune.training.pace import _tokens_at_once
 
 Write = Callable[[dict[str, Any]], str]
@@ -54,6 +58,21 @@ def test_a_round_is_planned_to_the_last_flop(
     assert held is not None and (held.planned_seconds, held.planned_memory) == (own.total.seconds, own.total.memory)
     assert held.seconds == result.ledger.total.seconds and held.memory > 1e8
     assert "it took" in said and said.index("Plan: ") < said.index("Diagnosis of ")
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_a_repair_takes_what_was_planned(
+    family: str, references: Callable[[str], Path], tree: dict[str, Any], write_recipe: Write
+) -> None:
+    """To a quarter: how many passes a refitted block takes depends on how its MLP ends."""
+    reference = load_model(references(family))
+    depth, tokens_BT = anatomy(reference).depth, torch.randint(0, 300, (16, 32))
+    blocks = [0, 2, *range(4, depth)]
+    healing = heal(inherit(reference, blocks), reference, blocks, tokens_BT)
+    tree["reference"], tree["growth"] = str(references(family)), {"start": len(blocks), "max_depth": len(blocks)}
+    tree["choice"] |= {"heal": True, "heal_tokens": 512}
+    stages = {stage.name: stage for stage in plan(write_recipe(tree)).stages}
+    assert 0.75 < stages["cut, proof and repair"].flops / healing.flops < 1.25
 
 
 def test_no_weight_is_read(

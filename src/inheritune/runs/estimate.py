@@ -42,6 +42,7 @@ _PROGRAM = 450_000_000  # bytes of Python, torch and transformers
 # On the CPU freed memory is kept and taken again in other sizes: what a step touches of it, over what autograd keeps (docs/results/plan.md).
 _HEAP = 1.55
 _BEGIN_TOKENS = 16 * 128 * 3
+_REFIT_PASSES = 6  # of a block, to see how its MLP is added and what it is given
 _READ_BYTES = 3e8  # of weights read, widened and checked in a second
 _MAP_SECONDS = 4e-4  # for each head's map of 100 tokens
 
@@ -181,14 +182,17 @@ class Outlook:
         return self._reading("choice", tokens, flops + cuts, seconds + cuts / self.pace.measuring)
 
     def _heal(self) -> StageEstimate:
-        """The first target is cut, proved and repaired."""
+        """The first target is cut, proved and repaired: an eighth of the tokens is kept from the fit, and read before and after."""
         cut, tokens = self._wide_cut(self.depth), self.recipe.choice.heal_tokens if self.recipe.choice.heal else 0
-        wide = text_config(self.reference.config).hidden_size * 4
-        gaps = min(self.whole - self.depth, self.depth)
-        flops = tokens * 3 * self._forward + tokens * gaps * 4 * (4 * wide) ** 2 / 16
+        width = text_config(self.reference.config).hidden_size
+        inner = getattr(text_config(self.reference.config), "intermediate_size", None) or 4 * width
+        gaps, fit, held = min(self.whole - self.depth, self.depth), tokens * 7 / 8, tokens / 8
+        flops = fit * self._block * (self.whole + self.depth + _REFIT_PASSES * gaps) + fit * gaps * 2 * inner * (
+            inner + width
+        )
+        flops += 2 * held * (self.depth * self._block + self._head)
         seconds = flops / self.pace.measuring + 8 * cut / _READ_BYTES
-        held = cut * 2 + tokens * wide * (gaps + 2)
-        return self._reading("cut, proof and repair", tokens, flops, seconds, held)
+        return self._reading("cut, proof and repair", tokens, flops, seconds, cut * 2 + tokens * width * 4 * (gaps + 2))
 
     def _round(self, depth: int, taught: bool = True) -> StageEstimate:
         steps, processes = self._steps, self.machine.processes
