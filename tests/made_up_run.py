@@ -71,6 +71,7 @@ def result_data() -> dict[str, Any]:
         },
         "outside": [],
         "guard": None,
+        "token_by_token": None,
         "side_by_side": None,
         "recipe": None,
         "planned": None,

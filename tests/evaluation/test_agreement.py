@@ -68,8 +68,8 @@ def test_rare_tokens_are_the_rarest_tenth_with_all_that_are_as_frequent() -> Non
 
 def test_copied_tokens_end_a_passage_of_three_that_stood_there_before() -> None:
     row = np.asarray([7, 1, 2, 3, 9, 1, 2, 3, 1, 2, 4])
-    assert np.flatnonzero(module._copied(row)).tolist() == [7]
-    assert np.flatnonzero(module._copied(np.asarray([5, 5, 5, 5, 5]))).tolist() == [3, 4]
+    assert np.flatnonzero(module.copied(row)).tolist() == [7]
+    assert np.flatnonzero(module.copied(np.asarray([5, 5, 5, 5, 5]))).tolist() == [3, 4]
 
 
 def test_losses_on_rare_and_copied_tokens_are_differences_there(
@@ -78,7 +78,7 @@ def test_losses_on_rare_and_copied_tokens_are_differences_there(
     models, (own, other) = measured
     found = agreement(*models, own, other, CONFIDENCE)
     moved = [ours - theirs for ours, theirs in zip(own.losses, other.losses, strict=True)]
-    copied = [module._copied(row)[1:] for row in own.rows]
+    copied = [module.copied(row)[1:] for row in own.rows]
     rare = module._rare([row[1:] for row in own.rows])
     for estimate, kinds in ((found.copied, copied), (found.rare, rare)):
         values = [row[kind] for row, kind in zip(moved, kinds, strict=True)]

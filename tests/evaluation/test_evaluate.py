@@ -19,6 +19,7 @@ from inheritune.evaluation import tasks
 from inheritune.evaluation.by_position import by_position
 from inheritune.evaluation.evaluate import evaluate
 from inheritune.evaluation.found import Evaluation
+from inheritune.evaluation.generation import Use
 from inheritune.evaluation.measure import OnText, Text, against, measure
 from inheritune.evaluation.token_losses import token_losses
 
@@ -73,7 +74,16 @@ def test_a_margin_in_bits_is_that_of_a_references_token() -> None:
     """Ten documents of 100 tokens and 400 bytes, each 2 nats worse: 0.02 nats a token, which is 0.005 nats a byte."""
     nats, tokens, sizes = np.full(10, 300.0), np.full(10, 100.0), np.full(10, 400.0)
     reference, model = (
-        OnText(nats + more, tokens, nats + more, sizes, [], np.arange(len(nats)), [], [], np.arange(0))
+        OnText(
+            nats=nats + more,
+            tokens=tokens,
+            text_nats=nats + more,
+            bytes=sizes,
+            sources=np.arange(len(nats)),
+            rows=[],
+            losses=[],
+            owner=np.arange(0),
+        )
         for more in (0.0, 2.0)
     )
     for margin, verdict in ((0.021, "matched"), (0.019, "worse")):
@@ -129,6 +139,24 @@ def test_the_command_compares_with_a_reference(
         ("1-1", [f"{own['text']['by_position'][1]['loss']:.4f}"]),
     ):
         assert all(value in printed[name] for value in values), printed
+
+
+def test_how_both_go_on_is_told_where_generation_is_measured(
+    references: Callable[[str], Path], corpus: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        sys.modules["inheritune.evaluation.evaluate"], "generate", lambda places, *_: [Use(1, 1, 1, 1)] * 2
+    )
+    monkeypatch.setenv("COLUMNS", "200")
+    names = [str(references(family)) for family in ("gpt2", "llama")]
+    found = evaluate(*names, data=str(corpus / "words.jsonl"), documents=5)
+    gone = found["going_on"]
+    _print(Evaluation.model_validate(found))
+    said = capsys.readouterr().out
+    for name in ("repeated", "length"):
+        assert f"{gone[name]['model']:.4f}" in said and f"{gone[name]['mean']:+.4f} [{gone[name]['low']:+.4f}" in said
+    answers = [f"Both go on from: {one['prompt']}" in said for one in gone["answers"]]
+    assert answers == [True] * 3 + [False] * 2 and f"  {names[1]}: {gone['answers'][2]['reference'].strip()}\n" in said
 
 
 def test_generation_is_measured_in_a_process_of_its_own(gpt2: Path, corpus: Path) -> None:

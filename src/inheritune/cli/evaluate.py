@@ -11,12 +11,14 @@ from inheritune.errors import InputError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from inheritune.evaluation.agreement import Estimate
     from inheritune.evaluation.found import EvaluatedModel, Evaluation, Rival
     from inheritune.evaluation.tasks import Difference
     from inheritune.evidence.gap import Gap
     from inheritune.progress import Progress
     from inheritune.records.guard import Guard
+    from inheritune.records.token_by_token import Estimate, GoingOn, OfAnswers
+
+_SHOWN = 3  # answers printed of both models; --json has all
 
 
 def command(
@@ -133,6 +135,8 @@ def _print(found: "Evaluation") -> None:
             console.print(table, "")
     if found.gap:
         console.print(_margin(found), "")
+    if found.going_on:
+        console.print(*_side_by_side(found.going_on, models), sep="\n", soft_wrap=True)
     if found.guard:
         console.print(_guard_table(found.guard), "", sentence(able(found.guard)), "")
     if found.rivals:
@@ -205,6 +209,9 @@ def _text(found: "Evaluation") -> Iterator[list[str]]:
         yield ["same next token as the reference", "", "", _estimate(agreed.same_choice)]
         yield ["loss on rare tokens", "", "", _estimate(agreed.rare, "+")]
         yield ["loss on copied tokens", "", "", _estimate(agreed.copied, "+")]
+    if gone := found.going_on:
+        yield ["repeated tokens of an answer, share", *_answers(gone.repeated)]
+        yield [f"tokens of an answer, at most {gone.most}", *_answers(gone.length)]
     if uses := [entry.use for entry in models if entry.use]:
         yield ["first token, ms", *[f"{1e3 * use.first_token_seconds:.1f}" for use in uses]]
         yield ["tokens per second", *[f"{use.tokens_per_second:.1f}" for use in uses]]
@@ -253,6 +260,25 @@ def _estimate(found: "Estimate | None", sign: str = "") -> str:
     if found is None:
         return "in fewer than two documents"
     return f"{found.mean:{sign}.4f} [{found.low:{sign}.4f}, {found.high:{sign}.4f}]"
+
+
+def _answers(found: "OfAnswers") -> list[str]:
+    """Model, reference, and the difference with its interval."""
+    between = f"{found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}]"
+    return [f"{found.model:.4f}", f"{found.reference:.4f}", between]
+
+
+def _side_by_side(gone: "GoingOn", models: "list[EvaluatedModel]") -> Iterator[str]:
+    """The first places, and how both go on from each."""
+    for one in gone.answers[:_SHOWN]:
+        yield f"Both go on from: {_in_a_line(one.prompt)}"
+        for entry, said in zip(models, (one.model, one.reference), strict=True):
+            yield f"  {entry.model}: {_in_a_line(said)}"
+        yield ""
+
+
+def _in_a_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _difference(row: "Difference | None") -> str:

@@ -30,6 +30,11 @@ def set_flags(config: PretrainedConfig, flags: dict[str, bool]) -> None:
                 setattr(part, name, value)
 
 
+def last_alone(model: PreTrainedModel) -> dict[str, int]:
+    """The flag by which a pass gives the logits of the last position alone; empty where the model does not take it."""
+    return {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
+
+
 def kept_cache(model: PreTrainedModel, output: Any) -> dict[str, Any]:
     """What a pass kept for the tokens after it, by the name that the model's next pass takes it by; empty where it keeps nothing."""
     accepted = inspect.signature(model.forward).parameters

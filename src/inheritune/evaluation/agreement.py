@@ -6,7 +6,6 @@ that are rare in the text and on those that end a passage which stood in the win
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -14,42 +13,19 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from inheritune.decoder.stack import evaluating
-from inheritune.evaluation.measure import OnText
+from inheritune.evaluation.measure import OnRows
 from inheritune.evidence.gap import clusters, gap
+from inheritune.records.token_by_token import Agreement, Estimate
 
 _MOST = 16_384  # tokens whose distributions are compared
 _RARE = 0.1  # of the text's tokens
 _PASSAGE = 3  # tokens, of which the last is copied
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over tokens with its interval, paired by document, and how many tokens it rests on."""
-
-    mean: float
-    low: float
-    high: float
-    tokens: int
-
-
-@dataclass(frozen=True)
-class Agreement:
-    """A model beside its reference on the same tokens; None where fewer than two documents have such tokens.
-
-    `divergence` is KL(reference, model) in nats per token, `same_choice` the share of tokens where both would choose the same
-    next one. `rare` and `copied` are losses, model minus reference, in nats per token.
-    """
-
-    divergence: Estimate | None
-    same_choice: Estimate | None
-    rare: Estimate | None
-    copied: Estimate | None
-
-
 def agreement(
-    model: PreTrainedModel, reference: PreTrainedModel, own: OnText, other: OnText, confidence: float
+    model: PreTrainedModel, reference: PreTrainedModel, own: OnRows, other: OnRows, confidence: float
 ) -> Agreement:
-    """What both make of the same windows; `own` and `other` are what was measured of model and reference on them."""
+    """What both make of the same rows; `own` and `other` are what was measured of model and reference on them."""
     asked = own.asked
     picked = _spread([len(row) for row in asked])
     apart = [_apart(model, reference, own.rows[place], len(asked[place])) for place in picked]
@@ -59,13 +35,13 @@ def agreement(
 
     moved = [ours - theirs for ours, theirs in zip(own.losses, other.losses, strict=True)]
     rare = _rare(asked)
-    copied = [_copied(row)[len(row) - len(kept) :] for row, kept in zip(own.rows, asked, strict=True)]
+    repeated = [copied(row)[len(row) - len(kept) :] for row, kept in zip(own.rows, asked, strict=True)]
     every = range(len(moved))
     return Agreement(
         divergence=estimate([far for far, _ in apart], picked),
         same_choice=estimate([same for _, same in apart], picked),
         rare=estimate([row[kind] for row, kind in zip(moved, rare, strict=True)], every),
-        copied=estimate([row[kind] for row, kind in zip(moved, copied, strict=True)], every),
+        copied=estimate([row[kind] for row, kind in zip(moved, repeated, strict=True)], every),
     )
 
 
@@ -104,8 +80,8 @@ def _rare(asked: Sequence[np.ndarray]) -> list[np.ndarray]:
     return [np.asarray([counts[token] <= most for token in row.tolist()], dtype=bool) for row in asked]
 
 
-def _copied(row: np.ndarray) -> np.ndarray:
-    """Which ids of a window end a passage of three that stood in it before."""
+def copied(row: np.ndarray) -> np.ndarray:
+    """Which ids of a row end a passage of three that stood in it before, (T,)."""
     seen, found = set[tuple[int, ...]](), np.zeros(len(row), dtype=bool)
     for end in range(_PASSAGE, len(row) + 1):
         passage = tuple(row[end - _PASSAGE : end].tolist())
@@ -127,4 +103,4 @@ def _estimate(
         return None
     means = totals[there] / tokens[there]
     found = gap(means, np.zeros(len(means)), tokens[there], clusters(sources[there]), confidence=confidence)
-    return Estimate(found.mean, found.low, found.high, int(tokens.sum()))
+    return Estimate(mean=found.mean, low=found.low, high=found.high, tokens=int(tokens.sum()))

@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from inheritune.decoder.anatomy import positions_of
-from inheritune.decoder.outputs import kept_cache
+from inheritune.decoder.outputs import kept_cache, last_alone
 from inheritune.errors import InputError
 from inheritune.models.begin import begin_of
 
@@ -28,7 +28,7 @@ def continuation(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pro
     if len(ids) >= positions:
         raise InputError(f"the prompt has {len(ids):,} tokens, and the model {positions:,} positions: make it shorter")
     ids_1T = torch.tensor([ids], device=model.device)
-    chosen = (int(logits_V.argmax()) for logits_V in greedy_logits(model, ids_1T, min(most, positions - len(ids))))
+    chosen = (int(logits_1V.argmax()) for logits_1V in greedy_logits(model, ids_1T, min(most, positions - len(ids))))
     told = pieces(tokenizer, takewhile(lambda token: token != tokenizer.eos_token_id, chosen))
     yield from (piece for piece in told if piece)
 
@@ -46,17 +46,17 @@ def pieces(tokenizer: PreTrainedTokenizerBase, ids: Iterable[int]) -> Iterator[s
             told = text
 
 
-def greedy_logits(model: PreTrainedModel, ids_1T: Tensor, most: int) -> Iterator[Tensor]:
-    """The logits (V,) of each of the next `most` tokens, where the likeliest is taken each time and read once.
+def greedy_logits(model: PreTrainedModel, ids_BT: Tensor, most: int) -> Iterator[Tensor]:
+    """The logits (B, V) of each of the next `most` tokens of rows of one length, where the likeliest is taken each time and read once.
 
     A model that keeps nothing for the tokens after reads all of them again.
     """
-    read_1T, kept = ids_1T, dict[str, Any]()
+    read_BT, kept, flags = ids_BT, dict[str, Any](), last_alone(model)
     for _ in range(most):
         with torch.no_grad():
-            output = model(input_ids=read_1T, use_cache=True, **kept)
-        logits_V = output.logits[0, -1]
-        yield logits_V
-        next_1T = logits_V.argmax()[None, None]
+            output = model(input_ids=read_BT, use_cache=True, **flags, **kept)
+        logits_BV = output.logits[:, -1]
+        yield logits_BV
+        next_B1 = logits_BV.argmax(-1, keepdim=True)
         kept = kept_cache(model, output)
-        read_1T = next_1T if kept else torch.cat([read_1T, next_1T], dim=1)
+        read_BT = next_B1 if kept else torch.cat([read_BT, next_B1], dim=1)

@@ -19,6 +19,7 @@ from inheritune.evaluation import tasks
 from inheritune.evaluation.agreement import agreement
 from inheritune.evaluation.found import EvaluatedModel, Evaluation, TextLoss, TextMeasured, UseMeasured
 from inheritune.evaluation.generation import generate
+from inheritune.evaluation.going_on import going_on
 from inheritune.evaluation.guard import answers, counted, guard
 from inheritune.evaluation.guard_items import items
 from inheritune.evaluation.measure import Against, OnText, Text, against, measure
@@ -117,12 +118,15 @@ def _measure(loaded: Reference, texts: list[Text], asked: Wanted, progress: Prog
 
 
 def _beside(loaded: list[Reference], on_text: list[OnText], asked: Wanted, progress: Progress) -> dict[str, object]:
-    """The gap, and where both read the same tokens how far they agree at each."""
+    """The gap, and where both read the same tokens how far they agree at each and how they go on."""
     own, other = on_text
     found: dict[str, object] = {"gap": against(own, other, asked.margin, asked.confidence)}
     if len(own.rows) == len(other.rows) and all(map(np.array_equal, own.rows, other.rows)):
+        model, reference = (one.model for one in loaded)
         with progress.waiting("Both models token by token"):
-            found["agreement"] = agreement(loaded[0].model, loaded[1].model, own, other, asked.confidence)
+            found["agreement"] = agreement(model, reference, own, other, asked.confidence)
+            if asked.generation:
+                found["going_on"] = going_on(model, reference, loaded[1].tokenizer, own, asked.confidence)
     return found
 
 

@@ -59,8 +59,8 @@ def first_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> 
 def _after(model: PreTrainedModel, prompt: str, ids_1T: torch.Tensor, count: int) -> FirstTokens:
     tokens: list[int] = []
     margins: list[float] = []
-    for logits_V in greedy_logits(model, ids_1T, count):
-        best = logits_V.float().topk(2)
+    for logits_1V in greedy_logits(model, ids_1T, count):
+        best = logits_1V[0].float().topk(2)
         tokens.append(int(best.indices[0]))
         margins.append(float(best.values[0] - best.values[1]))
     return FirstTokens(prompt, tokens, margins)

@@ -7,13 +7,13 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field
 
-from inheritune.evaluation.agreement import Agreement
 from inheritune.evaluation.by_position import Band
 from inheritune.evaluation.generation import Use
 from inheritune.evaluation.measure import Against
 from inheritune.evaluation.tasks import Difference, Score
 from inheritune.records.entry import Count, Depth, Entry
 from inheritune.records.guard import Guard
+from inheritune.records.token_by_token import Agreement, GoingOn
 
 
 class _Measured(Entry):
@@ -99,6 +99,7 @@ class Evaluation(_Measured):
     models: list[EvaluatedModel]
     gap: Against | None = None
     agreement: Agreement | None = None
+    going_on: GoingOn | None = None
     guard: Guard | None = None
     task_differences: list[Difference] | None = None
     generation: UseMeasured | None = None

@@ -12,13 +12,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import torch
 from transformers import PreTrainedModel
 
-from inheritune.decoder.outputs import kept_cache
 from inheritune.errors import ModelError
+from inheritune.evaluation.continuation import greedy_logits
 from inheritune.models.load import DTYPES, load_model
 from inheritune.runtime import gauge
 from inheritune.runtime.device import device
@@ -65,7 +64,6 @@ def _in_own_process(model: Path, prompt: int, new: int, dtype: str, trust: bool)
     return Use(**json.loads(ended.stdout))
 
 
-@torch.no_grad()
 def _use(place: Path, prompt: int, new: int, dtype: str, trust: bool) -> Use:
     base = gauge.peak_memory(device())
     model = load_model(place, DTYPES[dtype], trust, device())
@@ -76,15 +74,13 @@ def _use(place: Path, prompt: int, new: int, dtype: str, trust: bool) -> Use:
 
 
 def token_seconds(model: PreTrainedModel, ids_1T: torch.Tensor, new: int) -> list[float]:
-    """Seconds of each new token, cached, the most likely one each time."""
-    kept: dict[str, Any] = {}
-    times = []
-    for _ in range(new):
-        began = time.perf_counter()
-        output = model(input_ids=ids_1T, use_cache=True, logits_to_keep=1, **kept)
-        kept, ids_1T = kept_cache(model, output), output.logits[:, -1:].argmax(-1)
-        ids_1T.cpu()  # waits for an accelerator
-        times.append(time.perf_counter() - began)
+    """Seconds of each new token, the most likely one each time."""
+    began, times = time.perf_counter(), list[float]()
+    for logits_1V in greedy_logits(model, ids_1T, new):
+        logits_1V[0, 0].item()  # waits for an accelerator
+        ended = time.perf_counter()
+        times.append(ended - began)
+        began = ended
     return times
 
 

@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from inheritune.decoder.anatomy import positions_of
+from inheritune.decoder.outputs import last_alone
 from inheritune.decoder.stack import evaluating
 from inheritune.evaluation.guard_items import Item
 from inheritune.evaluation.tasks import flips
@@ -80,7 +81,7 @@ def _next(model: PreTrainedModel, ids_BT: np.ndarray) -> np.ndarray:
     """The logits of the next token, (B, V)."""
     with evaluating(model):
         ids = torch.from_numpy(ids_BT).to(model.device)
-        return model(input_ids=ids, use_cache=False, logits_to_keep=1).logits[:, -1].float().cpu().numpy()
+        return model(input_ids=ids, use_cache=False, **last_alone(model)).logits[:, -1].float().cpu().numpy()
 
 
 def guard(

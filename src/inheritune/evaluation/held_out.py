@@ -11,13 +11,18 @@ _TIMES, _READS = 4, 3  # four times the text halves an interval
 
 def chosen(tokens: Tokens, most: int) -> np.ndarray:
     """The first documents of at least 2 tokens of which any is asked for, in order; of books in sections, as many of each, spread over it."""
+    return np.sort(in_turn(tokens)[:most])
+
+
+def in_turn(tokens: Tokens) -> np.ndarray:
+    """All documents of at least 2 tokens of which any is asked for, so that the first ones of them are as many of each book, spread over it."""
     long_enough = np.flatnonzero(tokens.sizes >= 2)
     if tokens.asked is not None:
         long_enough = long_enough[[bool(np.any(tokens.asked_of(int(index)))) for index in long_enough]]
     if tokens.books is None:
-        return long_enough[:most]
+        return long_enough
     ranks = _ranks(np.asarray(tokens.books)[long_enough])
-    return np.sort(long_enough[np.argsort(ranks, kind="stable")[:most]])
+    return long_enough[np.argsort(ranks, kind="stable")]
 
 
 def further(tokens: Tokens, most: int) -> list[np.ndarray]:

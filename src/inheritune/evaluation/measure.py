@@ -32,28 +32,37 @@ class Text:
     book: str = ""
 
 
-@dataclass(frozen=True)
-class OnText:
-    """One model on a text: each document's nats and tokens, the nats and bytes of its text alone, and the loss by position.
+@dataclass(frozen=True, kw_only=True)
+class OnRows:
+    """One model on rows of ids: `losses` are the nats of each row's predicted tokens, its last ones.
 
-    `rows` are the windows' ids and `losses` the nats of each window's predicted tokens, its last ones; `owner` is each window's document
-    and `sources` each document's book.
+    `owner` is each row's document and `sources` each document's book.
     """
+
+    rows: list[np.ndarray]
+    losses: list[np.ndarray]
+    owner: np.ndarray
+    sources: np.ndarray
+
+    @property
+    def asked(self) -> list[np.ndarray]:
+        """The predicted ids of each row."""
+        return [row[len(row) - len(own) :] for row, own in zip(self.rows, self.losses, strict=True)]
+
+    @property
+    def by_position(self) -> list[Band]:
+        """Loss by a token's place in its row."""
+        return by_position(self.losses)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnText(OnRows):
+    """One model on a text in windows: each document's nats and tokens, and the nats and bytes of its text alone."""
 
     nats: np.ndarray
     tokens: np.ndarray
     text_nats: np.ndarray
     bytes: np.ndarray
-    by_position: list[Band]
-    sources: np.ndarray
-    rows: list[np.ndarray]
-    losses: list[np.ndarray]
-    owner: np.ndarray
-
-    @property
-    def asked(self) -> list[np.ndarray]:
-        """The predicted ids of each window."""
-        return [row[len(row) - len(own) :] for row, own in zip(self.rows, self.losses, strict=True)]
 
     @property
     def val_loss(self) -> float:
@@ -92,10 +101,10 @@ def measure(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, texts: S
     tokens = np.asarray([sum(map(len, rows)) for rows in losses], float)
     sizes = np.asarray([size for _, size in coded], float)
     names = [text.book or str(number) for number, text in enumerate(texts)]
-    every = [row for rows in losses for row in rows]
     return OnText(
-        nats, tokens, nats - ends, sizes, by_position(every), np.unique(names, return_inverse=True)[1],
-        rows=[row for rows in pieces for row in rows], losses=every, owner=np.repeat(np.arange(len(pieces)), list(map(len, pieces))),
+        nats=nats, tokens=tokens, text_nats=nats - ends, bytes=sizes, sources=np.unique(names, return_inverse=True)[1],
+        rows=[row for rows in pieces for row in rows], losses=[row for rows in losses for row in rows],
+        owner=np.repeat(np.arange(len(pieces)), list(map(len, pieces))),
     )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """A target and its reference on further texts: per text, and by the token's place up to the reference's full context."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from inheritune.evaluation.token_losses import token_losses
 from inheritune.evidence.gap import clusters, gap
 from inheritune.models.begin import Begin
 from inheritune.records.gap import GapResult
-from inheritune.records.result import OutsidePlace, OutsideText
+from inheritune.records.outside import OutsidePlace, OutsideText
 from inheritune.records.stages import OutsideLosses
 
 _FIRST_BAND = 64  # positions; the others double
@@ -35,8 +35,19 @@ def openings(tokens: Tokens, name: str, context: int, most: int, begin: Begin | 
 
     Raises DataError where fewer than two documents have tokens to predict.
     """
-    begin, found, numbers = begin or Begin(), list[np.ndarray](), list[int]()
-    for index in range(len(tokens.starts)):
+    found = starts(tokens, range(len(tokens.starts)), context, most, begin or Begin())
+    if len(found.rows) < 2:
+        raise DataError(
+            f"data.outside has {len(found.rows)} document(s) of {name!r} within data.outside_tokens, and an interval needs 2:"
+            " give more documents or more tokens"
+        )
+    return found
+
+
+def starts(tokens: Tokens, order: Iterable[int], context: int, most: int, begin: Begin) -> Openings:
+    """Documents' starts behind `begin` in the given order, each up to `context` positions, until `most` tokens are to be predicted."""
+    found, numbers = list[np.ndarray](), list[int]()
+    for index in order:
         document = np.asarray(tokens.document(index), dtype=np.int64)
         if len(document) < 2:
             continue
@@ -46,11 +57,6 @@ def openings(tokens: Tokens, name: str, context: int, most: int, begin: Begin | 
         most -= len(window) - 1 - begin.unasked
         if most < 1:
             break
-    if len(found) < 2:
-        raise DataError(
-            f"data.outside has {len(found)} document(s) of {name!r} within data.outside_tokens, and an interval needs 2:"
-            " give more documents or more tokens"
-        )
     return Openings(found, np.asarray(numbers if tokens.books is None else tokens.books[numbers]))
 
 
@@ -72,12 +78,19 @@ def compare_outside(
         length = max(map(len, ours))
         predicted = sum(map(len, ours))
         flops += predicted * sum(forward_flops_per_token(model, length) for model in (target, reference))
-        sides = _Sides(ours, theirs, text.sources, match)
-        reached = [sides.between(first, last) for first, last in bands(length, _FIRST_BAND) if sides.reach(first) > 1]
-        whole = sides.between(0, length - 1)
+        reached = gaps_by_position(ours, theirs, text.sources, match)
+        whole = _Sides(ours, theirs, text.sources, match).between(0, length - 1)
         found.append(OutsideText(name=name, documents=len(text.rows), by_position=reached, **dict(whole)))
     tokens = sum(2 * text.tokens for text in found)
     return OutsideLosses(texts=found, tokens=tokens, flops=flops, seconds=time.perf_counter() - began)
+
+
+def gaps_by_position(
+    ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray], sources: np.ndarray, match: Match
+) -> list[OutsidePlace]:
+    """Losses and gap by position, as far as two documents reach."""
+    sides, length = _Sides(ours, theirs, sources, match), max(map(len, ours))
+    return [sides.between(first, last) for first, last in bands(length, _FIRST_BAND) if sides.reach(first) > 1]
 
 
 @dataclass(frozen=True)

@@ -37,8 +37,8 @@ def go_on(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ids_T: np.
     ids_1T, clock = torch.from_numpy(ids_T.astype(np.int64))[None].to(model.device), list[float]()
 
     def timed() -> Iterator[int]:
-        for logits_V in greedy_logits(model, ids_1T, most):
-            token = int(logits_V.argmax())
+        for logits_1V in greedy_logits(model, ids_1T, most):
+            token = int(logits_1V.argmax())
             clock.append(time.perf_counter())
             yield token
 

@@ -14,7 +14,9 @@ from inheritune.records import entry
 from inheritune.records.entry import Amount, Count, Depth, Entry, Spent, first_fault
 from inheritune.records.gap import GapResult
 from inheritune.records.guard import Guard
+from inheritune.records.outside import OutsideText
 from inheritune.records.samples import SideBySide
+from inheritune.records.token_by_token import TokenByToken
 
 RANDOM = "random"  # the control that starts from random weights
 PACKED = "packed (GGUF)"  # the dtype of a file of fewer bits a number than any dtype has
@@ -128,25 +130,6 @@ def trained_on(controls: list[Control] | None) -> Control | None:
     return min((c for c in controls or [] if c.name != RANDOM), key=lambda control: control.val_loss, default=None)
 
 
-class OutsidePlace(Entry):
-    """Losses at positions `first` to `last` (from 0) of an outside text's documents."""
-
-    first: Count
-    last: Count
-    tokens: Count
-    reference_loss: float
-    target_loss: float
-    gap: GapResult
-
-
-class OutsideText(OutsidePlace):
-    """Target and reference on a text that is not the run's own: as a whole, and by position."""
-
-    name: str
-    documents: Count
-    by_position: list[OutsidePlace]
-
-
 class Decision(Entry):
     """What was decided after a round, and why, in words."""
 
@@ -215,6 +198,7 @@ class Result(Entry):
     validation: Validation
     outside: list[OutsideText] = Field([])
     guard: Guard | None = None
+    token_by_token: TokenByToken | None = None
     side_by_side: SideBySide | None = None
     planned: PlanHeld | None = None
     recipe: str | None = Field(None, description="Digest of the `config.yaml` that the run ended by.")

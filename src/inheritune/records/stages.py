@@ -14,7 +14,8 @@ from inheritune.disk.seals import BrokenSealError, seal, sealing
 from inheritune.errors import OutputError
 from inheritune.evidence.gap import Gap
 from inheritune.records.entry import Amount, Count, Depth, JsonFile, Spent
-from inheritune.records.result import OutsideText, Reading
+from inheritune.records.outside import OutsideText
+from inheritune.records.result import Reading
 from inheritune.records.rows import GrowthRow
 
 PROFILE, REFERENCE_PROFILE, LOSSES = "profile.json", "reference-profile.json", "losses.npy"

@@ -32,6 +32,7 @@ def model_card(result: Result, config: RunRecipe, license_name: str | None = Non
         evidence=story.evidence(result),
         gap=story.target_gap(result),
         guard=story.able(result.guard) if result.guard else "",
+        by_token=list(story.token_rows(result.token_by_token)) if result.token_by_token else [],
         block_rows=_block_rows(result.target.blocks),
         left_out=_left_out(result),
         controls=story.controls(result),

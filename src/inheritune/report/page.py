@@ -89,6 +89,7 @@ def _page(run: RunFolder) -> str:
         packing_told=story.packing_told(result) if result else "",
         marked=_marked,
         guard=story.able(result.guard) if result and result.guard else "",
+        by_token=list(story.token_rows(result.token_by_token)) if result and result.token_by_token else [],
         decisions=_decisions(run),
         choice=run.choice,
         controls=story.controls(result) if result else [],

@@ -1,10 +1,12 @@
 """What a run says in sentences: the verdict, the reference's training, what the controls show. Plain text."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from inheritune.records.gap import GapResult
 from inheritune.records.guard import Guard
 from inheritune.records.result import Control, Result, trained_on
+from inheritune.records.token_by_token import TokenByToken
 from inheritune.report import words
 from inheritune.report.folder import RunFolder
 from inheritune.words import EN_DASH, plural
@@ -12,6 +14,7 @@ from inheritune.words import EN_DASH, plural
 # With fewer training tokens per parameter a reference has much left to learn (compute-optimal is about 20).
 WELL_TRAINED = 20
 LONGEST_LABEL = 24
+_REPEATED = "Tokens of an answer that end a passage of three said before, share"
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,25 @@ def able(guard: Guard) -> str:
         "cannot tell": f"Cannot tell: no task was surely lost, but more than {share} of all items may be",
     }
     return said[guard.verdict]
+
+
+def token_rows(found: TokenByToken) -> Iterator[tuple[str, str, str, str]]:
+    """What was read token by token, in rows: what it is, the reference's, the target's, and what stands between them."""
+    agreed = found.agreement
+    for name, one, told in (
+        ("Divergence from the reference, nats per token", agreed.divergence, words.plain_interval),
+        ("Same next token as the reference, share", agreed.same_choice, words.plain_interval),
+        ("Loss on rare tokens", agreed.rare, words.interval),
+        ("Loss on copied tokens", agreed.copied, words.interval),
+    ):
+        if one is not None:
+            yield name, "", "", told(one)
+    for place in found.by_position:
+        name = f"Loss at positions {place.first:,}{EN_DASH}{place.last:,}"
+        yield name, f"{place.reference_loss:.4f}", f"{place.target_loss:.4f}", words.interval(place.gap)
+    if gone := found.going_on:
+        for name, each in ((_REPEATED, gone.repeated), (f"Tokens of an answer, at most {gone.most}", gone.length)):
+            yield name, f"{each.reference:.3g}", f"{each.model:.3g}", words.interval(each)
 
 
 def _beside_control(result: Result) -> str:

@@ -4,6 +4,7 @@ import math
 
 from inheritune.records.gap import GapResult
 from inheritune.records.guard import GuardRow
+from inheritune.records.token_by_token import Estimate, OfAnswers
 from inheritune.words import EN_DASH
 
 _SCALES = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
@@ -66,9 +67,14 @@ def signed(value: float, digits: int = 4) -> str:
     return ("+" if value > 0 else MINUS) + text
 
 
-def interval(gap: GapResult | GuardRow) -> str:
+def interval(gap: GapResult | GuardRow | Estimate | OfAnswers) -> str:
     """A gap with its interval: "+0.0051 [+0.0023, +0.0079]"."""
     return f"{signed(gap.mean)} [{signed(gap.low)}, {signed(gap.high)}]"
+
+
+def plain_interval(found: Estimate) -> str:
+    """What cannot be below 0, with its interval: "0.0512 [0.0430, 0.0594]"."""
+    return f"{found.mean:.4f} [{found.low:.4f}, {found.high:.4f}]"
 
 
 def percent(part: float, whole: float) -> str:

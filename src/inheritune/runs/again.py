@@ -21,7 +21,9 @@ from inheritune.evaluation.guard import TOLERANCE, answers, counted, guard
 from inheritune.evaluation.guard_items import items
 from inheritune.evaluation.losses import ValidationSet, document_losses, mean_loss, validation
 from inheritune.evaluation.measure import Against
+from inheritune.evaluation.token_by_token import held_out_starts, token_by_token
 from inheritune.evidence.gap import gap
+from inheritune.models.begin import Begin
 from inheritune.models.reference import Reference, load_reference, with_size
 from inheritune.progress import Progress
 from inheritune.records.guard import Guard
@@ -36,13 +38,16 @@ def evaluate_run(
 ) -> Evaluation:
     """`model`, or the run's own target, beside the run's reference, on the documents that the run held out.
 
-    With `guarded` both are asked the guard set too, by the tolerance of the run's recipe where it has one. Losses are computed as in the run, in its precision, and nothing in its folder is changed. Raises InputError for a folder of no run,
-    content that is not what the run was begun with, and a model that reads other tokens.
+    With `guarded` both are asked the guard set too, by the tolerance of the run's recipe where it has one, and read token by token. Losses
+    are computed as in the run, in its precision, and nothing in its folder is changed. Raises InputError for a folder of no run, content that
+    is not what the run was begun with, and a model that reads other tokens.
     """
     progress, recipe = progress or Progress(quiet=True), _recipe(folder)
     name = model or str(_target(folder))
     reference, own = (_load(source, recipe, progress) for source in (recipe.reference, name))
-    documents = _documents(recipe, folder, reference, progress)
+    coding = Coding.of_model(reference.tokenizer, recipe.data.begin, recipe.data.loss_on)
+    held_out = _held_out(recipe, folder, reference, coding, progress)
+    documents = validation(held_out, recipe.data, coding.begin)
     if tokenizer_fingerprint(own.tokenizer.backend_tokenizer) != tokenizer_fingerprint(
         reference.tokenizer.backend_tokenizer
     ):
@@ -61,12 +66,20 @@ def evaluate_run(
     )
     models = [_told(*pair, documents) for pair in zip((own, reference), losses, strict=True)]
     told = Evaluation(data=_about(recipe, folder, documents), models=models, gap=Against(found, None))
-    return told.model_copy(update={"guard": _guard(own, reference, recipe, progress)}) if guarded else told
+    if not guarded:
+        return told
+    text = held_out_starts(held_out, reference.model, recipe.data.sequence_length, reference.positions, coding.begin)
+    with progress.waiting("Both models token by token"):
+        by_token = token_by_token(
+            own.model, reference.model, reference.tokenizer, text, recipe.match, coding.begin.unasked
+        )
+    guard = _guard(own, reference, recipe, coding.begin, progress)
+    return told.model_copy(update={"agreement": by_token.agreement, "going_on": by_token.going_on, "guard": guard})
 
 
-def _guard(own: Reference, reference: Reference, recipe: RunRecipe, progress: Progress) -> Guard:
+def _guard(own: Reference, reference: Reference, recipe: RunRecipe, begin: Begin, progress: Progress) -> Guard:
     """Both models on the guard set, behind the run's begin of text."""
-    given, begin = items(), Coding.of_model(reference.tokenizer, recipe.data.begin, recipe.data.loss_on).begin
+    given = items()
     ours, theirs = (
         answers(one.model, one.tokenizer, given, begin, counted(given, one.name, progress)).right
         for one in (own, reference)
@@ -97,11 +110,12 @@ def _load(source: str, recipe: RunRecipe, progress: Progress) -> Reference:
         return load_reference(source, revision, recipe.trust_remote_code)
 
 
-def _documents(recipe: RunRecipe, folder: Path, reference: Reference, progress: Progress) -> ValidationSet:
-    """The run's own, of text that is the one that it was begun with."""
+def _held_out(
+    recipe: RunRecipe, folder: Path, reference: Reference, coding: Coding, progress: Progress
+) -> tokens.Tokens:
+    """The run's held-out text, which is the one that it was begun with."""
     for sources in (recipe.data.train, recipe.data.valid or []):
         require(sources)
-    coding = Coding.of_model(reference.tokenizer, recipe.data.begin, recipe.data.loss_on)
     train, valid = tokens.prepare(recipe.data, coding, embedding_rows(reference.model), progress.now)
     now = made_of({"data.train": train, "data.valid": valid}, coding.tokenizer, reference.place)
     begun = MadeOf.load(folder / MadeOf.NAME)
@@ -111,7 +125,7 @@ def _documents(recipe: RunRecipe, folder: Path, reference: Reference, progress: 
             f"{str(folder)!r} was begun with other content: {', '.join(found)} changed since, so what it held out cannot be told: bring"
             " it back as it was"
         )
-    return validation(valid, recipe.data, coding.begin)
+    return valid
 
 
 def _losses(

@@ -73,7 +73,7 @@ class Bench:
         )
         self.documents: ValidationSet = validation(valid_tokens, recipe.data, self.begin)
         self.further = held_out.further(valid_tokens, recipe.data.valid_documents)
-        self._valid_tokens = valid_tokens
+        self.valid_tokens = valid_tokens
         self.shares_books = valid_tokens.shares_books
         outside = self._outside_texts()
         self.outside = {
@@ -206,7 +206,7 @@ class Bench:
     def further_documents(self, number: int) -> ValidationSet:
         """What is read the `number`th time (from 0) that a look reads on."""
         before = len(self.documents.weights) + sum(map(len, self.further[:number]))
-        return in_windows(self._valid_tokens, self.further[number], self.recipe.data, self.begin, before)
+        return in_windows(self.valid_tokens, self.further[number], self.recipe.data, self.begin, before)
 
     @property
     def matrix_rate(self) -> float:

@@ -1,4 +1,4 @@
-"""The guard set in a run: its target and its reference are asked once each, and their answers are kept."""
+"""The guard in a run: its target and its reference are asked the guard set and read token by token, once, and what was found is kept."""
 
 import hashlib
 from pathlib import Path
@@ -11,7 +11,9 @@ from inheritune.decoder.costs import forward_flops_per_token
 from inheritune.errors import OutputError
 from inheritune.evaluation.guard import answers, counted, guard
 from inheritune.evaluation.guard_items import items
+from inheritune.evaluation.token_by_token import held_out_starts, token_by_token
 from inheritune.records.guard import Guard, GuardAnswers
+from inheritune.records.token_by_token import TokenByToken
 from inheritune.runs.bench import Bench
 from inheritune.runs.folder import once, timed
 
@@ -39,6 +41,19 @@ def guard_answers(bench: Bench, model: PreTrainedModel, place: Path, name: str) 
     if kept.items != digest:
         raise OutputError(f"{str(place)!r} has answers to other items than this version asks: {GuardAnswers.MENDED_BY}")
     return kept
+
+
+def read_by_token(bench: Bench, target: PreTrainedModel, place: Path) -> TokenByToken:
+    """The target beside the reference on the starts of the run's held-out documents, kept at `place`."""
+
+    def read() -> TokenByToken:
+        length, begin = bench.recipe.data.sequence_length, bench.begin
+        text = held_out_starts(bench.valid_tokens, bench.model, length, bench.reference.positions, begin)
+        with bench.progress.waiting("Target and reference token by token on held-out documents"):
+            tokenizer, match = bench.reference.tokenizer, bench.recipe.match
+            return token_by_token(target, bench.model, tokenizer, text, match, begin.unasked)
+
+    return once(TokenByToken, place, read)
 
 
 def _flops(model: PreTrainedModel, tokens: int, items: int) -> float:

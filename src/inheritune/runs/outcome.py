@@ -43,9 +43,10 @@ from inheritune.records.stages import (
     Untrained,
     WrittenLoss,
 )
+from inheritune.records.token_by_token import TokenByToken
 from inheritune.runs.actions import History, Stop
 from inheritune.runs.folder import CONFIG, once
-from inheritune.runs.guarded import guard_answers, guarded
+from inheritune.runs.guarded import guard_answers, guarded, read_by_token
 from inheritune.runs.lab import FolderLab
 from inheritune.runs.reading_on import further_reference
 from inheritune.runs.sampled import side_by_side
@@ -76,6 +77,7 @@ def assemble_result(
     texts = outside.texts if outside else []
     asked = _guard_answers(lab, best, model)
     able = guarded(lab.bench, *asked) if asked else None
+    by_token = _by_token(lab, best, model)
     beside = side_by_side(lab.bench, model, lab.round(best).folder)
     cautions = lab.bench.cautions(target.further.documents if target.further else 0)
     if counted := miscounted(lab.bench.model.config, model.config):
@@ -114,6 +116,7 @@ def assemble_result(
         ),
         outside=texts,
         guard=able,
+        token_by_token=by_token,
         side_by_side=beside,
         planned=_planned(lab, spent, len(rounds)),
         recipe=digest(lab.folder / CONFIG),
@@ -180,6 +183,13 @@ def _guard_answers(lab: FolderLab, best: int, model: PreTrainedModel) -> tuple[G
         return ()
     asked = ((model, lab.round(best).folder, "Target"), (lab.bench.model, lab.folder, lab.bench.reference.name))
     return tuple(guard_answers(lab.bench, one, place / GuardAnswers.NAME, name) for one, place, name in asked)
+
+
+def _by_token(lab: FolderLab, best: int, model: PreTrainedModel) -> TokenByToken | None:
+    """The target of round `best` beside the reference token by token, measured once; None where no guard is asked for."""
+    if lab.recipe.match.guard is None:
+        return None
+    return read_by_token(lab.bench, model, lab.round(best).folder / TokenByToken.NAME)
 
 
 def _written(lab: FolderLab, best: int, model: PreTrainedModel) -> WrittenLoss | None:
@@ -257,6 +267,8 @@ def _entries(
         yield "outside", outside
     yield "samples", side_by_side(lab.bench, model, lab.round(best).folder)
     yield from (("guard", cost) for cost in _guard_answers(lab, best, model))
+    if by_token := _by_token(lab, best, model):
+        yield "guard", by_token
     for control in controls:
         place = lab.folder / "controls" / control.name
         yield "controls", control

@@ -63,7 +63,6 @@ def _faster(times: float, model: PreTrainedModel) -> int:
     return int((long / times - outside) / each) if each else 0
 
 
-@torch.no_grad()
 def _seconds(model: PreTrainedModel) -> float:
     """Of one new token, cached."""
     ids_1T = torch.arange(_PROMPT, device=model.device)[None]

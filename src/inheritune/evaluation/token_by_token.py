@@ -1,0 +1,56 @@
+"""A target and its reference token by token on the starts of held-out documents: what a run asks beside the guard set."""
+
+import time
+
+import numpy as np
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from inheritune.config.sections import Match
+from inheritune.data.tokens import Tokens
+from inheritune.decoder.anatomy import embedding_rows
+from inheritune.decoder.costs import forward_flops_per_token
+from inheritune.evaluation import held_out
+from inheritune.evaluation.agreement import agreement
+from inheritune.evaluation.going_on import PROMPT, going_on
+from inheritune.evaluation.measure import OnRows
+from inheritune.evaluation.outside import Openings, gaps_by_position, starts
+from inheritune.evaluation.token_losses import token_losses
+from inheritune.models.begin import Begin
+from inheritune.records.token_by_token import TokenByToken
+
+MOST = 65_536  # tokens read by each
+_LOGITS = 1 << 27  # of one document that may stand in memory, where the run's own sequences are not longer
+
+
+def held_out_starts(
+    tokens: Tokens, model: PreTrainedModel, length: int, positions: int | None, begin: Begin
+) -> Openings:
+    """The starts of held-out documents, of all books alike, to the full context, or as far as their logits may stand in memory."""
+    context = min(positions or length, max(length, _LOGITS // embedding_rows(model)), MOST // 2)
+    return starts(tokens, held_out.in_turn(tokens).tolist(), context, MOST, begin)
+
+
+def token_by_token(
+    target: PreTrainedModel,
+    reference: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    text: Openings,
+    match: Match,
+    unasked: int = 0,
+) -> TokenByToken:
+    """Agreement, losses by position, and how both go on, in float32; `unasked` as of `Begin`."""
+    began, owner = time.perf_counter(), np.arange(len(text.rows))
+    own, other = (
+        OnRows(rows=text.rows, losses=token_losses(one, text.rows, unasked=unasked), owner=owner, sources=text.sources)
+        for one in (target, reference)
+    )
+    agreed = agreement(target, reference, own, other, match.confidence)
+    gone_on = going_on(target, reference, tokenizer, own, match.confidence)
+    read = sum(map(len, own.losses)) + (agreed.divergence.tokens if agreed.divergence else 0)
+    read += len(gone_on.answers) * (PROMPT + gone_on.most) if gone_on else 0
+    length = max(map(len, own.losses))
+    return TokenByToken(
+        documents=len(text.rows), agreement=agreed, by_position=gaps_by_position(own.losses, other.losses, text.sources, match),
+        going_on=gone_on, tokens=2 * read, seconds=time.perf_counter() - began,
+        flops=float(read) * sum(forward_flops_per_token(one, length) for one in (target, reference)),
+    )  # fmt: skip
