@@ -16,16 +16,18 @@ from shell import command, refused
 from tiny import LENGTH
 
 from inheritune.comparison import cell as cells
-from inheritune.comparison.status import status
+from inheritune.comparison.status import cell_standing, status
 from inheritune.comparison.sweep import _Sweep, compare
-from inheritune.config.loading import load_recipe
+from inheritune.config.loading import check, load_recipe
 from inheritune.config.recipes import CompareRecipe
+from inheritune.config.strict_yaml import value_of
 from inheritune.errors import RecipeError
 from inheritune.evidence.gap import gap
 from inheritune.methods import METHODS as METHODS_OF_ALL
 from inheritune.progress import Progress
 from inheritune.records.comparison import Comparison, Point, schema_text
 from inheritune.report.compare_figures import _KINDS
+from inheritune.runs.status_words import live_view
 
 METHODS = ["published", "random", "stacking", "half-width", "reference"]
 
@@ -143,7 +145,23 @@ def test_status_counts_the_cells(whole: Path, tmp_path: Path) -> None:
     assert (found.state, found.stage.done) == ("stopped", cells_there - 1)
     assert found.stage.name == f"cells, now {gone.parent.name}"
     assert found.goes_on == f"inheritune compare {less}/shards/1-of-1/config.yaml --out {less}"
+    assert found.model is None, "all its phases are trained"
     assert "is a part of a comparison" in refused("status", str(gone.parent))
+    for end in gone.parent.glob("phase-*/round.json"):
+        end.unlink()
+    log = gone.parent / "metrics.jsonl"
+    last = [
+        row
+        for row in map(json.loads, log.read_text().splitlines())
+        if row["round"] == 1 and row["kind"] == "validation"
+    ][-1]
+    model = status(less).model
+    assert model is not None and (model.depth, model.val_loss) == (last["depth"], last["val_loss"])
+    recipe = check(CompareRecipe, dict(value_of((less / "shards/1-of-1/config.yaml").read_text())))
+    shown = live_view(lambda: cell_standing(gone.parent, recipe), log)().splitlines()
+    assert shown[0].startswith(f"{model.depth} blocks, MFU ") and shown[1].startswith(
+        f"validation loss {model.val_loss:.4f}"
+    )
 
 
 def saved(losses: Any, **options: Any) -> bytes:

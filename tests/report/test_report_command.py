@@ -12,7 +12,14 @@ from test_report_page import EVIL, text_of, unclosed
 @pytest.fixture
 def runs(tmp_path: Path) -> tuple[Path, Path]:
     """A finished run, and one that was stopped in its third round."""
-    planned = {"planned_seconds": 650.0, "seconds": 700.2, "planned_memory": 8e8, "memory": 820_000_000}
+    planned = {
+        "planned_seconds": 650.0,
+        "seconds": 700.2,
+        "planned_memory": 8e8,
+        "memory": 820_000_000,
+        "planned_cost": 1.5,
+        "cost": 1.62,
+    }
     whole = write_run(tmp_path / "whole", result_data() | {"controls": control_data(), "planned": planned})
     stopped = write_run(tmp_path / "stopped")
     (stopped / "result.json").unlink()
@@ -23,7 +30,10 @@ def test_the_page_is_made_anew_also_of_a_stopped_run(runs: tuple[Path, Path]) ->
     ended = command("report", *map(str, runs))
     assert ended.code == 0 and ended.out.split() == [str(run / "report.html") for run in runs]
     said = text_of((runs[0] / "report.html").read_text(encoding="utf-8"))
-    assert "Planned were 10 min 50 s and 800 MB of memory; it took 11 min 40 s and 820 MB." in said
+    assert (
+        "Planned were 10 min 50 s and 800 MB of memory, 1.50 in money; it took 11 min 40 s and 820 MB, 1.62 in money."
+        in said
+    )
     assert "This run has not finished" in text_of((runs[1] / "report.html").read_text(encoding="utf-8"))
 
 

@@ -39,7 +39,7 @@ def test_a_round_is_planned_to_the_last_flop(
     tree["objective"] = {"cross_entropy": 0.5, "logits": 0.5} if taught else {}
     recipe, out = write_recipe(tree), tmp_path / "out"
     found = plan(recipe)
-    ended = command("run", recipe, "--out", str(out))
+    ended = command("run", recipe, "--out", str(out), "--price", "3.6e5")
     assert ended.code == 0
     result, own = Result.load(out / "result.json"), RunEstimate.load(out / "plan.json")
     training = {stage.name: stage for stage in found.stages}["round"]
@@ -57,6 +57,7 @@ def test_a_round_is_planned_to_the_last_flop(
     held = result.planned
     assert held is not None and (held.planned_seconds, held.planned_memory) == (own.total.seconds, own.total.memory)
     assert held.seconds == result.ledger.total.seconds and held.memory > 1e8
+    assert (held.planned_cost, held.cost) == pytest.approx((100 * held.planned_seconds, 100 * held.seconds))
     assert "it took" in said and said.index("Plan: ") < said.index("Diagnosis of ")
 
 
@@ -247,6 +248,11 @@ def test_a_shallow_target_shows_its_neighbours_and_not_all_between(gpt2: Path) -
 )
 def test_what_is_refused(tree: dict[str, Any], write_recipe: Write, given: tuple[str, ...], said: str) -> None:
     assert said in refused("plan", write_recipe(tree), "--quiet", *given)
+
+
+def test_a_run_refuses_a_price_that_is_none_at_once(tree: dict[str, Any], write_recipe: Write, tmp_path: Path) -> None:
+    assert "--price is -1" in refused("run", write_recipe(tree), "--out", str(tmp_path / "out"), "--price", "-1")
+    assert not (tmp_path / "out").exists()
 
 
 def test_models_that_are_none(tmp_path: Path, write_recipe: Write) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from inheritune.config.recipes import RunRecipe
 from inheritune.config.strict_yaml import value_of
 from inheritune.disk.locks import hold, is_held
 from inheritune.evidence.forecast import forecast
+from inheritune.runs.status import run_status
 from inheritune.runs.status_words import live_view, loss_plot
 from inheritune.training.loop import _Training
 
@@ -227,14 +229,17 @@ def test_no_torch_is_loaded(in_round_two: Path) -> None:
 def test_a_terminal_sees_blocks_gap_and_losses_below_the_line(in_round_two: Path) -> None:
     """Of this round alone, and the same words as `status` says."""
     recipe = check(RunRecipe, dict(value_of((in_round_two / "config.yaml").read_text())))
-    said = live_view(in_round_two, recipe, 5)().splitlines()
+    tree = recipe.model_dump(mode="json")
+    view = live_view(lambda: run_status(in_round_two, tree).model, in_round_two / "metrics.jsonl", 5)
+    said = view().splitlines()
     model = status(in_round_two).model
     assert model is not None and model.blocks is not None
     drawn = "".join("■" if block in model.blocks else "·" for block in range(5))
-    assert said[0].startswith(f"{drawn}  3 of 5 blocks, ") and said[0].endswith(" GB of memory")
+    assert re.fullmatch(rf"{drawn}  3 of 5 blocks, MFU \d+%, \d\.\d\d GB of memory", said[0])
     assert said[1].startswith(f"validation loss {model.val_loss:.4f} (reference {model.reference_loss:.4f}), gap ")
     (in_round_two / "metrics.jsonl").write_text('{"kind": "step", damage}\n')
-    assert live_view(in_round_two, recipe, 5)() == "", "whoever needs the file says what is wrong with it"
+    again = live_view(lambda: run_status(in_round_two, tree).model, in_round_two / "metrics.jsonl", 5)
+    assert again() == "", "whoever needs the file says what is wrong with it"
 
 
 def test_losses_fall_towards_the_references_line() -> None:
@@ -248,5 +253,6 @@ def test_losses_fall_towards_the_references_line() -> None:
     below = loss_plot([4.0, 2.0], reference=3.0)
     assert (below[0], below[2], below[4]) == ("●   4.000", "──  3.000 reference", " ●  2.000")
     assert loss_plot([3.0], 3.0)[0] == "●  3.000 reference"
+    assert loss_plot([4.0, 3.0], None) == ["●   4.000", "", "", "", " ●  3.000"], "a training has no reference"
     many = loss_plot([float(1000 - number) for number in range(500)], 1.0)
     assert sum(line.count("●") for line in many) == 48

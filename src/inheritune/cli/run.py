@@ -11,6 +11,7 @@ def command(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a recipe's value.")
     ] = None,
     out: Annotated[str | None, typer.Option(help="Run folder; default runs/<recipe>.")] = None,
+    price: Annotated[float | None, typer.Option(help="What a device-hour costs, in any money.")] = None,
     controls: Annotated[bool, typer.Option("--controls", help="Also train the controls.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON, and nothing else.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="Show no progress.")] = False,
@@ -28,6 +29,6 @@ def command(
 
     from inheritune import run
 
-    result = run(recipe, out, Progress(quiet, to_stderr=as_json), **overrides)
+    result = run(recipe, out, Progress(quiet, to_stderr=as_json), price, **overrides)
     if as_json:
         print(json_text(result, 2))

@@ -9,8 +9,10 @@ from inheritune.config.loading import check
 from inheritune.config.recipes import CompareRecipe
 from inheritune.config.strict_yaml import read_file, read_yaml
 from inheritune.errors import InputError
-from inheritune.records.cells import CellResult, Failure
-from inheritune.runs.status import RunStatus, Stage, run_status, train_status, working
+from inheritune.records.cells import CellResult, Failure, PhaseTokens
+from inheritune.records.rows import METRICS
+from inheritune.records.stages import RoundEnd
+from inheritune.runs.status import RunStatus, Stage, Standing, in_training, run_status, train_status, working
 
 
 def status(folder: str | Path) -> RunStatus:
@@ -54,9 +56,22 @@ def _compare_status(folder: Path, shards: list[Path]) -> RunStatus:
     return RunStatus(
         folder=str(folder), kind="compare", state="finished" if finished else busy,
         stage=Stage(name=f"cells, now {left[-1].name}" if left else "cells", done=done, total=total, unit="cell"),
+        model=cell_standing(left[-1], recipe) if left and not finished else None,
         message=f"the table is {folder / 'compare.md'}" if finished else None,
         goes_on=None if finished else " && ".join(_command(folder, shard) for shard in shards),
     )  # fmt: skip
+
+
+def cell_standing(place: Path, recipe: CompareRecipe) -> Standing | None:
+    """How far the cell in `place` is in the phase that it trains; None before its first step."""
+    if not (place / PhaseTokens.NAME).exists():
+        return None
+    phases = PhaseTokens.load(place / PhaseTokens.NAME).phases
+    ended = [RoundEnd.load(end) for end in sorted(place.glob(f"phase-*/{RoundEnd.NAME}"))]
+    if len(ended) == len(phases):
+        return None
+    training = recipe.training.model_copy(update={"tokens": phases[len(ended)]})
+    return in_training(place / METRICS, training, len(ended) + 1, ended)[0]
 
 
 def _command(folder: Path, config: Path) -> str:

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from inheritune.comparison.budget import phase_tokens
 from inheritune.comparison.cell import Cell, Work, given, save_profile
 from inheritune.comparison.gather import gather, refuse_mixed
+from inheritune.comparison.status import cell_standing
 from inheritune.config.loading import load_for_positions, load_recipe
 from inheritune.config.recipes import CompareRecipe, RunRecipe
 from inheritune.config.sections import Objective, RunMatch
@@ -22,12 +23,14 @@ from inheritune.models.reference import Reference, load_reference, with_size
 from inheritune.progress import Progress
 from inheritune.records.cells import CellResult, ComparisonBasis, Failure, InherituneStart
 from inheritune.records.comparison import Comparison
+from inheritune.records.rows import METRICS
 from inheritune.records.stages import REFERENCE_PROFILE
 from inheritune.report.compare_figures import write_figures
 from inheritune.report.compare_table import write_tables
 from inheritune.runs.bench import Bench
 from inheritune.runs.folder import holding, left_if_used, once, refuse_another
 from inheritune.runs.made_of import bind
+from inheritune.runs.status_words import live_view
 from inheritune.runtime.device import device, make_repeatable
 from inheritune.runtime.launch import Launch
 from inheritune.runtime.memory import keep_freed_memory
@@ -158,6 +161,7 @@ class _Sweep:
                 make_repeatable(cell.seed, self.recipe.training.repeatable)
                 start = given(bench, self.depth, self.place)
                 keep = self.recipe.keep_models
+                self.progress.view = live_view(lambda: cell_standing(place, self.recipe), place / METRICS)
                 return Work(cell, place, bench, given=start, progress=self.progress, keep_model=keep).run(self._tokens)
             except TrainingError as error:
                 reason = str(error)

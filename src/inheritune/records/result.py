@@ -159,12 +159,17 @@ class Validation(Entry):
 
 
 class PlanHeld(Entry):
-    """What was planned for as many rounds as there were, beside what it took: seconds, and the most bytes of a process."""
+    """What was planned for as many rounds as there were, beside what it took: seconds, and the most bytes of a process.
+
+    Costs are there where the run was told a price, in its money.
+    """
 
     planned_seconds: Amount
     seconds: Amount
     planned_memory: Count
     memory: Count
+    planned_cost: Amount | None = None
+    cost: Amount | None = None
 
 
 class Versions(Entry):

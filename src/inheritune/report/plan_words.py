@@ -18,11 +18,10 @@ def in_two_lines(found: RunEstimate) -> tuple[str, str]:
     how = "as tried" if machine.tried else "as assumed"
     most = total.seconds + (found.most_rounds - 1) * found.further_round.seconds
     upto = f", {words.duration(most)} with all {found.most_rounds}" if found.most_rounds > 1 else ""
-    paid = "" if (cost := found.cost(total.seconds)) is None else f", {cost:,.2f} in money"
     count = f"{machine.processes} x " if machine.processes > 1 else ""
     takes = (
         f"Plan: about {words.duration(total.seconds)} with one round{upto}, {words.size(total.memory)} of memory,"
-        f" {words.size(total.disk)} of disk{paid}, on {count}{machine.name} {how}"
+        f" {words.size(total.disk)} of disk{_money(found.cost(total.seconds))}, on {count}{machine.name} {how}"
     )
     target, whole = found.target, found.reference
     parameters = f"{words.large_number(target.parameters)} parameters ({_change(target.parameters, whole.parameters)})"
@@ -111,9 +110,13 @@ def _rests_on(found: RunEstimate) -> str:
 def held_in_words(held: PlanHeld) -> str:
     """The plan against what a run took."""
     return (
-        f"Planned were {words.duration(held.planned_seconds)} and {words.size(held.planned_memory)} of memory; it took"
-        f" {words.duration(held.seconds)} and {words.size(held.memory)}"
+        f"Planned were {words.duration(held.planned_seconds)} and {words.size(held.planned_memory)} of memory{_money(held.planned_cost)};"
+        f" it took {words.duration(held.seconds)} and {words.size(held.memory)}{_money(held.cost)}"
     )
+
+
+def _money(cost: float | None) -> str:
+    return "" if cost is None else f", {cost:,.2f} in money"
 
 
 def _told(reach: DepthReach, may_match: bool) -> str:

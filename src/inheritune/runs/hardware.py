@@ -27,8 +27,7 @@ def machinery(
     """
     if processes < 1 or processes > 1 << 16:
         raise InputError(f"--gpus is {processes}: give a number from 1 to {1 << 16:,}")
-    if price is not None and not 0 <= price <= 1e6:
-        raise InputError(f"--price is {price:g}: give what a device-hour costs, from 0 on")
+    require_price(price)
     if name == HERE:
         memory, rate = gauge.free_memory(device()), rate or gauge.matrix_rate(precision, device())
         fp32_rate = rate if precision != "bf16" else _fp32_rate()
@@ -42,6 +41,12 @@ def machinery(
         name=name, processes=processes, memory=memory, disk=max(0, free_bytes(folder)), matrix_rate=rate, fp32_rate=fp32_rate,
         tried=False, price=price,
     )  # fmt: skip
+
+
+def require_price(price: float | None) -> None:
+    """Raise InputError for a price that is none."""
+    if price is not None and not 0 <= price <= 1e6:
+        raise InputError(f"--price is {price:g}: give what a device-hour costs, from 0 on")
 
 
 def _fp32_rate() -> float:

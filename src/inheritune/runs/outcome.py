@@ -163,8 +163,9 @@ def _planned(lab: FolderLab, spent: Ledger, rounds: int) -> PlanHeld | None:
         return None
     plan = RunEstimate.load(place)
     held = [row.memory or 0 for row in lab.metrics.of(StepRow)]
+    seconds, took = plan.total.seconds + (rounds - 1) * plan.further_round.seconds, spent.total.seconds
     return PlanHeld(
-        planned_seconds=plan.total.seconds + (rounds - 1) * plan.further_round.seconds, seconds=spent.total.seconds,
+        planned_seconds=seconds, seconds=took, planned_cost=plan.cost(seconds), cost=plan.cost(took),
         planned_memory=plan.total.memory, memory=max([gauge.peak_memory(lab.bench.home), *held]),
     )  # fmt: skip
 

@@ -83,12 +83,12 @@ def plan(
     return outlook.estimate()
 
 
-def plan_of(bench: Bench) -> RunEstimate:
-    """The plan of a run that is about to begin, kept in its folder as it was then; `plan.json`."""
+def plan_of(bench: Bench, price: float | None = None) -> RunEstimate:
+    """The plan of a run that is about to begin, kept in its folder as it was then, its price too; `plan.json`."""
     recipe = bench.recipe
 
     def measure() -> RunEstimate:
-        machine = machinery(HERE, processes.count(), recipe.training.precision, None, bench.folder, bench.matrix_rate)
+        machine = machinery(HERE, processes.count(), recipe.training.precision, price, bench.folder, bench.matrix_rate)
         return Outlook(
             recipe, hollow(bench.model.config, type(bench.model)).float(), weight_bytes=weight_bytes(bench.reference.place),
             dtype=bench.written_dtype, machine=machine, pace=assumed(machine.matrix_rate, machine.fp32_rate), text_tokens=len(bench.train_tokens),

@@ -35,6 +35,8 @@ from inheritune.report.plan_words import tokens_told
 from inheritune.runs.bench import machine_rate
 from inheritune.runs.folder import holding, left_if_used, timed
 from inheritune.runs.made_of import bind, is_begun, made_of
+from inheritune.runs.status import train_status
+from inheritune.runs.status_words import live_view
 from inheritune.runs.trackers import trackers
 from inheritune.runtime import processes, sharded
 from inheritune.runtime.device import device, make_repeatable
@@ -91,6 +93,8 @@ class _Pretraining:
         to_read = steps_of(training) * training.batch_tokens
         told = tokens_told(to_read, rounded_up(training, to_read))
         self.progress.stage(f"Training {parameter_count(model):,} parameters on {told}")
+        tree, log = self.recipe.model_dump(mode="json"), self.folder / METRICS
+        self.progress.view = live_view(lambda: train_status(self.folder, tree).model, log)
         position = train_to_end(model, self._round(train_tokens))
         trained = self._trained(model, position)
         state = {name: sharded.whole(tensor) for name, tensor in model.state_dict().items()}

@@ -27,6 +27,7 @@ from inheritune.progress import Progress
 from inheritune.records.made_of import MadeOf
 from inheritune.records.model_folder import ModelOrigin
 from inheritune.records.result import Result
+from inheritune.records.rows import METRICS
 from inheritune.records.stages import LOSSES
 from inheritune.report.card import model_card
 from inheritune.report.page import write_report
@@ -35,9 +36,11 @@ from inheritune.runs.algorithm import carry_out
 from inheritune.runs.bench import Bench
 from inheritune.runs.controls import Controls, names
 from inheritune.runs.folder import CONFIG, holding, left_if_used
+from inheritune.runs.hardware import require_price
 from inheritune.runs.lab import FolderLab
 from inheritune.runs.outcome import assemble_result, footprint
 from inheritune.runs.plan import plan_of
+from inheritune.runs.status import run_status
 from inheritune.runs.status_words import live_view
 from inheritune.runtime import processes
 from inheritune.runtime.device import device, make_repeatable
@@ -47,20 +50,27 @@ from inheritune.surgery.record import license_of
 from inheritune.training.kernels import settled
 
 
-def run(recipe: str = "laptop", out: str | None = None, progress: Progress | None = None, **overrides: Any) -> Result:
+def run(
+    recipe: str = "laptop",
+    out: str | None = None,
+    progress: Progress | None = None,
+    price: float | None = None,
+    **overrides: Any,
+) -> Result:
     """Carry out a recipe (name or path) in the folder `out`, or continue it there; returns what `result.json` holds.
 
-    `overrides` are recipe keys, dotted or nested as `training__peak_lr`. Raises InputError for whatever the user has to
+    `price` is what a device-hour costs, in any money. `overrides` are recipe keys, dotted or nested as `training__peak_lr`. Raises InputError for whatever the user has to
     mend, TrainingError where training cannot go on, Interrupted after a signal.
     """
     checked = load_recipe(RunRecipe, recipe, {key.replace("__", "."): value for key, value in overrides.items()})
+    require_price(price)
     with processes.joined(checked.processes.timeout_seconds):
         checked = checked.model_copy(update={"training": settled(checked.training, device())})
         speaks = progress if progress and processes.is_main() else Progress(quiet=True)
-        return _run(checked, Path(out or f"runs/{checked.name}"), speaks)
+        return _run(checked, Path(out or f"runs/{checked.name}"), speaks, price)
 
 
-def _run(checked: RunRecipe, folder: Path, progress: Progress) -> Result:
+def _run(checked: RunRecipe, folder: Path, progress: Progress, price: float | None) -> Result:
     here = (
         ""
         if checked.reference == BUNDLED or Path(checked.reference).exists()
@@ -91,6 +101,8 @@ def _run(checked: RunRecipe, folder: Path, progress: Progress) -> Result:
         if ended:
             return ended
         with writing(folder):
+            for line in in_two_lines(plan_of(bench, price)):
+                progress.note(line)
             return _carry_out(checked, folder, bench, progress)
 
 
@@ -115,10 +127,9 @@ def _counting(recipe: RunRecipe, config: PretrainedConfig) -> list[str]:
 
 
 def _carry_out(recipe: RunRecipe, folder: Path, bench: Bench, progress: Progress) -> Result:
-    for line in in_two_lines(plan_of(bench)):
-        progress.note(line)
     lab = FolderLab(recipe, folder, bench, progress)
-    progress.view = live_view(folder, recipe, lab.depth)
+    tree = recipe.model_dump(mode="json")
+    progress.view = live_view(lambda: run_status(folder, tree).model, folder / METRICS, lab.depth)
     stop, history = carry_out(lab)
     best = len(history.rounds) if stop.outcome == "matched" else _best(history.rounds)
     tokens = sum(done.tokens for done in history.rounds)

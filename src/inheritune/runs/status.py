@@ -13,6 +13,7 @@ from inheritune.disk.files import digest
 from inheritune.disk.kept import written_lines
 from inheritune.disk.locks import LOCK, is_held
 from inheritune.records.entry import Amount, Count, Entry
+from inheritune.records.estimate import RunEstimate
 from inheritune.records.gap import GapResult
 from inheritune.records.log import rows_of
 from inheritune.records.result import Result
@@ -59,7 +60,8 @@ class ForecastGap(Entry):
 class Standing(Entry):
     """The model that is trained, or was: its blocks, its last validation, and how fast it goes.
 
-    Losses are nats per token, memory is bytes, and `seconds_left` are those of this round.
+    Losses are nats per token, memory is bytes, `mfu` is the share of the machine's matrix rate that is used, and `seconds_left` are those of
+    this round; `cost_left` is what they cost, where the run was told a price.
     """
 
     depth: Count
@@ -70,7 +72,9 @@ class Standing(Entry):
     forecast: ForecastGap | None = None
     tokens_per_second: Count | None = None
     memory: Count | None = None
+    mfu: float | None = None
     seconds_left: Amount | None = None
+    cost_left: Amount | None = None
 
 
 class RunStatus(Entry):
@@ -106,7 +110,7 @@ def train_status(folder: Path, tree: Mapping[str, Any]) -> RunStatus:
         said = f"validation loss {found.val_loss:.4f} nats per token; the model is in {found.model_dir}"
         done = Stage(name="finished", done=found.tokens, total=found.tokens, unit="token")
         return RunStatus(folder=str(folder), kind="train", state="finished", stage=done, message=said)
-    standing, stage = _in_training(folder / METRICS, recipe.training)
+    standing, stage = in_training(folder / METRICS, recipe.training)
     return RunStatus(
         folder=str(folder), kind="train", state=working(folder), model=standing, goes_on=_command("train", folder),
         stage=stage or Stage(name="text, tokenizer and fresh weights"),
@@ -121,13 +125,15 @@ def run_status(folder: Path, tree: Mapping[str, Any]) -> RunStatus:
         if found.recipe in (None, digest(folder / "config.yaml")):  # else it goes on by other limits, or with controls
             return _finished(folder, found)
     stage, standing = _run_stage(folder, recipe)
+    if standing and standing.seconds_left is not None and (place := folder / RunEstimate.NAME).exists():
+        standing = standing.model_copy(update={"cost_left": RunEstimate.load(place).cost(standing.seconds_left)})
     return RunStatus(
         folder=str(folder), kind="run", state=working(folder), stage=stage, model=standing,
         goes_on=_command("run", folder),
     )  # fmt: skip
 
 
-def _in_training(
+def in_training(
     log: Path, training: Training, round_: int = 1, ended: Sequence[RoundEnd] = ()
 ) -> tuple[Standing | None, Stage | None]:
     """How far a round of training is by its log, after the rounds that have `ended`; None before its first step."""
@@ -144,6 +150,7 @@ def _in_training(
         reference_loss=found.reference_loss if found else None,
         gap=GapResult.of(found.gap) if found and found.gap else None,
         forecast=_forecast(seen, training), tokens_per_second=round(rate), memory=last.memory,
+        mfu=median(used) if (used := [row.mfu for row in steps if row.mfu is not None]) else None,
         seconds_left=(total - done) * training.batch_tokens / rate if rate else None,
     )  # fmt: skip
     return standing, Stage(name="training", done=done, total=total)
@@ -212,13 +219,13 @@ def _rounds(folder: Path, recipe: RunRecipe) -> tuple[Stage, Standing | None]:
     blocks = RoundStart.load(places[-1] / RoundStart.NAME).blocks
     if len(ended) < len(places):
         training, number = _training(places[-1], recipe.training), len(ended) + 1
-        standing, stage = _in_training(folder / METRICS, training, number, ended)
+        standing, stage = in_training(folder / METRICS, training, number, ended)
         standing = (standing or Standing(depth=len(blocks))).model_copy(update={"blocks": blocks})
         return _named(stage, f"round {number}"), standing
     for control in sorted(folder.glob("controls/*")):
         if not (control / RoundEnd.NAME).exists():
             training = recipe.training.model_copy(update={"tokens": sum(end.tokens for end in ended)})
-            standing, stage = _in_training(control / METRICS, training)
+            standing, stage = in_training(control / METRICS, training)
             return _named(stage, f"control {control.name}"), standing
     last = ended[-1]
     standing = Standing(depth=last.depth, blocks=blocks, val_loss=last.val_loss, gap=GapResult.of(last.decisive))

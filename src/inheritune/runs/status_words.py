@@ -4,12 +4,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from inheritune.config.recipes import RunRecipe
 from inheritune.errors import InherituneError
 from inheritune.progress import clock
 from inheritune.records.log import rows_of
-from inheritune.records.rows import METRICS, ValidationRow
-from inheritune.runs.status import Stage, Standing, run_status
+from inheritune.records.rows import ValidationRow
+from inheritune.runs.status import Stage, Standing
 from inheritune.words import nouns, show
 
 _WIDTH, _HEIGHT = 48, 5  # columns and lines of the plot
@@ -32,8 +31,13 @@ def standing_words(model: Standing, going_on: bool) -> Iterator[str]:
     yield from _validation(model)
     if model.tokens_per_second:
         left = f", {clock(model.seconds_left)} left of this round" if model.seconds_left is not None else ""
+        left += f" for {model.cost_left:,.2f} in money" if model.cost_left is not None else ""
         memory = f", {model.memory / 1e9:.2f} GB" if model.memory else ""
-        yield f"{model.tokens_per_second:,} tokens/s{left if going_on else ''}{memory}"
+        yield f"{model.tokens_per_second:,} tokens/s{_used(model)}{left if going_on else ''}{memory}"
+
+
+def _used(model: Standing) -> str:
+    return "" if model.mfu is None else f" (MFU {100 * model.mfu:.0f}%)"
 
 
 def _validation(model: Standing) -> Iterator[str]:
@@ -49,15 +53,19 @@ def _validation(model: Standing) -> Iterator[str]:
     yield line
 
 
-def live_view(folder: Path, recipe: RunRecipe, depth: int) -> Callable[[], str]:
-    """What a terminal shows of a run that goes on, by its folder's files; `depth` is the reference's. It looks every two seconds."""
-    tree, shown, looked = recipe.model_dump(mode="json"), "", -_EVERY
+def live_view(standing: Callable[[], Standing | None], log: Path, depth: int | None = None) -> Callable[[], str]:
+    """What a terminal shows of work that goes on, by its folder's files, and by its metrics `log`. It looks every two seconds.
+
+    `depth` is that of the reference, whose blocks are drawn.
+    """
+    shown, looked = "", -_EVERY
 
     def view() -> str:
         nonlocal shown, looked
         if time.monotonic() - looked >= _EVERY:
             try:
-                shown = "\n".join(_view(folder, tree, depth))
+                model = standing()
+                shown = "\n".join(_view(model, log, depth)) if model else ""
             except InherituneError:  # whoever needs the file says what is wrong with it
                 shown = ""
             looked = time.monotonic()
@@ -66,33 +74,32 @@ def live_view(folder: Path, recipe: RunRecipe, depth: int) -> Callable[[], str]:
     return view
 
 
-def _view(folder: Path, tree: dict[str, object], depth: int) -> Iterator[str]:
-    found = run_status(folder, tree)
-    if (model := found.model) is None:
-        return
-    if model.blocks:
-        memory = f", {model.memory / 1e9:.2f} GB of memory" if model.memory else ""
-        drawn = "".join("■" if block in model.blocks else "·" for block in range(depth))
-        yield f"{drawn}  {model.depth} of {depth} blocks{memory}"
+def _view(model: Standing, log: Path, depth: int | None) -> Iterator[str]:
+    facts = [f"{model.depth} blocks" if depth is None else f"{model.depth} of {depth} blocks"]
+    if depth is not None and model.blocks:
+        facts[0] = f"{''.join('■' if block in model.blocks else '·' for block in range(depth))}  {facts[0]}"
+    facts += [] if model.mfu is None else [f"MFU {100 * model.mfu:.0f}%"]
+    facts += [] if model.cost_left is None else [f"{model.cost_left:,.2f} in money to the round's end"]
+    facts += [f"{model.memory / 1e9:.2f} GB of memory"] if model.memory else []
+    yield ", ".join(facts)
     yield from _validation(model)
-    losses = [row.val_loss for row in rows_of(folder / METRICS, ValidationRow) if row.depth == model.depth]
-    if model.reference_loss is not None and len(losses) > 1:
+    losses = [row.val_loss for row in rows_of(log, ValidationRow) if row.depth == model.depth]
+    if len(losses) > 1:
         yield from loss_plot(losses, model.reference_loss)
 
 
-def loss_plot(losses: Sequence[float], reference: float) -> list[str]:
-    """Validation losses from left to right, one a column, and the reference's as a line."""
-    shown = [losses[index * len(losses) // _WIDTH] for index in range(_WIDTH)] if len(losses) > _WIDTH else losses
-    low, high = min(*shown, reference), max(*shown, reference)
-    line = _line(reference, low, high)
+def loss_plot(losses: Sequence[float], reference: float | None) -> list[str]:
+    """Validation losses from left to right, one a column, and the reference's as a line, where there is one."""
+    shown = [losses[index * len(losses) // _WIDTH] for index in range(_WIDTH)] if len(losses) > _WIDTH else list(losses)
+    heights = shown if reference is None else [*shown, reference]
+    low, high = min(heights), max(heights)
+    line = None if reference is None else _line(reference, low, high)
     grid = [["─" if row == line else " "] * len(shown) for row in range(_HEIGHT)]
     for column, loss in enumerate(shown):
         grid[_line(loss, low, high)][column] = "●"
-    marks = {
-        _line(high, low, high): f"{high:.3f}",
-        _line(low, low, high): f"{low:.3f}",
-        line: f"{reference:.3f} reference",
-    }
+    marks = {_line(high, low, high): f"{high:.3f}", _line(low, low, high): f"{low:.3f}"}
+    if line is not None:
+        marks[line] = f"{reference:.3f} reference"
     return [f"{''.join(row)}  {marks.get(number, '')}".rstrip() for number, row in enumerate(grid)]
 
 
