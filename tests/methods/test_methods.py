@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from inheritune.decoder.anatomy import anatomy
+from inheritune.diagnosis.diagnose import diagnose
 from inheritune.errors import ModelError
 from inheritune.methods import METHODS, Given
 from inheritune.methods.distil import every_other
@@ -88,6 +89,18 @@ def test_measured_choices_are_counted_and_repaired_ones_differ(name: str, refere
         assert name != "angular" or len(set(range(5)) - set(found)) == 2
     elif found != [0, 1, 2]:
         assert None in found
+
+
+def test_lazy_blocks_are_those_of_the_lowest_rank(reference: PreTrainedModel) -> None:
+    source = given(reference, depth=2)
+    ranks = [
+        layer.max_rank or 0.0 for layer in diagnose(reference, texts_of(*source.diagnosed), curve_sequences=0).layers
+    ]
+    lowest = sorted(sorted(range(5), key=lambda block: ranks[block])[:2])
+    model = METHODS["lazy-blocks"].phases[0].start(source, None)
+    assert sorted(ranks)[1] < sorted(ranks)[2] and origins(model, reference) == lowest and source.spent.flops > 0
+    others = given(reference, depth=3).chosen("lazy")
+    assert sorted([*lowest, *others]) == [0, 1, 2, 3, 4]
 
 
 def test_a_choice_is_made_once_and_charged_to_each(

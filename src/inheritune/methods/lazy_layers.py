@@ -1,4 +1,6 @@
-"""Lazy layers as a start: the last blocks of the reference, and those in its middle (paper, section 4 and Table 4)."""
+"""Lazy layers as a start: the last blocks of the reference, those in its middle, and those that were measured (paper, section 4 and Table 4)."""
+
+from dataclasses import replace
 
 from transformers import PreTrainedModel
 
@@ -18,7 +20,15 @@ def _middle(given: Given, before: PreTrainedModel | None) -> PreTrainedModel:
     return _from((given.whole - given.depth) // 2, given)
 
 
+def _laziest(given: Given, before: PreTrainedModel | None) -> PreTrainedModel:
+    """What the criterion `lazy` would leave out first."""
+    others = replace(given, depth=given.whole - given.depth)
+    kept, given.spent = others.chosen("lazy"), others.spent
+    return inherit(given.reference, [block for block in range(given.whole) if block not in kept], seed=given.seed)
+
+
 METHODS = {
     "last-blocks": Method("the last blocks, those that are lazy in the paper's models", (Phase(_last),)),
+    "lazy-blocks": Method("the blocks of the lowest measured rank, wherever they lie", (Phase(_laziest),)),
     "middle-blocks": Method("the middle blocks", (Phase(_middle),)),
 }

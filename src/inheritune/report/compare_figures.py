@@ -21,7 +21,7 @@ Line = tuple[str, list[tuple[float, float]]]
 
 _KINDS = {
     "blocks by place": ("published", "as-released", "identity", "last-blocks", "middle-blocks"),
-    "blocks by measure": ("inheritune", "influence", "angular", "healing"),
+    "blocks by measure": ("inheritune", "influence", "angular", "healing", "lazy-blocks"),
     "parts of blocks": ("attention-only", "mlp-only", "without-norms", "half-width"),
     "from random weights": ("random", "random-twice", "random-total", "late-expansion"),
     "stacked": ("stacking", "stacking-twice", "hybrid", "hybrid-as-released"),
