@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 from shell import command, refused
 from tiny import recipe_tree
+from torch import Tensor
 
 from inheritune.decoder.anatomy import anatomy
 from inheritune.errors import InputError
@@ -19,7 +21,7 @@ from inheritune.report.plan_words import in_two_lines, reach_in_words
 from inheritune.runs.plan import PlanRequest, plan
 from inheritune.surgery.heal import heal
 from inheritune.surgery.in_memory import inherit
-from inheritune.training.pace import _tokens_at_once
+from inheritune.training.pace import _extended, _tokens_at_once
 
 Write = Callable[[dict[str, Any]], str]
 
@@ -210,6 +212,20 @@ def test_a_probe_takes_no_more_tokens_at_once_than_its_time_allows() -> None:
     assert _tokens_at_once(8, 128, most=300) == (2, 128)
     assert _tokens_at_once(8, 128, most=100) == (1, 100)
     assert _tokens_at_once(8, 1024, most=3) == (1, 64) and _tokens_at_once(8, 32, most=3) == (1, 32)
+
+
+def test_what_a_micro_batch_costs_whatever_its_tokens_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clock on which work takes a second and a hundredth for each token; where the first hides the other, a quarter of it goes with the tokens."""
+    now = [0.0]
+
+    def work(ids_BT: Tensor, at_once: float = 1.0) -> None:
+        now[0] += at_once + ids_BT[:, 1:].numel() / 100
+
+    monkeypatch.setattr("inheritune.training.pace.time.perf_counter", lambda: now[0])
+    ids_BT = torch.zeros(1, 65)
+    assert _extended(work, ids_BT, 512, 1.0) == pytest.approx(1 + 5.12)
+    assert _extended(work, ids_BT, 64, 1.0) == pytest.approx(1 + 0.64), "as many as are asked for"
+    assert _extended(partial(work, at_once=64.0), ids_BT, 128, 1.0) == pytest.approx(1.25 * 64.64)
 
 
 def test_a_shallow_target_shows_its_neighbours_and_not_all_between(gpt2: Path) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 from transformers import PretrainedConfig
 
 from inheritune.config.sections import Objective, Training
@@ -52,27 +53,42 @@ def tried(
     """The pace of this machine on random weights of a config, by micro-batches: half of `seconds` for training, half for passes.
 
     A model that is too large for the machine's memory is tried with as many blocks as fit, and one that is too slow for so
-    many seconds, by the rate of its matrix products, on fewer tokens at once.
+    many seconds, by the rate of its matrix products, on fewer tokens at once, and on half of these: what is written once a
+    micro-batch, such as the gradient of a large vocabulary, is not taken for a cost of each token.
     """
     model = fresh(config, _depth_that_fits(config, training), 0).to(device())  # type: ignore[arg-type]
     step = token_flops(model, training, length) / (_TRAINING * matrix_rate)
-    rows, length = _tokens_at_once(training.micro_batch_size, length, seconds / 4 / step)
-    ids_BT = torch.zeros(rows, length + 1, dtype=torch.long, device=device())
+    rows, width = _tokens_at_once(training.micro_batch_size, length, seconds / 4 / step)
+    whole, ids_BT = training.micro_batch_size * length, torch.zeros(rows, width + 1, dtype=torch.long, device=device())
     loss, optimizer = TrainingLoss(model, training, Objective()), Optimizer(model, training)
-    labels = ids_BT[:, 1:].numel()
-    step = _best(lambda: loss.backward(ids_BT, labels), seconds / 2)
+    step = _extended(lambda ids_BT: loss.backward(ids_BT, ids_BT[:, 1:].numel()), ids_BT, whole, seconds / 2)
     update = _best(lambda: optimizer.step(0.0), 0.0)
     model.zero_grad()
-    passed = labels * forward_flops_per_token(model, length)
+
+    def passing() -> float:
+        took = _extended(lambda ids_BT: model(input_ids=ids_BT[:, :-1], use_cache=False), ids_BT, whole, seconds / 2)
+        return whole * forward_flops_per_token(model, length) / took
+
     with evaluating(model):
-        measuring = reading = passed / _best(lambda: model(input_ids=ids_BT[:, :-1], use_cache=False), seconds / 2)
+        measuring = reading = passing()
         if training.precision == "bf16":
             with autocast(training.precision, device()):
-                reading = passed / _best(lambda: model(input_ids=ids_BT[:, :-1], use_cache=False), seconds / 2)
+                reading = passing()
     return ReachedRate(
-        training=labels * token_flops(model, training, length) / step, reading=reading, measuring=measuring,
+        training=whole * token_flops(model, training, length) / step, reading=reading, measuring=measuring,
         update=update / parameter_count(model), tried=True,
     )  # fmt: skip
+
+
+def _extended(work: Callable[[Tensor], object], ids_BT: Tensor, whole: int, seconds: float) -> float:
+    """What `work` takes for `whole` tokens, by what it takes for those of `ids_BT` (B, T + 1) and, where these are fewer, for half of them."""
+    tokens, took = ids_BT[:, 1:].numel(), _best(lambda: work(ids_BT), seconds)
+    if tokens >= whole:
+        return took
+    fewer_BT = ids_BT[:, : ids_BT.shape[1] // 2 + 1]
+    half, left_out = _best(lambda: work(fewer_BT), 0.0), tokens - fewer_BT[:, 1:].numel()
+    each = max((took - half) / left_out, took / tokens / 4)  # two times that are near each other say little
+    return took + each * (whole - tokens)
 
 
 def _tokens_at_once(rows: int, length: int, most: float) -> tuple[int, int]:
