@@ -1,4 +1,4 @@
-"""What one GPU tells of our step, beside a plain loop on the same model; of a diagnosis; and of what memory's formula says.
+"""What one GPU tells of our step, beside a plain loop and nanoGPT's; of a diagnosis; and of what memory's formula says.
 
     python benchmarks/gpu_check.py [--tiny]
 
@@ -9,11 +9,13 @@ import argparse
 import gc
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from statistics import median
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from training_peers import NanoGPT
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from inheritune.config.sections import Training
@@ -74,7 +76,7 @@ def _tried(
 
 
 def speed(fields: dict[str, Any], tiny: bool) -> Iterator[str]:
-    """A step of two micro-batches: tokens a second, the share of the products' rate, bytes; ours with each remedy left out, and a plain loop."""
+    """A step of two micro-batches: tokens a second, the share of the products' rate, bytes; ours with each remedy left out, a plain loop, and nanoGPT's."""
     batch_BT = _batch(fields, tiny)
     for name, changes in WITHOUT.items():
         training = _training(batch_BT, **changes)
@@ -91,6 +93,11 @@ def speed(fields: dict[str, Any], tiny: bool) -> Iterator[str]:
         ):
             block.compile()
         yield _told(name, model, batch_BT, training, _plain(model, training, batch_BT))
+    if fields["model_type"] == "gpt2":
+        model, training = _model(fields), _training(batch_BT, repeatable=False)
+        peer = NanoGPT(model, None, training.micro_batch_size, training.precision, compiled=not tiny)
+        model.to(CPU)  # type: ignore[arg-type]
+        yield _told("nanoGPT, model compiled", model, batch_BT, training, partial(peer, batch_BT))
 
 
 def profile(fields: dict[str, Any], tiny: bool) -> Iterator[str]:

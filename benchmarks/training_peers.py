@@ -2,7 +2,7 @@
 
 Without a checkout the model is one written after nanoGPT's structure: plain linear layers with biases, fused attention, tied
 head, the loss alone returned. The step is train.py's: mean cross-entropy a micro-batch, gradients accumulated, clipped, AdamW.
-On a CPU nanoGPT runs in fp32 whatever dtype is asked, and AdamW is not its fused one; tuned, it is bf16 and fused.
+All are where the model that they start from is. On a CPU nanoGPT runs in fp32 whatever dtype is asked, and AdamW is not its fused one; tuned, it is bf16 and fused.
 """
 
 import contextlib
@@ -91,24 +91,25 @@ class NanoGPT:
     """nanoGPT's step: the model in one forward that gives the loss, divided by the number of micro-batches."""
 
     def __init__(self, source: PreTrainedModel, checkout: Path | None, micro: int, precision: str, compiled: bool):
-        self.model, self.micro = _own(source, checkout) if checkout else _GPT(source), micro
-        self.optimizer = _adamw(self.model, fused=precision == "bf16")
+        self.on, self.micro = source.device, micro
+        self.model = (_own(source, checkout) if checkout else _GPT(source)).to(self.on)
+        self.optimizer = _adamw(self.model, fused=precision == "bf16" or self.on.type != "cpu")
         self.forward = torch.compile(self.model) if compiled else self.model
-        half = torch.autocast("cpu", torch.bfloat16)
+        half = torch.autocast(self.on.type, torch.bfloat16)
         self.context = half if precision == "bf16" else contextlib.nullcontext()
 
     def __call__(self, batch_BT: Tensor) -> float:
-        parts, total = batch_BT.split(self.micro), 0.0
+        parts, losses = batch_BT.to(self.on).split(self.micro), list[Tensor]()
         for part in parts:
             with self.context:
                 out = self.forward(part[:, :-1].contiguous(), part[:, 1:].contiguous())
                 loss = (out[1] if isinstance(out, tuple) else out) / len(parts)
             loss.backward()
-            total += loss.item()
+            losses.append(loss.detach())
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return total
+        return float(torch.stack(losses).sum())
 
 
 class _InOrder(Trainer):
@@ -143,7 +144,7 @@ class HFTrainer:
         rows = [{"input_ids": row[:-1], "labels": row[1:], "shift_labels": row[1:]} for row in batch_BT]
         with tempfile.TemporaryDirectory() as scratch:
             wanted = TrainingArguments(
-                scratch, max_steps=1, per_device_train_batch_size=self.micro, use_cpu=True, bf16=self.half,
+                scratch, max_steps=1, per_device_train_batch_size=self.micro, use_cpu=self.model.device.type == "cpu", bf16=self.half,
                 gradient_accumulation_steps=len(rows) // self.micro, logging_steps=1, save_strategy="no",
                 remove_unused_columns=False, max_grad_norm=1.0, disable_tqdm=True, report_to="none", log_level="error",
             )  # fmt: skip
