@@ -78,7 +78,7 @@ ASKED: dict[str, dict[str, Any]] = {
         "objective": {"cross_entropy": 0.6, "logits": 0.4, "hidden": 0.1, "temperature": 2.0},
         "growth": {"new_blocks": "copied"},
     },
-    "gpt2": {"training": {"precision": "bf16", "checkpoint_activations": True, "optimizer": "muon"}},
+    "gpt2": {"training": {"tokens": 512, "precision": "bf16", "checkpoint_activations": True, "optimizer": "muon"}},
 }
 
 
@@ -116,7 +116,7 @@ def test_a_whole_run_stopped_and_continued_has_the_losses_of_the_cpu(
 @pytest.mark.skipif(device().type != emulated.NAME, reason="waits are counted on the emulated device alone")
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
 def test_a_step_waits_for_the_device_once(family: str, tmp_path: Path) -> None:
-    """Whatever its micro-batches: what six steps wait more than three, in two micro-batches each, is three times one."""
+    """Whatever its micro-batches: what four steps wait more than two, in two micro-batches each, is twice one."""
 
     def waits(steps: int) -> int:
         emulated.waits.clear()
@@ -124,7 +124,7 @@ def test_a_step_waits_for_the_device_once(family: str, tmp_path: Path) -> None:
         train_round(tmp_path / str(steps), untrained_model(family).to(device()), **seldom)  # type: ignore[arg-type]
         return sum(emulated.waits.values())
 
-    assert waits(6) - waits(3) == 3
+    assert waits(4) - waits(2) == 2
 
 
 @pytest.mark.skipif(device().type != emulated.NAME, reason="waits are counted on the emulated device alone")
