@@ -19,6 +19,7 @@ from inheritune.formats.gguf import make_gguf
 from inheritune.models import llama_cpp
 from inheritune.progress import Progress
 from inheritune.report import pictures
+from inheritune.runtime.background import Background
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="needs the names of open files")
 
@@ -77,7 +78,8 @@ def test_the_ways_to_write(way: str, exchange: bool, tmp_path: Path, monkeypatch
 def test_a_run(
     tree: dict[str, Any], write_recipe: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its own files, its checkpoints, its model, and the prepared text."""
+    """Its own files, its checkpoints, its model, and the prepared text. What two threads do stands in one order here."""
+    monkeypatch.setattr(Background, "begin", lambda _self, work: work())
     monkeypatch.setenv("INHERITUNE_CACHE", str(tmp_path / "root" / "cache"))
     monkeypatch.setattr(pictures, "inline_svg", lambda _figure, name: f"<svg id='{name}'/>")
     tree["training"] |= {"tokens": 768, "checkpoint_every": 1, "checkpoints_kept": 1}

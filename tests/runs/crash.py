@@ -11,6 +11,7 @@ import hashlib
 import io
 import os
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ from launch import forked
 
 from inheritune.disk import folders
 
+_one_change = (
+    threading.RLock()
+)  # a checkpoint is written beside a training: what is seen of both is one after the other
 Files = dict[str, bytes | None]  # content by path below the root; None for a folder
 _CHANGES = ("rename", "replace", "remove", "unlink", "rmdir", "mkdir")
 
@@ -98,9 +102,10 @@ def _around(call: Callable[..., Any], name: str, root: Path, moment: Callable[[s
         if not _below(root, arguments, options):
             return call(*arguments, **options)
         told = f"{name} {_told(root, arguments)}"
-        moment(f"before {told}")
-        given = call(*arguments, **options)
-        moment(f"after {told}")
+        with _one_change:
+            moment(f"before {told}")
+            given = call(*arguments, **options)
+            moment(f"after {told}")
         return given
 
     return wrapped
@@ -112,16 +117,18 @@ def _opening(call: Callable[..., Any], root: Path, moment: Callable[[str], None]
         if not set(mode) & set("wax+") or isinstance(file, int) or not _below(root, (file,), {}):
             return call(file, mode, *arguments, **options)
         told = _told(root, (file,))
-        moment(f"before opening {told}")
-        opened = call(file, mode, *arguments, **options)
-        moment(f"after opening {told}")
+        with _one_change:
+            moment(f"before opening {told}")
+            opened = call(file, mode, *arguments, **options)
+            moment(f"after opening {told}")
         write = opened.write
 
         def in_halves(data: Any) -> int:
-            first = write(data[: len(data) // 2])
-            opened.flush()
-            moment(f"halfway through {told}")
-            return first + write(data[len(data) // 2 :])
+            with _one_change:
+                first = write(data[: len(data) // 2])
+                opened.flush()
+                moment(f"halfway through {told}")
+                return first + write(data[len(data) // 2 :])
 
         opened.write = in_halves
         return opened

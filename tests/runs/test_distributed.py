@@ -33,6 +33,7 @@ from inheritune.decoder.anatomy import anatomy
 from inheritune.errors import Interrupted, WorkerError
 from inheritune.evaluation import token_losses
 from inheritune.runtime import processes, sharded
+from inheritune.runtime.gradients import GradientSums
 from inheritune.training.metrics import Metrics
 from inheritune.training.objective import TrainingLoss
 from inheritune.training.optimizer import Optimizer
@@ -134,6 +135,42 @@ def test_muon_on_a_model_spread_over_processes_takes_the_steps_of_a_whole_one(tm
     matrices = [name for name in one if ".h." in name and one[name].ndim == 2]
     assert len(matrices) == 20
     assert all(np.array_equal(one[name], two[name]) for name in matrices)
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_gradients_summed_beside_the_pass_have_the_bits_of_those_summed_after_it(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every bucket is sent before the last micro-batch's pass is over, with a head of its own and with one that is the embeddings."""
+    monkeypatch.setattr(processes, "_BUCKET", 2000)
+    wanted = Training(tokens=1, batch_tokens=1, micro_batch_size=1)
+    batch_BT = torch.randint(0, 320, (6, 17), generator=torch.Generator().manual_seed(0))
+
+    def gradients(beside: bool) -> dict[str, np.ndarray]:
+        model = untrained_model(family)
+        loss, parameters = TrainingLoss(model, wanted), list(model.parameters())
+        sums = GradientSums(parameters, loss.head.alone)
+        if beside:
+            loss.around_last = sums.beside_pass
+        loss.backward(processes.share(batch_BT), batch_BT[:, 1:].numel())
+        if beside:
+            assert processes.count() == 1 or sums._begun == len(sums._buckets) > 5
+            sums.finish()
+        else:
+            processes.add_others([parameter.grad for parameter in parameters if parameter.grad is not None])
+        return {name: p.grad.numpy() for name, p in model.named_parameters() if p.grad is not None}
+
+    def both(place: Path) -> None:
+        with processes.joined(60):
+            after, beside = gradients(False), gradients(True)
+            assert after.keys() == beside.keys() and all(np.array_equal(after[name], beside[name]) for name in after)
+            processes.on_main(lambda: save_file(beside, place))
+
+    places = {count: tmp_path / str(count) for count in (1, 2, 3)}
+    assert all(launched(count, partial(both, place)) == [0] * count for count, place in places.items())
+    one, *others = (load_file(place) for place in places.values())
+    for name, right in one.items():
+        assert all(np.linalg.norm(right - other[name]) <= 1e-5 * np.linalg.norm(right) for other in others), name
 
 
 @pytest.mark.parametrize(("precision", "close"), [("fp32", 1e-5), ("bf16", 0.02)])

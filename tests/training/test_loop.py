@@ -1,6 +1,9 @@
+import errno
 import json
 import math
+import os
 import shutil
+import threading
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -15,7 +18,9 @@ from torch import nn
 
 from inheritune.data.batches import Batches
 from inheritune.decoder.costs import forward_flops_per_token
-from inheritune.errors import TrainingError
+from inheritune.disk.files import digest
+from inheritune.errors import OutputError, TrainingError
+from inheritune.records.stages import Position
 from inheritune.training import checkpoint
 
 
@@ -129,6 +134,73 @@ def test_half_written_checkpoint_is_none(tmp_path: Path) -> None:
     train_round(tmp_path)
     shutil.copytree(tmp_path / "step-0000008", tmp_path / ".step-0000009.inheritune" / "new")
     assert checkpoint.latest(tmp_path) == tmp_path / "step-0000008"
+
+
+@pytest.fixture
+def hashing(monkeypatch: pytest.MonkeyPatch) -> list[threading.Thread]:
+    """The threads in which files of checkpoints were hashed."""
+    threads: list[threading.Thread] = []
+
+    def noted(path: Path) -> str:
+        threads.append(threading.current_thread())
+        return digest(path)
+
+    monkeypatch.setattr(checkpoint, "digest", noted)
+    return threads
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*.safetensors")}
+
+
+def test_training_goes_on_while_a_checkpoint_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hashing: list[threading.Thread]
+) -> None:
+    """The first one is not moved into place before the step after it, and holds what it would hold without waiting."""
+    store, went_on, names = checkpoint._describe, threading.Event(), list[str]()
+
+    def late(made: Path, position: Position) -> None:
+        assert went_on.wait(20)
+        store(made, position)
+
+    def observe(row: dict[str, Any]) -> None:
+        if row["step"] == 3:
+            names.extend(place.name for place in tmp_path.glob("beside/step-*"))
+            went_on.set()
+
+    monkeypatch.setattr(checkpoint, "_describe", late)
+    train_round(tmp_path / "beside", observe=observe, checkpoints_kept=9)
+    assert not names and threading.main_thread() not in hashing
+    monkeypatch.setattr(checkpoint, "_describe", store)
+    monkeypatch.setattr(checkpoint, "_COPY", 1 << 60)
+    hashing.clear()
+    train_round(tmp_path / "waiting", checkpoints_kept=9)
+    assert set(hashing) == {threading.main_thread()}, "without room for a copy training waits"
+    assert files(tmp_path / "beside") == files(tmp_path / "waiting") and len(files(tmp_path / "beside")) == 8
+
+
+def test_what_the_disk_refuses_beside_the_training_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = checkpoint._describe
+
+    def full(made: Path, position: Position) -> None:
+        if position.step == 4:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(made))
+        store(made, position)
+
+    monkeypatch.setattr(checkpoint, "_describe", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*step-0000004'"):
+        train_round(tmp_path)
+    assert [place.name for place in tmp_path.iterdir()] == ["step-0000002"]
+
+
+def test_a_checkpoint_is_hashed_once_until_it_changes(tmp_path: Path, hashing: list[threading.Thread]) -> None:
+    train_round(tmp_path, tokens=2 * BATCH * LENGTH)
+    place = tmp_path / "step-0000002"
+    assert len(hashing) == 2 and [checkpoint.latest(tmp_path) for _ in range(3)] == [place] * 3 and len(hashing) == 4
+    content = (place / "model.safetensors").read_bytes()
+    (place / "model.safetensors").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(OutputError, match="damaged"):
+        checkpoint.latest(tmp_path)
 
 
 def poison(model: nn.Module, step: int, value: float) -> Callable[[dict[str, Any]], None]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -25,6 +25,7 @@ _BUCKET = 1 << 24  # elements that are summed at once
 _groups, _turns = itertools.count(), itertools.count()
 _Value = TypeVar("_Value")
 _store: dist.Store | None = None
+_writers: dist.ProcessGroup | None = None
 _acting = False
 
 
@@ -34,7 +35,7 @@ def joined(timeout_seconds: float) -> Iterator[None]:
 
     Raises InputError where the variables of a launch contradict themselves, or where the others do not come.
     """
-    global _store
+    global _store, _writers
     launch = Launch.told()
     if launch.count == 1 or dist.is_initialized():
         yield
@@ -53,6 +54,7 @@ def joined(timeout_seconds: float) -> Iterator[None]:
         # Workers that torchrun starts again find what those before them left in its store.
         _store = dist.PrefixStore(f"inheritune-{launch.attempt}-{next(_groups)}", store)
         dist.init_process_group(backend, store=_store, rank=launch.rank, world_size=launch.count, timeout=timeout)
+        _writers = dist.new_group(backend="gloo", timeout=timeout)
     except (RuntimeError, OSError, ValueError) as error:
         raise InputError(
             f"process {launch.rank} of {launch.count} (counted from 0) does not meet the others at {launch.address} within"
@@ -69,10 +71,10 @@ def joined(timeout_seconds: float) -> Iterator[None]:
 
 def _leave() -> None:
     """Go once all are here: the first one to leave may take the store with it."""
-    global _store
+    global _store, _writers
     dist.barrier()
     dist.destroy_process_group()
-    _store = None
+    _store = _writers = None
 
 
 def rank() -> int:
@@ -88,6 +90,11 @@ def count() -> int:
 def is_main() -> bool:
     """Whether this is the process that writes and speaks."""
     return rank() == 0
+
+
+def writers() -> dist.ProcessGroup | None:
+    """The same processes as a group of its own, for what they do together in a thread while they train."""
+    return _writers
 
 
 def share(batch: Tensor) -> Tensor:
@@ -162,14 +169,27 @@ def add_others(tensors: Sequence[Tensor]) -> None:
     """Add the other processes' tensors to these of one dtype, in place and where they are."""
     if count() == 1:
         return
-    for bucket in _buckets(tensors):
-        whole = torch.cat([tensor.flatten() for tensor in bucket])
-        _collective(partial(dist.all_reduce, whole))
-        for tensor, part in zip(bucket, whole.split([own.numel() for own in bucket]), strict=True):
+    for bucket in buckets(tensors):
+        adding_others(bucket)()
+
+
+def adding_others(tensors: Sequence[Tensor]) -> Callable[[], None]:
+    """Begin to add the other processes' tensors to these; what is given back waits until they are added."""
+    if not tensors:
+        return lambda: None
+    whole = torch.cat([tensor.flatten() for tensor in tensors])
+    sent = _collective(partial(dist.all_reduce, whole, async_op=True))
+
+    def end() -> None:
+        _collective(sent.wait)
+        for tensor, part in zip(tensors, whole.split([own.numel() for own in tensors]), strict=True):
             tensor.copy_(part.view_as(tensor))
 
+    return end
 
-def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+
+def buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Neighbours together, as many as are sent at once."""
     bucket: list[Tensor] = []
     for tensor in tensors:
         bucket.append(tensor)
@@ -180,10 +200,10 @@ def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
         yield bucket
 
 
-def _collective(call: Callable[[], object]) -> None:
+def _collective(call: Callable[[], Any]) -> Any:
     """What needs every process; WorkerError names those that are lost."""
     try:
-        call()
+        return call()
     except RuntimeError as error:
         raise _lost() from error
 

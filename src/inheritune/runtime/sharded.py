@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 import torch.distributed.checkpoint as dcp
 from torch import Tensor, nn
 from torch.distributed.checkpoint import HuggingFaceStorageReader, HuggingFaceStorageWriter
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor, zeros
+
+from inheritune.runtime import processes
 
 Flat = dict[str, Tensor]
 
@@ -57,9 +60,15 @@ def part(tensor: Tensor, like: Tensor) -> Tensor:
 
 
 def write(folder: Path, flat: Flat) -> None:
-    """Each process's parts of `flat` as a safetensors file of its own; every process has to call it."""
+    """Each process's parts of `flat` as a safetensors file of its own, in a folder that the main process has made.
+
+    Every process has to call it; it may go on in a thread beside a training.
+    """
+    group = processes.writers()
+    dist.barrier(group)  # the folder is there
     with _quiet():
-        dcp.save(flat, storage_writer=HuggingFaceStorageWriter(str(folder), save_distributed=True))
+        storage = HuggingFaceStorageWriter(str(folder), save_distributed=True)
+        dcp.save(flat, storage_writer=storage, process_group=group)
 
 
 def read(folder: Path, weights: Mapping[str, Tensor]) -> Flat:

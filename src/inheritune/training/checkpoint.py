@@ -3,10 +3,13 @@
 It holds the weights, the optimizer's state by name, and a `state.json` with the position and the other files' hashes.
 The schedule, the batches and the random numbers of a step are functions of the seed and the step, and need no file.
 Nothing is pickled. A sharded model leaves one file a process, any other one file of weights and one of states.
+What has to stand still while it is written is copied first, so that training can go on beside the writing.
 """
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
@@ -16,11 +19,17 @@ from inheritune.disk.files import digest
 from inheritune.disk.folders import beside, remove, whole_folder
 from inheritune.errors import OutputError
 from inheritune.records.stages import CheckpointState, Position
-from inheritune.runtime import processes, sharded
+from inheritune.runtime import gauge, processes, sharded
+from inheritune.runtime.background import Background
+from inheritune.runtime.device import CPU
 from inheritune.training.optimizer import OptimizerState
 
 KEPT = 2
 _FILES = ("model.safetensors", "optimizer.safetensors")
+_COPY = 2  # a copy is made where the CPU's memory has room for so many
+_found_whole: dict[
+    Path, list[tuple[int, int, int]]
+] = {}  # checkpoints that were read, and their files as they were then
 
 
 def save(
@@ -30,22 +39,21 @@ def save(
     position: Position,
     kept: int = KEPT,
     before_fall: bool = False,
+    background: Background | None = None,
 ) -> Path:
     """Write a checkpoint of this position under `folder`, and remove older ones beyond the newest `kept`.
 
-    The checkpoint `before_fall` of the learning rate is kept as well. Every process has to call it. Raises OSError if it cannot be written.
+    The checkpoint `before_fall` of the learning rate is kept as well. Every process has to call it. With a `background` this returns once
+    all is copied, where the CPU's memory has room for it, and the rest is done there. Raises OSError if it cannot be written.
     """
     place = folder / f"{'before-fall' if before_fall else 'step'}-{position.step:07d}"
     weights, states = _weights(model), _flat(state)
-    with ExitStack() as made:
-        processes.on_main(lambda: made.enter_context(whole_folder(place)))
-        if sharded.is_sharded(weights.values()):
-            sharded.write(beside(place), {**weights, **states})
+    if processes.is_main() or sharded.is_sharded(weights.values()):
+        if background and _COPY * _held(weights | states) < gauge.free_memory(CPU):
+            background.begin(partial(_store, place, _copied(weights), _copied(states), replace(position), kept))
         else:
-            processes.on_main(lambda: _write(beside(place), weights, states))
-        processes.on_main(lambda: _describe(beside(place), position))
-        processes.on_main(made.close)
-    processes.on_main(lambda: _drop_old(folder, kept))
+            _store(place, weights, states, position, kept)
+    processes.meet()
     return place
 
 
@@ -123,6 +131,30 @@ def _weights(model: nn.Module) -> dict[str, Tensor]:
     return {name: tensor for name, tensor in model.state_dict().items() if name in names}
 
 
+def _held(flat: dict[str, Tensor]) -> int:
+    """Bytes of these tensors, as if whole."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in flat.values())
+
+
+def _copied(flat: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key: tensor.detach().to(CPU, copy=True) for key, tensor in flat.items()}
+
+
+def _store(place: Path, weights: dict[str, Tensor], states: dict[str, Tensor], position: Position, kept: int) -> None:
+    """Write it whole; of a sharded model each process writes its part, and the main one does the rest."""
+    with ExitStack() as made:
+        if processes.is_main():
+            made.enter_context(whole_folder(place))
+        if sharded.is_sharded(weights.values()):
+            sharded.write(beside(place), weights | states)
+        else:
+            _write(beside(place), weights, states)
+        if processes.is_main():
+            _describe(beside(place), position)
+    if processes.is_main():
+        _drop_old(place.parent, kept)
+
+
 def _write(made: Path, weights: dict[str, Tensor], states: dict[str, Tensor]) -> None:
     for name, flat in zip(_FILES, (weights, states), strict=True):
         save_file({key: tensor.contiguous() for key, tensor in flat.items()}, str(made / name))
@@ -163,8 +195,15 @@ def _number(place: Path) -> int:
 
 
 def _whole(place: Path) -> bool:
+    """Whether a checkpoint is as it was written; its files are read once, unless they have changed since."""
     try:
-        hashes = CheckpointState.load(place / CheckpointState.NAME).hashes
-        return all(digest(place / name) == hashes[name] for name in hashes)
+        files = [path.stat() for path in sorted(place.iterdir())]
+        seen = [(file.st_ino, file.st_size, file.st_mtime_ns) for file in files]
+        if _found_whole.get(place) != seen:
+            hashes = CheckpointState.load(place / CheckpointState.NAME).hashes
+            if any(digest(place / name) != hashes[name] for name in hashes):
+                return False
+            _found_whole[place] = seen
+        return True
     except (OSError, OutputError):
         return False

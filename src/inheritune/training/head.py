@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from inheritune.decoder.anatomy import anatomy
+from inheritune.decoder.anatomy import anatomy, is_tied
 from inheritune.decoder.stack import evaluating
 from inheritune.runtime import sharded
 from inheritune.training.kernels import add_product, chunk_logits
@@ -25,6 +25,11 @@ class OutputHead:
     def __init__(self, model: PreTrainedModel, dtype: torch.dtype):
         self.model, self.dtype, self.module = model, dtype, anatomy(model).head
         self.apart = not sharded.is_sharded(model.parameters()) and _is_last_product(model, self.module, dtype)
+
+    @property
+    def alone(self) -> list[Tensor]:
+        """Weights whose gradient stands before the blocks' backward pass begins: the head's, unless it is the embeddings' too."""
+        return [self.module.get_parameter("weight")] if self.apart and not is_tied(self.model) else []
 
     def states(self, ids_BT: Tensor) -> Tensor:
         """What enters the product, (N, D); the logits, (N, V), where it is not apart."""

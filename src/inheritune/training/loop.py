@@ -23,6 +23,8 @@ from inheritune.errors import Interrupted, TrainingError, WorkerError
 from inheritune.records.rows import StepDone
 from inheritune.records.stages import Position
 from inheritune.runtime import gauge, processes, sharded, stop
+from inheritune.runtime.background import Background
+from inheritune.runtime.gradients import GradientSums
 from inheritune.training import checkpoint, guards
 from inheritune.training.costs import step_flops
 from inheritune.training.objective import TrainingLoss
@@ -105,6 +107,11 @@ class _Training:
         self.objective.sums_once = self.sharded and guards.whole_gradients_fit(
             model, self.training, round_.batches.length
         )
+        self.sums: GradientSums | None = None
+        if not self.sharded:
+            self.sums = GradientSums([p for p in model.parameters() if p.requires_grad], self.objective.head.alone)
+            self.objective.around_last = self.sums.beside_pass
+        self.writing = Background()
         length = round_.batches.length
         self.flops = step_flops(model, self.training, length, self.objective.teacher)
         self.divergence = guards.Divergence(round_.reference_loss)
@@ -127,18 +134,21 @@ class _Training:
     def to_the_end(self) -> Position:
         """Steps, evaluations and checkpoints, each when it is due."""
         self.model.train()
-        with stop.on_request() as asked:
+        with stop.on_request() as asked, self.writing:
             while self.position.step < self.last and not self.position.ended:
                 self._step()
                 self._evaluate()
                 code = int(processes.agreed(asked.code or 0))
                 if self._over() or code or self._due():
                     self._save()
+                self.writing.look()
                 if code:
+                    self._written()
                     raise Interrupted(
                         f"stopped after step {self.position.step} of the round, which is saved: the same command goes on from there",
                         code,
                     )
+            self._written()
         return self.position
 
     def _step(self) -> None:
@@ -168,10 +178,10 @@ class _Training:
         else:
             share = processes.share(torch.from_numpy(asked)).to(self.model.device)
             parts = self.objective.backward(own, max(1, int(asked.sum())), share)
+        if self.sums:
+            self.sums.finish()
         sums = torch.stack(list(parts.values()))
         processes.add_others([sums])
-        if not self.sharded:
-            processes.add_others([p.grad for p in self.model.parameters() if p.grad is not None])
         return dict(zip(parts, sums, strict=True))
 
     def _move_on(self, by: Position, finite: bool) -> None:
@@ -197,6 +207,7 @@ class _Training:
             raise self._lost_track(f"{seen}{before} (training.max_skipped)")
 
     def _lost_track(self, trouble: str) -> TrainingError:
+        self.writing.wait()
         kept = checkpoint.latest(self.round.checkpoints)
         return TrainingError(
             f"{trouble}; the last good checkpoint is {str(kept) if kept else 'none'}: a lower training.peak_lr usually helps"
@@ -210,8 +221,21 @@ class _Training:
     def _save(self) -> None:
         if self.position.skipped and not all(torch.isfinite(sharded.whole(p)).all() for p in self.model.parameters()):
             raise self._lost_track(f"the weights are no finite numbers after step {self.position.step} of the round")
-        kept, before_fall = self.training.checkpoints_kept, self.position.step == self.before_fall
-        checkpoint.save(self.round.checkpoints, self.model, self.optimizer.state(), self.position, kept, before_fall)
+        self._written()
+        checkpoint.save(
+            self.round.checkpoints,
+            self.model,
+            self.optimizer.state(),
+            self.position,
+            kept=self.training.checkpoints_kept,
+            before_fall=self.position.step == self.before_fall,
+            background=self.writing,
+        )
+
+    def _written(self) -> None:
+        """Wait, in every process, until the checkpoint that is being written stands."""
+        self.writing.wait()
+        processes.meet()
 
     def _due(self) -> bool:
         step = self.position.step

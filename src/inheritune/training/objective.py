@@ -4,8 +4,8 @@ B sequences, T positions, N = B * T rows, D hidden size, V vocabulary.
 """
 
 import itertools
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -45,6 +45,7 @@ class TrainingLoss:
         self.head = OutputHead(model, dtype)
         self.pairs: list[tuple[int, int]] = []
         self.sums_once = False  # of a model spread over processes: gradients are whole until a batch's last micro-batch
+        self.around_last: Callable[[], AbstractContextManager[None]] = nullcontext  # what stands around that one
         if self.teacher is not None:
             self.pairs = _pairs(model, self.teacher, self.wanted)
             self.teacher_head = OutputHead(self.teacher, dtype)
@@ -64,7 +65,9 @@ class TrainingLoss:
         for sequences_BT, own_BT in zip(parts, asked, strict=False):
             left -= 1
             sharded.sum_now(self.model, not (self.sums_once and left))
-            for name, part in self._micro_batch(sequences_BT, own_BT, weight_VD, 1 / tokens).items():
+            with nullcontext() if left else self.around_last():
+                found = self._micro_batch(sequences_BT, own_BT, weight_VD, 1 / tokens)
+            for name, part in found.items():
                 sums[name] = sums.get(name, 0.0) + part.double() / tokens
         return {"loss": self._loss(sums), **(sums if len(sums) > 1 else {})}
 
