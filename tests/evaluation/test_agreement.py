@@ -53,7 +53,7 @@ def test_divergence_and_choices_are_those_of_both_models(measured: tuple[list[to
 def test_of_a_long_text_windows_all_over_it_are_compared(
     measured: tuple[list[torch.nn.Module], list[OnText]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_MOST", 72)
+    monkeypatch.setattr(module, "COMPARED", 72)
     assert module._spread([24] * 9 + [0]) == [0, 4, 8], "72 of 216 tokens are three windows; the last has none"
     models, (own, other) = measured
     assert agreement(*models, own, other, CONFIDENCE).divergence.tokens < own.tokens.sum() / 2

@@ -35,7 +35,7 @@ def test_starts_reach_to_the_full_context_as_far_as_memory_allows(monkeypatch: p
 
 
 def test_all_books_are_begun_before_one_is_gone_on_with(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MOST", 100)
+    monkeypatch.setattr(module, "_MOST", 100)
     found = held_out_starts(text_of([0, 0, 0, 1, 1, 1]), untrained_model("llama"), 64, 64, Begin())
     assert found.sources.tolist() == [0, 1, 0] and list(map(len, found.rows)) == [40, 51, 12], "11 tokens were left"
 

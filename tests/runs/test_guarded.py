@@ -18,13 +18,15 @@ import inheritune
 from inheritune.evaluation.guard import answers, guard
 from inheritune.evaluation.guard_items import Item
 from inheritune.models.reference import load_reference
+from inheritune.records.estimate import RunEstimate
 from inheritune.records.guard import GuardAnswers
 from inheritune.records.result import Result
 from inheritune.report.beside import write_beside
 from inheritune.report.story import token_rows
-from inheritune.runs import again
+from inheritune.runs import again, estimate
 from inheritune.runs import guarded as asking
 from inheritune.runs.again import evaluate_run
+from inheritune.runs.plan import plan
 
 PAIRS = zip(words(random.Random(3), 48).split(), words(random.Random(4), 48).split(), strict=True)
 ASKED = [Item(f"task {at % 2}", f"kalo {right} mine", (right, wrong)) for at, (right, wrong) in enumerate(PAIRS)]
@@ -102,6 +104,17 @@ def test_what_was_read_token_by_token_is_that_of_the_written_model(
     first = found.by_position[0]
     for loss, side in zip((first.target_loss, first.reference_loss), losses, strict=True):
         assert loss == pytest.approx(torch.cat([row[:64] for row in side]).mean().item(), abs=1e-5)
+
+
+def test_it_is_planned(recipe: str, tree: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No less than it takes: answers may end early, and an item that cannot be told apart is not asked."""
+    tokenizer = load_reference(tree["reference"]).tokenizer
+    asked = sum(len(tokenizer(item.text)["input_ids"]) for item in ASKED)
+    monkeypatch.setattr(estimate, "about_tokens", lambda: asked)
+    spent = inheritune.run(recipe, str(tmp_path / "out")).ledger.phases["guard"]
+    (stage,) = (one for one in RunEstimate.load(tmp_path / "out" / "plan.json").stages if one.name == "guard")
+    assert 1 <= stage.tokens / spent.tokens < 1.5 and 1 <= stage.flops / spent.flops < 1.5
+    assert "guard" not in [one.name for one in plan(recipe, match__guard=None).stages]
 
 
 def test_answers_are_kept(recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

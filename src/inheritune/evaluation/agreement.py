@@ -17,8 +17,9 @@ from inheritune.evaluation.measure import OnRows
 from inheritune.evidence.gap import clusters, gap
 from inheritune.records.token_by_token import Agreement, Estimate
 
-_MOST = 16_384  # tokens whose distributions are compared
+COMPARED = 16_384  # tokens whose distributions are compared
 _RARE = 0.1  # of the text's tokens
+_AT_ONCE = 128  # positions whose distributions stand in memory together
 _PASSAGE = 3  # tokens, of which the last is copied
 
 
@@ -46,9 +47,9 @@ def agreement(
 
 
 def _spread(lengths: Sequence[int]) -> list[int]:
-    """Windows that have tokens, spread evenly over the text, of about `_MOST` tokens."""
+    """Windows that have tokens, spread evenly over the text, of about `COMPARED` tokens."""
     there = np.flatnonzero(lengths)
-    wanted = max(2, -(-_MOST * len(there) // sum(lengths)))
+    wanted = max(2, -(-COMPARED * len(there) // sum(lengths)))
     return there[np.linspace(0, len(there) - 1, min(wanted, len(there))).astype(int)].tolist()
 
 
@@ -57,16 +58,20 @@ def _apart(
 ) -> tuple[np.ndarray, np.ndarray]:
     """At the last `asked` tokens of a window: KL(reference, model) in nats, and whether both choose the same."""
     shared = min(one.config.get_text_config().vocab_size for one in (model, reference))
-    ours_TV, theirs_TV = (_log_probabilities(one, row)[-asked:, :shared] for one in (model, reference))
-    far_T = (theirs_TV.exp() * (theirs_TV - ours_TV)).sum(-1)
-    same_T = ours_TV.argmax(-1) == theirs_TV.argmax(-1)
-    return far_T.double().numpy(), same_T.double().numpy()
+    sides = (_logits(one, row)[-asked:].split(_AT_ONCE) for one in (model, reference))
+    found = []
+    for pair in zip(*sides, strict=True):
+        ours_TV, theirs_TV = (logits_TV.float().log_softmax(-1)[:, :shared] for logits_TV in pair)
+        far_T = (theirs_TV.exp() * (theirs_TV - ours_TV)).sum(-1)
+        found.append(torch.stack([far_T, (ours_TV.argmax(-1) == theirs_TV.argmax(-1)).float()]).cpu())
+    far_T, same_T = torch.cat(found, dim=1).double().numpy()
+    return far_T, same_T
 
 
-def _log_probabilities(model: PreTrainedModel, row: np.ndarray) -> Tensor:
+def _logits(model: PreTrainedModel, row: np.ndarray) -> Tensor:
     ids_1T = torch.from_numpy(row[None, :-1].astype(np.int64)).to(model.device)
     with evaluating(model):
-        return model(input_ids=ids_1T, use_cache=False).logits[0].float().log_softmax(-1).cpu()
+        return model(input_ids=ids_1T, use_cache=False).logits[0]
 
 
 def _rare(asked: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -7,6 +7,7 @@ examples) or on what any English text teaches (agreement, reflexives, opposites,
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 _WORDS = (
     "apple river stone cloud paper bridge candle garden window silver mountain pocket summer yellow dragon basket"
@@ -83,6 +84,12 @@ class Item:
 def items(each: int = 100, seed: int = 0) -> list[Item]:
     """Up to `each` items of every task, no question twice, the same for the same seed."""
     return [item for task in _TASKS for item in _distinct(task, each, random.Random(f"{seed} {task}"))]
+
+
+@cache
+def about_tokens() -> int:
+    """About how many tokens all items have: one is some four characters."""
+    return sum(len(item.text) for item in items()) // 4
 
 
 def _distinct(task: str, each: int, source: random.Random) -> list[Item]:

@@ -10,15 +10,15 @@ from inheritune.data.tokens import Tokens
 from inheritune.decoder.anatomy import embedding_rows
 from inheritune.decoder.costs import forward_flops_per_token
 from inheritune.evaluation import held_out
-from inheritune.evaluation.agreement import agreement
-from inheritune.evaluation.going_on import PROMPT, going_on
+from inheritune.evaluation.agreement import COMPARED, agreement
+from inheritune.evaluation.going_on import NEW, PROMPT, PROMPTS, going_on
 from inheritune.evaluation.measure import OnRows
 from inheritune.evaluation.outside import Openings, gaps_by_position, starts
 from inheritune.evaluation.token_losses import token_losses
 from inheritune.models.begin import Begin
 from inheritune.records.token_by_token import TokenByToken
 
-MOST = 65_536  # tokens read by each
+_MOST = 65_536  # tokens whose losses are asked of each
 _LOGITS = 1 << 27  # of one document that may stand in memory, where the run's own sequences are not longer
 
 
@@ -26,8 +26,18 @@ def held_out_starts(
     tokens: Tokens, model: PreTrainedModel, length: int, positions: int | None, begin: Begin
 ) -> Openings:
     """The starts of held-out documents, of all books alike, to the full context, or as far as their logits may stand in memory."""
-    context = min(positions or length, max(length, _LOGITS // embedding_rows(model)), MOST // 2)
-    return starts(tokens, held_out.in_turn(tokens).tolist(), context, MOST, begin)
+    return starts(tokens, held_out.in_turn(tokens).tolist(), context(model, length, positions), _MOST, begin)
+
+
+def context(model: PreTrainedModel, length: int, positions: int | None) -> int:
+    """Tokens that are read of a start at most; `length` is that of the run's own sequences."""
+    return min(positions or length, max(length, _LOGITS // embedding_rows(model)), _MOST // 2)
+
+
+def most_read(held_out_tokens: int | None) -> int:
+    """Tokens that each model reads at most, of so much held-out text."""
+    read = min(_MOST, held_out_tokens or _MOST)
+    return read + min(read, COMPARED) + PROMPTS * (PROMPT + NEW)
 
 
 def token_by_token(

@@ -9,12 +9,14 @@ import torch
 from transformers import PreTrainedModel
 
 from inheritune.config.recipes import RunRecipe
-from inheritune.decoder.anatomy import anatomy, embedding_rows, text_config
+from inheritune.decoder.anatomy import anatomy, embedding_rows, positions_of, text_config
 from inheritune.decoder.costs import forward_flops_per_token, parameter_count
 from inheritune.decoder.layerlists import cut_config
 from inheritune.decoder.stack import CHUNK_LOGITS, CHUNK_TOKENS
 from inheritune.diagnosis.curves import passes_of_curves
 from inheritune.diagnosis.cuts import first_places
+from inheritune.evaluation.guard_items import about_tokens
+from inheritune.evaluation.token_by_token import context, most_read
 from inheritune.models.export import cache_bytes_per_token
 from inheritune.models.hollow import hollow
 from inheritune.records.estimate import (
@@ -143,6 +145,8 @@ class Outlook:
         yield self._validation()
         if self.recipe.controls:
             yield from self._controls()
+        if self.recipe.match.guard is not None:
+            yield self._guard()
         yield self._saving()
 
     def _load(self) -> StageEstimate:
@@ -213,8 +217,8 @@ class Outlook:
         """The reference once, the target at each look of a round, and what was asked of the begin of text."""
         data, steps = self.recipe.data, self._steps
         most = data.valid_documents * data.valid_tokens_per_document
-        if self.text_tokens is not None and data.valid is None:
-            most = min(most, round(data.valid_share * self.text_tokens))
+        if self._held_out is not None:
+            most = min(most, self._held_out)
         looks = -(-steps // self.training.evaluate_every) + (self.dtype != torch.float32)
         own = forward_flops_per_token(self._cut(self.depth), self.length)
         outside = len(data.outside) * data.outside_tokens
@@ -223,6 +227,22 @@ class Outlook:
         return self._reading(
             "validation", tokens, flops, flops / self.pace.reading, self._step(self.depth).beside_weights
         )
+
+    @property
+    def _held_out(self) -> int | None:
+        """About how many tokens are held out of the training text; None where that is not known."""
+        data = self.recipe.data
+        known = self.text_tokens is not None and data.valid is None
+        return round(data.valid_share * (self.text_tokens or 0)) if known else None
+
+    def _guard(self) -> StageEstimate:
+        """Target and reference are asked the guard set and read token by token, in fp32; three copies of a start's logits stand in memory."""
+        both = self._forward + forward_flops_per_token(self._cut(self.depth), self.length)
+        asked, read = about_tokens(), most_read(self._held_out)
+        flops = asked * (both - 2 * self._head) + read * both
+        longest = context(self.reference, self.length, positions_of(self.reference.config))
+        beside = self._wide_cut(self.depth) + 3 * 4 * longest * embedding_rows(self.reference)
+        return self._reading("guard", 2 * (asked + read), flops, flops / self.pace.measuring, beside)
 
     def _controls(self) -> Iterator[StageEstimate]:
         """Each for the round's tokens, the reference's after three trials of learning rates at least."""

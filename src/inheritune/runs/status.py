@@ -229,7 +229,8 @@ def _rounds(folder: Path, recipe: RunRecipe) -> tuple[Stage, Standing | None]:
             return _named(stage, f"control {control.name}"), standing
     last = ended[-1]
     standing = Standing(depth=last.depth, blocks=blocks, val_loss=last.val_loss, gap=GapResult.of(last.decisive))
-    return Stage(name=f"after round {len(ended)}: growing, controls or writing the model"), standing
+    guard = ", the guard" if recipe.match.guard is not None else ""
+    return Stage(name=f"after round {len(ended)}: growing, controls{guard} or writing the model"), standing
 
 
 def _training(place: Path, training: Training) -> Training:
