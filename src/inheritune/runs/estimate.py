@@ -46,6 +46,7 @@ _HEAP = 1.55
 _BEGIN_TOKENS = 16 * 128 * 3
 _REFIT_PASSES = 6  # of a block, to see how its MLP is added and what it is given
 _READ_BYTES = 3e8  # of weights read, widened and checked in a second
+_CALL_SECONDS = 2e-3  # of a pass through a block or the head, however little it reads
 _MAP_SECONDS = 4e-4  # for each head's map of 100 tokens
 
 
@@ -159,16 +160,16 @@ class Outlook:
         wanted = self.recipe.diagnosis
         tokens = wanted.sequences * wanted.length
         maps = 2 * tokens * self._forward
-        cuts = self._cuts(min(12, wanted.sequences), wanted.length)
-        within = min((maps / 2 + cuts) / self.pace.measuring, 60 * wanted.minutes)
+        passes = passes_of_curves(self.whole)
+        cuts = self._cuts(*passes, min(12, wanted.sequences), wanted.length)
+        within = min((maps / 2 + cuts) / self.pace.measuring + sum(passes) * _CALL_SECONDS, 60 * wanted.minutes)
         heads = getattr(text_config(self.reference.config), "num_attention_heads", 1) * self.whole
         drawn = wanted.sequences * heads * _MAP_SECONDS * (wanted.length / 100) ** 2
         seconds = maps / 2 / self.pace.measuring + within + drawn
         return self._reading("diagnosis", 2 * tokens, maps + cuts, seconds, self._wide)
 
-    def _cuts(self, sequences: int, length: int) -> float:
+    def _cuts(self, blocks: float, cuts: int, sequences: int, length: int) -> float:
         """FLOPs of the losses of cuts: passes through blocks, and the head's product on the places that are read first."""
-        blocks, cuts = passes_of_curves(self.whole)
         places = max(1, length - 1)
         read = first_places(places, sequences, embedding_rows(self.reference)) / places
         return sequences * length * (blocks * self._block + cuts * read * self._head)

@@ -19,11 +19,8 @@ def exit_code(error: KeyboardInterrupt) -> int:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Raise Terminated at SIGTERM while the block runs.
-
-    Not in a launch: torchrun ends its other processes so when one has failed, and these have nothing to say.
-    """
-    if threading.current_thread() is not threading.main_thread() or "RANK" in os.environ:
+    """Raise Terminated at SIGTERM while the block runs; of a launch's processes in the first alone, which speaks for all."""
+    if threading.current_thread() is not threading.main_thread() or os.environ.get("RANK", "0") != "0":
         yield
         return
     before = signal.signal(signal.SIGTERM, _terminate)

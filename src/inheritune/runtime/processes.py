@@ -18,10 +18,12 @@ import torch.distributed as dist
 from torch import Tensor
 
 from inheritune.errors import InputError, Interrupted, WorkerError
+from inheritune.runtime.interruption import Terminated, exit_code
 from inheritune.runtime.launch import Launch
 
 _BEAT, _PATIENCE = 0.5, 3.0  # seconds between signs of life, and without one until a process counts as lost
 _BUCKET = 1 << 24  # elements that are summed at once
+_FAILED = "failed"  # in the store, once an error has ended a process
 _groups, _turns = itertools.count(), itertools.count()
 _Value = TypeVar("_Value")
 _store: dist.Store | None = None
@@ -65,6 +67,14 @@ def joined(timeout_seconds: float) -> Iterator[None]:
             yield
         except Interrupted:  # in every process alike
             _leave()
+            raise
+        except Terminated as error:
+            if _store.check([_FAILED]):  # so torchrun ends the others, which have nothing to say
+                raise SystemExit(exit_code(error)) from None
+            raise
+        except Exception:
+            with contextlib.suppress(RuntimeError):  # the store may be gone with its process
+                _store.set(_FAILED, "1")
             raise
         _leave()
 
