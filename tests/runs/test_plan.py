@@ -173,6 +173,22 @@ def test_what_does_not_fit_is_made_to_fit(
     assert "no setting makes it fit" in plan(recipe).advice[0]
 
 
+def test_a_checkpoint_that_is_written_beside_the_training_is_counted_where_there_is_room_for_it(
+    tree: dict[str, Any], write_recipe: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its copy is of the weights and of two states of each: with all of a step where steps follow, else after the gradients are gone."""
+    recipe = write_recipe(tree)
+
+    def memory(every: int) -> tuple[int, int]:
+        found = plan(recipe, training__checkpoint_every=every)
+        return {stage.name: stage.memory for stage in found.stages}["round"], found.step.weights + found.step.states
+
+    (beside, copy), (after, _) = memory(1), memory(100)
+    monkeypatch.setattr("inheritune.runtime.gauge.free_memory", lambda on: beside + copy)
+    (alone, _), (alone_after, _) = memory(1), memory(100)
+    assert beside == alone + copy and alone == alone_after and alone <= after < beside
+
+
 def test_a_plan_says_what_its_numbers_mean(gpt2: Path) -> None:
     """Of a size that was asked for no match; how often a text is read; whose cuts are taken; that whole steps are more than was asked for."""
     found = plan(str(gpt2), asked=PlanRequest(fit="4"), training__tokens=70_000)

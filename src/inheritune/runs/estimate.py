@@ -35,6 +35,7 @@ from inheritune.runs.own_rate import short
 from inheritune.runs.planning import round_tokens
 from inheritune.runs.reach import reach, starting, tokens_for_even
 from inheritune.training.activations import kept_for_backward
+from inheritune.training.checkpoint import COPY_ROOM
 from inheritune.training.costs import step_flops
 from inheritune.training.memory import StepMemory, step_memory
 from inheritune.training.pace import ReachedRate
@@ -207,12 +208,22 @@ class Outlook:
         seconds = alone / self.pace.training + teaching / self.pace.reading
         seconds = seconds / processes + steps * self.pace.update * self._wide_cut(depth) / 4
         step = self._step(depth)
-        memory = _PROGRAM + self._wide + step.weights + step.beside_weights
+        still = _PROGRAM + self._wide + step.weights
+        whole = still + step.beside_weights
+        saving = (
+            whole if steps > self.training.checkpoint_every else still + step.states
+        )  # steps go on beside the writing
+        memory = max(whole, saving + self._copied(step, saving))
         kept = self.training.checkpoints_kept + 1
         return StageEstimate(
             name="round", tokens=tokens, flops=alone + teaching, seconds=seconds, memory=memory,
             disk=kept * 3 * self._wide_cut(depth),
         )  # fmt: skip
+
+    def _copied(self, step: StepMemory, held: int) -> int:
+        """Bytes of the copy that a checkpoint is written from: on the CPU, where beside what is `held` there is room for it."""
+        copy = step.weights + step.states
+        return copy if self.machine.name == THIS and COPY_ROOM * copy < self.machine.memory - held else 0
 
     def _validation(self) -> StageEstimate:
         """The reference once, the target at each look of a round, and what was asked of the begin of text."""

@@ -26,7 +26,7 @@ from inheritune.training.optimizer import OptimizerState
 
 KEPT = 2
 _FILES = ("model.safetensors", "optimizer.safetensors")
-_COPY = 2  # a copy is made where the CPU's memory has room for so many
+COPY_ROOM = 2  # a copy is made where the CPU's memory has room for so many
 _found_whole: dict[
     Path, list[tuple[int, int, int]]
 ] = {}  # checkpoints that were read, and their files as they were then
@@ -49,7 +49,7 @@ def save(
     place = folder / f"{'before-fall' if before_fall else 'step'}-{position.step:07d}"
     weights, states = _weights(model), _flat(state)
     if processes.is_main() or sharded.is_sharded(weights.values()):
-        if background and _COPY * _held(weights | states) < gauge.free_memory(CPU):
+        if background and COPY_ROOM * _held(weights | states) < gauge.free_memory(CPU):
             background.begin(partial(_store, place, _copied(weights), _copied(states), replace(position), kept))
         else:
             _store(place, weights, states, position, kept)
