@@ -44,9 +44,10 @@ LOSS, WEIGHT = 2e-6, 2e-5
 
 @pytest.fixture(scope="module")
 def recipe(gpt2: Path, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Two rounds of six steps of eight sequences, in micro-batches of two."""
+    """Two rounds of six steps of eight sequences, in micro-batches of two, repaired before and watched meanwhile."""
     tree = recipe_tree(gpt2, corpus / "words.jsonl")
     tree["training"] |= {"micro_batch_size": 2}
+    tree["choice"]["heal"], tree["diagnosis"]["watch_every"] = True, 3
     path = tmp_path_factory.mktemp("recipe") / "recipe.yaml"
     path.write_text(yaml.safe_dump(tree))
     return str(path)
@@ -64,8 +65,15 @@ def losses(out: Path) -> list[float]:
     return [row.get("loss", row.get("val_loss")) for row in rows if row["kind"] in ("step", "validation")]
 
 
+def watched(out: Path) -> list[list[float]]:
+    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [[row["step"], *row["max_rank"]] for row in rows if row["kind"] == "watch"]
+
+
 def same(out: Path, other: Path) -> None:
     assert losses(out) == pytest.approx(losses(other), abs=LOSS)
+    assert len(watched(out)) == 6
+    assert all(mine == pytest.approx(right, abs=0.5) for mine, right in zip(watched(out), watched(other), strict=True))
     mine, theirs = (load_file(folder / "model" / "model.safetensors") for folder in (out, other))
     assert mine.keys() == theirs.keys()
     assert max(float(np.abs(mine[name] - theirs[name]).max()) for name in mine) < WEIGHT

@@ -67,7 +67,8 @@ class _Probe:
     def hooks(self) -> Iterator[Callable[[], None]]:
         for index, block in enumerate(self.blocks):
             yield block.register_forward_pre_hook(self._entering(index), with_kwargs=True).remove
-            yield block.register_forward_hook(self._leaving, always_call=True).remove
+            # before a block that is spread over processes gives its weights back
+            yield block.register_forward_hook(self._leaving, prepend=True, always_call=True).remove
             for module in block.modules():
                 if isinstance(module, nn.Linear | Conv1D):
                     yield module.register_forward_hook(self._projected).remove
