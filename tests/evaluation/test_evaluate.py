@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from tiny import BEGIN, VOCABULARY, untrained_model, with_begin
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from inheritune.cli.evaluate import _print
+from inheritune.data.vocabulary import train_tokenizer
 from inheritune.errors import InputError
 from inheritune.evaluation import tasks
 from inheritune.evaluation.by_position import by_position
@@ -115,6 +117,19 @@ def test_tokens_that_differ_are_compared_in_bits_alone(texts: list[str], tokeniz
     assert against(own, own, 0.01, 0.95).nats_per_token is not None
     other = measure(model, tokenizer, [Text(text.upper()) for text in texts[:4]], 32)
     assert against(own, other, 0.01, 0.95).nats_per_token is None
+
+
+def test_another_tokenizer_is_said_and_the_rest_is_measured(gpt2: Path, corpus: Path, tmp_path: Path) -> None:
+    shutil.copytree(gpt2, tmp_path / "other")
+    train_tokenizer(["another text of other words"] * 3, VOCABULARY).save_pretrained(tmp_path / "other")
+    where = ("--data", str(corpus / "words.jsonl"), "--documents", "10", "--guard", "--no-generation")
+    ended = command("evaluate", str(gpt2), "--reference", str(tmp_path / "other"), *where, "--json")
+    found = json.loads(ended.out)
+    assert found["notes"] == [
+        "model and reference read other tokens, so they are compared in bits per byte, and not token by token"
+    ]
+    assert found["gap"]["nats_per_token"] is None and "agreement" not in found
+    assert found["gap"]["bits_per_byte"]["verdict"] and found["guard"]["verdict"]
 
 
 def test_the_command_compares_with_a_reference(

@@ -61,7 +61,8 @@ def find(model: str, reference: str | None, progress: Progress, asked: Wanted) -
     models = [_model(one, own) for one, own in zip(loaded, on_text, strict=True)]
     found = Evaluation(data=_about(asked, texts), models=models)
     if reference is not None:
-        found = _noted(found.model_copy(update=_beside(loaded, on_text, asked, progress)), _few(on_text[0]))
+        notes = _few(on_text[0]) + _unlike(on_text)
+        found = _noted(found.model_copy(update=_beside(loaded, on_text, asked, progress)), notes)
     right = [_answers(one, progress) for one in loaded] if asked.guard else []
     if asked.guard:
         found = found.model_copy(update={"guard": guard(items(), right[0], right[1], asked.confidence)})
@@ -121,13 +122,24 @@ def _beside(loaded: list[Reference], on_text: list[OnText], asked: Wanted, progr
     """The gap, and where both read the same tokens how far they agree at each and how they go on."""
     own, other = on_text
     found: dict[str, object] = {"gap": against(own, other, asked.margin, asked.confidence)}
-    if len(own.rows) == len(other.rows) and all(map(np.array_equal, own.rows, other.rows)):
+    if _alike(own, other):
         model, reference = (one.model for one in loaded)
         with progress.waiting("Both models token by token"):
             found["agreement"] = agreement(model, reference, own, other, asked.confidence)
             if asked.generation:
                 found["going_on"] = going_on(model, reference, loaded[1].tokenizer, own, asked.confidence)
     return found
+
+
+def _alike(own: OnText, other: OnText) -> bool:
+    return len(own.rows) == len(other.rows) and all(map(np.array_equal, own.rows, other.rows))
+
+
+def _unlike(on_text: list[OnText]) -> list[str]:
+    """That the tokens differ, where they do."""
+    if _alike(*on_text):
+        return []
+    return ["model and reference read other tokens, so they are compared in bits per byte, and not token by token"]
 
 
 def _answers(one: Reference, progress: Progress) -> np.ndarray:
