@@ -8,6 +8,7 @@ import pytest
 from inheritune.config.sections import Match
 from inheritune.evaluation.losses import ValidationSet
 from inheritune.evidence.gap import gap
+from inheritune.models.begin import Begin
 from inheritune.runs import bench
 from inheritune.runs.bench import Bench
 
@@ -53,3 +54,25 @@ def test_a_bench_for_another_seed_has_its_order_of_batches(monkeypatch: pytest.M
     first.recipe, first.batches = SimpleNamespace(seed=0), "batches of seed 0"
     second = first.under(SimpleNamespace(seed=1))  # type: ignore[arg-type]
     assert (first.batches, second.batches) == ("batches of seed 0", "batches of seed 1")
+
+
+def test_what_is_measured_on_is_spread_evenly_over_the_text() -> None:
+    """Of 100 tokens four rows of ten, from the first to the last, each with its begin in front; of a short text as many as fit."""
+    made = Bench.__new__(Bench)
+    vars(made).update(home="cpu", begin=Begin((7,)), train_tokens=_Text(100))
+    assert made.sequences(4, 10).tolist() == [[7, *range(first, first + 9)] for first in (0, 30, 60, 90)]
+    vars(made).update(train_tokens=_Text(25))
+    assert made.sequences(4, 10)[:, 1].tolist() == [0, 15]
+
+
+class _Text:
+    """Tokens 0, 1, 2 and so on."""
+
+    def __init__(self, count: int):
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def read(self, first: int, last: int) -> np.ndarray:
+        return np.arange(first, last)

@@ -11,7 +11,7 @@ from inheritune.config.sections import Growth, Limits, Match, Objective, Trainin
 from inheritune.evidence.left import left_after
 from inheritune.models.begin import Begin
 from inheritune.progress import Progress
-from inheritune.runs.planning import _left, _untrained, hopeless
+from inheritune.runs.planning import _left, _untrained, hopeless, plan_looks
 from inheritune.surgery.in_memory import inherit
 from inheritune.training.costs import step_flops
 
@@ -90,3 +90,11 @@ def test_what_is_left_is_told_by_tokens_and_parameters() -> None:
     assert found == {
         3: left_after(0.5, 1024, parameters), 4: left_after(5.1 - 5.0, 1024, parameters), 5: left_after(0.0, 1024, parameters)
     }  # fmt: skip
+
+
+def test_every_look_of_a_run_is_paid_for() -> None:
+    """Four fifths of 10% on both sides, shared among three looks; where a look may read on, a quarter of its share is for that."""
+    alone, reading = plan_looks(3, 0, 0.9), plan_looks(3, 2, 0.9)
+    assert (alone.looks, alone.reads) == (3, 0) and alone.confidence == pytest.approx(1 - 0.16 / 3)
+    assert (reading.looks, reading.reads) == (3, 2) and reading.confidence == pytest.approx(1 - 0.12 / 3)
+    assert reading.reading_confidence == pytest.approx(1 - 0.04 / 3 / 2)

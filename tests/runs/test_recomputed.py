@@ -10,7 +10,8 @@ import os
 import shutil
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -23,15 +24,19 @@ from tiny import recipe_tree
 from transformers import AutoModelForCausalLM
 
 import inheritune
+from inheritune.config.sections import Training
 from inheritune.errors import InputError
 from inheritune.evaluation import samples
+from inheritune.progress import Progress
 from inheritune.records.entry import JsonFile
 from inheritune.records.model_folder import ModelOrigin
 from inheritune.records.result import Result
 from inheritune.records.rows import METRICS
-from inheritune.records.stages import PROFILE
+from inheritune.records.stages import PROFILE, Position
 from inheritune.report.profile import Profile
 from inheritune.runs import sampled
+from inheritune.runs.rounds import RoundFolder
+from inheritune.runs.run import _best
 from inheritune.training.metrics import Metrics
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "tiny_run_cpu.txt"
@@ -273,6 +278,22 @@ def test_the_outside_text_is_read_by_target_and_reference_as_they_are(done: Run)
     for key, place in (("target_loss", done.out / "model"), ("reference_loss", done.reference)):
         losses = recompute.document_losses(AutoModelForCausalLM.from_pretrained(place), documents, 64)
         assert text[key] == pytest.approx(np.average(losses, weights=weights), abs=1e-5), key
+
+
+def test_a_round_sees_its_looks_in_its_own_steps(done: Run) -> None:
+    for number, depth in enumerate(DEPTHS, 1):
+        folder, before = done.out / "rounds" / ROUNDS[number - 1], Position(step=STEPS * (number - 1))
+        round_ = RoundFolder(
+            cast(Any, None), Progress(), folder, Metrics(done.out / METRICS), number=number, depth=depth,
+            training=Training(**done.training), before=before,
+        )  # fmt: skip
+        assert [(seen.step, seen.end) for seen in round_.seen()] == [(3, STEPS), (6, STEPS)]
+        assert round_.seen()[-1].gap.mean == read(folder / "round.json")["gap"]["mean"]
+
+
+def test_the_best_round_is_the_one_of_the_least_gap() -> None:
+    rounds = [SimpleNamespace(gap=SimpleNamespace(mean=mean)) for mean in (0.3, -0.1, 0.2)]
+    assert _best(tuple(rounds)) == 2
 
 
 def test_a_row_tells_what_the_rounds_before_it_did_too(done: Run) -> None:
