@@ -82,6 +82,19 @@ def test_each_stage_is_told(stopped: Stop, where: str, call: int, stage: str) ->
     assert found.goes_on == f"inheritune run {folder}/config.yaml --out {folder}"
 
 
+@pytest.mark.parametrize(
+    ("where", "call", "what"),
+    [
+        ("inheritune.diagnosis.diagnose.Contrasts", 1, "The diagnosis"),
+        ("inheritune.choosing.greedy._cheapest", 3, "The choice"),
+    ],
+)
+def test_a_stage_says_that_it_goes_on(stopped: Stop, where: str, call: int, what: str) -> None:
+    folder = stopped(where, call)
+    ended = command("run", f"{folder}/config.yaml", "--out", str(folder), "--set", "limits.max_rounds=1")
+    assert ended.code == 0 and ended.out.count(f"  {what} goes on from what was kept of it\n") == 1
+
+
 def test_a_choice_tells_how_many_blocks_it_has_left_out(stopped: Stop) -> None:
     """Of five blocks two are to stay; the cheapest of the second search is the second that ends."""
     found = status(stopped("inheritune.choosing.greedy._cheapest", 3)).stage
@@ -129,7 +142,8 @@ def test_a_round_is_told_as_its_log_has_it(in_round_two: Path) -> None:
 def test_the_command_that_is_told_goes_on_to_the_same_bits(in_round_two: Path, tmp_path: Path) -> None:
     goes_on = status(in_round_two).goes_on
     assert goes_on is not None
-    assert command(*shlex.split(goes_on)[1:], "--quiet").code == 0
+    ended = command(*shlex.split(goes_on)[1:])
+    assert ended.code == 0 and ended.out.count("  Goes on after step 4 of 6\n") == 1 == ended.out.count("Goes on after")
     whole = tmp_path / "whole"
     assert command("run", str(tmp_path / "recipe.yaml"), "--out", str(whole), "--quiet").code == 0
     weights = "model/model.safetensors"

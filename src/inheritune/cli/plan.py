@@ -47,7 +47,7 @@ def _print(found: "RunEstimate", console: "PlainConsole") -> None:
     from rich.table import Table
 
     from inheritune.report import words
-    from inheritune.report.plan_words import in_two_lines, reach_in_words
+    from inheritune.report.plan_words import in_two_lines, reach_in_words, step_in_words
 
     for line in in_two_lines(found):
         console.print(line)
@@ -60,7 +60,7 @@ def _print(found: "RunEstimate", console: "PlainConsole") -> None:
         sizes = [words.size(stage.memory), words.size(stage.disk) if stage.disk else ""]
         counts = [words.large_number(stage.tokens), words.flops(stage.flops), words.duration(stage.seconds)]
         table.add_row(stage.name, *counts, *sizes, *paid)
-    console.print("", table, "")
+    console.print("", table, "", step_in_words(found))
     for line in reach_in_words(found):
         console.print(line)
     for line in found.advice:

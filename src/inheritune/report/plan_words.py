@@ -29,7 +29,7 @@ def in_two_lines(found: RunEstimate) -> tuple[str, str]:
     gives = (
         f"Target: {target.depth} of {plural(whole.depth, 'block')}, {parameters},"
         f" {words.size(own.weight_bytes)} of weights in {own.dtype} ({_beside(own, other)})"
-        f"{_cache(found)}; {_expected(found)} after a round of {tokens_told(found.round_tokens, found.asked_tokens)}"
+        f"{_cache(found)}, by its parameters {whole.parameters / target.parameters:.2f} times as fast; {_expected(found)} after a round of {tokens_told(found.round_tokens, found.asked_tokens)}"
     )
     return takes, gives
 
@@ -40,6 +40,15 @@ def _expected(found: RunEstimate) -> str:
     if found.goal == "fit":
         return f"{_gap(target)} is expected, and no match is claimed,"
     return f"a chance of {100 * target.chance:.0f}% to match within {found.margin:g}"
+
+
+def step_in_words(found: RunEstimate) -> str:
+    """What a process holds in a training step, the largest part first."""
+    names = {"reference": "the reference, a teacher too", "states": "optimizer states", "program": "the program"}
+    held = sorted(found.step.model_dump().items(), key=lambda part: -part[1])
+    return (
+        f"A training step holds {', '.join(f'{words.size(count)} of {names.get(name, name)}' for name, count in held)}."
+    )
 
 
 def tokens_told(tokens: int, asked: int | None) -> str:

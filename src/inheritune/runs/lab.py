@@ -22,6 +22,7 @@ from inheritune.evidence.sequential import reach_left
 from inheritune.progress import Progress, Rates
 from inheritune.records.rows import METRICS, DecisionRow, GrowthRow, MetricsRow
 from inheritune.records.stages import (
+    MAPS,
     PROFILE,
     REMOVALS,
     REPAIR,
@@ -72,6 +73,8 @@ class FolderLab:
                 " assistant's alone"
             )
 
+        self._goes_on("The diagnosis", self.folder / MAPS)
+
         def measure() -> DiagnosisCost:
             wanted = self.recipe.diagnosis
             profile = diagnose(
@@ -111,11 +114,16 @@ class FolderLab:
             return to_record(replace(choice, order=last_to_go(choice.order, self.by_hand)), seconds)
 
         count, kept = partial(Rates(self.progress), f"Choice of blocks: {wanted.method}"), self.folder / REMOVALS
+        self._goes_on("The choice", kept)
         search = Search(self._shallowest(), wanted.minutes, self.bench.begin.unasked, kept, count, hopeless(self.bench))
         choice = from_record(once(BlockOrder, self.folder / BlockOrder.NAME, measure, together=True), self.depth)
         kept.unlink(missing_ok=True)
         self.progress.note(f"Choice: {choice.reason}. First to go: {', '.join(map(str, choice.order[:6]))}")
         return choice
+
+    def _goes_on(self, what: str, kept: Path) -> None:
+        if kept.exists():
+            self.progress.note(f"{what} goes on from what was kept of it")
 
     def plan(self, choice: Ordering) -> Plan:
         """Depths and limits, from the recipe and from the losses of untrained cuts (`untrained.json`)."""

@@ -151,6 +151,8 @@ class _Pretraining:
     def _resume(self, position: Position) -> None:
         self.metrics.keep(lambda row: step_of(row) <= position.step)
         self.metrics.require_steps(1, position.step)
+        if position.step:
+            self.progress.note(f"Goes on after step {position.step:,} of {steps_of(self.recipe.training):,}")
 
     def _done(self, position: Position | StepDone) -> dict[str, float]:
         """What every row begins with."""

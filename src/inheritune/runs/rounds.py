@@ -208,6 +208,8 @@ class RoundFolder:
         ends = {StepRow: step, SkippedRow: step, ValidationRow: step, WatchRow: step if begun else step - 1}
         self.metrics.keep(lambda row: row.round < self.number or step_of(row) <= ends.get(type(row), math.inf))
         self.metrics.require_steps(self.number, position.step)
+        if begun:
+            self.progress.note(f"Goes on after step {position.step:,} of {steps_of(self.schedule):,}")
         if not begun:
             self._look(position)
 
