@@ -56,18 +56,18 @@ def step_memory(
 ) -> StepMemory:
     """The memory of a step on sequences of `length`; the weights of `model` need not be there.
 
-    `share` is over how many processes weights, gradients and states are spread (`fsdp`; 1: each process holds all). With `blocks`, that of
-    a cut of `model` that has only these blocks.
+    `share` is over how many processes weights, gradients and states are spread (`fsdp`; 1: each process holds all). Then one block is
+    gathered at a time, and what stands outside the blocks all along. With `blocks`, that of a cut of `model` that has only these blocks.
     """
-    weights, trained = _bytes(model, blocks), _bytes(model, blocks, trained=True)
-    gathered = 0 if share == 1 else max(_own_bytes(block) for block in anatomy(model).blocks)
+    weights, trained, own = _bytes(model, blocks), _bytes(model, blocks, trained=True), anatomy(model).blocks
+    gathered = 0 if share == 1 else max(map(_own_bytes, own)) + _own_bytes(model) - _own_bytes(own)
     depth = anatomy(model).depth if blocks is None else len(blocks)
     return StepMemory(
         weights=weights // share + gathered,
         gradients=trained // share,
         states=2 * trained // share,
         activations=activation_bytes(model, training, length, depth),
-        logits=logit_bytes(model, training, length),
+        logits=logit_bytes(model, training, length, apart=share == 1),
         added=max((p.numel() * p.element_size() for p in model.parameters() if p.requires_grad), default=0),
         teacher=0 if teacher is None else _bytes(teacher, None),
     )
@@ -80,10 +80,10 @@ def activation_bytes(model: PreTrainedModel, training: Training, length: int, de
     return tokens * width * _number(training) * (depth * _INPUT + inside * _INSIDE)
 
 
-def logit_bytes(model: PreTrainedModel, training: Training, length: int) -> int:
-    """The logits that stand in memory together: those of a micro-batch at most, and no more than a piece of the rows."""
-    rows = embedding_rows(model)
-    return min(training.micro_batch_size * length * rows, chunk_logits(model.device)) * _number(training)
+def logit_bytes(model: PreTrainedModel, training: Training, length: int, apart: bool) -> int:
+    """The logits that stand in memory together: of a head that is taken apart no more than a piece of the rows, else a micro-batch's and their gradient."""
+    numbers = training.micro_batch_size * length * embedding_rows(model)
+    return _number(training) * (min(numbers, chunk_logits(model.device)) if apart else 2 * numbers)
 
 
 def _number(training: Training) -> int:
