@@ -84,6 +84,7 @@ def test_no_weight_is_read(
     monkeypatch.setattr("inheritune.models.load.load_model", lambda *_: pytest.fail("weights are loaded"))
     ended = command("plan", write_recipe(tree))
     assert ended.code == 0 and ended.out.startswith("Plan: about ") and "Target: 2 of 5 blocks" in ended.out
+    assert re.search(r"\nIn a training step: \d+ MB for the program itself, [\d.]+ [kM]B for ", ended.out)
     assert "cut, proof and repair" in ended.out and "Gaps are nats per token" in ended.out
 
 

@@ -60,7 +60,8 @@ def _print(found: "RunEstimate", console: "PlainConsole") -> None:
         sizes = [words.size(stage.memory), words.size(stage.disk) if stage.disk else ""]
         counts = [words.large_number(stage.tokens), words.flops(stage.flops), words.duration(stage.seconds)]
         table.add_row(stage.name, *counts, *sizes, *paid)
-    console.print("", table, "", step_in_words(found))
+    console.print("", table, "")
+    console.print(step_in_words(found))
     for line in reach_in_words(found):
         console.print(line)
     for line in found.advice:

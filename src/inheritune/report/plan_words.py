@@ -44,10 +44,10 @@ def _expected(found: RunEstimate) -> str:
 
 def step_in_words(found: RunEstimate) -> str:
     """What a process holds in a training step, the largest part first."""
-    names = {"reference": "the reference, a teacher too", "states": "optimizer states", "program": "the program"}
+    names = {"reference": "the reference", "states": "optimizer states", "program": "the program itself"}
     held = sorted(found.step.model_dump().items(), key=lambda part: -part[1])
     return (
-        f"A training step holds {', '.join(f'{words.size(count)} of {names.get(name, name)}' for name, count in held)}."
+        f"In a training step: {', '.join(f'{words.size(count)} for {names.get(name, name)}' for name, count in held)}."
     )
 
 
