@@ -119,6 +119,13 @@ def test_what_was_lost_is_told_by_task(
     assert (one.low, one.high) == pytest.approx((wanted.low, wanted.high))
 
 
+@pytest.mark.parametrize(("right", "verdict"), [(50, "cannot tell"), (62, "able")])
+def test_a_reference_at_chance_has_nothing_to_lose(right: int, verdict: str) -> None:
+    """Of 200 items with two choices 100 are right by chance, give or take 14; both models answer alike."""
+    found = guard(MADE, made_up(right, right), made_up(right, right), 0.95)
+    assert found.verdict == verdict and ("no better than chance" in able(found)) == (verdict == "cannot tell")
+
+
 def test_items_that_one_tokenizer_cannot_tell_apart_are_left_out() -> None:
     ours, theirs = made_up(50, 50), made_up(50, 50)
     ours[:10] = np.nan

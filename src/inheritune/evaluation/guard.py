@@ -94,7 +94,7 @@ def guard(
     """What two models' answers to the same items say. Items that either tokenizer cannot tell apart are left out.
 
     A task is lost where its whole interval lies below 0, at a confidence that all tasks share (Bonferroni), and its mean is more than
-    `tolerance` down.
+    `tolerance` down. A reference that is not surely better than chance over all items has nothing to lose, so nobody is as able.
     """
     there = np.isfinite(model) & np.isfinite(reference)
     tasks = list(dict.fromkeys(item.task for item in items))
@@ -104,7 +104,8 @@ def guard(
     chances = np.asarray([item.chance for item in items])
     rows = [_row(task, own, chances, model, reference, sure) for task, own, sure in asked if own.sum() > 1]
     lost = [row.task for row in rows if row.high < 0 and row.mean < -tolerance]
-    able = bool(rows) and rows[-1].low > -tolerance
+    knows = bool(rows) and gap(reference[there], chances[there], confidence=confidence).low > 0
+    able = knows and rows[-1].low > -tolerance
     return Guard(
         rows=rows, verdict="lost" if lost else "able" if able else "cannot tell", lost=lost, tolerance=tolerance
     )

@@ -14,7 +14,7 @@ from inheritune.words import EN_DASH, plural
 # With fewer training tokens per parameter a reference has much left to learn (compute-optimal is about 20).
 WELL_TRAINED = 20
 LONGEST_LABEL = 24
-_REPEATED = "Tokens of an answer that end a passage of three said before, share"
+_REPEATED = "Repeated tokens of an answer, share"
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,8 @@ def able(guard: Guard) -> str:
     share = f"{100 * guard.tolerance:g}%"
     if not guard.rows:
         return "Cannot tell: the tokenizers tell the choices of no item apart"
+    if guard.verdict == "cannot tell" and guard.rows[-1].low > -guard.tolerance:
+        return "Cannot tell: the reference itself does no better than chance on these items"
     said = {
         "able": f"Able: no task was lost, and of all items at most {share}",
         "lost": f"Lost: {'; '.join(guard.lost)}",
@@ -118,8 +120,8 @@ def token_rows(found: TokenByToken) -> Iterator[tuple[str, str, str, str]]:
     """What was read token by token, in rows: what it is, the reference's, the target's, and what stands between them."""
     agreed = found.agreement
     for name, one, told in (
-        ("Divergence from the reference, nats per token", agreed.divergence, words.plain_interval),
-        ("Same next token as the reference, share", agreed.same_choice, words.plain_interval),
+        ("Divergence, nats per token", agreed.divergence, words.plain_interval),
+        ("Same next token, share", agreed.same_choice, words.plain_interval),
         ("Loss on rare tokens", agreed.rare, words.interval),
         ("Loss on copied tokens", agreed.copied, words.interval),
     ):

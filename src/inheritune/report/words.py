@@ -67,9 +67,10 @@ def signed(value: float, digits: int = 4) -> str:
     return ("+" if value > 0 else MINUS) + text
 
 
-def interval(gap: GapResult | GuardRow | Estimate | OfAnswers) -> str:
+def interval(gap: GapResult | GuardRow | Estimate | OfAnswers, digits: int = 4) -> str:
     """A gap with its interval: "+0.0051 [+0.0023, +0.0079]"."""
-    return f"{signed(gap.mean)} [{signed(gap.low)}, {signed(gap.high)}]"
+    mean, low, high = (signed(value, digits) for value in (gap.mean, gap.low, gap.high))
+    return f"{mean} [{low}, {high}]"
 
 
 def plain_interval(found: Estimate) -> str:
