@@ -60,7 +60,7 @@ def test_a_round_is_planned_to_the_last_flop(
     assert held is not None and (held.planned_seconds, held.planned_memory) == (own.total.seconds, own.total.memory)
     assert held.seconds == result.ledger.total.seconds and held.memory > 1e8
     assert (held.planned_cost, held.cost) == pytest.approx((100 * held.planned_seconds, 100 * held.seconds))
-    assert "it took" in said and said.index("Plan: ") < said.index("Diagnosis of ")
+    assert "it took" in said and said.index("Plan: ") < said.index("Text: ") < said.index("Diagnosis of ")
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])

@@ -8,6 +8,7 @@ from tiny import untrained_model
 
 from inheritune.choosing.choice import Ordering
 from inheritune.config.sections import Growth, Limits, Match, Objective, Training
+from inheritune.decoder.costs import parameter_count
 from inheritune.evidence.left import left_after
 from inheritune.models.begin import Begin
 from inheritune.progress import Progress
@@ -33,6 +34,7 @@ def bench(optimizer: str = "muon", logits: float = 0.0, again: bool = False) -> 
     return SimpleNamespace(
         begin=Begin(),
         progress=Progress(),
+        train_tokens=range(10**6),
         recipe=recipe,
         model=untrained_model("gpt2").eval(),
         sequences=lambda count, length: tokens_BT[:count, :length],
@@ -98,3 +100,16 @@ def test_every_look_of_a_run_is_paid_for() -> None:
     assert (alone.looks, alone.reads) == (3, 0) and alone.confidence == pytest.approx(1 - 0.16 / 3)
     assert (reading.looks, reading.reads) == (3, 2) and reading.confidence == pytest.approx(1 - 0.12 / 3)
     assert reading.reading_confidence == pytest.approx(1 - 0.04 / 3 / 2)
+
+
+def test_text_that_is_read_more_than_four_times_is_worth_four_readings() -> None:
+    given = bench()
+    given.recipe.growth, lost = Growth(), {5: 1.0, 3: 1.5}
+    given.train_tokens = range(200)
+    found = _left(given, CHOICE, lost)[3]
+    assert (
+        found == left_after(0.5, 4 * 200, parameter_count(given.model))
+        and found.mean > left_after(0.5, 1024, parameter_count(given.model)).mean
+    )
+    given.train_tokens = range(256)
+    assert _left(given, CHOICE, lost)[3] == left_after(0.5, 1024, parameter_count(given.model))

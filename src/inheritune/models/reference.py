@@ -11,7 +11,7 @@ from inheritune.errors import ModelError
 from inheritune.models.find import BUNDLED, locate
 from inheritune.models.folder import read_json
 from inheritune.models.gguf import read_once
-from inheritune.models.load import kept_dtype, load_model, tokenizer_at
+from inheritune.models.load import DTYPES, kept_dtype, load_model, tokenizer_at
 from inheritune.runtime.device import device
 
 __all__ = ["BUNDLED", "Reference", "load_reference", "load_tokenizer", "with_size"]
@@ -32,6 +32,10 @@ class Reference:
     trained_tokens: int | None
     place: Path
     dtype: torch.dtype
+
+    def written_dtype(self, wanted: str) -> torch.dtype:
+        """The dtype that a model made of it is written in: `auto`, its own, or another by name."""
+        return self.dtype if wanted == "auto" else DTYPES[wanted]
 
     @property
     def positions(self) -> int | None:

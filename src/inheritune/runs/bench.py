@@ -28,7 +28,6 @@ from inheritune.evaluation.sanity import explained_nats_per_byte
 from inheritune.evaluation.token_losses import IGNORED
 from inheritune.evidence.gap import FEW_SOURCES, Gap, gap
 from inheritune.models.begin import AUTO, Begin, begin_told
-from inheritune.models.load import DTYPES
 from inheritune.models.reference import Reference
 from inheritune.progress import Progress
 from inheritune.records.entry import Spent
@@ -157,8 +156,7 @@ class Bench:
     @property
     def written_dtype(self) -> torch.dtype:
         """The dtype that the run's model is written in."""
-        wanted = self.recipe.model_dtype
-        return self.reference.dtype if wanted == "auto" else DTYPES[wanted]
+        return self.reference.written_dtype(self.recipe.model_dtype)
 
     def sequences(self, count: int, length: int) -> Tensor:
         """Training text to measure on, as ids (count, length), evenly spread over the text and the same each time. Each has its begin of text."""

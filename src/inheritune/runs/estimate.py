@@ -61,7 +61,7 @@ class Outlook:
         self.recipe, self.reference, self.weight_bytes, self.dtype = recipe, reference, weight_bytes, dtype
         self.machine, self.pace, self.text_tokens = machine, pace, text_tokens
         self.whole, self.parameters = anatomy(reference).depth, parameter_count(reference)
-        self.depth = depth or starting(recipe, reference, dtype)
+        self.depth = depth or starting(recipe, reference, dtype, text_tokens)
         self.length, self.training = recipe.data.sequence_length, recipe.training
         self.teacher = reference if recipe.objective.taught else None
 
@@ -77,7 +77,7 @@ class Outlook:
             goal=recipe.growth.goal, choice=None if recipe.choice.blocks else recipe.choice.method, text_tokens=self.text_tokens,
             stages=stages, further_round=self._round(self.depth), most_rounds=self._most_rounds(),
             step=self._step_memory(self._step(self.depth)),
-            reach=reach(recipe, self.whole, self.parameters),
+            reach=reach(recipe, self.whole, self.parameters, self.text_tokens),
             tokens_for_even=tokens_for_even(recipe, self.depth / self.whole, self.parameters), fits=not advice, advice=advice,
         )  # fmt: skip
 

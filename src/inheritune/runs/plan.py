@@ -20,9 +20,10 @@ from inheritune.models.find import locate
 from inheritune.models.gguf import gguf_shape
 from inheritune.models.hollow import hollow, open_checkpoint
 from inheritune.models.load import DTYPES, kept_dtype
+from inheritune.models.reference import Reference
 from inheritune.progress import Progress
 from inheritune.records.estimate import RunEstimate
-from inheritune.runs.bench import Bench
+from inheritune.records.stages import Machine
 from inheritune.runs.estimate import Outlook
 from inheritune.runs.folder import once
 from inheritune.runs.hardware import HERE, machinery
@@ -83,18 +84,23 @@ def plan(
     return outlook.estimate()
 
 
-def plan_of(bench: Bench, price: float | None = None) -> RunEstimate:
-    """The plan of a run that is about to begin, kept in its folder as it was then, its price too; `plan.json`."""
-    recipe = bench.recipe
+def plan_of(recipe: RunRecipe, reference: Reference, folder: Path, price: float | None = None) -> RunEstimate:
+    """The plan of a run in `folder`, whose reference is loaded: the one that it was begun with, or a new one, which `keep_plan` keeps."""
+    if (kept := folder / RunEstimate.NAME).exists():
+        return RunEstimate.load(kept)
+    model, precision = reference.model, recipe.training.precision
+    machine = machinery(HERE, processes.count(), precision, price, folder)
+    return Outlook(
+        recipe, hollow(model.config, type(model)).float(), weight_bytes=weight_bytes(reference.place),
+        dtype=reference.written_dtype(recipe.model_dtype), machine=machine, pace=assumed(machine.matrix_rate, machine.fp32_rate),
+        text_tokens=text_tokens(recipe.data),
+    ).estimate()  # fmt: skip
 
-    def measure() -> RunEstimate:
-        machine = machinery(HERE, processes.count(), recipe.training.precision, price, bench.folder, bench.matrix_rate)
-        return Outlook(
-            recipe, hollow(bench.model.config, type(bench.model)).float(), weight_bytes=weight_bytes(bench.reference.place),
-            dtype=bench.written_dtype, machine=machine, pace=assumed(machine.matrix_rate, machine.fp32_rate), text_tokens=len(bench.train_tokens),
-        ).estimate()  # fmt: skip
 
-    return once(RunEstimate, bench.folder / RunEstimate.NAME, measure)
+def keep_plan(planned: RunEstimate, folder: Path) -> None:
+    """Write a run's plan and the rate of its machine down as they were when it was begun, once its folder is bound to its content."""
+    once(RunEstimate, folder / RunEstimate.NAME, lambda: planned)
+    once(Machine, folder / Machine.NAME, lambda: Machine(matrix_rate=planned.machine.matrix_rate))
 
 
 def text_tokens(data: Data) -> int | None:

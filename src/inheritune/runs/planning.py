@@ -11,7 +11,7 @@ from inheritune.config.recipes import RunRecipe
 from inheritune.decoder.anatomy import anatomy
 from inheritune.decoder.costs import parameter_count
 from inheritune.decoder.stack import Stack
-from inheritune.evidence.left import ExpectedGap, left_after
+from inheritune.evidence.left import ExpectedGap, left_after, new_tokens
 from inheritune.evidence.sequential import look_confidence, reading_confidence
 from inheritune.progress import Rates, Tally
 from inheritune.records.stages import FittedDepth, PlannedLooks, Untrained
@@ -70,7 +70,7 @@ def hopeless(bench: Bench) -> Callable[[float], bool]:
     No cut is hopeless where the recipe names the start itself.
     """
     recipe, parameters = bench.recipe, parameter_count(bench.model)
-    tokens = round_tokens(recipe)
+    tokens = new_tokens(round_tokens(recipe), len(bench.train_tokens))
     if recipe.growth.literal or recipe.growth.start or recipe.growth.target or recipe.choice.blocks:
         return Search.hopeless
     return lambda lost: left_after(lost, tokens, parameters).chance_below(recipe.match.margin) < _NONE
@@ -83,7 +83,8 @@ def _left(bench: Bench, choice: Ordering, untrained: dict[int, float]) -> dict[i
 
     def tokens(depth: int) -> int:
         longest = round_tokens(bench.recipe)
-        return longest if most is None else min(longest, int(most / _step_flops(bench, choice, depth)) * batch)
+        within = longest if most is None else min(longest, int(most / _step_flops(bench, choice, depth)) * batch)
+        return new_tokens(within, len(bench.train_tokens))
 
     return {d: left_after(loss - whole, tokens(d), parameters) for d, loss in untrained.items()}
 

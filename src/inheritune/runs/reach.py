@@ -8,33 +8,33 @@ from inheritune.config.recipes import RunRecipe
 from inheritune.config.sections import MOST_TOKENS, Size
 from inheritune.decoder.anatomy import anatomy
 from inheritune.decoder.costs import parameter_count
-from inheritune.evidence.left import left_after, likely_after
+from inheritune.evidence.left import left_after, likely_after, new_tokens
 from inheritune.records.estimate import DepthReach
 from inheritune.runs.planning import round_tokens
 from inheritune.runs.policy import starting_depth
 from inheritune.runs.size import deepest
 
 
-def reach(recipe: RunRecipe, whole: int, parameters: int) -> list[DepthReach]:
-    """What is expected of each depth below the reference's `whole`, the deepest first."""
-    tokens, margin = round_tokens(recipe), recipe.match.margin
+def reach(recipe: RunRecipe, whole: int, parameters: int, text_tokens: int | None) -> list[DepthReach]:
+    """What is expected of each depth below the reference's `whole`, the deepest first, with a training text of `text_tokens`."""
+    tokens, margin = new_tokens(round_tokens(recipe), text_tokens), recipe.match.margin
     depths = range(whole - 1, 0, -1)
     likely = {depth: likely_after(1 - depth / whole, tokens, parameters, margin) for depth in depths}
     return [DepthReach(depth=depth, lost=one.lost, gap=one.gap, chance=one.chance) for depth, one in likely.items()]
 
 
-def starting(recipe: RunRecipe, shape: PreTrainedModel, dtype: torch.dtype) -> int:
+def starting(recipe: RunRecipe, shape: PreTrainedModel, dtype: torch.dtype, text_tokens: int | None) -> int:
     """The depth that a run starts at: by hand, by size, or where its policy would start if the cuts lost what others' did.
 
     How fast a cut is shows only by running it: here it is taken for as fast as it has few parameters.
     """
-    growth, tokens = recipe.growth, round_tokens(recipe)
+    growth, tokens = recipe.growth, new_tokens(round_tokens(recipe), text_tokens)
     whole, parameters = anatomy(shape).depth, parameter_count(shape)
     if size := growth.target:
         return deepest(Size(parameters=int(parameters / size.latency)) if size.latency else size, shape, dtype)
     if named := len(blocks_by_hand(recipe, whole)) or start_by_hand(growth, whole):
         return named
-    lost = {one.depth: one.lost[1] for one in reach(recipe, whole, parameters)}
+    lost = {one.depth: one.lost[1] for one in reach(recipe, whole, parameters, text_tokens)}
     left = {depth: left_after(each, tokens, parameters) for depth, each in lost.items()}
     return starting_depth(left, growth.max_depth or whole - 1, recipe.match.margin)
 

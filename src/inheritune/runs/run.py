@@ -39,7 +39,7 @@ from inheritune.runs.folder import CONFIG, holding, left_if_used
 from inheritune.runs.hardware import require_price
 from inheritune.runs.lab import FolderLab
 from inheritune.runs.outcome import assemble_result, footprint
-from inheritune.runs.plan import plan_of
+from inheritune.runs.plan import keep_plan, plan_of
 from inheritune.runs.status import run_status
 from inheritune.runs.status_words import live_view
 from inheritune.runtime import processes
@@ -89,6 +89,9 @@ def _run(checked: RunRecipe, folder: Path, progress: Progress, price: float | No
     with holding(folder, checked), closing(progress):
         keep_freed_memory()
         make_repeatable(checked.seed, checked.training.repeatable)
+        planned = plan_of(checked, reference, folder, price)
+        for line in () if ended else in_two_lines(planned):
+            progress.note(line)
         progress.stage(f"Text: {named_sources(checked.data.train)}")
         with left_if_used(folder):
             bench = Bench(checked, folder, reference, progress)
@@ -101,8 +104,7 @@ def _run(checked: RunRecipe, folder: Path, progress: Progress, price: float | No
         if ended:
             return ended
         with writing(folder):
-            for line in in_two_lines(plan_of(bench, price)):
-                progress.note(line)
+            keep_plan(planned, folder)
             return _carry_out(checked, folder, bench, progress)
 
 
