@@ -172,7 +172,7 @@ def test_training_goes_on_while_a_checkpoint_is_written(
     train_round(tmp_path / "beside", observe=observe, checkpoints_kept=9)
     assert not names and threading.main_thread() not in hashing
     monkeypatch.setattr(checkpoint, "_describe", store)
-    monkeypatch.setattr(checkpoint, "_COPY", 1 << 60)
+    monkeypatch.setattr(checkpoint, "COPY_ROOM", 1 << 60)
     hashing.clear()
     train_round(tmp_path / "waiting", checkpoints_kept=9)
     assert set(hashing) == {threading.main_thread()}, "without room for a copy training waits"
