@@ -124,7 +124,7 @@ def test_a_model_is_planned_for_without_a_recipe(gpt2: Path, corpus: Path) -> No
     assert found.text_tokens == round(text / 4.2)
 
 
-@pytest.mark.parametrize(("fit", "depth"), [("3", 3), ("1.2x", 3), ("0.1MB", 2), ("90kB", 1)])
+@pytest.mark.parametrize(("fit", "depth"), [("3", 3), ("3 blocks", 3), ("1.2x", 3), ("0.1MB", 2), ("90kB", 1)])
 def test_a_size_is_met(gpt2: Path, fit: str, depth: int) -> None:
     """The deepest cut that is no larger; one block more is."""
     found = plan(str(gpt2), asked=PlanRequest(fit=fit))

@@ -31,6 +31,7 @@ from inheritune.models.find import locate
 from inheritune.models.reference import BUNDLED, Reference, load_reference, with_size
 from inheritune.progress import Progress
 from inheritune.records.guard import Guard
+from inheritune.words import plural
 
 _MOST = 700.0  # nats, from which on exp is beyond a float
 
@@ -195,8 +196,15 @@ def _with_tasks(found: Evaluation, loaded: list[Reference], asked: Wanted, progr
 def _few(own: OnText) -> list[str]:
     """A caution where the intervals rest on fewer sources than a run's verdict may without one."""
     count = len(np.unique(own.sources))
+    if count == 1 and len(own.sources) > 1:
+        return [
+            "all documents come from one book or file and are taken for independent, so the intervals speak of that one alone and are"
+            " narrower than of others: read more of them"
+        ]
     return (
-        [f"the intervals rest on {count} documents, or books, only: read more of them"] if count < FEW_SOURCES else []
+        [f"the intervals rest on {plural(count, 'document')}, or books, only: read more of them"]
+        if count < FEW_SOURCES
+        else []
     )
 
 

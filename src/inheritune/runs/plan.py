@@ -111,13 +111,13 @@ def text_tokens(data: Data) -> int | None:
 
 def goal_of(fit: str) -> dict[str, Any]:
     """The recipe's keys for a size: blocks (`12`), bytes as written (`200MB`), or how many times faster (`1.5x`). InputError for none."""
-    kinds = {"depth": r"\d{1,6}", "memory": r"\d[\d.]*\s*[kMGT]?B", "latency": r"\d[\d.]*x"}
+    kinds = {"depth": r"\d{1,6}( blocks?)?", "memory": r"\d[\d.]*\s*[kMGT]?B", "latency": r"\d[\d.]*x"}
     kind = next((kind for kind, form in kinds.items() if re.fullmatch(form, fit)), None)
     if kind is None:
         raise InputError(
             f"--fit {fit!r} is no size: give blocks (12), bytes (200MB, 1.5GB) or how many times faster (1.5x)"
         )
-    target = {kind: int(fit) if kind == "depth" else fit}
+    target = {kind: int(fit.split()[0]) if kind == "depth" else fit}
     return {"growth.goal": "fit", "growth.target": target, "growth.start": None, "growth.max_depth": None}
 
 

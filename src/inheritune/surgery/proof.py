@@ -59,7 +59,7 @@ def prove(
     *,
     count: Tally = silent,
 ) -> Proof:
-    """Put `model` to every check; with the `reference` and the `blocks` cut from it, hold it against that.
+    """Put `model` to every check; with the `reference` and the `blocks` cut from it (None: its first ones), hold it against that.
 
     A grown model is held against two models, the target and the reference, and the map from both. A check that
     raises has failed, and says with what; `count` counts checks. The model is left as it was. Raises InputError for a map that does not
