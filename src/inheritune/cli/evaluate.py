@@ -230,12 +230,19 @@ def _tasks(found: "Evaluation") -> Iterator[list[str]]:
 def _guard_table(guard: "Guard") -> "Table":
     from rich.table import Table
 
-    heads = ("", "items", "chance", "model", "reference", "difference", "lost, won")
+    heads = ("", "items", "chance", "model", "reference", "difference", "lost, won", "share lost")
     table = Table(*heads, title="Guard: share of the items that are right", box=None, title_justify="left")
     for row in guard.rows:
         shares = [f"{share:.2f}" for share in (row.by_chance, row.model, row.reference)]
         between = f"{row.mean:+.3f} [{row.low:+.3f}, {row.high:+.3f}]"
-        table.add_row(row.task, str(row.items), *shares, between, f"{row.lost}, {row.won}")
+        table.add_row(
+            row.task,
+            str(row.items),
+            *shares,
+            between,
+            f"{row.lost}, {row.won}",
+            f"[{row.lost_low:.2f}, {row.lost_high:.2f}]",
+        )
     return table
 
 
@@ -284,5 +291,9 @@ def _in_a_line(text: str) -> str:
 def _difference(row: "Difference | None") -> str:
     if row is None:
         return ""
-    flips = "" if row.lost is None else f", {row.lost} lost, {row.won} won (chance {row.chance:.2g})"
+    flips = (
+        ""
+        if row.lost is None
+        else f", {row.lost} lost, {row.won} won ([{row.lost_low:.2f}, {row.lost_high:.2f}] lost, chance {row.chance:.2g})"
+    )
     return f"{row.mean:+.4f} [{row.low:+.4f}, {row.high:+.4f}]{flips}"

@@ -13,7 +13,7 @@ from inheritune.decoder.anatomy import positions_of
 from inheritune.decoder.outputs import last_alone
 from inheritune.decoder.stack import evaluating
 from inheritune.evaluation.guard_items import Item
-from inheritune.evaluation.tasks import flips
+from inheritune.evidence.flips import flips
 from inheritune.evidence.gap import gap
 from inheritune.models.begin import Begin, begin_of
 from inheritune.progress import Progress, Rates, Tally, silent
@@ -116,8 +116,9 @@ def _row(
 ) -> GuardRow:
     ours, theirs = model[own].tolist(), reference[own].tolist()
     found = gap(ours, theirs, confidence=confidence)
-    lost, won, chance = flips(ours, theirs)
+    flipped = flips(ours, theirs, confidence)
     return GuardRow(
         task=task, items=int(own.sum()), by_chance=float(chances[own].mean()), model=float(np.mean(ours)),
-        reference=float(np.mean(theirs)), mean=found.mean, low=found.low, high=found.high, lost=lost, won=won, chance=chance,
+        reference=float(np.mean(theirs)), mean=found.mean, low=found.low, high=found.high,
+        lost=flipped.lost, won=flipped.won, chance=flipped.chance, lost_low=flipped.low, lost_high=flipped.high,
     )  # fmt: skip

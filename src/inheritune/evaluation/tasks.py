@@ -2,7 +2,6 @@
 
 import io
 import logging
-import math
 import os
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
@@ -15,6 +14,7 @@ import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerFast
 
 from inheritune.errors import InputError
+from inheritune.evidence.flips import flips
 from inheritune.evidence.gap import gap
 from inheritune.models.begin import begin_of
 
@@ -47,8 +47,7 @@ class Score:
 class Difference:
     """A metric's mean over the same documents, model minus reference, with its interval.
 
-    Of answers that are right or wrong, `lost` were right by the reference alone and `won` by the model alone; `chance` is
-    that of so uneven a split if both were as able (McNemar's exact test, two-sided).
+    Of answers that are right or wrong the flips are told: `lost`, `won`, `chance`, and the interval of the share that was lost.
     """
 
     task: str
@@ -59,6 +58,8 @@ class Difference:
     lost: int | None = None
     won: int | None = None
     chance: float | None = None
+    lost_low: float | None = None
+    lost_high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -103,17 +104,9 @@ def differences(model: Scored, reference: Scored, confidence: float) -> list[Dif
         if len(shared) > 1:
             ours, theirs = ([side[at] for at in shared] for side in (own, other))
             found = gap(ours, theirs, confidence=confidence)
-            told = flips(ours, theirs) if {*ours, *theirs} <= {0.0, 1.0} else ()
+            told = flips(ours, theirs, confidence) if {*ours, *theirs} <= {0.0, 1.0} else ()
             rows.append(Difference(task, metric, found.mean, found.low, found.high, *told))
     return rows
-
-
-def flips(ours: list[float], theirs: list[float]) -> tuple[int, int, float]:
-    """Of answers that are right (1) or wrong (0): those that the model alone has wrong, those that it alone has right, McNemar's exact chance."""
-    lost, won = (sum(a < b for a, b in zip(*pair, strict=True)) for pair in ((ours, theirs), (theirs, ours)))
-    both = lost + won
-    tail = sum(math.comb(both, count) for count in range(min(lost, won) + 1))
-    return lost, won, min(1.0, 2 * tail / 2**both)
 
 
 def _evaluate(

@@ -10,7 +10,8 @@ Able = Literal["able", "lost", "cannot tell"]
 class GuardRow(Entry):
     """A task: shares of its items that each model has right beside `by_chance`, and the difference with its interval.
 
-    `lost` items the reference alone has right, `won` the model alone; `chance` is that of so uneven a split (McNemar's exact test).
+    `lost` items the reference alone has right, `won` the model alone; `chance` is that of so uneven a split (McNemar's exact test). Of
+    both together the share that was lost lies between `lost_low` and `lost_high`, exactly, at the row's confidence.
     """
 
     task: str
@@ -24,6 +25,8 @@ class GuardRow(Entry):
     lost: Count
     won: Count
     chance: Share
+    lost_low: Share = 0.0
+    lost_high: Share = 1.0
 
 
 class Guard(Entry):
