@@ -107,13 +107,14 @@ def test_what_was_read_token_by_token_is_that_of_the_written_model(
 
 
 def test_it_is_planned(recipe: str, tree: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No less than it takes: answers may end early, and an item that cannot be told apart is not asked."""
+    """No less than it takes, and less than twice: the text's tokens are taken from its bytes, answers may end early, and an item that cannot be told
+    apart is not asked."""
     tokenizer = load_reference(tree["reference"]).tokenizer
     asked = sum(len(tokenizer(item.text)["input_ids"]) for item in ASKED)
     monkeypatch.setattr(estimate, "about_tokens", lambda: asked)
     spent = inheritune.run(recipe, str(tmp_path / "out")).ledger.phases["guard"]
     (stage,) = (one for one in RunEstimate.load(tmp_path / "out" / "plan.json").stages if one.name == "guard")
-    assert 1 <= stage.tokens / spent.tokens < 1.5 and 1 <= stage.flops / spent.flops < 1.5
+    assert 1 <= stage.tokens / spent.tokens < 2 and 1 <= stage.flops / spent.flops < 2
     assert "guard" not in [one.name for one in plan(recipe, match__guard=None).stages]
 
 

@@ -23,6 +23,7 @@ from inheritune.models.load import DTYPES, kept_dtype
 from inheritune.models.reference import Reference
 from inheritune.progress import Progress
 from inheritune.records.estimate import RunEstimate
+from inheritune.records.made_of import MadeOf
 from inheritune.records.stages import Machine
 from inheritune.runs.estimate import Outlook
 from inheritune.runs.folder import once
@@ -87,6 +88,8 @@ def plan(
 def plan_of(recipe: RunRecipe, reference: Reference, folder: Path, price: float | None = None) -> RunEstimate:
     """The plan of a run in `folder`, whose reference is loaded: the one that it was begun with, or a new one, which `keep_plan` keeps."""
     if (kept := folder / RunEstimate.NAME).exists():
+        if (bound := folder / MadeOf.NAME).exists():
+            MadeOf.load(bound)  # where it is damaged, whatever it seals is no more to blame
         return RunEstimate.load(kept)
     model, precision = reference.model, recipe.training.precision
     machine = machinery(HERE, processes.count(), precision, price, folder)
