@@ -13,9 +13,10 @@ setup: .venv/ready
 run: setup
 	$(BIN)/inheritune run
 
-# ORDER: written, reversed, or a number that shuffles files and tests. A file's tests stay in one process, as its fixtures do.
+# ORDER: written, reversed, or a number that shuffles files and tests. A file's tests stay in one process, as its fixtures do, and the
+# longest files come first, so that no process has one of them left when the others are done.
 test: setup
-	$(BIN)/python -m pytest -n auto --dist loadfile --order $(ORDER) $(TESTS)
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --order $(ORDER) $(TESTS)
 
 lint: setup
 	$(BIN)/ruff check

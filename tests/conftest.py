@@ -24,6 +24,13 @@ from transformers.utils import logging
 from inheritune.data.vocabulary import train_tokenizer
 from inheritune.runtime.device import NAMED
 
+# Files of one to two minutes each, which begin first.
+_LONGEST = (
+    "runtime/test_device.py", "faults/test_table.py", "docs/test_runs.py", "surgery/test_in_files.py", "runs/test_killed.py",
+    "runs/test_default.py", "comparison/test_compare.py", "runs/test_distributed.py", "runs/test_run.py", "tests/test_gpu_check.py",
+    "runs/test_crash_points.py",
+)  # fmt: skip
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
@@ -58,6 +65,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         source = random.Random(int(order))
         shuffled = [source.sample(held, len(held)) for held in files.values()]
         items[:] = [item for held in source.sample(shuffled, len(shuffled)) for item in held]
+    items.sort(key=lambda item: not item.path.as_posix().endswith(_LONGEST))
 
 
 @pytest.fixture(scope="session", autouse=True)
