@@ -13,8 +13,8 @@ from statistics import NormalDist
 _PART, _BEND, _HALF, _STEEPNESS = 0.345, 0.753, 0.376, 1.32
 # Tokens a parameter: no recorded round had more, so of a longer one no more is promised.
 _MOST = 5.0
-# Text that is read more often than this teaches little more (arXiv 2305.16264, section 6).
-_READINGS = 4
+# Text that is read more often than this teaches little more (Muennighoff et al. 2023, arXiv 2305.16264, abstract).
+READINGS = 4
 # One deviation between references: in proportion, and in nats. Between rounds of one reference there is less of the second.
 _SPREAD, _APART, _WITHIN = 0.27, 0.01, 0.004
 
@@ -38,7 +38,7 @@ class ExpectedGap:
 
 def new_tokens(tokens: int, text_tokens: int | None) -> int:
     """What a round of `tokens` is worth on a text of `text_tokens` (None: unknown), of which no more than four readings count."""
-    return tokens if text_tokens is None else min(tokens, _READINGS * text_tokens)
+    return tokens if text_tokens is None else min(tokens, READINGS * text_tokens)
 
 
 def left_after(lost: float, tokens: float, parameters: float) -> ExpectedGap:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from inheritune.evidence.left import READINGS
 from inheritune.records.estimate import DepthReach, RunEstimate
 from inheritune.records.result import Footprint, PlanHeld
 from inheritune.report import words
@@ -9,7 +10,6 @@ from inheritune.words import plural
 
 _FAIR, _EVEN = 1 / 3, 0.5
 _SHOWN = 5
-_PASSES = 4  # over a text: up to about as many are as good as new text (Muennighoff et al. 2023, arXiv 2305.16264)
 
 
 def in_two_lines(found: RunEstimate) -> tuple[str, str]:
@@ -104,7 +104,7 @@ def _bought(found: RunEstimate) -> Iterator[str]:
 def _passes(tokens: int, text: int) -> str:
     """How often a text is read, and what that means."""
     passes = tokens / text
-    short = ", which is too often to learn as from new text: give more of it" if passes > _PASSES else ""
+    short = ", which is too often to learn as from new text: give more of it" if passes > READINGS else ""
     return f"each is read {passes:,.1f} times{short}"
 
 

@@ -18,10 +18,8 @@ _SHEETS: dict[str, tuple[int, float, float]] = {
 HERE, THIS = "cpu", "this machine"
 
 
-def machinery(
-    name: str, processes: int, precision: str, price: float | None, folder: Path, rate: float | None = None
-) -> Machinery:
-    """A device by name; `cpu` is this machine, whatever it computes on, whose products are timed for half a second without a `rate`.
+def machinery(name: str, processes: int, precision: str, price: float | None, folder: Path) -> Machinery:
+    """A device by name; `cpu` is this machine, whatever it computes on, whose products are timed for half a second.
 
     Raises InputError for a name that is unknown, no processes, or a price below nothing.
     """
@@ -29,7 +27,7 @@ def machinery(
         raise InputError(f"--gpus is {processes}: give a number from 1 to {1 << 16:,}")
     require_price(price)
     if name == HERE:
-        memory, rate = gauge.free_memory(device()), rate or gauge.matrix_rate(precision, device())
+        memory, rate = gauge.free_memory(device()), gauge.matrix_rate(precision, device())
         fp32_rate = rate if precision != "bf16" else _fp32_rate()
         name = THIS if device().type == "cpu" else f"{THIS}'s {device().type}"
     elif name in _SHEETS:
