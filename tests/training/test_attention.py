@@ -1,10 +1,14 @@
 import pytest
 import torch
+from test_training_costs import training
 from tiny import untrained_model
 from torch import nn
 from torch.nn.functional import scaled_dot_product_attention
 
+from inheritune.models.hollow import hollow
+from inheritune.runtime.device import CPU, autocast
 from inheritune.training import attention
+from inheritune.training.activations import kept_for_backward
 
 
 def half(*shape: int, seed: int) -> torch.Tensor:
@@ -44,6 +48,16 @@ def test_a_model_uses_it_in_half_precision_alone_and_is_left_as_it_was(
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"), attention.in_strips(model, precision):
             model(ids)
         assert len(calls) == expected and model.config._attn_implementation == "sdpa"
+
+
+def test_no_token_sees_what_follows_it_after_a_plan_has_counted_the_same_pass() -> None:
+    """The plan counts on tensors that hold nothing; none of them may be left for the training after it."""
+    model, half = untrained_model("llama"), training(precision="bf16", micro_batch_size=1)
+    kept_for_backward(hollow(model.config, type(model)).float(), half, 24)
+    ids_BT, other_BT = torch.arange(24)[None], torch.arange(24)[None]
+    other_BT[0, -1] = 99
+    with torch.no_grad(), autocast("bf16", CPU), attention.in_strips(model, "bf16"):
+        assert torch.equal(*(model(each).logits[:, :-1] for each in (ids_BT, other_BT)))
 
 
 @pytest.mark.parametrize("rest", [{"dropout": 0.1}, {"is_causal": False}, {"softcap": 5.0}])

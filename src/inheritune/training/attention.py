@@ -6,7 +6,6 @@ for the backward pass. B sequences, H heads, T positions, d head width, G = B * 
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -62,9 +61,11 @@ class _Strips(torch.autograd.Function):
         shape = query.shape
         query, key, value = (x.flatten(0, 1) for x in (query * scale, key, value))
         out, weights = torch.empty_like(query), []
+        # Made anew for each pass: one made while a plan counts holds nothing, and adding it later would hide nothing.
+        future = torch.full((_STRIP, _STRIP), -torch.inf, dtype=query.dtype).triu(1)
         for first, last in _strips(shape[2]):
-            scores = query[:, first:last] @ key[:, :last].mT
-            scores[:, :, first:] += _future(last - first, scores.dtype)
+            scores, rows = query[:, first:last] @ key[:, :last].mT, last - first
+            scores[:, :, first:] += future[:rows, :rows]
             weights.append(scores.softmax(-1))
             out[:, first:last] = weights[-1] @ value[:, :last]
         ctx.save_for_backward(query, key, value, *weights)
@@ -87,9 +88,3 @@ class _Strips(torch.autograd.Function):
 
 def _strips(length: int) -> Iterator[tuple[int, int]]:
     return ((first, min(first + _STRIP, length)) for first in range(0, length, _STRIP))
-
-
-@lru_cache(maxsize=4)
-def _future(rows: int, dtype: torch.dtype) -> Tensor:
-    """Minus infinity where a key stands after its query."""
-    return torch.full((rows, rows), -torch.inf, dtype=dtype).triu(1)
