@@ -1,8 +1,11 @@
 """What a model gives beside its logits is asked for by name, never by its config: the flags that passes rely on."""
 
 import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
+from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 from inheritune.decoder.anatomy import text_config
@@ -40,3 +43,13 @@ def kept_cache(model: PreTrainedModel, output: Any) -> dict[str, Any]:
     accepted = inspect.signature(model.forward).parameters
     name = next((name for name in CACHES if name in accepted and output.get(name) is not None), None)
     return {name: output[name]} if name else {}
+
+
+@contextmanager
+def answering(head: nn.Module, answer: Callable[[Tensor], Tensor]) -> Iterator[None]:
+    """While the block runs, a model's head answers so instead of multiplying."""
+    head.forward = answer  # type: ignore[method-assign,assignment]
+    try:
+        yield
+    finally:
+        del head.forward

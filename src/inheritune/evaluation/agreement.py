@@ -5,7 +5,7 @@ that are rare in the text and on those that end a passage which stood in the win
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from inheritune.decoder.stack import evaluating
+from inheritune.evaluation.logits import logits_in_pieces, rows_at_once
 from inheritune.evaluation.measure import OnRows
 from inheritune.evidence.gap import clusters, gap
 from inheritune.records.token_by_token import Agreement, Estimate
@@ -58,20 +59,24 @@ def _apart(
 ) -> tuple[np.ndarray, np.ndarray]:
     """At the last `asked` tokens of a window: KL(reference, model) in nats, and whether both choose the same."""
     shared = min(one.config.get_text_config().vocab_size for one in (model, reference))
-    sides = (_logits(one, row)[-asked:].split(_AT_ONCE) for one in (model, reference))
+    rows = max(1, min(map(rows_at_once, (model, reference))) // _AT_ONCE) * _AT_ONCE
     found = []
-    for pair in zip(*sides, strict=True):
-        ours_TV, theirs_TV = (logits_TV.float().log_softmax(-1)[:, :shared] for logits_TV in pair)
-        far_T = (theirs_TV.exp() * (theirs_TV - ours_TV)).sum(-1)
-        found.append(torch.stack([far_T, (ours_TV.argmax(-1) == theirs_TV.argmax(-1)).float()]).cpu())
+    with evaluating(model), evaluating(reference):
+        for pair in zip(*(_logits(one, row, asked, rows) for one in (model, reference)), strict=True):
+            ours_TV, theirs_TV = (logits_TV.float().log_softmax(-1)[:, :shared] for logits_TV in pair)
+            far_T = (theirs_TV.exp() * (theirs_TV - ours_TV)).sum(-1)
+            found.append(torch.stack([far_T, (ours_TV.argmax(-1) == theirs_TV.argmax(-1)).float()]).cpu())
     far_T, same_T = torch.cat(found, dim=1).double().numpy()
     return far_T, same_T
 
 
-def _logits(model: PreTrainedModel, row: np.ndarray) -> Tensor:
+def _logits(model: PreTrainedModel, row: np.ndarray, asked: int, rows: int) -> Iterator[Tensor]:
+    """Those of the last `asked` tokens, few at a time."""
     ids_1T = torch.from_numpy(row[None, :-1].astype(np.int64)).to(model.device)
-    with evaluating(model):
-        return model(input_ids=ids_1T, use_cache=False).logits[0]
+    left = ids_1T.numel() - asked
+    for logits_TV in logits_in_pieces(model, ids_1T, rows):
+        yield from logits_TV[left:].split(_AT_ONCE) if left < len(logits_TV) else ()
+        left = max(0, left - len(logits_TV))
 
 
 def _rare(asked: Sequence[np.ndarray]) -> list[np.ndarray]:

@@ -7,7 +7,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from inheritune.config.sections import Match
 from inheritune.data.tokens import Tokens
-from inheritune.decoder.anatomy import embedding_rows
 from inheritune.decoder.costs import forward_flops_per_token
 from inheritune.evaluation import held_out
 from inheritune.evaluation.agreement import COMPARED, agreement
@@ -19,19 +18,16 @@ from inheritune.models.begin import Begin
 from inheritune.records.token_by_token import TokenByToken
 
 _MOST = 65_536  # tokens whose losses are asked of each
-_LOGITS = 1 << 27  # of one document that may stand in memory, where the run's own sequences are not longer
 
 
-def held_out_starts(
-    tokens: Tokens, model: PreTrainedModel, length: int, positions: int | None, begin: Begin
-) -> Openings:
-    """The starts of held-out documents, of all books alike, to the full context, or as far as their logits may stand in memory."""
-    return starts(tokens, held_out.in_turn(tokens).tolist(), context(model, length, positions), _MOST, begin)
+def held_out_starts(tokens: Tokens, length: int, positions: int | None, begin: Begin) -> Openings:
+    """The starts of held-out documents, of all books alike, to the full context: half of what is read at most."""
+    return starts(tokens, held_out.in_turn(tokens).tolist(), context(length, positions), _MOST, begin)
 
 
-def context(model: PreTrainedModel, length: int, positions: int | None) -> int:
+def context(length: int, positions: int | None) -> int:
     """Tokens that are read of a start at most; `length` is that of the run's own sequences."""
-    return min(positions or length, max(length, _LOGITS // embedding_rows(model)), _MOST // 2)
+    return min(positions or length, _MOST // 2)
 
 
 def most_read(held_out_tokens: int | None) -> int:

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 from transformers import PreTrainedModel
 
 from inheritune.decoder.anatomy import require_known
 from inheritune.decoder.stack import evaluating
+from inheritune.evaluation.logits import logits_in_pieces, rows_at_once
 from inheritune.runtime import processes
 from inheritune.runtime.device import autocast
 
@@ -78,10 +79,12 @@ def _alike(rows: Sequence[np.ndarray], most: int) -> Iterator[list[int]]:
 
 
 def _losses(model: PreTrainedModel, ids_BT: np.ndarray, labels_BT: np.ndarray, precision: str) -> np.ndarray:
-    labels = torch.from_numpy(labels_BT).to(model.device)
+    ids, labels = (torch.from_numpy(each_BT).to(model.device) for each_BT in (ids_BT, labels_BT))
+    asked, rows = labels.flatten(), rows_at_once(model)
     with autocast(precision, model.device):
-        logits: Tensor = model(input_ids=torch.from_numpy(ids_BT).to(model.device), use_cache=False).logits
-    losses = nn.functional.cross_entropy(
-        logits.float().flatten(0, 1), labels.flatten(), ignore_index=IGNORED, reduction="none"
-    )
-    return losses.view(labels.shape).double().cpu().numpy()
+        pieces = zip(logits_in_pieces(model, ids, rows), asked.split(rows), strict=True)
+        losses = [
+            nn.functional.cross_entropy(logits.float(), some, ignore_index=IGNORED, reduction="none")
+            for logits, some in pieces
+        ]
+    return torch.cat(losses).view(labels.shape).double().cpu().numpy()

@@ -68,7 +68,7 @@ def evaluate_run(
     told = Evaluation(data=_about(recipe, folder, documents), models=models, gap=Against(found, None))
     if not guarded:
         return told
-    text = held_out_starts(held_out, reference.model, recipe.data.sequence_length, reference.positions, coding.begin)
+    text = held_out_starts(held_out, recipe.data.sequence_length, reference.positions, coding.begin)
     with progress.waiting("Both models token by token"):
         by_token = token_by_token(
             own.model, reference.model, reference.tokenizer, text, recipe.match, coding.begin.unasked

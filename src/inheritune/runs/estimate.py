@@ -16,6 +16,7 @@ from inheritune.decoder.stack import CHUNK_LOGITS, CHUNK_TOKENS
 from inheritune.diagnosis.curves import passes_of_curves
 from inheritune.diagnosis.cuts import first_places
 from inheritune.evaluation.guard_items import about_tokens
+from inheritune.evaluation.logits import rows_at_once
 from inheritune.evaluation.token_by_token import context, most_read
 from inheritune.models.export import cache_bytes_per_token
 from inheritune.models.hollow import hollow
@@ -248,12 +249,13 @@ class Outlook:
         return round(data.valid_share * (self.text_tokens or 0)) if known else None
 
     def _guard(self) -> StageEstimate:
-        """Target and reference are asked the guard set and read token by token, in fp32; three copies of a start's logits stand in memory."""
+        """Target and reference are asked the guard set and read token by token, in fp32; three copies of a piece's logits stand in memory."""
         both = self._forward + forward_flops_per_token(self._cut(self.depth), self.length)
         asked, read = about_tokens(), most_read(self._held_out)
         flops = asked * (both - 2 * self._head) + read * both
-        longest = context(self.reference, self.length, positions_of(self.reference.config))
-        beside = self._wide_cut(self.depth) + 3 * 4 * longest * embedding_rows(self.reference)
+        longest = context(self.length, positions_of(self.reference.config))
+        logits = min(longest, rows_at_once(self.reference)) * embedding_rows(self.reference)
+        beside = self._wide_cut(self.depth) + 3 * 4 * logits
         return self._reading("guard", 2 * (asked + read), flops, flops / self.pace.measuring, beside)
 
     def _controls(self) -> Iterator[StageEstimate]:

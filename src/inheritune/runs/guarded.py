@@ -48,7 +48,7 @@ def read_by_token(bench: Bench, target: PreTrainedModel, place: Path) -> TokenBy
 
     def read() -> TokenByToken:
         length, begin = bench.recipe.data.sequence_length, bench.begin
-        text = held_out_starts(bench.valid_tokens, bench.model, length, bench.reference.positions, begin)
+        text = held_out_starts(bench.valid_tokens, length, bench.reference.positions, begin)
         with bench.progress.waiting("Target and reference token by token on held-out documents"):
             tokenizer, match = bench.reference.tokenizer, bench.recipe.match
             return token_by_token(target, bench.model, tokenizer, text, match, begin.unasked)

@@ -3,14 +3,15 @@
 N rows (sequences times positions), D hidden size, V vocabulary.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from inheritune.decoder.anatomy import anatomy, is_tied
+from inheritune.decoder.outputs import answering
 from inheritune.decoder.stack import evaluating
 from inheritune.runtime import sharded
 from inheritune.training.kernels import add_product, chunk_logits
@@ -35,7 +36,7 @@ class OutputHead:
         """What enters the product, (N, D); the logits, (N, V), where it is not apart."""
         if not self.apart:
             return self.model(input_ids=ids_BT, use_cache=False).logits.flatten(0, 1)
-        with _returning(self.module, lambda states: states):
+        with answering(self.module, lambda states: states):
             return self.model(input_ids=ids_BT, use_cache=False).logits.flatten(0, 1).to(self.dtype)
 
     def weight(self) -> Tensor:
@@ -64,17 +65,7 @@ class OutputHead:
 
 def without_head(model: PreTrainedModel) -> AbstractContextManager[None]:
     """While the block runs, a model gives what enters its head."""
-    return _returning(anatomy(model).head, lambda states: states)
-
-
-@contextmanager
-def _returning(module: nn.Module, answer: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """The head answers so instead of multiplying."""
-    module.forward = answer  # type: ignore[method-assign,assignment]
-    try:
-        yield
-    finally:
-        del module.forward
+    return answering(anatomy(model).head, lambda states: states)
 
 
 def _is_last_product(model: PreTrainedModel, head: nn.Module, dtype: torch.dtype) -> bool:
@@ -84,5 +75,5 @@ def _is_last_product(model: PreTrainedModel, head: nn.Module, dtype: torch.dtype
     ids_BT = torch.arange(4, device=head.weight.device)[None] % len(head.weight)
     planted = torch.linspace(-1e4, 1e4, 4 * len(head.weight), device=head.weight.device).view(1, 4, -1)
     halves = torch.autocast(head.weight.device.type, torch.bfloat16, enabled=dtype == torch.bfloat16)
-    with evaluating(model), halves, _returning(head, lambda _states: planted):
+    with evaluating(model), halves, answering(head, lambda _states: planted):
         return torch.equal(model(input_ids=ids_BT, use_cache=False).logits, planted)
