@@ -5,10 +5,12 @@ import re
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from shell import refused
 from tiny import untrained_model
 from transformers import PreTrainedTokenizerFast
 
+from inheritune.cli.evaluate import _guard_table
 from inheritune.evaluation.guard import TOLERANCE, answers, guard
 from inheritune.evaluation.guard_items import Item, items
 from inheritune.evidence.gap import gap
@@ -117,6 +119,19 @@ def test_what_was_lost_is_told_by_task(
     assert (one.lost, one.won) == (max(0, theirs[0] - ours[0]), max(0, ours[0] - theirs[0]))
     wanted = gap(made_up(*ours)[:100], made_up(*theirs)[:100], confidence=0.975)
     assert (one.low, one.high) == pytest.approx((wanted.low, wanted.high))
+
+
+def test_its_numbers_stay_in_their_lines_in_a_narrow_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    found = guard(items(), *np.random.default_rng(0).integers(0, 2, (2, len(items()))).astype(float), 0.95)
+    for width, first in ((80, "model"), (100, "items")):
+        Console(width=width).print(_guard_table(found, width))
+        said = capsys.readouterr().out
+        assert said.splitlines()[1].split()[0] == first and max(map(len, said.splitlines())) <= width
+        for row in found.rows:
+            assert (
+                f"{row.model:.2f}  " in said
+                and f"{row.mean:+.3f} [{row.low:+.3f}, {row.high:+.3f}] {row.lost}, {row.won} " in said
+            )
 
 
 @pytest.mark.parametrize(("right", "verdict"), [(50, "cannot tell"), (62, "able")])

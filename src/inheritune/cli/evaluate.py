@@ -138,7 +138,7 @@ def _print(found: "Evaluation") -> None:
     if found.going_on:
         console.print(*_side_by_side(found.going_on, models), sep="\n", soft_wrap=True)
     if found.guard:
-        console.print(_guard_table(found.guard), "", sentence(able(found.guard)), "")
+        console.print(_guard_table(found.guard, console.width), "", sentence(able(found.guard)), "")
     if found.rivals:
         console.print(_rivals_table(found.rivals), "")
     for note in found.notes:
@@ -227,22 +227,22 @@ def _tasks(found: "Evaluation") -> Iterator[list[str]]:
         yield [f"{own.task} {own.metric}", *values, _difference(paired.get((own.task, own.metric)))]
 
 
-def _guard_table(guard: "Guard") -> "Table":
+def _guard_table(guard: "Guard", width: int) -> "Table":
+    """Numbers stay in a line; below 100 columns the items and what chance would have right are left to `--json`."""
     from rich.table import Table
 
-    heads = ("", "items", "chance", "model", "reference", "difference", "lost, won", "share lost")
-    table = Table(*heads, title="Guard: share of the items that are right", box=None, title_justify="left")
+    left_out = 0 if width >= 100 else 2
+    table = Table(
+        title="Guard: share of the items that are right", box=None, title_justify="left", padding=(0, 1, 0, 0)
+    )
+    table.add_column()
+    for head in ("items", "chance", "model", "reference", "difference", "lost, won", "share lost")[left_out:]:
+        table.add_column(head, no_wrap=True)
     for row in guard.rows:
-        shares = [f"{share:.2f}" for share in (row.by_chance, row.model, row.reference)]
+        numbers = [str(row.items), *(f"{share:.2f}" for share in (row.by_chance, row.model, row.reference))]
         between = f"{row.mean:+.3f} [{row.low:+.3f}, {row.high:+.3f}]"
-        table.add_row(
-            row.task,
-            str(row.items),
-            *shares,
-            between,
-            f"{row.lost}, {row.won}",
-            f"[{row.lost_low:.2f}, {row.lost_high:.2f}]",
-        )
+        flips = f"{row.lost}, {row.won}", f"[{row.lost_low:.2f}, {row.lost_high:.2f}]"
+        table.add_row(row.task, *numbers[left_out:], between, *flips)
     return table
 
 
