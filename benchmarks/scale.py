@@ -72,7 +72,7 @@ def line(reference: PreTrainedModel, cards: int) -> Line:
 
 
 def stages(reference: PreTrainedModel) -> dict[str, tuple[float, float]]:
-    """GB of a card at a stage beside what the stage computes with: as it was with a CPU's copy and whole gradients, and as it is."""
+    """GB at a stage beside what the stage computes with: as it was with all models on the card, a CPU's copy and whole gradients, and as it is."""
     whole = 4 * parameter_count(reference) / 1e9
     inside = sum(p.numel() for p in anatomy(reference).blocks.parameters()) * 4 / 1e9
     cut = whole - inside / 2
@@ -81,12 +81,15 @@ def stages(reference: PreTrainedModel) -> dict[str, tuple[float, float]]:
     largest = max(p.numel() for p in reference.parameters()) * 4 / 1e9
     return {
         "loading, on the CPU": (whole, 0.0),
-        "cutting, on the CPU": (cut, 0.0),
-        "cutting": (whole + cut, whole + cut),
-        "proof: of the cut, the reference, gradients, and the cut loaded again": (
+        "diagnosis: of the reference and of untrained weights": (2 * whole, whole),
+        "cutting": (whole + cut, cut),
+        "proof: of the cut, its gradients, the cut loaded again, and the reference": (
             whole + 3 * cut,
-            max(whole + cut + largest, 2 * cut),
+            max(whole, cut + largest),
         ),
+        "repair: of the reference and the cut": (whole + cut, whole),
+        "cutting and repair, on the CPU: what is set aside, and the cut": (cut, whole + cut),
+        "proof, on the CPU: what is set aside, and the cut loaded again": (cut, whole + 2 * cut),
         "training, of the reference": (whole, 0.0),
         "training, of the reference where it teaches in bf16": (whole, whole - halved),
     }

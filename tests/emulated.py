@@ -172,6 +172,9 @@ def _in_place(apply: Any) -> Any:
         try:
             return apply(module, act, recurse)
         finally:
+            for parameter in module._parameters.values() if moves else ():
+                if (hooks := getattr(parameter, "_post_accumulate_grad_hooks", None)) is not None:
+                    parameter._post_accumulate_grad_hooks = hooks  # they hang on what has gone: here on what has come
             torch.__future__.set_swap_module_params_on_conversion(before)
 
     return applied

@@ -1,5 +1,6 @@
 """What runs on an accelerator, held against the CPU: `pytest --device cuda`, or `--device emulated` where there is none."""
 
+import gc
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +16,10 @@ from rounds import LENGTH as ROUND_LENGTH
 from shell import command
 from stopping import stopping_at
 from tiny import LENGTH, recipe_tree, untrained_model
+from torch import nn
 
 from inheritune import run
+from inheritune.decoder.anatomy import anatomy
 from inheritune.diagnosis.diagnose import diagnose
 from inheritune.diagnosis.rank import approximate_rank
 from inheritune.errors import Interrupted
@@ -68,6 +71,43 @@ def test_a_model_on_the_cpu_is_measured_there_beside_a_device(gpt2: Path) -> Non
     cut = inherit(model, [0, 2, 4])
     heal(cut, model, [0, 2, 4], tokens_BT)
     assert prove(cut).passed and {parameter.device for parameter in (*cut.parameters(), *model.parameters())} == {CPU}
+
+
+def most_weights(kind: type[nn.Module], act: Callable[[], object]) -> int:
+    """The most bytes of weights that stand on the device when a module of this kind is called, whoever holds them."""
+    seen: list[int] = []
+
+    def count(module: nn.Module, _: object) -> None:
+        if isinstance(module, kind):
+            there = (
+                x.held.untyped_storage()
+                for x in gc.get_objects()
+                if type(x) is emulated.OnDevice and isinstance(x, nn.Parameter)
+            )
+            seen.append(sum({storage.data_ptr(): storage.nbytes() for storage in there}.values()))
+
+    hook = nn.modules.module.register_module_forward_pre_hook(count)
+    try:
+        act()
+    finally:
+        hook.remove()
+    return max(seen)
+
+
+@pytest.mark.skipif(device().type != emulated.NAME, reason="weights are counted on the emulated device alone")
+def test_one_model_at_a_time_is_on_the_device() -> None:
+    """A proof, of the cut, its reference and what is loaded again; a repair; and the diagnosis's untrained weights."""
+    gc.freeze()  # what is older need not be looked through
+    reference, tokens_BT = untrained_model("llama"), torch.arange(48).view(4, 12)
+    whole = sum(parameter.nbytes for parameter in reference.parameters())
+    cut, kind = inherit(reference, [0, 2, 3]).to(device()), type(anatomy(reference).blocks[0])  # type: ignore[arg-type]
+    assert whole < 1.9 * sum(parameter.nbytes for parameter in cut.parameters())
+    assert most_weights(kind, lambda: prove(cut, reference, [0, 2, 3]).require()) == whole
+    assert most_weights(kind, lambda: heal(cut, reference, [0, 2, 3], tokens_BT)) == whole
+    assert reference.device == CPU and cut.device.type == device().type
+    reference.to(device())  # type: ignore[arg-type]
+    cut.to(CPU)  # type: ignore[arg-type]
+    assert most_weights(kind, lambda: diagnose(reference, tokens_BT, curve_sequences=2)) == whole
 
 
 # All that may be asked for at once, in two whole runs.

@@ -43,7 +43,7 @@ def command(
         parent = None
         if against is not None:
             with progress.waiting(f"Reference: {with_size(str(against))}"):
-                parent = load_model(against, trust=trust_remote_code, on=device())
+                parent = load_model(against, trust=trust_remote_code)
         with progress.waiting(f"Model: {with_size(str(model))}"):
             made = load_model(model, trust=trust_remote_code, on=device())
         proof = prove(made, parent, listed, count=partial(Rates(progress), "Proof"))

@@ -16,6 +16,7 @@ from inheritune.disk.kept import Kept, ids_digest
 from inheritune.models.quiet import quiet
 from inheritune.progress import Tell
 from inheritune.records.profile import Contrast
+from inheritune.runtime.device import CPU, room_for
 from inheritune.runtime.gauge import free_memory
 from inheritune.words import plural
 
@@ -57,7 +58,8 @@ class Contrasts:
         longest = max(map(len, rows))
         what = "maps of untrained weights" if name == UNTRAINED else f"maps at T = {longest}"
         size = sum(each.numel() * each.element_size() for each in self.model.parameters())
-        if name == UNTRAINED and size > free_memory(self.model.device):
+        beside = size * (1 if self.model.device == CPU else 2)  # a GPU's model is set aside meanwhile
+        if name == UNTRAINED and beside > free_memory(CPU):
             self.left_out.append(f"{what} (no memory for a second model of {size / 1e9:.1f} GB)")
             return None
         try:
@@ -80,8 +82,8 @@ class Contrasts:
             raise TimeOver
         stage = f"Maps of {plural(len(rows), 'sequence')}, T = {longest}{', untrained' if name == UNTRAINED else ''}"
         self.tell(stage, 0, len(rows))  # before the weights are drawn, which takes a while
-        model = fresh(self.model) if name == UNTRAINED else self.model
-        with self.deadline.ending(model):
+        model, others = (fresh(self.model), [self.model]) if name == UNTRAINED else (self.model, [])
+        with room_for([model], others, self.model.device), self.deadline.ending(model):
             return measure_sequences(
                 model,
                 rows,
@@ -93,7 +95,7 @@ class Contrasts:
 
 
 def fresh(model: PreTrainedModel) -> PreTrainedModel:
-    """The same architecture as it is before training."""
+    """The same architecture as it is before training, in the CPU's memory."""
     with quiet(), torch.random.fork_rng():
         torch.manual_seed(0)
-        return AutoModelForCausalLM.from_config(model.config, dtype=model.dtype).to(model.device)
+        return AutoModelForCausalLM.from_config(model.config, dtype=model.dtype)

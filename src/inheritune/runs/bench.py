@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from inheritune.config.recipes import RunRecipe
+from inheritune.config.sections import Objective
 from inheritune.data import tokens
 from inheritune.data.batches import Batches
 from inheritune.data.coding import Coding
@@ -36,6 +37,7 @@ from inheritune.runs.folder import once, timed
 from inheritune.runs.made_of import bind, made_of
 from inheritune.runtime import gauge, processes
 from inheritune.runtime.device import CPU
+from inheritune.surgery.in_memory import inherit
 from inheritune.training.halves import in_halves
 
 _FEW_DOCUMENTS = 30
@@ -141,17 +143,24 @@ class Bench:
         model = self.reference.model
         return model if model.device == self.home else model.to(self.home)  # type: ignore[arg-type]
 
-    def teacher(self) -> PreTrainedModel:
-        """The reference as it teaches. On a GPU in bf16 that is a copy which gives the same bits in half the memory, and the reference is set aside."""
-        if self.home == CPU or self.recipe.training.precision != "bf16":
-            return self.model
-        self.set_aside()
-        return in_halves(self.reference.model).to(self.home)  # type: ignore[arg-type]
+    def teacher(self, objective: Objective | None) -> PreTrainedModel | None:
+        """The reference where a training is taught by it; else None, and it is set aside.
 
-    def set_aside(self) -> None:
-        """Keep the reference in the CPU's memory until it is asked for, so that a training which it does not teach has the GPU's."""
-        if self.home != CPU:
-            self.reference.model.to(CPU)  # type: ignore[arg-type]
+        On a GPU in bf16 it is a copy which gives the same bits in half the memory, and the reference itself is set aside.
+        """
+        taught = objective is not None and objective.taught
+        if taught and (self.home == CPU or self.recipe.training.precision != "bf16"):
+            return self.model
+        aside = self.set_aside()
+        return in_halves(aside).to(self.home) if taught else None  # type: ignore[arg-type]
+
+    def set_aside(self) -> PreTrainedModel:
+        """The reference in the CPU's memory, where it stays until `model` is asked for, so that a training or a cut has the GPU's."""
+        return self.reference.model.to(CPU)  # type: ignore[arg-type]
+
+    def cut(self, blocks: Sequence[int]) -> PreTrainedModel:
+        """A model of these blocks of the reference, where that was loaded; the reference is set aside."""
+        return inherit(self.set_aside(), blocks, seed=self.recipe.seed).to(self.home)  # type: ignore[arg-type]
 
     @property
     def written_dtype(self) -> torch.dtype:

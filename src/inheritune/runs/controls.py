@@ -77,6 +77,6 @@ class Controls:
         ).train(model)  # fmt: skip
 
     def _start(self, name: str) -> PreTrainedModel:
-        if name == RANDOM:
-            return fresh(self.bench.model, self.depth, self.bench.recipe.seed)
-        return copy.deepcopy(self.bench.model)
+        reference = self.bench.set_aside()
+        made = fresh(reference, self.depth, self.bench.recipe.seed) if name == RANDOM else copy.deepcopy(reference)
+        return made.to(self.bench.home)  # type: ignore[arg-type]

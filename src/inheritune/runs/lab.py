@@ -44,7 +44,6 @@ from inheritune.runs.rounds import RoundFolder, blocks_name, newest_checkpoint
 from inheritune.runs.targets import Target, cut_out, grow_from
 from inheritune.runs.trackers import trackers
 from inheritune.runtime import processes
-from inheritune.surgery.in_memory import inherit
 from inheritune.training import checkpoint
 from inheritune.training.metrics import Metrics
 from inheritune.training.schedule import learning_rate, of_steps
@@ -189,10 +188,7 @@ class FolderLab:
         round_of = self.round(round_)
         if not round_of.ended:
             self.progress.stage(f"Round {round_}: {round_of.depth} blocks ({show(self.blocks(round_))})")
-        target = self.target(round_)
-        if not self.recipe.objective.taught:
-            self.bench.set_aside()
-        round_of.train(target, ask)
+        round_of.train(self.target(round_), ask)
 
     def compare(self, round_: int) -> Finished:
         """What the round's end gave."""
@@ -233,7 +229,7 @@ class FolderLab:
 
     def target(self, round_: int) -> PreTrainedModel:
         """The round's target with the weights of its newest checkpoint."""
-        model = inherit(self.bench.model, self.blocks(round_), seed=self.recipe.seed)
+        model = self.bench.cut(self.blocks(round_))
         checkpoint.load(newest_checkpoint(self._folder(round_)), model)
         return model
 

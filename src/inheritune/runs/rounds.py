@@ -113,7 +113,7 @@ class RoundFolder:
                 matrix_rate=self.bench.matrix_rate,
                 parallel=self.bench.recipe.processes.parallel,
                 wanted=self.objective,
-                teacher=self.bench.teacher() if self.objective and self.objective.taught else None,
+                teacher=self.bench.teacher(self.objective),
             ),
         )
 

@@ -35,9 +35,9 @@ def cut_out(bench: Bench, blocks: list[int], beside: Path, folder: Path, progres
 
     What a stop must not lose of the repair is kept in the run's folder. Raises ProofError for a cut that fails its proof.
     """
-    model = inherit(bench.model, blocks, seed=bench.recipe.seed)
+    model = bench.cut(blocks)
     with quiet():
-        prove(model, bench.model, blocks, count=_proving(progress)).require().save(beside / PROOF)
+        prove(model, bench.set_aside(), blocks, count=_proving(progress)).require().save(beside / PROOF)
     if bench.recipe.choice.heal:
         return Target(model, {}, _repair(bench, model, blocks, folder / REPAIR, progress))
     return Target(model, {}, RoundStart(blocks=blocks, tokens=0, flops=0.0, seconds=0.0))
@@ -50,11 +50,11 @@ def grow_from(
 
     Its optimizer's state goes along; the proof goes into the folder `beside`. Raises ProofError for a target that fails it.
     """
-    reference, seed = bench.model, bench.recipe.seed
+    reference, seed = bench.set_aside(), bench.recipe.seed
     target = inherit(reference, held, seed=seed)
     state, _ = checkpoint.load(trained, target)
     block_map = growth(target, reference, held, blocks, bench.recipe.growth.new_blocks)
-    grown = assemble([target, reference], block_map, seed)
+    grown = assemble([target, reference], block_map, seed).to(bench.home)  # type: ignore[arg-type]
     against = ([target, reference], block_map) if block_map.whole else (None, None)
     with quiet():
         prove(grown, *against, count=_proving(progress)).require().save(beside / PROOF)
@@ -73,7 +73,7 @@ def _repair(bench: Bench, model: PreTrainedModel, blocks: list[int], kept: Path,
     if kept.exists():
         progress.note("The repair goes on from what was kept of it")
     healing, seconds = timed(
-        lambda: heal(model, bench.model, blocks, tokens_BT, unasked=unasked, count=count, kept=kept)
+        lambda: heal(model, bench.set_aside(), blocks, tokens_BT, unasked=unasked, count=count, kept=kept)
     )
     worse = healing.loss_after > healing.loss_before
     told = ", which is no better: choice.heal: false leaves it out" if worse else ""

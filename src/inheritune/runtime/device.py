@@ -2,10 +2,11 @@
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+from torch import nn
 from torch.utils import deterministic
 
 from inheritune.errors import InputError
@@ -39,6 +40,22 @@ def _there(name: str) -> torch.device:
             f"{NAMED} is {name!r:.40}, and this machine has {count} devices of that kind: name another, or unset it"
         )
     return found
+
+
+@contextlib.contextmanager
+def room_for(models: Sequence[nn.Module], others: Sequence[nn.Module], on: torch.device) -> Iterator[None]:
+    """While the block runs, `models` are on a device and `others` in the CPU's memory; afterwards each is where it was.
+
+    What goes back to the CPU goes first, so that the device never holds more than it held within the block, or before it.
+    """
+    homes = [(model, next(model.parameters()).device) for model in (*models, *others)]
+    try:
+        for model, there in (*((other, CPU) for other in others), *((model, on) for model in models)):
+            model.to(there)
+        yield
+    finally:
+        for model, home in sorted(homes, key=lambda pair: pair[1] != CPU):
+            model.to(home)
 
 
 def autocast(precision: str, on: torch.device) -> contextlib.AbstractContextManager:

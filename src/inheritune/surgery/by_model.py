@@ -124,25 +124,30 @@ def _origin(source: Path, cut: CutRequest, print_: str, model: PreTrainedModel) 
 def _prove(folder: Path, sources: list[Path], block_map: BlockMap, trust: bool, tell: Tell) -> None:
     """Prove what was written, against its sources where every block is inherited whole."""
     *against, made = _loaded([*(sources if block_map.whole else []), folder], None, trust, tell)
-    proof = prove(made, against or None, block_map if against else None, count=partial(tell, PROVING))
+    proof = prove(_there(made), against or None, block_map if against else None, count=partial(tell, PROVING))
     proof.require().save(folder / PROOF)
 
 
 def _loaded(places: list[Path], dtype: torch.dtype | None, trust: bool, tell: Tell) -> list[PreTrainedModel]:
-    """These models, each loaded whole, in the dtype of the first where none is asked for."""
+    """These models, each loaded whole into the CPU's memory, in the dtype of the first where none is asked for."""
     tell(stage := f"Loading {plural(len(places), 'model')}", 0, len(places))
     models: list[PreTrainedModel] = []
     for place in places:
-        models.append(load_model(place, dtype or (models[0].dtype if models else None), trust, device()))
+        models.append(load_model(place, dtype or (models[0].dtype if models else None), trust))
         tell(stage, len(models), len(places))
     return models
+
+
+def _there(model: PreTrainedModel) -> PreTrainedModel:
+    """A model where models compute: of what stands beside it in the CPU's memory, a proof and a repair fetch what they need."""
+    return model.to(device())  # type: ignore[arg-type]
 
 
 def _in_memory(source: Path, target: Path, cut: CutRequest, force: bool, tell: Tell) -> ModelOrigin:
     with nullcontext() if cut.heal is None else repair_beside(target) as kept:
         [reference] = _loaded([source], cut.dtype, cut.trust, tell)
         print_ = print_of(source)
-        model = inherit(reference, cut.blocks, parts=cut.parts, outside=cut.outside, seed=cut.seed)
+        model = _there(inherit(reference, cut.blocks, parts=cut.parts, outside=cut.outside, seed=cut.seed))
         record = _origin(source, cut, print_, reference)
         require_room(target, sum(tensor.numel() * tensor.element_size() for tensor in model.parameters()))
         with placed(target, force) as folder:

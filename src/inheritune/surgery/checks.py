@@ -15,6 +15,7 @@ from inheritune.decoder.names import CHOOSERS, WINDOWS
 from inheritune.decoder.outputs import kept_cache
 from inheritune.decoder.stack import Stack
 from inheritune.models.quiet import quiet
+from inheritune.runtime.device import room_for
 from inheritune.surgery.blockmap import BlockMap
 
 # Shapes: B sequences, T tokens, V vocabulary.
@@ -121,7 +122,8 @@ def gradients(
     if missed:
         for number, source in enumerate(sources):
             path = anatomy(source).path
-            known = {name for old in _missed(source, tokens_BT) for name in block_map.targets(old, path, number)}
+            with room_for([source], [model], tokens_BT.device):
+                known = {name for old in _missed(source, tokens_BT) for name in block_map.targets(old, path, number)}
             missed = {name: words for name, words in missed.items() if name not in known}
     return min(missed.items())[1] if missed else None
 
@@ -163,12 +165,13 @@ def reloaded(model: PreTrainedModel, tokens_BT: Tensor) -> str | None:
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if report.get(kind):
             return f"{kind.replace('_', ' ')}: {sorted(map(str, report[kind]))[0]}."
-    again.to(model.device).eval()
     kept = {**again.state_dict(), **dict(again.named_buffers())}
     for name, tensor in {**model.state_dict(), **dict(model.named_buffers())}.items():
-        if name not in kept or not torch.equal(tensor, kept[name]):
+        if name not in kept or not torch.equal(tensor, kept[name].to(tensor.device)):
             return f"{name} differs after it was saved and loaded."
-    return _differ(_logits(again, tokens_BT), _logits(model, tokens_BT), tolerance=ARRANGED[model.dtype])
+    own_BTV = _logits(model, tokens_BT)
+    with room_for([again.eval()], [model], tokens_BT.device):
+        return _differ(_logits(again, tokens_BT), own_BTV, tolerance=ARRANGED[model.dtype])
 
 
 @torch.no_grad()
@@ -176,14 +179,15 @@ def arranged(
     model: PreTrainedModel, sources: Sequence[PreTrainedModel], block_map: BlockMap, tokens_BT: Tensor
 ) -> str | None:
     """The sources' own blocks, each called as its own model calls it at the target's positions; a silent one is left out."""
-    at = block_map.outside or 0
-    stacks = [_stack(source, sources[at], tokens_BT) for source in sources]
-    whence = stacks[at]
-    hidden_BTD = whence.hidden0
-    for place in block_map.places:
-        if place.block is not None and not place.silent:
-            hidden_BTD = stacks[place.source].run(hidden_BTD, [place.block])
-    return _differ(_logits(model, tokens_BT), whence.logits(hidden_BTD), tolerance=ARRANGED[model.dtype])
+    own_BTV, at = _logits(model, tokens_BT), block_map.outside or 0
+    with room_for(sources, [model], tokens_BT.device):
+        stacks = [_stack(source, sources[at], tokens_BT) for source in sources]
+        whence = stacks[at]
+        hidden_BTD = whence.hidden0
+        for place in block_map.places:
+            if place.block is not None and not place.silent:
+                hidden_BTD = stacks[place.source].run(hidden_BTD, [place.block])
+        return _differ(own_BTV, whence.logits(hidden_BTD), tolerance=ARRANGED[model.dtype])
 
 
 def _stack(source: PreTrainedModel, home: PreTrainedModel, tokens_BT: Tensor) -> Stack:

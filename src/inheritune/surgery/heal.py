@@ -21,6 +21,7 @@ from inheritune.disk.kept import ids_digest
 from inheritune.errors import ModelError
 from inheritune.progress import Tally, silent
 from inheritune.records.model_folder import Healing
+from inheritune.runtime.device import room_for
 from inheritune.surgery.kept_tensors import KeptTensors
 from inheritune.surgery.refit import refit
 
@@ -45,20 +46,21 @@ def heal(
     With at least eight sequences the last eighth is kept from the fit, and the losses are measured on it; they do not ask for
     a sequence's first token and the `unasked` after it. `count` counts passes through the reference and the target's blocks.
     What is done is kept in the folder `kept`, so that after a stop it is not done again; who names one removes it. `made_of`
-    tells the reference from others whose repair may be kept there.
+    tells the reference from others whose repair may be kept there. On a GPU that the target is on, one of both is in the CPU's memory.
     Raises ModelError for a model that is not in float32, in which alone differences of passes are exact enough, and
     for one whose MLP ends in nothing that can be refitted in closed form.
     """
     if {parameter.dtype for model in (target, reference) for parameter in model.parameters()} - EXACT:
         raise ModelError("Only models in float32 can be healed: call .float() on both first.")
     fit_BT, held_BT = _split(tokens_BT)
-    gaps = dict(find_gaps(blocks, anatomy(reference).depth))
-    before, cost = Stack(target, held_BT, unasked), 0.0
-    if gaps:
-        question = (made_of, list(blocks), ids_digest(fit_BT.tolist()), before.whole_losses.tolist())
-        results = KeptTensors(kept, repr(question))
-        cost = _close(gaps, target, reference, fit_BT, results, count)
-    after = Stack(target, held_BT, unasked)
+    gaps, cost = dict(find_gaps(blocks, anatomy(reference).depth)), 0.0
+    with room_for([target], [reference], target.device):
+        before = Stack(target, held_BT, unasked)
+        if gaps:
+            question = (made_of, list(blocks), ids_digest(fit_BT.tolist()), before.whole_losses.tolist())
+            results = KeptTensors(kept, repr(question))
+            cost = _close(gaps, target, reference, fit_BT, results, count)
+        after = Stack(target, held_BT, unasked)
     won = (before.whole_losses.mean().item(), after.whole_losses.mean().item())
     return Healing(*won, list(gaps), fit_BT.numel(), round(cost + before.flops + after.flops))
 
@@ -86,7 +88,8 @@ def _close(
     """Refit the target at every gap (place: the last reference's block that is missing after it); returns the FLOPs."""
     parts = tokens_BT.split(max(1, CHUNK_TOKENS // tokens_BT.shape[1]))
     passes = len(parts) + max(gaps) + 1
-    wanted = _hidden_after(reference, set(gaps.values()), parts, results, lambda done: count(done, passes))
+    with room_for([reference], [target], target.device):
+        wanted = _hidden_after(reference, set(gaps.values()), parts, results, lambda done: count(done, passes))
     stack, flops = Stack(target, tokens_BT, losses=False), 0.0
     below_BTD = stack.hidden0
     for place in range(max(gaps) + 1):  # from below, so that each gap is closed for what the repair before it gives

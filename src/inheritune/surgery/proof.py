@@ -11,7 +11,7 @@ from inheritune.decoder.anatomy import anatomy, text_config
 from inheritune.errors import InputError, ModelError, ProofError
 from inheritune.progress import Tally, silent
 from inheritune.records.model_folder import CheckRecord, ProofRecord
-from inheritune.runtime.device import CPU, whole_products
+from inheritune.runtime.device import room_for, whole_products
 from inheritune.runtime.memory import ran_out
 from inheritune.surgery import checks
 from inheritune.surgery.blockmap import BlockMap
@@ -62,7 +62,8 @@ def prove(
     """Put `model` to every check; with the `reference` and the `blocks` cut from it (None: its first ones), hold it against that.
 
     A grown model is held against two models, the target and the reference, and the map from both. A check that
-    raises has failed, and says with what; `count` counts checks. The model is left as it was. Raises InputError for a map that does not
+    raises has failed, and says with what; `count` counts checks. The models are left as they were; on a GPU that the model is on, it and
+    what it is held against stand in turns, the others in the CPU's memory meanwhile. Raises InputError for a map that does not
     inherit every block whole, as there is nothing to hold such a model against, and ModelError where memory does not suffice.
     """
     sources = [] if reference is None else [reference] if isinstance(reference, PreTrainedModel) else list(reference)
@@ -75,7 +76,7 @@ def prove(
     questions, found = list(_questions(model, sources, block_map)), list[Check]()
     count(0, len(questions))
     try:
-        with whole_products():
+        with whole_products(), room_for([model], sources, model.device):
             for name, question in questions:
                 found.append(_ask(name, question))
                 count(len(found), len(questions))
@@ -95,22 +96,10 @@ def _questions(model: PreTrainedModel, sources: Sequence[PreTrainedModel], block
         name = f"cached generation equals uncached, past a window narrowed from {window} to {checks.NARROW} tokens"
         yield name, lambda: _narrowly(model, tokens_BT)
     yield "gradients reach every parameter", lambda: checks.gradients(model, sources, block_map, tokens_BT)
-    yield "saved and loaded, it is the same", lambda: _without(sources, lambda: checks.reloaded(model, tokens_BT))
+    yield "saved and loaded, it is the same", lambda: checks.reloaded(model, tokens_BT)
     if sources:
         name = "logits equal the reference's with its blocks so arranged"
         yield name, lambda: checks.arranged(model, sources, block_map, tokens_BT)
-
-
-def _without(sources: Sequence[PreTrainedModel], question: Callable[[], str | None]) -> str | None:
-    """Ask what needs no source while the sources are in the CPU's memory, so that a GPU has room for a second model."""
-    homes = [(source, source.device) for source in sources]
-    try:
-        for source, _ in homes:
-            source.to(CPU)  # type: ignore[arg-type]
-        return question()
-    finally:
-        for source, home in homes:
-            source.to(home)  # type: ignore[arg-type]
 
 
 def _narrowly(model: PreTrainedModel, tokens_BT: Tensor) -> str | None:
