@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -21,7 +22,7 @@ from inheritune.config.loading import check
 from inheritune.config.recipes import RunRecipe
 from inheritune.errors import ProofError
 from inheritune.records.result import Result
-from inheritune.runs import algorithm, lab, targets
+from inheritune.runs import algorithm, bench, lab, targets
 from inheritune.runs.policy import History, Plan
 from inheritune.training.kernels import settled
 
@@ -270,19 +271,21 @@ def test_literal_growth_cuts_the_reference_again(tree: dict[str, Any], gpt2: Pat
     assert load_file(start / "optimizer.safetensors") == {}
 
 
-@pytest.mark.parametrize(("name", "round_"), [("inherit", "01-2-blocks"), ("assemble", "02-3-blocks")])
+@pytest.mark.parametrize(
+    ("room", "name", "round_"), [(bench, "inherit", "01-2-blocks"), (targets, "assemble", "02-3-blocks")]
+)
 def test_a_cut_or_growth_that_is_not_what_it_should_be_is_never_trained(
-    name: str, round_: str, tree: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    room: ModuleType, name: str, round_: str, tree: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One scale a little off: the model is sound in itself, and only the reference's own blocks show it."""
-    original = getattr(targets, name)
+    original = getattr(room, name)
 
     def harmful(*arguments: Any, **options: Any) -> Any:
         made = original(*arguments, **options)
         made.transformer.h[1].ln_1.weight.data[0] *= 1.05
         return made
 
-    monkeypatch.setattr(targets, name, harmful)
+    monkeypatch.setattr(room, name, harmful)
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(tree))
     with pytest.raises(ProofError, match="logits equal the reference's"):
         inheritune.run(str(tmp_path / "recipe.yaml"), out=str(tmp_path / "out"))
