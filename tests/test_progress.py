@@ -118,3 +118,25 @@ def test_a_terminal_sees_the_view_below_the_state_and_a_pipe_does_not(
             assert shown == "  step 1 of 6\n  ■■·■\n  3 blocks \N{REPLACEMENT CHARACTER}[31m"
         else:
             assert (shown, piped) == ("", "  step 1 of 6\n")
+
+
+def test_what_is_said_at_once_stands_in_the_next_look_of_a_terminal_and_in_a_pipe(
+    capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within a signal's handler: nothing is drawn there."""
+    progress = Progress()
+    progress.at_once("stopping")
+    assert capfd.readouterr().out == "  stopping\n"
+    monkeypatch.setattr(progress.console, "_force_terminal", True)
+    progress.now("step 1 of 6")
+    assert progress._live is not None
+    progress.at_once("stopping")
+    assert str(progress._live.get_renderable()) == "  step 1 of 6\n  stopping"
+    progress.stage("next")
+    progress.now("step 1 of 2")
+    assert str(progress._live.get_renderable()) == "  step 1 of 2"
+    progress.close()
+    quiet = Progress(quiet=True)
+    capfd.readouterr()
+    quiet.at_once("stopping")
+    assert capfd.readouterr().out == ""

@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Event, Thread
 from typing import Any
 
@@ -58,6 +58,7 @@ class Progress:
         self._thread: Thread | None = None
         self._over = Event()
         self._last = 0.0
+        self._state, self._said = Text(), ""  # what a terminal shows now, and what was said at once
         self.view: Callable[[], str] | None = None  # what a terminal shows below the state of the current stage
 
     def stage(self, text: str) -> None:
@@ -78,6 +79,14 @@ class Progress:
             self._end_wait()
             self._last = 0.0  # what is first told of its state is shown at once
         self._show(text)
+
+    def at_once(self, text: str) -> None:
+        """Say a sentence from within a signal's handler, where no lock may be waited for: a terminal shows it with the current state."""
+        if self._live:
+            self._said = f"\n  {plain(text)}"
+        elif not self.console.quiet:
+            with suppress(OSError):  # a stream without a descriptor
+                os.write(self.console.file.fileno(), f"  {plain(text)}\n".encode())
 
     def wait(self) -> None:
         """Show the time that the stage has taken so far, until its state is told, or another stage, or `done`."""
@@ -117,8 +126,8 @@ class Progress:
 
     def _show(self, text: str) -> None:
         if self.console.is_terminal:
+            self._state = Text(f"  {plain(text)}", style="cyan").append(self._below(), style="default")
             self._live = self._live or self._begin_live()
-            self._live.update(Text(f"  {plain(text)}", style="cyan").append(self._below(), style="default"))
         elif time.monotonic() - self._last >= _SECONDS_BETWEEN_LINES:
             self._last = time.monotonic()
             self._line(text)
@@ -131,7 +140,7 @@ class Progress:
         self._end_wait()
         if self._live:
             self._live.stop()
-            self._live = None
+            self._live, self._said = None, ""
 
     def _end_wait(self) -> None:
         if self._thread:
@@ -140,7 +149,10 @@ class Progress:
             self._thread = None
 
     def _begin_live(self) -> Live:
-        live = Live(console=self.console, refresh_per_second=4, transient=True)
+        live = Live(
+            console=self.console, refresh_per_second=4, transient=True,
+            get_renderable=lambda: Text.assemble(self._state, (self._said, "bold")),
+        )  # fmt: skip
         live.start()
         return live
 

@@ -51,6 +51,22 @@ def test_unknown_key_names_the_nearest(tree: dict[str, Any], said: list[str]) ->
 
 
 @pytest.mark.parametrize(
+    ("kind", "key", "said"),
+    [
+        (TrainRecipe, "diagnosis", "it belongs to recipes of `run` and `compare`"),
+        (TrainRecipe, "growth", "it belongs to recipes of `run`"),
+        (RunRecipe, "budget", "it belongs to recipes of `compare`"),
+        (RunRecipe, "tokenizer", "it belongs to recipes of `train`"),
+    ],
+)
+def test_a_key_of_another_kind_of_recipe_is_told_as_such(kind: Any, key: str, said: str) -> None:
+    tree = {name: value for name, value in TREE.items() if name != "reference"} | {"model": {}}
+    with pytest.raises(RecipeError) as error:
+        check(kind, (tree if kind is TrainRecipe else TREE) | {key: {}})
+    assert str(error.value) == f"the recipe has an unknown key {key!r}: {said}"
+
+
+@pytest.mark.parametrize(
     ("tree", "said"),
     [
         (changed(training={"tokens": "many"}), ["training.tokens", "'many'"]),

@@ -254,7 +254,11 @@ def test_a_file_of_somebody_else_is_not_touched(tmp_path: Path) -> None:
 def test_when_the_time_is_over_what_is_there_is_a_profile() -> None:
     profile = diagnose(families.reference("llama"), TOKENS_BT, untrained=False, minutes=0)
     assert profile.curves is None and profile.left_out == ["losses of cuts (no time)"]
-    assert "no cut was run" in suggest(profile.layers, None, 3, 6).reason and str(profile)
+    assert "no cut was run" in suggest(profile.layers, None, 3, 6).reason
+    said = " ".join(str(profile).split())
+    assert said.count("is suggested") == 1 and "(no time). For what had no time, give more --minutes." in said
+    whole = diagnose(families.reference("llama"), TOKENS_BT, untrained=False)
+    assert not whole.left_out and "--minutes" not in str(whole)
     late = curves_of(Stack(families.reference("llama"), TOKENS_BT), deadline=Deadline(0.0))
     assert "no cut was run" in suggest(profile.layers, late, 3, 6).reason
 

@@ -545,6 +545,14 @@ def test_tokens_that_cannot_be_read_are_refused(tokens: list[list[int]], message
         diagnose(families.reference("llama"), tokens)
 
 
+def test_a_name_for_a_model_and_text_for_tokens_are_refused_in_a_sentence() -> None:
+    with pytest.raises(ModelError, match=r"loaded model is wanted here, and this is 'bundled:laptop': load it"):
+        diagnose("bundled:laptop", TOKENS_NT)
+    for text in ("a text", ["one", "two"]):
+        with pytest.raises(DataError, match=r"this is text: give ids, as tokenizer\(text\)"):
+            diagnose(families.reference("llama"), text)
+
+
 def test_no_loss_asks_for_a_begin_of_several_tokens() -> None:
     """Oracle: the mean of the losses behind it, and its gradient."""
     model = copy.deepcopy(families.reference("llama"))

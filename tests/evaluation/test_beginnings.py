@@ -40,6 +40,12 @@ def test_a_model_that_is_lost_without_its_begin_says_so() -> None:
     assert found.better == 2 and found.tokens == 8 * (16 + 17 + 17)
 
 
+def test_it_is_counted_row_by_row() -> None:
+    told = list[tuple[int, int]]()
+    compare_beginnings(Counting(), rows(), [NONE, Begin((BOS,))], count=lambda *parts: told.append(parts))
+    assert told == [(done, 16) for done in (0, 4, 8, 12, 16)]
+
+
 def test_the_best_begin_is_left_alone() -> None:
     assert compare_beginnings(Counting(), rows(), [Begin((BOS,)), NONE]).better is None
     assert compare_beginnings(Counting(), rows(), [NONE, Begin((END,))]).better is None

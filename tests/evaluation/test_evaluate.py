@@ -192,6 +192,13 @@ def test_what_cannot_be_evaluated_is_said(gpt2: Path, corpus: Path) -> None:
     assert "2 or more" in refused("evaluate", str(gpt2), "--data", str(corpus / "one.jsonl"))
 
 
+def test_a_name_that_evaluate_does_not_have_is_refused_in_a_sentence() -> None:
+    with pytest.raises(InputError, match=r"^evaluate\(\) has no 'text': the text is named by `data`$"):
+        evaluate("bundled:laptop", text="mine.txt")
+    with pytest.raises(InputError, match=r"^evaluate\(\) has no 'lenght': give some of data, field, .*, length, "):
+        evaluate("bundled:laptop", lenght=4)
+
+
 def test_missing_lm_eval_is_told_before_anything_is_measured(gpt2: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "lm_eval", None)
     monkeypatch.setattr(sys.modules["inheritune.evaluation.evaluate"], "load_reference", None)

@@ -52,8 +52,10 @@ def stopped(tree: dict[str, Any], write_recipe: Write, tmp_path: Path, monkeypat
             patch.setattr(module, name, once_more)
             ended = command("run", recipe, "--out", str(out), "--quiet")
         assert ended.code == 130
-        assert ended.err.startswith("inheritune: stopped: the same command goes on from what is kept: inheritune run ")
-        assert len(ended.err.splitlines()) == 1
+        assert ended.err.startswith("inheritune: stopped: this goes on from what is kept: inheritune run ")
+        assert ended.err.splitlines() == [ended.err.removesuffix("\n")] and ended.err.endswith(
+            f"config.yaml --out {out}\n"
+        )
         return out
 
     return stop

@@ -66,6 +66,6 @@ def test_a_run_that_is_stopped_while_blocks_are_chosen_says_so(
     recipe = write_recipe(tree)
     ended = command("run", recipe, "--out", str(out), "--quiet")
     assert ended.code == code, ended
-    said = f"inheritune: stopped: the same command goes on from what is kept: inheritune run {recipe} --out {out} --quiet\n"
-    assert ended.err == said
-    assert status(str(out)).state == "stopped"
+    found = status(str(out))
+    assert found.state == "stopped" and found.goes_on == f"inheritune run {out}/config.yaml --out {out}"
+    assert ended.err == f"inheritune: stopped: this goes on from what is kept: {found.goes_on}\n"

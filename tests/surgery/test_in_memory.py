@@ -8,7 +8,7 @@ from families import DEPTH, reference
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from inheritune.decoder.parts import part_of
-from inheritune.errors import InputError
+from inheritune.errors import InputError, ModelError
 from inheritune.surgery.in_memory import fresh, grow, inherit
 from inheritune.surgery.proof import prove
 
@@ -119,3 +119,9 @@ def test_inverse_layer_scaling_is_folded_into_the_queries():
 def test_wrong_asks_are_refused(call, words):
     with pytest.raises(InputError, match=words):
         call(reference("llama"))
+
+
+def test_a_name_for_a_model_is_refused_in_a_sentence():
+    for act in (lambda: inherit("bundled:laptop", [0]), lambda: prove("bundled:laptop")):
+        with pytest.raises(ModelError, match=r"loaded model is wanted here, and this is 'bundled:laptop': load it"):
+            act()

@@ -67,8 +67,10 @@ def _told(name: str) -> Callable[..., None]:
             with terminable():
                 command(*args, **options)
         except KeyboardInterrupt as error:
-            said = "the same command goes on from what is kept" if name in _KEEP else "nothing was written"
-            raise Interrupted(f"stopped: {said}", exit_code(error)) from None
+            said = "this goes on from what is kept" if name in _KEEP else "nothing was written"
+            stopped = Interrupted(f"stopped: {said}", exit_code(error))
+            stopped.__notes__ = getattr(error, "__notes__", [])
+            raise stopped from None
 
     return told
 
@@ -83,9 +85,8 @@ def main() -> None:
     try:
         app()
     except Interrupted as error:
-        launch = "torchrun … -m inheritune" if "RANK" in os.environ else "inheritune"
         if _speaks(error):
-            _end(f"{error}: {launch} {shlex.join(sys.argv[1:])}", error.exit_code)
+            _end(f"{error}: {_going_on(error)}", error.exit_code)
         sys.exit(error.exit_code)
     except InherituneError as error:
         if _speaks(error):
@@ -113,6 +114,14 @@ def _open_streams() -> None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
         elif isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def _going_on(error: Interrupted) -> str:
+    """The command that goes on in the run folder, as `status` tells it; before there is one, and for what has none, the command as it was given."""
+    from inheritune.runs.going_on import noted
+
+    launch = "torchrun … -m inheritune" if "RANK" in os.environ else "inheritune"
+    return noted(error) or f"{launch} {shlex.join(sys.argv[1:])}"
 
 
 def _speaks(error: InherituneError) -> bool:

@@ -11,7 +11,7 @@ def command(
     model: Annotated[str, typer.Argument(help="A model folder, a .gguf file, a Hub id or bundled:laptop.")],
     text: Annotated[
         str,
-        typer.Option("--text", "--data", help="A text as data.train takes it (docs/data.md), or bundled:docstrings."),
+        typer.Option("--text", "--data", help="A file, a folder, a glob, hf:ID of the hub, or bundled:docstrings."),
     ] = "bundled:docstrings",
     field: Annotated[str, typer.Option(help="The field or column that holds the text.")] = "text",
     begin: Annotated[

@@ -37,7 +37,7 @@ def command(
     ] = None,
     data: Annotated[
         str,
-        typer.Option("--data", "--text", help="A text as data.train takes it (docs/data.md), or bundled:docstrings."),
+        typer.Option("--data", "--text", help="A file, a folder, a glob, hf:ID of the hub, or bundled:docstrings."),
     ] = "bundled:docstrings",
     field: Annotated[str, typer.Option(help="The field of a JSONL object that holds the text.")] = "text",
     documents: Annotated[int, typer.Option(min=2, help="Most documents read.")] = 100,

@@ -13,7 +13,9 @@ _COLUMNS = ("stage", "tokens", "FLOPs", "time", "memory", "disk")
 
 def command(
     source: Annotated[str, typer.Argument(metavar="RECIPE|MODEL", help="A recipe's name or path, or a model.")],
-    text: Annotated[str | None, typer.Option(help="A text as data.train takes it (docs/data.md).")] = None,
+    text: Annotated[
+        str | None, typer.Option(help="A file, a folder, a glob, hf:ID of the hub, or bundled:docstrings.")
+    ] = None,
     gpu: Annotated[str, typer.Option(help="h100, h200, a100, 4090, or cpu: this machine.")] = "cpu",
     gpus: Annotated[int, typer.Option(help="How many of them.")] = 1,
     price: Annotated[float | None, typer.Option(help="What one costs an hour, in any money.")] = None,

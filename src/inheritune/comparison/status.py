@@ -1,6 +1,5 @@
 """`inheritune status`: where a run, a training or a comparison stands, told by what its folder holds."""
 
-import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from inheritune.errors import InputError
 from inheritune.records.cells import CellResult, Failure, PhaseTokens
 from inheritune.records.rows import METRICS
 from inheritune.records.stages import RoundEnd
+from inheritune.runs.going_on import command_of
 from inheritune.runs.status import RunStatus, Stage, Standing, in_training, run_status, train_status, working
 
 
@@ -58,7 +58,7 @@ def _compare_status(folder: Path, shards: list[Path]) -> RunStatus:
         stage=Stage(name=f"cells, now {left[-1].name}" if left else "cells", done=done, total=total, unit="cell"),
         model=cell_standing(left[-1], recipe) if left and not finished else None,
         message=f"the table is {folder / 'compare.md'}" if finished else None,
-        goes_on=None if finished else " && ".join(_command(folder, shard) for shard in shards),
+        goes_on=None if finished else " && ".join(command_of(shard.parent, CompareRecipe) for shard in shards),
     )  # fmt: skip
 
 
@@ -72,9 +72,3 @@ def cell_standing(place: Path, recipe: CompareRecipe) -> Standing | None:
         return None
     training = recipe.training.model_copy(update={"tokens": phases[len(ended)]})
     return in_training(place / METRICS, training, len(ended) + 1, ended)[0]
-
-
-def _command(folder: Path, config: Path) -> str:
-    number, _, count = config.parent.name.partition("-of-")
-    shard = [] if count == "1" else ["--shard", f"{number}/{count}"]
-    return shlex.join(["inheritune", "compare", str(config), "--out", str(folder), *shard])

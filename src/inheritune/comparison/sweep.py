@@ -29,6 +29,7 @@ from inheritune.report.compare_figures import write_figures
 from inheritune.report.compare_table import write_tables
 from inheritune.runs.bench import Bench
 from inheritune.runs.folder import holding, left_if_used, once, refuse_another
+from inheritune.runs.going_on import noting_how
 from inheritune.runs.made_of import bind
 from inheritune.runs.status_words import live_view
 from inheritune.runtime.device import device, make_repeatable
@@ -62,7 +63,7 @@ def compare(
         refuse_another(place, checked)
     if not gather_only:
         place = folder / "shards" / f"{shard[0]}-of-{shard[1]}"
-        with holding(place, checked), closing(progress):
+        with holding(place, checked), noting_how(place, checked), closing(progress):
             _Sweep(checked, folder, place, progress).run(checked.methods[shard[0] - 1 :: shard[1]])
     found = gather(checked, folder)
     found.save(folder / "compare.json")

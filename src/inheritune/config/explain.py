@@ -1,7 +1,7 @@
 """A recipe's keys described, and its errors in one sentence: the key, the value, and what would be right."""
 
 import difflib
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -26,13 +26,16 @@ _TYPES = {str: "text", int: "whole number", float: "number", bool: "true or fals
 _KINDS = {"methods": "compare", "reference": "run", "model": "train"}
 
 
-def explain(error: ValidationError, valid: Sequence[str]) -> str:
-    """What is wrong first; `valid` are the keys that there are."""
+def explain(error: ValidationError, valid: Sequence[str], others: Mapping[str, Container[str]]) -> str:
+    """What is wrong first; `valid` are the keys that there are, `others` those of the other kinds of recipes by their commands."""
     first = _first(error)
     location = [str(part) for part in first["loc"]]
     key = ".".join(location)[:100]
     if first["type"] == "extra_forbidden":
-        hint = nearest(key, valid)
+        kinds = [kind for kind, keys in others.items() if key in keys]
+        hint = (
+            f"it belongs to recipes of {' and '.join(f'`{kind}`' for kind in kinds)}" if kinds else nearest(key, valid)
+        )
         return f"the recipe has an unknown key {key!r}: {hint}"
     if first["type"] == "missing":
         return f"the recipe lacks {key!r}, which it needs (`inheritune config` describes it)"

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from inheritune.config.explain import explain, fields, refuse_other_kind
 from inheritune.config.fitting import fitted, set_in, within_positions
-from inheritune.config.recipes import Recipe
+from inheritune.config.recipes import RECIPES, Recipe
 from inheritune.config.strict_yaml import read_file, read_yaml, text_of, value_of
 from inheritune.errors import RecipeError
 
@@ -59,7 +59,13 @@ def check(kind: type[Recipe], tree: dict[str, Any]) -> Recipe:
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
-        raise RecipeError(explain(error, [*fields(kind), *kind.model_fields])) from None
+        others = {command: _keys(other) for command, other in RECIPES.items() if other is not kind}
+        raise RecipeError(explain(error, _keys(kind), others)) from None
+
+
+def _keys(kind: type[BaseModel]) -> list[str]:
+    """Every dotted key of a recipe, and its sections."""
+    return [*fields(kind), *kind.model_fields]
 
 
 def to_yaml(recipe: BaseModel) -> str:

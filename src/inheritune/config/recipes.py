@@ -66,7 +66,7 @@ class RunRecipe(_Whole):
         description="The pretrained model: a Hugging Face folder, a `.gguf` file, a hub id, or `bundled:laptop`."
     )
     revision: str | None = Field(None, description="Revision of a hub id.")
-    trust_remote_code: bool = Field(False, description="Run Python files that the reference brings (docs/run.md).")
+    trust_remote_code: bool = Field(False, description="Run Python files that the reference brings: read them first.")
     diagnosis: Diagnosis = Diagnosis()
     choice: Choice = Choice()
     objective: Objective = Objective()
@@ -110,7 +110,7 @@ class CompareRecipe(_Whole):
         description="The pretrained model: a Hugging Face folder, a `.gguf` file, a hub id, or `bundled:laptop`."
     )
     revision: str | None = Field(None, description="Revision of a hub id.")
-    trust_remote_code: bool = Field(False, description="Run Python files that the reference brings (docs/run.md).")
+    trust_remote_code: bool = Field(False, description="Run Python files that the reference brings: read them first.")
     methods: list[str] = Field(
         min_length=1,
         description="Methods by name, `[all]` for every one; differences are from the first. May be extended.",
@@ -137,3 +137,7 @@ class CompareRecipe(_Whole):
     def all_seeds(self) -> list[int]:
         """The seeds; the learning rate is chosen on the first."""
         return list(range(self.seed, self.seed + self.seeds))
+
+
+# Each kind of recipe by the command that carries it out.
+RECIPES: dict[str, type[_Whole]] = {"run": RunRecipe, "train": TrainRecipe, "compare": CompareRecipe}

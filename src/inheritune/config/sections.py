@@ -101,7 +101,7 @@ def named_sources(sources: list[Source]) -> str:
 class Data(Section):
     """Text in: where it is, and how it becomes sequences."""
 
-    train: Sources = Field(description="Training text: one source, or a list of them with `weight` (docs/data.md).")
+    train: Sources = Field(description="Training text: one source, or a list of them with `weight`.")
     valid: Annotated[list[Source] | None, _AsList] = Field(
         None, min_length=1, description="Validation text; without it a share of `train`'s documents is held out."
     )

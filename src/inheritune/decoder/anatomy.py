@@ -151,7 +151,11 @@ def plain_numbers(config: PretrainedConfig) -> PretrainedConfig:
 
 
 def anatomy(model: PreTrainedModel) -> Anatomy:
-    """Find a decoder's parts; raises ModelError if there is not exactly one stack of blocks."""
+    """Find a decoder's parts; raises ModelError for what is no model, and if there is not exactly one stack of blocks."""
+    if not isinstance(model, nn.Module):
+        raise ModelError(
+            f"A loaded model is wanted here, and this is {model!r:.80}: load it, as with transformers' AutoModelForCausalLM.from_pretrained."
+        )
     refuse_unsupported(plain_numbers(model.config) if is_unpacked(model) else model.config, type(model))
     path, blocks = _stack(model)
     return Anatomy(path, blocks, _head(model))

@@ -15,7 +15,7 @@ from inheritune.diagnosis.measuring import Measures, measure_sequences
 from inheritune.disk.kept import Kept, ids_digest
 from inheritune.models.quiet import quiet
 from inheritune.progress import Tell
-from inheritune.records.profile import Contrast
+from inheritune.records.profile import NO_TIME, Contrast
 from inheritune.runtime.device import CPU, room_for
 from inheritune.runtime.gauge import free_memory
 from inheritune.words import plural
@@ -65,12 +65,12 @@ class Contrasts:
         try:
             measured = self._measures(name, rows, longest)
         except TimeOver:
-            self.left_out.append(f"{what} (no time)")
+            self.left_out.append(f"{what} {NO_TIME}")
             return None
         found = contrast(name, longest, measured)
         if found.sequences < len(rows):
             self.left_out.append(
-                f"{what} on {len(rows) - found.sequences} of {plural(len(rows), 'sequence')} (no time)"
+                f"{what} on {len(rows) - found.sequences} of {plural(len(rows), 'sequence')} {NO_TIME}"
             )
         else:
             self.kept.add({**asked, "contrast": found.model_dump()})

@@ -32,7 +32,7 @@ from inheritune.diagnosis.suggestion import at_chance, suggest
 from inheritune.errors import InputError, ModelError
 from inheritune.progress import Tally, Tell, silent
 from inheritune.records.entry import Spent
-from inheritune.records.profile import Contrast, Curves, Cut
+from inheritune.records.profile import NO_TIME, Contrast, Curves, Cut
 from inheritune.records.stages import CONTRASTS, CUTS, MAPS
 from inheritune.report.profile import Profile
 from inheritune.words import plural
@@ -74,6 +74,7 @@ def diagnose(
     """
     if not 0 < threshold < 1:
         raise InputError(f"The threshold is {threshold}: give a share between 0 and 1, such as 0.90.")
+    anatomy(model)  # what is no decoder is told before anything else
     found = _Found(model, threshold, time.perf_counter())
     sequences = unpadded(model, tokens, attention_mask, unasked)
     others = [unpadded(model, other, None) for other in other_lengths]
@@ -90,7 +91,7 @@ def diagnose(
         found.left_out = elsewhere.left_out
         seen(found.profile())
     if curve_sequences:
-        found.left_out = [*elsewhere.left_out, "losses of cuts (no time)"]
+        found.left_out = [*elsewhere.left_out, f"losses of cuts {NO_TIME}"]
         with suppress(TimeOver), deadline.ending(model):
             stack = Stack(model, _alike(sequences, curve_sequences), unasked)
             place = None if kept is None else kept / CUTS

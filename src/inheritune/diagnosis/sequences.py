@@ -18,9 +18,11 @@ def unpadded(
 ) -> list[Tensor]:
     """Each sequence of `tokens` as a 1-D tensor of the ids that the mask keeps, on the device where it is.
 
-    Raises DataError for ids outside the vocabulary, sequences longer than the model's positions, or so short that no
+    Raises DataError for text, ids outside the vocabulary, sequences longer than the model's positions, or so short that no
     token is asked for behind the first and the `unasked` after it.
     """
+    if isinstance(tokens, str) or any(isinstance(row, str) for row in tokens):
+        raise DataError("Tokens are wanted, and this is text: give ids, as tokenizer(text)['input_ids'] makes them.")
     rows = [torch.as_tensor(row) for row in tokens]
     if attention_mask is not None:
         kept = [torch.as_tensor(row).bool() for row in attention_mask]

@@ -102,12 +102,12 @@ def _named(noun: str, indices: list[int]) -> str:
 def _guesses(loss: float, chance: float, layers: list[Layer]) -> str:
     return (
         f"the model is at chance on this text: its loss of {loss:.2f} nats is {loss / chance:.0%} of a uniform guess's {chance:.2f}, "
-        f"so what a cut costs says nothing and none is suggested; {_lazy(layers)}."
+        f"so what a cut costs says nothing; {_lazy(layers)}."
     )
 
 
 def _unmeasured(layers: list[Layer]) -> str:
-    return f"no cut was run, so none is suggested; {_lazy(layers)}."
+    return f"no cut was run; {_lazy(layers)}."
 
 
 def _lazy(layers: list[Layer]) -> str:

@@ -9,8 +9,10 @@ from transformers import PreTrainedModel
 from inheritune.evaluation.token_losses import token_losses
 from inheritune.evidence.gap import gap
 from inheritune.models.begin import Begin
+from inheritune.progress import Tally, silent
 
 WORSE = 0.05  # nats per token by which a begin may be worse than the best
+_ROWS_AT_ONCE = 4
 
 
 @dataclass(frozen=True)
@@ -23,16 +25,26 @@ class Beginnings:
 
 
 def compare_beginnings(
-    model: PreTrainedModel, rows: Sequence[np.ndarray], begins: Sequence[Begin], precision: str = "fp32"
+    model: PreTrainedModel,
+    rows: Sequence[np.ndarray],
+    begins: Sequence[Begin],
+    precision: str = "fp32",
+    count: Tally = silent,
 ) -> Beginnings:
     """Ask `model` for its loss on `rows` behind each of `begins`, of which the first is in use.
 
     Rows are of one length. Only their second halves count, where what a start alone is worth is long forgotten. A begin is better by
-    more than `WORSE` nats, at 95% confidence that it is better at all.
+    more than `WORSE` nats, at 95% confidence that it is better at all. `count` is told how many rows are read of those behind all begins.
     """
     half = len(rows[0]) // 2
-    found = [token_losses(model, [begin.before(row) for row in rows], precision) for begin in begins]
-    losses_BN = np.asarray([[row[-half:].mean() for row in losses] for losses in found])
+    count(0, len(begins) * len(rows))
+    found = list[float]()
+    for begin in begins:
+        for first in range(0, len(rows), _ROWS_AT_ONCE):
+            some = [begin.before(row) for row in rows[first : first + _ROWS_AT_ONCE]]
+            found += [losses[-half:].mean() for losses in token_losses(model, some, precision)]
+            count(len(found), len(begins) * len(rows))
+    losses_BN = np.asarray(found).reshape(len(begins), len(rows))
     means = losses_BN.mean(axis=1)
     best = int(means.argmin())
     if not np.isfinite(losses_BN).all():

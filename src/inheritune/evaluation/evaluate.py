@@ -43,7 +43,7 @@ def evaluate(
 
     `wanted` are fields of `Wanted`. Losses are in fp32. Raises InputError for what the user has to mend.
     """
-    return find(model, reference, progress or Progress(quiet=True), Wanted(**wanted)).model_dump(exclude_unset=True)
+    return find(model, reference, progress or Progress(quiet=True), Wanted.of(wanted)).model_dump(exclude_unset=True)
 
 
 def find(model: str, reference: str | None, progress: Progress, asked: Wanted) -> Evaluation:

@@ -1,7 +1,8 @@
 """What an evaluation is asked to measure, and what is refused of it beforehand."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from inheritune.data.files import require_regular
 from inheritune.errors import InputError
@@ -32,6 +33,16 @@ class Wanted:
     margin: float = 0.01
     confidence: float = 0.95
     trust_remote_code: bool = False
+
+    @classmethod
+    def of(cls, named: dict[str, Any]) -> "Wanted":
+        """What is named, and the defaults; InputError for a name that is none."""
+        known = [field.name for field in fields(cls)]
+        for name in named:
+            if name not in known:
+                hint = "the text is named by `data`" if name == "text" else f"give some of {', '.join(known)}"
+                raise InputError(f"evaluate() has no {name!r}: {hint}")
+        return cls(**named)
 
 
 def refuse(asked: Wanted, has_reference: bool) -> None:

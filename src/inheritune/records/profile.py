@@ -16,6 +16,8 @@ from inheritune.records.entry import Count, first_fault, json_text
 
 ATTENTION, SLIDING, OTHER = "softmax attention", "sliding attention", "no softmax attention"
 
+NO_TIME = "(no time)"  # behind what is left out
+
 
 class ProfileEntry(BaseModel):
     """A part of a profile: no unknown keys, fixed once made."""

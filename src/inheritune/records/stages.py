@@ -110,10 +110,11 @@ class BeginLosses(Spent, JsonFile):
 
 
 class Machine(JsonFile):
-    """FLOP/s of this machine's matrix products, which MFU is a share of."""
+    """FLOP/s of this machine's matrix products, which MFU is a share of, and by how many processes the work was begun."""
 
     NAME: ClassVar[str] = "machine.json"
     matrix_rate: Amount
+    processes: Count = 1
 
 
 class OwnRate(Spent, JsonFile):

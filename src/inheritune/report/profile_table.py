@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from inheritune.records.profile import Layer, ProfileRecord
+from inheritune.records.profile import NO_TIME, Layer, ProfileRecord
 from inheritune.words import nouns, plural, ranges, show
 
 COLUMNS = ("mass", "k*≤1.5", "sink", "nats", "out", "infl", "exit", "w/o")
@@ -54,10 +54,18 @@ def table_lines(profile: ProfileRecord) -> Iterator[Table | str]:
     yield f"{depth}: {profile.suggestion.reason}"
     yield f"It rests on {profile.suggestion.rests_on}."
     yield from () if profile.at_chance else cheapest_cuts(profile)
-    if profile.left_out:
-        yield f"Left out: {'; '.join(profile.left_out)}."
+    yield from left_out(profile, "--minutes")
     yield "What a rank hides:"
     yield from (f"- {caveat}" for caveat in profile.caveats)
+
+
+def left_out(profile: ProfileRecord, minutes: str) -> Iterator[str]:
+    """What was not measured, and the setting of the `minutes` that were too few for it."""
+    if profile.left_out:
+        yield f"Left out: {'; '.join(profile.left_out)}."
+    curves = profile.curves
+    if any(NO_TIME in what for what in profile.left_out) or (curves and (curves.left_out or curves.cut_short)):
+        yield f"For what had no time, give more {minutes}."
 
 
 def cheapest_cuts(profile: ProfileRecord) -> Iterator[str]:

@@ -4,7 +4,7 @@ import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +30,7 @@ from inheritune.evaluation.token_losses import IGNORED
 from inheritune.evidence.gap import FEW_SOURCES, Gap, gap
 from inheritune.models.begin import AUTO, Begin, begin_told
 from inheritune.models.reference import Reference
-from inheritune.progress import Progress
+from inheritune.progress import Progress, Rates
 from inheritune.records.entry import Spent
 from inheritune.records.stages import BeginLosses, Machine, OutsideLosses, ReferenceLosses
 from inheritune.runs.folder import once, timed
@@ -118,8 +118,8 @@ class Bench:
             begins = list(dict.fromkeys([self.begin, Begin(), *others]))
             length = min(_LENGTH_ASKED, self.recipe.data.sequence_length) - max(map(len, begins))
             rows, precision = self._spread(_ROWS_ASKED, length), self.recipe.training.precision
-            with self.progress.waiting("Begin of text: the reference is asked which one it was trained with"):
-                found, seconds = timed(lambda: compare_beginnings(model, rows, begins, precision))
+            count = partial(Rates(self.progress), "Begin of text: the reference is asked which one it was trained with")
+            found, seconds = timed(lambda: compare_beginnings(model, rows, begins, precision, count))
             self._require_finite(found.losses)
             losses = {begin_told(begin, tokenizer): loss for begin, loss in zip(begins, found.losses, strict=True)}
             worse = None if found.better is None else _told_beginnings(losses, found.better)
@@ -128,7 +128,9 @@ class Bench:
             flops = float(found.tokens) * forward_flops_per_token(model, length)
             return BeginLosses(losses=losses, worse=worse, tokens=found.tokens, flops=flops, seconds=seconds)
 
-        return once(BeginLosses, self.folder / BeginLosses.NAME, measure)
+        found = once(BeginLosses, self.folder / BeginLosses.NAME, measure)
+        self.progress.note(_all_beginnings(found.losses))
+        return found
 
     def _require_finite(self, losses: ArrayLike) -> None:
         if not np.isfinite(losses).all():
@@ -313,8 +315,19 @@ def _few_sources(sets: Sequence[ValidationSet]) -> list[str]:
 
 def machine_rate(folder: Path, precision: str, on: torch.device) -> float:
     """FLOP/s of this machine's matrix products, measured once a run folder."""
-    measured = once(Machine, folder / Machine.NAME, lambda: Machine(matrix_rate=gauge.matrix_rate(precision, on)))
-    return measured.matrix_rate
+    count = processes.count()  # it is one while the main process measures
+
+    def measure() -> Machine:
+        return Machine(matrix_rate=gauge.matrix_rate(precision, on), processes=count)
+
+    return once(Machine, folder / Machine.NAME, measure).matrix_rate
+
+
+def _all_beginnings(losses: dict[str, float]) -> str:
+    (used, loss), *others = losses.items()
+    with_others = ", ".join(f"{least:.2f} with {other!r}" for other, least in others)
+    beside = f", and {with_others}" if others else ""
+    return f"data.begin is {used!r}: the reference has {loss:.2f} nats per token behind it{beside}; another can be set"
 
 
 def _told_beginnings(losses: dict[str, float], better: int) -> str:

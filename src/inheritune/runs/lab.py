@@ -35,6 +35,7 @@ from inheritune.records.stages import (
     RoundSteps,
 )
 from inheritune.report.profile import Profile
+from inheritune.report.profile_table import left_out
 from inheritune.runs.actions import Action, Finished, Grow, Inherit, Plan, Stop
 from inheritune.runs.algorithm import Ask
 from inheritune.runs.bench import Bench
@@ -99,8 +100,8 @@ class FolderLab:
             )
         lazy = f"lazy: {show(profile.lazy_layers)}" if profile.lazy_layers else "none is lazy"
         self.progress.note(f"of {self.depth} layers {lazy}; {profile.suggestion.reason}")
-        if profile.left_out:
-            self.progress.note(f"left out: {'; '.join(profile.left_out)}")
+        for line in left_out(profile, "diagnosis.minutes"):
+            self.progress.note(line)
         return profile
 
     def choose(self, profile: Profile) -> Ordering:

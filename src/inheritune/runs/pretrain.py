@@ -34,6 +34,7 @@ from inheritune.records.stages import Position, Trained
 from inheritune.report.plan_words import tokens_told
 from inheritune.runs.bench import machine_rate
 from inheritune.runs.folder import holding, left_if_used, timed
+from inheritune.runs.going_on import noting_how
 from inheritune.runs.made_of import bind, is_begun, made_of
 from inheritune.runs.status import train_status
 from inheritune.runs.status_words import live_view
@@ -56,7 +57,10 @@ def train(recipe: str, out: str | None = None, progress: Progress | None = None,
     with processes.joined(checked.processes.timeout_seconds):
         checked = checked.model_copy(update={"training": settled(checked.training, device())})
         progress = progress if progress and processes.is_main() else Progress(quiet=True)
-        with holding(folder, checked), closing(progress), left_if_used(folder), writing(folder):
+        with (
+            holding(folder, checked), noting_how(folder, checked),
+            closing(progress), left_if_used(folder), writing(folder),
+        ):  # fmt: skip
             return _Pretraining(checked, folder, progress).run()
 
 
@@ -144,6 +148,7 @@ class _Pretraining:
         return Loop(
             training=training, batches=batches, first_batch=0, checkpoints=checkpoints, observe=self._observe,
             evaluate=self._evaluate, resume=self._resume, say=self.progress.note,
+ say_at_once=self.progress.at_once,
             matrix_rate=machine_rate(self.folder, training.precision, device()), parallel=self.recipe.processes.parallel,
             extensible=True,
         )  # fmt: skip

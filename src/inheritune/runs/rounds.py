@@ -109,6 +109,7 @@ class RoundFolder:
                 evaluate=self._evaluate_and_ask,
                 resume=self._resume,
                 say=self.progress.note,
+                say_at_once=self.progress.at_once,
                 reference_loss=self.bench.reference_loss,
                 matrix_rate=self.bench.matrix_rate,
                 parallel=self.bench.recipe.processes.parallel,

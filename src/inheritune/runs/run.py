@@ -36,6 +36,7 @@ from inheritune.runs.algorithm import carry_out
 from inheritune.runs.bench import Bench
 from inheritune.runs.controls import Controls, names
 from inheritune.runs.folder import CONFIG, holding, left_if_used
+from inheritune.runs.going_on import noting_how
 from inheritune.runs.hardware import require_price
 from inheritune.runs.lab import FolderLab
 from inheritune.runs.outcome import assemble_result, footprint
@@ -86,7 +87,7 @@ def _run(checked: RunRecipe, folder: Path, progress: Progress, price: float | No
         reference = load_reference(checked.reference, checked.revision, checked.trust_remote_code)
     checked = load_for_positions(checked, reference.positions)
     refuse_depths(checked, anatomy(reference.model).depth)
-    with holding(folder, checked), closing(progress):
+    with holding(folder, checked), noting_how(folder, checked), closing(progress):
         keep_freed_memory()
         make_repeatable(checked.seed, checked.training.repeatable)
         planned = plan_of(checked, reference, folder, price)

@@ -1,6 +1,5 @@
 """Where a run or a training stands, from its folder's files alone: read by anybody at any moment, without torch or a lock."""
 
-import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -24,6 +23,7 @@ from inheritune.records.stages import (
     BeginLosses,
     BlockOrder,
     DiagnosisCost,
+    Machine,
     PlannedLooks,
     RateFall,
     ReferenceLosses,
@@ -33,6 +33,7 @@ from inheritune.records.stages import (
     Trained,
 )
 from inheritune.runs.actions import Seen
+from inheritune.runs.going_on import command_of
 from inheritune.runs.policy import forecast_end
 from inheritune.training.schedule import falling, learning_rate, of_steps, steps_of
 
@@ -97,9 +98,10 @@ def working(folder: Path) -> Working:
     return "going on" if held else "killed" if (folder / LOCK).exists() else "stopped"
 
 
-def _command(kind: str, folder: Path) -> str:
-    """The command that goes on in a folder by the recipe that stands in it."""
-    return shlex.join(["inheritune", kind, str(folder / "config.yaml"), "--out", str(folder)])
+def _goes_on(folder: Path, recipe: type[RunRecipe] | type[TrainRecipe]) -> str:
+    """The command that goes on in a folder, by as many processes as it was begun with."""
+    machine = folder / Machine.NAME
+    return command_of(folder, recipe, Machine.load(machine).processes if machine.exists() else 1)
 
 
 def train_status(folder: Path, tree: Mapping[str, Any]) -> RunStatus:
@@ -112,7 +114,7 @@ def train_status(folder: Path, tree: Mapping[str, Any]) -> RunStatus:
         return RunStatus(folder=str(folder), kind="train", state="finished", stage=done, message=said)
     standing, stage = in_training(folder / METRICS, recipe.training)
     return RunStatus(
-        folder=str(folder), kind="train", state=working(folder), model=standing, goes_on=_command("train", folder),
+        folder=str(folder), kind="train", state=working(folder), model=standing, goes_on=_goes_on(folder, TrainRecipe),
         stage=stage or Stage(name="text, tokenizer and fresh weights"),
     )  # fmt: skip
 
@@ -129,7 +131,7 @@ def run_status(folder: Path, tree: Mapping[str, Any]) -> RunStatus:
         standing = standing.model_copy(update={"cost_left": RunEstimate.load(place).cost(standing.seconds_left)})
     return RunStatus(
         folder=str(folder), kind="run", state=working(folder), stage=stage, model=standing,
-        goes_on=_command("run", folder),
+        goes_on=_goes_on(folder, RunRecipe),
     )  # fmt: skip
 
 

@@ -38,6 +38,7 @@ def inherit(
     inherited is initialised as the architecture does it, from `seed`. Raises InputError for blocks that do
     not exist and ModelError for a model whose blocks cannot stand elsewhere.
     """
+    anatomy(model)  # what is no decoder is told before anything else
     block_map = as_map(blocks)
     if parts is not None:
         block_map = block_map.of_parts(parts)

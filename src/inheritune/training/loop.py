@@ -20,6 +20,7 @@ from inheritune.config.sections import Training
 from inheritune.data.batches import Batches
 from inheritune.decoder.anatomy import anatomy
 from inheritune.errors import Interrupted, TrainingError, WorkerError
+from inheritune.progress import silent
 from inheritune.records.rows import StepDone
 from inheritune.records.stages import Position
 from inheritune.runtime import gauge, processes, sharded, stop
@@ -38,7 +39,7 @@ class Loop:
 
     `observe(step)` is told of each step; `evaluate(model, position)` is called now and then, and ends the round when it
     returns True; `resume(position)` is called once a checkpoint is loaded, so that what was written after it can be
-    dropped; `say(sentence)` is told what a person should know. `matrix_rate` is the FLOP/s that count as full use. `wanted` is
+    dropped; `say(sentence)` is told what a person should know, and `say_at_once` within a signal's handler that it was heard. `matrix_rate` is the FLOP/s that count as full use. `wanted` is
     the objective (plain cross-entropy if none), of which `teacher` may give a part. An `extensible` round of a `wsd`
     schedule keeps the checkpoint before its rate falls, and goes on from there when `training.tokens` has grown.
     """
@@ -50,7 +51,8 @@ class Loop:
     observe: Callable[[StepDone], None]
     evaluate: Callable[[PreTrainedModel, Position], object]
     resume: Callable[[Position], None]
-    say: Callable[[str], None] = lambda sentence: None
+    say: Callable[[str], None] = silent
+    say_at_once: Callable[[str], None] = silent
     reference_loss: float | None = None
     matrix_rate: float | None = None
     parallel: str = "ddp"
@@ -134,7 +136,7 @@ class _Training:
     def to_the_end(self) -> Position:
         """Steps, evaluations and checkpoints, each when it is due."""
         self.model.train()
-        with stop.on_request() as asked, self.writing:
+        with stop.on_request(self.round.say_at_once) as asked, self.writing:
             while self.position.step < self.last and not self.position.ended:
                 self._step()
                 self._evaluate()
@@ -145,7 +147,7 @@ class _Training:
                 if code:
                     self._written()
                     raise Interrupted(
-                        f"stopped after step {self.position.step} of the round, which is saved: the same command goes on from there",
+                        f"stopped after step {self.position.step} of the round, which is saved: this goes on from there",
                         code,
                     )
             self._written()
