@@ -17,6 +17,7 @@ from hub import stand_in
 
 from inheritune.errors import ModelError
 from inheritune.models import find
+from inheritune.models.reference import load_tokenizer
 
 Inheritune = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -93,3 +94,10 @@ def test_code_is_fetched_at_the_commit_that_was_pinned(monkeypatch: pytest.Monke
     for trust in (True, False):
         assert find.locate("owner/name", "0" * 40, trust=trust) == tmp_path
     assert asked == [("0" * 40, True), ("0" * 40, False)]
+
+
+def test_a_tokenizer_comes_without_the_weights(monkeypatch: pytest.MonkeyPatch, gpt2: Path) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(find, "_fetched", lambda _source, _revision, wanted: asked.extend(wanted) or gpt2)
+    load_tokenizer("owner/name")
+    assert "*.json" in asked and not any(name.endswith("safetensors") for name in asked)

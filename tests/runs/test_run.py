@@ -20,9 +20,10 @@ import inheritune
 from inheritune.choosing.choice import Ordering
 from inheritune.config.loading import check
 from inheritune.config.recipes import RunRecipe
-from inheritune.errors import ProofError
+from inheritune.errors import InputError, ProofError
 from inheritune.records.result import Result
 from inheritune.runs import algorithm, bench, lab, targets
+from inheritune.runs import run as run_module
 from inheritune.runs.policy import History, Plan
 from inheritune.training.kernels import settled
 
@@ -219,6 +220,27 @@ def test_wide_margin_matches_at_once_and_controls_can_be_added(tree: dict[str, A
     assert all(control.tokens == 1536 for control in found.values())
     assert found["random"].gap.mean > found["reference"].gap.mean
     assert again.rounds == result.rounds and again.ledger.phases["controls"].tokens > 3072
+
+
+@pytest.mark.parametrize("repeatable", [True, False])
+def test_kernels_that_repeat_are_used_from_the_first_measurement_on(
+    repeatable: bool, tree: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def stop(*_: object) -> None:
+        asked.append(torch.are_deterministic_algorithms_enabled())
+        raise InputError("far enough")
+
+    monkeypatch.setattr(run_module, "Bench", stop)
+    tree["training"]["repeatable"] = repeatable
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(tree))
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(not repeatable)
+    with pytest.raises(InputError, match="far enough"):
+        inheritune.run(str(tmp_path / "recipe.yaml"), out=str(tmp_path / "out"))
+    torch.use_deterministic_algorithms(before, warn_only=True)
+    assert asked == [repeatable]
 
 
 def test_limit_ends_the_run_and_can_be_lifted(tree: dict[str, Any], tmp_path: Path) -> None:
