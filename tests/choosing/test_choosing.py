@@ -1,3 +1,4 @@
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,8 +10,11 @@ from tiny import untrained_model
 from transformers import PreTrainedModel
 
 from inheritune.choosing import CRITERIA, Search
+from inheritune.choosing.by_hand import refuse_depths
 from inheritune.choosing.choice import Ordering
+from inheritune.config.sections import Growth
 from inheritune.decoder.stack import Stack
+from inheritune.errors import RecipeError
 from inheritune.surgery.in_memory import inherit
 
 
@@ -25,6 +29,18 @@ MADE_UP = profile([0.9, 0.2, 0.05, 0.2, 0.6], [9.0, 1.0, 4.0, None, 1.0])
 
 def order(method: str, found: Any) -> tuple[int, ...]:
     return CRITERIA[method](None, None, found).order  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("growth", "refused"),
+    [({"start": 5}, ""), ({"start": 6}, "growth.start is 6"), ({"max_depth": 6}, "growth.max_depth is 6")],
+)
+def test_the_references_own_depth_is_the_deepest(growth: dict[str, int], refused: str) -> None:
+    recipe: Any = SimpleNamespace(
+        reference="x", growth=Growth(**{"max_depth": 5, **growth}), choice=SimpleNamespace(blocks=None)
+    )
+    with pytest.raises(RecipeError, match=refused) if refused else nullcontext():
+        refuse_depths(recipe, 5)
 
 
 def test_first_goes_from_the_top() -> None:

@@ -18,6 +18,7 @@ LAPTOP: list[tuple[dict[str, int], tuple[int, ...]]] = [
     ({"training.tokens": 1000}, (1000, 768, 3, 1000 * 40_000 // 840_000, 256)),
     ({"training.batch_tokens": 256}, (840_000, 256, 1, 40_000, 256)),
     ({"training.micro_batch_size": 32}, (840_000, 8192, 32, 40_000, 256)),
+    ({"training.tokens": 1000, "training.micro_batch_size": 1}, (1000, 768, 1, 1000 * 40_000 // 840_000, 256)),
     ({"data.sequence_length": 100}, (840_000, 4000, 8, 40_000, 100)),
     ({"limits.max_tokens": 100_000}, (100_000, 4096, 8, 40_000, 256)),
 ]

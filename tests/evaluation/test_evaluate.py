@@ -166,6 +166,7 @@ def test_how_both_go_on_is_told_where_generation_is_measured(
     names = [str(references(family)) for family in ("gpt2", "llama")]
     found = evaluate(*names, data=str(corpus / "words.jsonl"), documents=5)
     gone = found["going_on"]
+    assert capsys.readouterr() == ("", ""), "called from Python, it says nothing"
     _print(Evaluation.model_validate(found))
     said = capsys.readouterr().out
     for name in ("repeated", "length"):
