@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -132,6 +133,22 @@ def test_every_method_has_a_place_in_the_figures_and_a_line_in_the_docs() -> Non
 def test_the_schema_in_the_package_is_that_of_the_code() -> None:
     kept = Path(cells.__file__).parents[1] / "schemas" / "compare.schema.json"
     assert kept.read_text() == schema_text()
+
+
+def test_what_takes_long_is_told(recipe: str, tmp_path: Path) -> None:
+    """How many cells, the choice of blocks, and why a cell has other tokens: by its record and the recipe's."""
+    out = tmp_path / "out"
+    given = ("--budget", "total-flops", "--seeds", "1", "--set", "learning_rates=[0.002]", "--out", str(out))
+    said = command("compare", recipe, "--methods", "inheritune,published", *given).out
+    (cells_told,) = [line for line in said.splitlines() if line.startswith("At most ")]
+    assert cells_told == (
+        "At most 2 cells: 2 methods with 1 learning rate on the first seed; 3 of 5 blocks, sequences of"
+        f" {LENGTH} tokens, equal in total-flops"
+    )
+    assert re.search(r"\nChoice of blocks: greedy\n  \d+ of 9, ", said) and "\nRepair\n" in said
+    (tokens,) = json.loads((out / "cells/inheritune-lr0.002-seed0/tokens.json").read_text())["phases"]
+    assert tokens < 1536
+    assert said.count(f"  {tokens:,} tokens, where training.tokens is 1,536: methods are equal in all FLOPs, ") == 1
 
 
 def test_status_counts_the_cells(whole: Path, tmp_path: Path) -> None:

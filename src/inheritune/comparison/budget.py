@@ -20,3 +20,14 @@ def phase_tokens(
         wanted = sum(share * cost for share, cost in zip(shares, per_token, strict=True)) * tokens
         scale = max(0.0, most - prepared) / wanted
     return [max(1, math.floor(scale * share * tokens / batch + 0.5)) * batch for share in shares]
+
+
+def why_other_tokens(budget: Budget, own: bool) -> str:
+    """Why a method has other tokens than `training.tokens` under a budget, which may be its `own` and not the recipe's."""
+    if own:
+        return "it trains until it has spent in all what `inheritune` spends"
+    return {
+        "tokens": "by the shares that its phases have of them, in whole batches",
+        "flops": "methods are equal in training FLOPs, a teacher's passes counted, in whole batches",
+        "total-flops": "methods are equal in all FLOPs, what a start costs and a teacher's passes counted, in whole batches",
+    }[budget]

@@ -7,6 +7,7 @@ from typing import Any
 
 from transformers import PreTrainedModel
 
+from inheritune.comparison.budget import Budget, why_other_tokens
 from inheritune.config.sections import Training
 from inheritune.decoder.anatomy import anatomy
 from inheritune.decoder.costs import parameter_count
@@ -14,7 +15,7 @@ from inheritune.diagnosis.diagnose import diagnose
 from inheritune.disk.folders import remove, whole_folder
 from inheritune.methods import METHODS, Given
 from inheritune.models.export import write_model
-from inheritune.progress import Progress
+from inheritune.progress import Progress, Rates, Tell
 from inheritune.records.cells import CellResult, ChosenBlocks, PhaseStart, PhaseTokens
 from inheritune.records.rows import METRICS
 from inheritune.records.stages import LOSSES, PROFILE, Position, RoundEnd, read_losses, write_losses
@@ -39,29 +40,35 @@ class Cell:
         return f"{self.method}-lr{self.peak_lr:g}-seed{self.seed}"
 
 
-def given(bench: Bench, depth: int, choices: Path) -> Given:
+def given(bench: Bench, depth: int, choices: Path, tell: Tell) -> Given:
     """What methods may use to start on this bench. Choices are kept in the folder `choices` for the other cells of a sweep."""
     recipe = bench.recipe
     diagnosed = (recipe.diagnosis.sequences, recipe.diagnosis.length)
     return Given(
         bench.model, depth, recipe.seed, recipe.data.sequence_length, bench.sequences, diagnosed,
-        unasked=bench.begin.unasked,
+        unasked=bench.begin.unasked, tell=tell,
         keep=lambda criterion, make: once(ChosenBlocks, choices / ChosenBlocks.NAME.format(criterion), make),
     )  # fmt: skip
 
 
-def save_profile(model: PreTrainedModel, bench: Bench, place: Path) -> None:
+def save_profile(model: PreTrainedModel, bench: Bench, place: Path, tell: Tell) -> None:
     """Write what each layer of a model does, without cuts and contrasts."""
     tokens_BT = bench.sequences(bench.recipe.diagnosis.sequences, bench.recipe.diagnosis.length)
-    profile = diagnose(model, tokens_BT, unasked=bench.begin.unasked, curve_sequences=0, untrained=False)
+    profile = diagnose(
+        model, tokens_BT, unasked=bench.begin.unasked, curve_sequences=0, untrained=False, tell=tell
+    )
     profile.save(place)
 
 
 class Work:
     """The training of one cell in `folder`. The bench has the cell's seed; `given` is what its start may use."""
 
-    def __init__(self, cell: Cell, folder: Path, bench: Bench, *, given: Given, progress: Progress, keep_model: bool):
+    def __init__(
+        self, cell: Cell, folder: Path, bench: Bench, *,
+        given: Given, progress: Progress, keep_model: bool, budget: Budget,
+    ):  # fmt: skip
         self.cell, self.folder, self.bench, self.progress, self.keep_model = cell, folder, bench, progress, keep_model
+        self.budget = budget
         self.given = given
         self.method = METHODS[cell.method]
         self.metrics = Metrics(folder / METRICS)
@@ -73,6 +80,10 @@ class Work:
         self.progress.stage(f"{self.cell.name}: its start")
         start = self._begin(1, None)
         tokens = once(PhaseTokens, self.folder / PhaseTokens.NAME, lambda: PhaseTokens(phases=tokens_of_phases(self)))
+        wanted, read = self.bench.recipe.training.tokens, sum(tokens.phases)
+        if read != wanted:
+            why = why_other_tokens(self.method.spends or self.budget, own=self.method.spends is not None)
+            self.progress.note(f"{read:,} tokens, where training.tokens is {wanted:,}: {why}")
         before, model = Position(), start
         for number, count in enumerate(tokens.phases, 1):
             model = model if number == 1 else self._begin(number, model)
@@ -129,7 +140,7 @@ class Work:
     def _finish(self, model: PreTrainedModel) -> CellResult:
         numbers = range(1, len(self.method.phases) + 1)
         rounds = [RoundEnd.load(self._phase(number) / RoundEnd.NAME) for number in numbers]
-        save_profile(model, self.bench, self.folder / PROFILE)
+        save_profile(model, self.bench, self.folder / PROFILE, Rates(self.progress))
         write_losses(self.folder / LOSSES, read_losses(self._phase(len(rounds)) / LOSSES))
         last, prepared = rounds[-1], self.prepared()
         found = CellResult(

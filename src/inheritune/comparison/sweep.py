@@ -20,7 +20,7 @@ from inheritune.disk.files import make_folder
 from inheritune.errors import ModelError, RecipeError, TrainingError
 from inheritune.methods import METHODS
 from inheritune.models.reference import Reference, load_reference, with_size
-from inheritune.progress import Progress
+from inheritune.progress import Progress, Rates
 from inheritune.records.cells import CellResult, ComparisonBasis, Failure, InherituneStart
 from inheritune.records.comparison import Comparison
 from inheritune.records.rows import METRICS
@@ -38,6 +38,7 @@ from inheritune.runtime.memory import keep_freed_memory
 from inheritune.surgery.in_memory import fresh
 from inheritune.training.costs import step_flops, token_flops
 from inheritune.training.kernels import settled
+from inheritune.words import plural
 
 
 def compare(
@@ -103,9 +104,20 @@ class _Sweep:
         refuse_mixed(self.folder)
         for caution in self.bench.unchecked:
             self.progress.note(f"Caution: {caution}")
+        self.progress.stage(self._told(methods))
         self._about()
         for method in methods:
             self._method(method)
+
+    def _told(self, methods: list[str]) -> str:
+        """What is trained, and in what it is equal."""
+        recipe, rates, whole = self.recipe, len(self.recipe.rates()), anatomy(self.reference.model).depth
+        seeds = f", then the best on {plural(recipe.seeds - 1, 'further seed')}" if recipe.seeds > 1 else ""
+        cells = len(methods) * (rates + recipe.seeds - 1)
+        return (
+            f"At most {plural(cells, 'cell')}: {plural(len(methods), 'method')} with {plural(rates, 'learning rate')} on the first seed{seeds};"
+            f" {self.depth} of {whole} blocks, sequences of {recipe.data.sequence_length:,} tokens, equal in {recipe.budget}"
+        )
 
     def _load(self) -> Reference:
         keep_freed_memory()
@@ -132,7 +144,7 @@ class _Sweep:
         once(ComparisonBasis, self.place / ComparisonBasis.NAME, lambda: basis)
         profile = self.place / REFERENCE_PROFILE
         if not profile.exists():
-            save_profile(model, bench, profile)
+            save_profile(model, bench, profile, Rates(self.progress))
 
     def _method(self, method: str) -> None:
         refused = self.folder / "cells" / Failure.OF_METHOD.format(method)
@@ -160,10 +172,13 @@ class _Sweep:
                 for caution in bind(place, bench.made_of):
                     self.progress.note(f"Caution: {caution}")
                 make_repeatable(cell.seed, self.recipe.training.repeatable)
-                start = given(bench, self.depth, self.place)
+                start = given(bench, self.depth, self.place, Rates(self.progress))
                 keep = self.recipe.keep_models
                 self.progress.view = live_view(lambda: cell_standing(place, self.recipe), place / METRICS)
-                return Work(cell, place, bench, given=start, progress=self.progress, keep_model=keep).run(self._tokens)
+                work = Work(
+                    cell, place, bench, given=start, progress=self.progress, keep_model=keep, budget=self.recipe.budget
+                )
+                return work.run(self._tokens)
             except TrainingError as error:
                 reason = str(error)
                 self.progress.note(f"{cell.name}: {reason}")
@@ -211,7 +226,7 @@ class _Sweep:
         """FLOPs that inheritune spends before it trains."""
 
         def measure() -> InherituneStart:
-            own = given(self.bench, self.depth, self.place)
+            own = given(self.bench, self.depth, self.place, Rates(self.progress))
             METHODS["inheritune"].phases[0].start(own, None)
             return InherituneStart(flops=own.spent.flops)
 

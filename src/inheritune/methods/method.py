@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 from torch import Tensor
@@ -11,6 +12,7 @@ from inheritune.choosing import CRITERIA, Ordering, Search
 from inheritune.decoder.anatomy import anatomy
 from inheritune.decoder.costs import forward_flops_per_token
 from inheritune.diagnosis.diagnose import diagnose
+from inheritune.progress import Tell, silent
 from inheritune.records.cells import ChosenBlocks
 from inheritune.records.entry import NOTHING_SPENT, Spent
 from inheritune.surgery.heal import heal
@@ -28,7 +30,7 @@ class Given:
     `depth` is the target's number of blocks, `seed` that of fresh weights, `length` the tokens of a training sequence.
     `sequences(count, length)` gives training text as ids (count, length). A diagnosis reads `diagnosed` of it, also
     (count, length). Losses leave out the first token of a sequence and the `unasked` ones after it. `spent` adds up what
-    the start costs before training: diagnosis, choice, repair. `keep(name, make)` calls `make` once in a sweep and returns
+    the start costs before training: diagnosis, choice, repair, which `tell` is told of. `keep(name, make)` calls `make` once in a sweep and returns
     its result to every cell that asks for that name; each of these cells is charged for it.
     """
 
@@ -41,6 +43,7 @@ class Given:
     unasked: int = 0
     keep: Keep = field(default=lambda criterion, make: make())
     spent: Spent = NOTHING_SPENT
+    tell: Tell = silent
 
     @property
     def whole(self) -> int:
@@ -55,10 +58,11 @@ class Given:
 
     def _choose(self, criterion: str) -> ChosenBlocks:
         profile_BT, choice_BT = self.sequences(*self.diagnosed), self.sequences(_CHOICE, self.length)
-        profile = diagnose(self.reference, profile_BT, unasked=self.unasked, curve_sequences=0, untrained=False)
-        choice: Ordering = CRITERIA[criterion](
-            self.reference, choice_BT, profile, Search(self.depth, unasked=self.unasked)
+        profile = diagnose(
+            self.reference, profile_BT, unasked=self.unasked, curve_sequences=0, untrained=False, tell=self.tell
         )
+        search = Search(self.depth, unasked=self.unasked, count=partial(self.tell, f"Choice of blocks: {criterion}"))
+        choice: Ordering = CRITERIA[criterion](self.reference, choice_BT, profile, search)
         read = profile.tokens * forward_flops_per_token(self.reference, profile_BT.shape[1])
         spent = Spent(tokens=profile.tokens + choice.tokens, flops=read + choice.flops, seconds=profile.seconds)
         return ChosenBlocks(blocks=choice.blocks(self.depth), spent=spent)
@@ -66,7 +70,8 @@ class Given:
     def heal(self, target: PreTrainedModel, blocks: list[int]) -> PreTrainedModel:
         """Repair a cut in place, in closed form."""
         tokens_BT = self.sequences(max(2, _HEAL // self.length), self.length)
-        healed = heal(target, self.reference, blocks, tokens_BT, unasked=self.unasked)
+        count = partial(self.tell, "Repair")
+        healed = heal(target, self.reference, blocks, tokens_BT, unasked=self.unasked, count=count)
         self.spent += Spent(tokens=healed.tokens, flops=float(healed.flops), seconds=0.0)
         return target
 
