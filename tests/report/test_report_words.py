@@ -29,6 +29,17 @@ def test_flops_are_powers_of_ten(value: float, said: str) -> None:
 @pytest.mark.parametrize(
     ("seconds", "said"),
     [
+        (0.2, "under 1 s"), (1.04, "1 s"), (59.4, "59 s"), (59.9, "1 min"), (205, "3.4 min"), (3570, "60 min"), (3590, "1 h"),
+        (6070, "1.7 h"), (360_000, "100 h"), (5_000_000, "1,400 h"),
+    ],
+)  # fmt: skip
+def test_estimated_times_have_two_digits(seconds: float, said: str) -> None:
+    assert words.about(seconds) == said
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
         (2.14, "2.1 s"),
         (59.6, "1 min 00 s"),
         (410.4, "6 min 50 s"),

@@ -17,6 +17,7 @@ from inheritune.errors import InputError
 from inheritune.models.load import load_model
 from inheritune.records.estimate import RunEstimate
 from inheritune.records.result import Result
+from inheritune.report import words
 from inheritune.report.plan_words import in_two_lines, reach_in_words
 from inheritune.runs.plan import PlanRequest, plan
 from inheritune.surgery.heal import heal
@@ -84,7 +85,10 @@ def test_no_weight_is_read(
     monkeypatch.setattr("inheritune.models.load.load_model", lambda *_: pytest.fail("weights are loaded"))
     ended = command("plan", write_recipe(tree))
     assert ended.code == 0 and ended.out.startswith("Plan: about ") and "Target: 2 of 5 blocks" in ended.out
-    assert re.search(r"\nIn a training step: \d+ MB for the program itself, [\d.]+ [kM]B for ", ended.out)
+    assert re.search(
+        r"\nA round goes at about [\d,]+ tokens/s. In a training step: \d+ MB for the program itself, [\d.]+ [kM]B for ",
+        ended.out,
+    )
     assert "cut, proof and repair" in ended.out and "Gaps are nats per token" in ended.out
 
 
@@ -112,7 +116,8 @@ def test_what_each_stage_costs_is_printed_where_a_price_is_given(tree: dict[str,
     for stage in (*found.stages, found.total):
         (line,) = (line for line in lines if line.strip().startswith(f"{stage.name}  "))
         assert line.rstrip().endswith(f"{stage.seconds / 3600 * 1e6:,.2f}"), line
-    assert not [line for line in command(*asked[:4]).out.splitlines() if re.search(r"\d\.\d\d$", line.rstrip())]
+    unpriced = command(*asked[:4]).out.partition("\nA round goes at ")[0]
+    assert not [line for line in unpriced.splitlines() if re.search(r"\d\.\d\d$", line.rstrip())]
 
 
 def test_a_model_is_planned_for_without_a_recipe(gpt2: Path, corpus: Path) -> None:
@@ -155,6 +160,16 @@ def test_the_tokens_for_an_even_chance_give_one(gpt2: Path) -> None:
         for each in (wanted + 65_536, wanted // 2)
     )
     assert at.reach[0].chance >= 0.5 > below.reach[0].chance
+
+
+def test_the_margin_that_is_told_has_nine_chances_in_ten(gpt2: Path) -> None:
+    found = plan(str(gpt2), training__tokens=4096)
+    deepest = found.reach[0]
+    assert f"% to match within 0.01, of 90% within {deepest.gap[2]:.2g}" in total_words(found)
+    wide = plan(str(gpt2), training__tokens=4096, match__margin=deepest.gap[2])
+    assert wide.reach[0].chance == pytest.approx(0.9, abs=0.02)
+    line = next(line for line in reach_in_words(wide) if line.startswith(f"  {deepest.depth} blocks: "))
+    assert line.count("within") == 1, "the recipe's margin has them already"
 
 
 def test_what_does_not_fit_is_made_to_fit(
@@ -256,10 +271,15 @@ def test_a_shallow_target_shows_its_neighbours_and_not_all_between(gpt2: Path) -
     packed = found.reference.footprint.model_copy(update={"dtype": "packed (GGUF)"})
     reference = found.reference.model_copy(update={"footprint": packed})
     said = total_words(found.model_copy(update={"reference": reference}))
+    assert "(the reference's are packed in " in said and "is smaller already" not in said
+    small = packed.model_copy(update={"weight_bytes": found.target.footprint.weight_bytes})
+    reference = found.reference.model_copy(update={"footprint": small})
+    told = list(reach_in_words(found.model_copy(update={"reference": reference})))
+    size = words.size(small.weight_bytes)
     assert (
-        "(the reference's are packed in " in said
-        and "the target's weights are written in float32: so its file may" in said
-    )
+        f"The reference's file, packed in {size}, is smaller already than the target's weights as they are written,"
+        f" {size} in float32: inheritune export --to gguf --quantise packs these too."
+    ) in told
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,7 @@ def _print(found: "RunEstimate", console: "PlainConsole") -> None:
     for stage in [*found.stages, found.total]:
         paid = [f"{found.cost(stage.seconds):,.2f}"] if priced else []
         sizes = [words.size(stage.memory), words.size(stage.disk) if stage.disk else ""]
-        counts = [words.large_number(stage.tokens), words.flops(stage.flops), words.duration(stage.seconds)]
+        counts = [words.large_number(stage.tokens), words.flops(stage.flops), words.about(stage.seconds)]
         table.add_row(stage.name, *counts, *sizes, *paid)
     console.print("", table, "")
     console.print(step_in_words(found))

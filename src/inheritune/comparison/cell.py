@@ -54,9 +54,7 @@ def given(bench: Bench, depth: int, choices: Path, tell: Tell) -> Given:
 def save_profile(model: PreTrainedModel, bench: Bench, place: Path, tell: Tell) -> None:
     """Write what each layer of a model does, without cuts and contrasts."""
     tokens_BT = bench.sequences(bench.recipe.diagnosis.sequences, bench.recipe.diagnosis.length)
-    profile = diagnose(
-        model, tokens_BT, unasked=bench.begin.unasked, curve_sequences=0, untrained=False, tell=tell
-    )
+    profile = diagnose(model, tokens_BT, unasked=bench.begin.unasked, curve_sequences=0, untrained=False, tell=tell)
     profile.save(place)
 
 

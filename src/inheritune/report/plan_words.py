@@ -17,10 +17,10 @@ def in_two_lines(found: RunEstimate) -> tuple[str, str]:
     machine, total = found.machine, found.total
     how = "as tried" if machine.tried else "as assumed"
     most = total.seconds + (found.most_rounds - 1) * found.further_round.seconds
-    upto = f", {words.duration(most)} with all {found.most_rounds}" if found.most_rounds > 1 else ""
+    upto = f", {words.about(most)} with all {found.most_rounds}" if found.most_rounds > 1 else ""
     count = f"{machine.processes} x " if machine.processes > 1 else ""
     takes = (
-        f"Plan: about {words.duration(total.seconds)} with one round{upto}, {words.size(total.memory)} of memory,"
+        f"Plan: about {words.about(total.seconds)} with one round{upto}, {words.size(total.memory)} of memory,"
         f" {words.size(total.disk)} of disk{_money(found.cost(total.seconds))}, on {count}{machine.name} {how}"
     )
     target, whole = found.target, found.reference
@@ -43,12 +43,12 @@ def _expected(found: RunEstimate) -> str:
 
 
 def step_in_words(found: RunEstimate) -> str:
-    """What a process holds in a training step, the largest part first."""
+    """How fast a round goes, and what a process holds in a training step, the largest part first."""
     names = {"reference": "the reference", "states": "optimizer states", "program": "the program itself"}
     held = sorted(found.step.model_dump().items(), key=lambda part: -part[1])
-    return (
-        f"In a training step: {', '.join(f'{words.size(count)} for {names.get(name, name)}' for name, count in held)}."
-    )
+    parts = ", ".join(f"{words.size(count)} for {names.get(name, name)}" for name, count in held)
+    round_ = found.further_round
+    return f"A round goes at about {float(f'{round_.tokens / round_.seconds:.2g}'):,.0f} tokens/s. In a training step: {parts}."
 
 
 def tokens_told(tokens: int, asked: int | None) -> str:
@@ -68,17 +68,18 @@ def reach_in_words(found: RunEstimate) -> Iterator[str]:
         yield from _bought(found)
     if found.text_tokens is not None and found.round_tokens > found.text_tokens:
         yield f"The text has about {words.large_number(found.text_tokens)} tokens: {_passes(found.round_tokens, found.text_tokens)}."
-    if found.reference.footprint.packed:
+    own, other = found.target.footprint, found.reference.footprint
+    if other.packed and own.weight_bytes >= other.weight_bytes:
         yield (
-            f"The reference's file is packed, and the target's weights are written in {found.target.footprint.dtype}: so its file may be the"
-            " larger one, until inheritune export --to gguf --quantise packs it too."
+            f"The reference's file, packed in {words.size(other.weight_bytes)}, is smaller already than the target's weights as they are written,"
+            f" {words.size(own.weight_bytes)} in {own.dtype}: inheritune export --to gguf --quantise packs these too."
         )
     target, reach = _target(found), found.reach
     wanted = reach.index(target)
     near = {target.depth, *(each.depth for each in reach[:_SHOWN] + reach[max(0, wanted - 1) : wanted + 2])}
     for each in reach:
         if each.depth in near:
-            yield f"  {_told(each, found.goal != 'fit')}"
+            yield f"  {_told(each, None if found.goal == 'fit' else found.margin)}"
     yield f"Gaps are nats per token with 80% intervals, by the forecast that the run starts with; {_rests_on(found)}."
 
 
@@ -88,7 +89,7 @@ def _bought(found: RunEstimate) -> Iterator[str]:
     if not fair:
         yield f"Not with these tokens: even {plural(reach[0].depth, 'block')} have a chance of {100 * reach[0].chance:.0f}% to match."
     elif target.chance < _FAIR:
-        yield f"Not with these tokens: {_told(target, True)}; {fair[-1].depth} blocks are the fewest with a fair chance."
+        yield f"Not with these tokens: {_told(target, found.margin)}; {fair[-1].depth} blocks are the fewest with a fair chance."
     if min(each.depth for each in (target, *fair)) * 2 < found.reference.depth:
         yield "Of cuts to fewer than half of the blocks no round was ever recorded: their chances are a guess."
     if found.tokens_for_even is None:
@@ -119,7 +120,7 @@ def _rests_on(found: RunEstimate) -> str:
 def held_in_words(held: PlanHeld) -> str:
     """The plan against what a run took."""
     return (
-        f"Planned were {words.duration(held.planned_seconds)} and {words.size(held.planned_memory)} of memory{_money(held.planned_cost)};"
+        f"Planned were {words.about(held.planned_seconds)} and {words.size(held.planned_memory)} of memory{_money(held.planned_cost)};"
         f" it took {words.duration(held.seconds)} and {words.size(held.memory)}{_money(held.cost)}"
     )
 
@@ -128,9 +129,14 @@ def _money(cost: float | None) -> str:
     return "" if cost is None else f", {cost:,.2f} in money"
 
 
-def _told(reach: DepthReach, may_match: bool) -> str:
-    chance = f", a chance of {100 * reach.chance:.0f}% to match" if may_match else ""
-    return f"{plural(reach.depth, 'block')}: {_gap(reach)}{chance}"
+def _told(reach: DepthReach, margin: float | None) -> str:
+    """A depth's gap and, where a match may be claimed, the chance of it within the `margin` and the margin that has nine chances in ten."""
+    said = f"{plural(reach.depth, 'block')}: {_gap(reach)}"
+    if margin is None:
+        return said
+    wide = reach.gap[2]  # one gap in ten is above an interval of 80%
+    within = f", of 90% within {wide:.2g}" if wide > margin else ""
+    return f"{said}, a chance of {100 * reach.chance:.0f}% to match within {margin:g}{within}"
 
 
 def _gap(reach: DepthReach) -> str:

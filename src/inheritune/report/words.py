@@ -59,6 +59,14 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
+def about(seconds: float) -> str:
+    """A time that is estimated: two digits in its largest unit, as in "3.4 min" and "28 h"."""
+    for scale, unit in ((3600, "h"), (60, "min"), (1, "s")):
+        if seconds >= 0.995 * scale:
+            return f"{float(f'{seconds / scale:.2g}'):,g} {unit}"
+    return "under 1 s"
+
+
 def signed(value: float, digits: int = 4) -> str:
     """A difference with its sign, a true minus; what rounds to nothing has no sign."""
     text = f"{abs(value):.{digits}f}"
