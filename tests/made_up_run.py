@@ -68,6 +68,7 @@ def result_data() -> dict[str, Any]:
             "looks": 3,
             "look_confidence": 0.967,
             "tokens_needed": 60_000,
+            "precision": "fp32",
         },
         "outside": [],
         "guard": None,

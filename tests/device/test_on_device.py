@@ -17,14 +17,18 @@ from shell import command
 from stopping import stopping_at
 from tiny import LENGTH, recipe_tree, untrained_model
 from torch import nn
+from transformers import PreTrainedTokenizerFast
 
 from inheritune import run
 from inheritune.decoder.anatomy import anatomy
+from inheritune.decoder.stack import Stack
 from inheritune.diagnosis.diagnose import diagnose
 from inheritune.diagnosis.rank import approximate_rank
 from inheritune.errors import Interrupted
-from inheritune.evaluation.token_losses import label_losses
+from inheritune.evaluation.token_losses import label_losses, token_losses
 from inheritune.models.load import load_model
+from inheritune.records.rows import StepDone
+from inheritune.runs.rounds import RoundFolder
 from inheritune.runtime.device import CPU, NAMED, device
 from inheritune.surgery.heal import heal
 from inheritune.surgery.in_memory import inherit
@@ -36,7 +40,10 @@ pytestmark = pytest.mark.device
 
 @pytest.fixture(autouse=True)
 def _little_of_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One learning rate tried for a control: more of them ask the device nothing else."""
+    """One learning rate tried for a control, no product timed and nothing drawn: these ask the device nothing else."""
+    monkeypatch.setattr("inheritune.report.profile_figures.save_figures", lambda *_: [])
+    monkeypatch.setattr("inheritune.runtime.gauge.matrix_rate", lambda precision, on: 1e10)
+    monkeypatch.setattr("inheritune.runtime.gauge.bf16_slowness", lambda: 1.0)
     monkeypatch.setattr("inheritune.runs.own_rate._FIRST", (0,))
     monkeypatch.setattr("inheritune.runs.own_rate._LOWEST", 0)
     monkeypatch.setattr("inheritune.runs.own_rate._HIGHEST", 0)
@@ -110,19 +117,37 @@ def test_one_model_at_a_time_is_on_the_device() -> None:
     assert most_weights(kind, lambda: diagnose(reference, tokens_BT, curve_sequences=2)) == whole
 
 
+def test_a_gap_in_bf16_is_that_in_fp32_within_a_fifth_of_the_margin(
+    references: Callable[[str], Path], texts: list[str], tokenizer: PreTrainedTokenizerFast
+) -> None:
+    """Of a cut to its reference, by document and by the blocks' passes that choose, and bf16 does reach the products."""
+    reference = load_model(references("llama"), on=device())
+    cut, rows = inherit(reference, [0, 2, 3]), [np.asarray(tokenizer(text)["input_ids"][:33]) for text in texts[:12]]
+    gaps = []
+    for precision in ("fp32", "bf16"):
+        own, other = (np.mean(token_losses(model, rows, precision)) for model in (cut, reference))
+        stack = Stack(reference, torch.tensor(np.stack(rows)), precision=precision)
+        lost = stack.loss(stack.run(stack.hidden0, [0, 2, 3])) - stack.whole_losses.mean().item()
+        gaps.append((own - other, lost))
+    for whole, half in zip(*gaps, strict=True):
+        assert 0 < abs(half - whole) < 0.002 < whole
+
+
 # All that may be asked for at once, in two whole runs.
 ASKED: dict[str, dict[str, Any]] = {
     "llama": {
         "controls": True,
-        "training": {"precision": "fp32", "micro_batch_size": 4},
-        "objective": {"cross_entropy": 0.6, "logits": 0.4, "hidden": 0.1, "temperature": 2.0},
+        "training": {"precision": "fp32"},
         "growth": {"new_blocks": "copied"},
     },
-    "gpt2": {"training": {"tokens": 512, "precision": "bf16", "checkpoint_activations": True, "optimizer": "muon"}},
+    "gpt2": {
+        "training": {"tokens": 512, "precision": "bf16", "checkpoint_activations": True, "optimizer": "muon"},
+        "objective": {"cross_entropy": 0.6, "logits": 0.4, "hidden": 0.1, "temperature": 2.0},
+    },
 }
 
 
-@pytest.mark.parametrize(("family", "stops"), [("llama", (3, 6)), ("gpt2", ())])
+@pytest.mark.parametrize(("family", "stops"), [("llama", (2, 5)), ("gpt2", ())])
 def test_a_whole_run_stopped_and_continued_has_the_losses_of_the_cpu(
     family: str,
     stops: tuple[int, ...],
@@ -134,19 +159,26 @@ def test_a_whole_run_stopped_and_continued_has_the_losses_of_the_cpu(
 ) -> None:
     """Diagnosis, choice, repair, watching, growth, controls and saving, over two rounds, stopped in each of them."""
     tree = recipe_tree(references(family), corpus / "words.jsonl")
-    tree["choice"]["heal"], tree["diagnosis"]["watch_every"] = True, 2
-    tree["training"] |= {"tokens": 1024, "evaluate_every": 2}
+    tree["choice"]["heal"], tree["diagnosis"]["watch_every"] = True, 3
+    tree["training"] |= {"tokens": 768, "evaluate_every": 2}
     tree["data"]["outside"] = {"same": str(corpus / "words.jsonl")}
     for key, value in ASKED[family].items():
         tree[key] = {**tree.get(key, {}), **value} if isinstance(value, dict) else value
-    recipe, out = write_recipe(tree), tmp_path / "out"
+    recipe, out, told, reference_at = write_recipe(tree), tmp_path / "out", RoundFolder._observe, set[str]()
+
+    def observe(self: RoundFolder, step: StepDone) -> None:
+        reference_at.add(self.bench.reference.model.device.type)
+        told(self, step)
+
+    monkeypatch.setattr(RoundFolder, "_observe", observe)
     for step in stops:
         with monkeypatch.context() as patch, pytest.raises(Interrupted):
             patch.setattr(Metrics, "add", stopping_at(step))
             run(recipe, out=str(out))
     found = run(recipe, out=str(out))
     assert [done.depth for done in found.rounds] == [2, 3]
-    assert len(found.controls or []) == 3 * bool(tree.get("controls")), "one of them is taught"
+    assert reference_at == {"cpu"}, "it is set aside in every training; where it teaches in bf16, a copy in halves does"
+    assert len(found.controls or []) == 2 * bool(tree.get("controls"))
     monkeypatch.setenv(NAMED, "cpu")
     with emulated.unused():
         run(recipe, out=str(tmp_path / "cpu"))
@@ -198,7 +230,10 @@ def test_every_command_that_runs_a_model(
     cut = str(tmp_path / "cut")
     ended = command("inherit", str(reference), cut, "--blocks", "0,2-3", "--heal", str(corpus / "words.txt"), "--prove", "--quiet")  # fmt: skip
     assert ended.code == 0 and "healed" in ended.out, ended
-    assert command("inherit", str(reference), str(tmp_path / "plain"), "--blocks", "0-1", "--quiet").code == 0
+    assert (
+        command("inherit", str(reference), str(tmp_path / "plain"), "--blocks", "0-1", "--no-prove", "--quiet").code
+        == 0
+    )
     ended = command("prove", str(tmp_path / "plain"), "--against", str(reference), "--quiet")
     assert ended.code == 0 and "so arranged" in ended.out and "FAILED" not in ended.out, ended
     ended = command("evaluate", cut, "--reference", str(reference), "--data", str(text), "--documents", "6", "--no-generation", "--json")  # fmt: skip

@@ -39,7 +39,7 @@ class Search:
     """Limits and progress of a criterion that measures losses.
 
     It orders blocks down to the depth `shallowest`, for at most `minutes`, and no further than a cut that is `hopeless` by the
-    nats that it loses. Losses leave out the first token and the `unasked` ones after it. Results are kept in the file `kept`, so that they
+    nats that it loses. Losses, at a `precision`, leave out the first token and the `unasked` ones after it. Results are kept in the file `kept`, so that they
     are not measured again after a stop. `count` is told how far it is.
     """
 
@@ -49,6 +49,7 @@ class Search:
     kept: Path | None = None
     count: Tally = silent
     hopeless: Callable[[float], bool] = lambda lost: False
+    precision: str = "fp32"
 
 
 FULL_SEARCH = Search()
@@ -67,10 +68,10 @@ def by_score(scores: Sequence[float]) -> tuple[int, ...]:
     return tuple(sorted(range(len(scores)), key=lambda block: (scores[block], -block)))
 
 
-def to_record(choice: Ordering, seconds: float) -> BlockOrder:
-    """A choice as it is kept, with the blocks of every depth; it took `seconds`."""
+def to_record(choice: Ordering, seconds: float, precision: str) -> BlockOrder:
+    """A choice as it is kept, with the blocks of every depth; it took `seconds`, at a `precision`."""
     depths = {depth: choice.blocks(depth) for depth in range(1, choice.depth + 1)}
-    return BlockOrder(**asdict(choice), seconds=seconds, depths=depths)
+    return BlockOrder(**asdict(choice), seconds=seconds, depths=depths, precision=precision)
 
 
 def from_record(found: BlockOrder, depth: int) -> Ordering:

@@ -25,7 +25,7 @@ def order(reference: PreTrainedModel, tokens_BT: Tensor, profile: Profile, searc
     """
     began = time.monotonic()
     search.count(0, _tried(anatomy(reference).depth, search.shallowest))  # before the first pass, which takes a while
-    stack = Stack(reference, tokens_BT, search.unasked)
+    stack = Stack(reference, tokens_BT, search.unasked, precision=search.precision)
     question = {"whole": stack.whole_losses.tolist(), "depth": stack.depth}
     kept = processes.main_first(lambda: Kept(search.kept, question, writes=processes.is_main()))
     processes.meet()  # all have read it before anything is added

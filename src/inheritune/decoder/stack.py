@@ -17,7 +17,7 @@ from transformers.cache_utils import Cache
 from inheritune.decoder.anatomy import anatomy, require_known, text_config
 from inheritune.decoder.costs import forward_flops_per_token
 from inheritune.runtime import processes
-from inheritune.runtime.device import whole_products
+from inheritune.runtime.device import autocast, whole_products
 
 # Enough rows for full-speed matrix products, few enough for a chunk's logits, of which three copies stand, to stay small.
 CHUNK_TOKENS = 2048
@@ -63,14 +63,22 @@ class Stack:
     text). `hidden0` (B, T, D) is what enters block 0, `whole_token_losses` (B, T-1-unasked) what the unchanged model has on
     each token that is asked for. `block_passes` counts whole-batch passes through one block, `head_passes` those
     through final norm and head, a part of the places as that part; the capturing forward is in both. Without `losses` that
-    ends before the head, and there are no `whole_token_losses`.
+    ends before the head, and there are no `whole_token_losses`. Products are taken at the `precision`, in the capturing forward too.
 
     Processes that work together each run a share of the sequences where there are enough: hidden states are of that share,
     losses of all sequences. All have to ask the same.
     """
 
-    def __init__(self, model: PreTrainedModel, tokens_BT: Tensor, unasked: int = 0, *, losses: bool = True) -> None:
-        self.model, self.unasked = model, unasked
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        tokens_BT: Tensor,
+        unasked: int = 0,
+        *,
+        losses: bool = True,
+        precision: str = "fp32",
+    ) -> None:
+        self.model, self.unasked, self.precision = model, unasked, precision
         self.blocks = anatomy(model).blocks
         self.depth = len(self.blocks)
         require_known(model, int(tokens_BT.max()))
@@ -83,7 +91,7 @@ class Stack:
         self.tokens, self._rows = parts[own], slice(size * own.start, size * own.stop)
         self._asked_tokens = tokens_BT.numel()
         self._calls: list[list[_Call]] = []
-        with evaluating(model):
+        with self._measuring():
             whole = [self._capture(part, losses) for part in self.tokens]
         self.hidden0 = torch.cat([hidden for hidden, _ in whole])
         self.whole_token_losses = self._of_all(torch.cat([found for _, found in whole]))
@@ -110,19 +118,19 @@ class Stack:
         self.block_passes += len(order)
         if not order:
             return hidden
-        with evaluating(self.model):
+        with self._measuring():
             return torch.cat([self._run(i, part, order) for i, part in enumerate(self._parts(hidden))])
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Final norm, head and whatever the family does after its blocks: (B, T, V)."""
         self.head_passes += 1
-        with evaluating(self.model):
+        with self._measuring():
             return torch.cat([self._logits(i, part) for i, part in enumerate(self._parts(hidden))])
 
     def losses(self, hidden: Tensor) -> Tensor:
         """Loss of each sequence, (B,) in float64: mean nats per predicted token, if `hidden` is what the last block gave."""
         self.head_passes += 1
-        with evaluating(self.model):
+        with self._measuring():
             parts = enumerate(self._parts(hidden))
             return self._of_all(
                 torch.cat([self._asked(self._logits(i, part), self.tokens[i]).mean(1) for i, part in parts])
@@ -132,7 +140,7 @@ class Stack:
         """Losses of `whole_token_losses` at these places, (B, N) in float64: the head's product is taken there alone."""
         self.head_passes += places_BN.shape[1] / self.whole_token_losses.shape[1]
         found = []
-        with evaluating(self.model):
+        with self._measuring():
             for i, (part, places) in enumerate(
                 zip(self._parts(hidden), self._parts(places_BN[self._rows] + self.unasked), strict=True)
             ):
@@ -145,6 +153,11 @@ class Stack:
     def loss(self, hidden: Tensor) -> float:
         """Mean of `losses`, nats per token."""
         return self.losses(hidden).mean().item()
+
+    @contextmanager
+    def _measuring(self) -> Iterator[None]:
+        with evaluating(self.model), autocast(self.precision, self.model.device):
+            yield
 
     def _of_all(self, own_B: Tensor) -> Tensor:
         """What every process has for its sequences, in the order of the sequences."""

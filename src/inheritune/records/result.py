@@ -146,7 +146,7 @@ class Ledger(Entry):
 
 
 class Validation(Entry):
-    """The fixed set every loss was measured on; how many looks at it were planned, and each one's confidence.
+    """The fixed set every loss was measured on, and at which precision; how many looks at it were planned, and each one's confidence.
 
     `tokens_needed` would show a difference of 0.005 nats per token in four runs of five.
     """
@@ -156,6 +156,7 @@ class Validation(Entry):
     looks: Count = 1
     look_confidence: Annotated[float, Field(gt=0, lt=1)] | None = None
     tokens_needed: Count | None = None
+    precision: str = "fp32"
 
 
 class PlanHeld(Entry):

@@ -84,6 +84,7 @@ class BlockOrder(Spent, JsonFile):
     depth: Depth
     order: tuple[Count, ...]
     depths: dict[int, list[Count]]
+    precision: str = "fp32"
 
 
 class Untrained(Spent, JsonFile):
@@ -91,6 +92,7 @@ class Untrained(Spent, JsonFile):
 
     NAME: ClassVar[str] = "untrained.json"
     losses: dict[int, float]
+    precision: str = "fp32"
 
 
 class ReferenceLosses(Spent, JsonFile):

@@ -165,6 +165,14 @@ class Bench:
         return inherit(self.set_aside(), blocks, seed=self.recipe.seed).to(self.home)  # type: ignore[arg-type]
 
     @property
+    def precision_of_cuts(self) -> str:
+        """The precision at which cuts are compared before any training: on a GPU the training's, on the CPU fp32.
+
+        Proofs, repairs and the diagnosis have fp32 everywhere, of which they need the last digits.
+        """
+        return "fp32" if self.home == CPU else self.recipe.training.precision
+
+    @property
     def written_dtype(self) -> torch.dtype:
         """The dtype that the run's model is written in."""
         return self.reference.written_dtype(self.recipe.model_dtype)

@@ -184,9 +184,10 @@ class Outlook:
         if choice.method == "greedy":
             passes += sum(kept * (kept + 1) // 2 for kept in range(shallowest + 1, self.whole + 1))
         flops = tokens * (passes * self._block + self._head * passes / self.whole)
-        seconds = min(flops / self.pace.measuring, 60 * choice.minutes)
+        rate = self.pace.measuring if self.machine.name == THIS else self.pace.reading  # as `Bench.precision_of_cuts`
+        seconds = min(flops / rate, 60 * choice.minutes)
         cuts = tokens * sum(depth * self._block + self._head for depth in range(self.depth, self.whole + 1))
-        return self._reading("choice", tokens, flops + cuts, seconds + cuts / self.pace.measuring)
+        return self._reading("choice", tokens, flops + cuts, seconds + cuts / rate)
 
     def _heal(self) -> StageEstimate:
         """The first target is cut, proved and repaired: an eighth of the tokens is kept from the fit, and read before and after."""

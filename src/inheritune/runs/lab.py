@@ -111,11 +111,14 @@ class FolderLab:
         def measure() -> BlockOrder:
             tokens_BT = self.bench.sequences(wanted.sequences, self.recipe.data.sequence_length)
             choice, seconds = timed(lambda: CRITERIA[wanted.method](self.bench.model, tokens_BT, profile, search))
-            return to_record(replace(choice, order=last_to_go(choice.order, self.by_hand)), seconds)
+            return to_record(replace(choice, order=last_to_go(choice.order, self.by_hand)), seconds, precision)
 
         count, kept = partial(Rates(self.progress), f"Choice of blocks: {wanted.method}"), self.folder / REMOVALS
+        precision, unasked = self.bench.precision_of_cuts, self.bench.begin.unasked
         self._goes_on("The choice", kept)
-        search = Search(self._shallowest(), wanted.minutes, self.bench.begin.unasked, kept, count, hopeless(self.bench))
+        search = Search(
+            self._shallowest(), wanted.minutes, unasked, kept, count, hopeless(self.bench), precision=precision
+        )
         choice = from_record(once(BlockOrder, self.folder / BlockOrder.NAME, measure, together=True), self.depth)
         kept.unlink(missing_ok=True)
         self.progress.note(f"Choice: {choice.reason}. First to go: {', '.join(map(str, choice.order[:6]))}")

@@ -113,6 +113,7 @@ def assemble_result(
             looks=planned.looks,
             look_confidence=planned.confidence,
             tokens_needed=lab.tokens_needed(lab.finished(best)),
+            precision=lab.recipe.training.precision,
         ),
         outside=texts,
         guard=able,

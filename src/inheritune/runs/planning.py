@@ -125,11 +125,14 @@ def _untrained(bench: Bench, folder: Path, choice: Ordering, shallowest: int) ->
 
     def measure() -> Untrained:
         tokens_BT = bench.sequences(bench.recipe.choice.sequences, bench.recipe.data.sequence_length)
-        stack = Stack(bench.model, tokens_BT, bench.begin.unasked)
+        precision = bench.precision_of_cuts
+        stack = Stack(bench.model, tokens_BT, bench.begin.unasked, precision=precision)
         count = partial(Rates(bench.progress), "Losses of cuts before any training")
         found, seconds = timed(lambda: _downwards(stack, choice, shallowest, hopeless(bench), count))
         losses = {depth: loss for depth, loss in sorted(found.items()) if math.isfinite(loss)}
-        return Untrained(losses=losses, tokens=tokens_BT.numel(), flops=stack.flops, seconds=seconds)
+        return Untrained(
+            losses=losses, precision=precision, tokens=tokens_BT.numel(), flops=stack.flops, seconds=seconds
+        )
 
     return once(Untrained, folder / Untrained.NAME, measure, together=True).losses
 

@@ -1,6 +1,7 @@
 """What this machine gives: the rate of its matrix products, and the memory that a process took."""
 
 import time
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -11,7 +12,12 @@ _SECONDS = 0.5
 
 
 def matrix_rate(precision: str, on: torch.device) -> float:
-    """FLOP/s of one large matrix product at a precision by name: the best of half a second of them, after one to warm up."""
+    """FLOP/s of one large matrix product at a precision by name: the best of half a second of them, after one to warm up; measured once a process."""
+    return _matrix_rate(precision, on, torch.backends.cuda.matmul.fp32_precision)
+
+
+@lru_cache
+def _matrix_rate(precision: str, on: torch.device, _of_fp32: str) -> float:
     size = 8192 if on.type == "cuda" else 1024
     numbers = torch.rand(size, size, generator=torch.Generator().manual_seed(0))
     matrix = numbers.to(on, torch.bfloat16 if precision == "bf16" else torch.float32)
