@@ -85,6 +85,17 @@ def test_a_mixture_draws_its_parts_by_weight_and_each_goes_through_whole_passes(
     assert np.all(np.diff(rows, axis=1) == 1), "no sequence runs over from one part to the other"
 
 
+def test_each_of_three_parts_goes_through_whole_passes() -> None:
+    sizes = (500, 700, 900)
+    bounds = np.cumsum((0, *sizes))
+    parts = tuple(Part(str(at), bounds[at], bounds[at + 1], 1.0) for at in range(3))
+    batches = Batches(Tokens(np.arange(bounds[-1]), bounds[:-1], parts), 0, SEQUENCES, LENGTH)
+    firsts = np.concatenate([batches[index][:, 0] for index in range(1000)])
+    for at, size in enumerate(sizes):
+        own = firsts[(bounds[at] <= firsts) & (firsts < bounds[at + 1])]
+        assert np.all(np.diff(np.sort(own[: (size - 1) // LENGTH - 1])) == LENGTH)
+
+
 def test_a_mixture_is_a_pure_function_of_seed_and_index() -> None:
     tokens = mixed(3000, 500, (1, 1))
     forwards = Batches(tokens, 4, SEQUENCES, LENGTH)

@@ -7,7 +7,7 @@ import pytest
 
 from inheritune.errors import OutputError
 from inheritune.evidence.gap import Gap
-from inheritune.records.stages import RoundEnd, Untrained
+from inheritune.records.stages import PlannedLooks, RoundEnd, Untrained
 
 END = RoundEnd(
     step=6, tokens=1536, flops=1e9 / 3, seconds=0.1, skipped=0, ended=False, rate=1e-4 / 3, depth=2, val_loss=10 / 3,
@@ -57,3 +57,12 @@ def test_a_damaged_record_is_said(damage: bytes, said: str, tmp_path: Path) -> N
     assert sentence.endswith(
         "remove the folders of this round and of those after it, and the same command begins there anew"
     )
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"confidence": 1.0}, {"confidence": 0.0}, {"reading_confidence": 1.0}, {"looks": -1}]
+)
+def test_looks_have_a_confidence_between_nothing_and_certainty(wrong: dict[str, float], tmp_path: Path) -> None:
+    (tmp_path / PlannedLooks.NAME).write_text(json.dumps({"looks": 2, "confidence": 0.95, **wrong}))
+    with pytest.raises(OutputError, match=f"is damaged .*{next(iter(wrong))}: "):
+        PlannedLooks.load(tmp_path / PlannedLooks.NAME)
