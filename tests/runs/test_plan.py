@@ -108,6 +108,20 @@ def test_it_is_printed_as_data(tree: dict[str, Any], write_recipe: Write) -> Non
     )
 
 
+def test_controls_are_rounds_and_the_references_rate_is_tried_three_times(
+    tree: dict[str, Any], write_recipe: Write
+) -> None:
+    """Of 100 steps each trial has eight, a sixteenth being fewer; the round of all five blocks is planned by itself."""
+    tree["controls"], tree["growth"] = True, {"start": 3, "max_depth": 3}
+    tree["training"] |= {"tokens": 25_600}
+    stages = {stage.name: stage for stage in plan(write_recipe(tree)).stages}
+    whole = {stage.name: stage for stage in plan(write_recipe(tree | {"growth": {"start": 5, "max_depth": 5}})).stages}
+    own, trained_on = stages["control: random"], stages["control: reference"]
+    assert (own.tokens, own.flops) == (25_600, stages["round"].flops)
+    assert trained_on.tokens == 25_600 * 1.24 and trained_on.flops == pytest.approx(1.24 * whole["round"].flops)
+    assert trained_on.seconds == pytest.approx(1.24 * whole["round"].seconds, rel=0.2)
+
+
 def test_what_each_stage_costs_is_printed_where_a_price_is_given(tree: dict[str, Any], write_recipe: Write) -> None:
     """A stage a line, its seconds at the price last; without a price no line ends in an amount."""
     asked = ("plan", write_recipe(tree), "--gpu", "h100", "--price", "1e6")

@@ -155,6 +155,7 @@ def test_nothing_is_changed_where_nothing_is_missing():
     target = inherit(model, range(6))
     healing = heal(target, model, range(6), TOKENS_BT)
     assert healing.places == [] and healing.loss_before == healing.loss_after
+    assert healing.flops == 2 * Stack(model, TOKENS_BT[-2:]).flops, "it is measured before and after"
     assert all(torch.equal(a, b) for a, b in zip(target.parameters(), model.parameters(), strict=True))
 
 
