@@ -127,6 +127,12 @@ def test_import_is_light() -> None:
     assert in_a_fresh_process(f"import sys, inheritune; {LOADED}") == "[]\n"
 
 
+def test_what_is_a_command_too_says_nothing_where_it_is_imported() -> None:
+    commands = [path for path in files() if "__name__ ==" in path.read_text()]
+    names = [".".join(("inheritune", *path.relative_to(ROOT).with_suffix("").parts)) for path in commands]
+    assert names and in_a_fresh_process(f"import {', '.join(names)}") == ""
+
+
 def test_help_is_light() -> None:
     code = f"""import sys; sys.argv = ["inheritune", "--help"]
 try:

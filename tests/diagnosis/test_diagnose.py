@@ -110,6 +110,9 @@ def test_figures_name_their_lines_and_their_layers(profile: Profile) -> None:
 
 def test_a_loss_at_chance_is_said_and_no_other(profile: Profile) -> None:
     by_chance = profile.model_copy(update={"at_chance": True, "chance_loss": 4.564})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("FORCE_COLOR", "1")
+        assert "\x1b" not in str(profile), "a text is no terminal"
     assert "at chance (a" not in str(profile.model_copy(update={"at_chance": False}))
     assert "at chance (a guess's is 4.564)" in " ".join(str(by_chance).split())
 
