@@ -13,7 +13,11 @@ GGUF = "gguf"  # the one kind of rivals that there is
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to measure, and how."""
+    """What to measure, and how: the command's options by their names.
+
+    Of the text `data`, whose rows hold it in `field`, are read `documents` at most, each up to `characters`, in windows of `length` tokens.
+    `generation` times `new` tokens after a prompt of `prompt`, `turns` times. `margin` is in nats per token.
+    """
 
     data: str = "bundled:docstrings"
     field: str = "text"

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console, ConsoleOptions, RenderResult
 
 from inheritune.progress import PlainConsole
-from inheritune.records.profile import ProfileRecord
+from inheritune.records.profile import Layer, ProfileRecord
 from inheritune.report.profile_table import table_lines
 
 if TYPE_CHECKING:
@@ -28,15 +28,28 @@ class Profile(ProfileRecord):
     __repr__ = __str__
 
     def to_frame(self) -> "pandas.DataFrame":
-        """A row for each head, with its layer's influence; layers without softmax attention have none. Needs pandas."""
+        """A row of numbers for each head, with its layer's influence and MaxRank; NaN is not measured. Needs pandas.
+
+        Where they were measured, the MaxRank of untrained weights is `max_rank_untrained`, that at another length `max_rank_at_1024`.
+        Layers without softmax attention have no row.
+        """
         import pandas
 
         rows = [
-            {"layer": layer.index, "head": number, "influence": layer.influence, **head.model_dump()}
+            {"layer": layer.index, "head": number, **self._of_layer(layer), **head.model_dump()}
             for layer in self.layers
             for number, head in enumerate(layer.heads)
         ]
-        return pandas.DataFrame(rows).set_index(["layer", "head"])
+        columns = list(rows[0]) if rows else ["layer", "head"]
+        return pandas.DataFrame(rows, columns=columns).set_index(["layer", "head"]).astype(float)
+
+    def _of_layer(self, layer: Layer) -> dict[str, float | None]:
+        beside = {
+            "untrained" if one.name == "untrained" else f"at_{one.length}": one.max_rank[layer.index]
+            for one in self.contrasts
+        }
+        ranks = {f"max_rank_{name}": rank for name, rank in beside.items()}
+        return {"influence": layer.influence, "max_rank": layer.max_rank, **ranks}
 
     def plot(self) -> "Figure":
         """Rank and mass by layer with one standard error, beside untrained weights, as a matplotlib figure."""
