@@ -34,6 +34,7 @@ from inheritune.errors import Interrupted, WorkerError
 from inheritune.evaluation import token_losses
 from inheritune.runtime import processes, sharded
 from inheritune.runtime.gradients import GradientSums
+from inheritune.training import kernels
 from inheritune.training.metrics import Metrics
 from inheritune.training.objective import TrainingLoss
 from inheritune.training.optimizer import Optimizer
@@ -181,31 +182,45 @@ def test_gradients_summed_beside_the_pass_have_the_bits_of_those_summed_after_it
         assert all(np.linalg.norm(right - other[name]) <= 1e-5 * np.linalg.norm(right) for other in others), name
 
 
-@pytest.mark.parametrize(("precision", "close"), [("fp32", 1e-5), ("bf16", 0.02)])
-@pytest.mark.parametrize("once", [False, True])
-def test_a_spread_model_has_the_gradient_of_a_whole_one(
-    precision: str, close: float, once: bool, tmp_path: Path
+@pytest.mark.parametrize(
+    ("family", "precision", "close"), [("gpt2", "fp32", 1e-5), ("llama", "fp32", 1e-5), ("llama", "bf16", 0.02)]
+)
+def test_a_spread_model_has_the_loss_and_the_gradient_of_a_whole_one(
+    family: str, precision: str, close: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Summed after each micro-batch or once; its blocks gathered in bf16 where that is the precision, as a share of the gradient's norm."""
+    """Summed after each micro-batch or once; its blocks gathered in bf16 where that is the precision; as a share of the gradient's norm.
+
+    The head, of its own or the embeddings, is passed in pieces of eight rows, so that a micro-batch's logits never stand together.
+    """
+    monkeypatch.setattr(kernels, "_CHUNK", 8 * 320)
     wanted = Training(tokens=1, batch_tokens=1, micro_batch_size=1, precision=precision)  # type: ignore[arg-type]
-    batch_BT = torch.randint(0, 320, (4, 17), generator=torch.Generator().manual_seed(0))
+    batch_BT = torch.randint(0, 320, (6, 17), generator=torch.Generator().manual_seed(0))
 
-    def gradient(place: Path) -> None:
+    def gradient(once: bool) -> dict[str, torch.Tensor]:
+        model = untrained_model(family)
+        loss = TrainingLoss(model, wanted)
+        assert loss.head.apart
+        if processes.count() > 1:
+            sharded.shard(model, anatomy(model).blocks, half=precision == "bf16")
+        loss.sums_once = once
+        own = loss.backward(processes.share(batch_BT), batch_BT[:, 1:].numel())["loss"].item()
+        whole = {name: sharded.whole(p.grad) for name, p in model.named_parameters() if p.grad is not None}
+        return {"loss": torch.tensor(processes.summed([own])), **whole}
+
+    def both(place: Path) -> None:
         with processes.joined(60):
-            model = untrained_model("llama")
-            if processes.count() > 1:
-                sharded.shard(model, anatomy(model).blocks, half=precision == "bf16")
-            loss = TrainingLoss(model, wanted)
-            loss.sums_once = once
-            loss.backward(processes.share(batch_BT), batch_BT[:, 1:].numel())
-            whole = {name: sharded.whole(p.grad) for name, p in model.named_parameters() if p.grad is not None}
-            processes.on_main(lambda: save_file({name: tensor.numpy() for name, tensor in whole.items()}, place))
+            found = {f"{once} {name}": tensor for once in (False, True) for name, tensor in gradient(once).items()}
+            processes.on_main(lambda: save_file({name: tensor.numpy() for name, tensor in found.items()}, place))
 
-    assert [launched(count, lambda count=count: gradient(tmp_path / str(count))) for count in (1, 2)] == [[0], [0, 0]]
-    one, two = (load_file(tmp_path / str(count)) for count in (1, 2))
-    assert one.keys() == two.keys()
+    assert [launched(count, lambda count=count: both(tmp_path / str(count))) for count in (1, 2, 3)] == [
+        [0],
+        [0, 0],
+        [0, 0, 0],
+    ]
+    one, *others = (load_file(tmp_path / str(count)) for count in (1, 2, 3))
+    assert len(one) > 20 and all(one.keys() == other.keys() for other in others)
     for name, right in one.items():
-        assert np.linalg.norm(right - two[name]) <= close * np.linalg.norm(right), name
+        assert all(np.linalg.norm(right - other[name]) <= close * np.linalg.norm(right) for other in others), name
 
 
 def test_a_run_goes_on_at_another_number_of_processes_and_another_way(

@@ -10,16 +10,13 @@ from inheritune.training.memory import activation_bytes, step_memory
 
 
 def test_what_is_held_of_weights_is_sixteen_bytes_a_parameter_and_its_share_where_it_is_spread() -> None:
-    """Counted by hand: fp32 weights, gradients and two states; spread, one of five blocks and all outside them are gathered on top.
-
-    The head of a model that is spread is not taken apart: all logits of 4 sequences stand there, and their gradient.
-    """
+    """Counted by hand: fp32 weights, gradients and two states; spread, one of five blocks and all outside them are gathered on top."""
     model = hollow(untrained_model("gpt2").config)
     count, block = (sum(p.numel() for p in part.parameters()) for part in (model, model.transformer.h[0]))
     whole, spread = (step_memory(model, training(), LENGTH, share=share) for share in (1, 4))
     assert (whole.weights, whole.gradients, whole.states) == (4 * count, 4 * count, 8 * count)
     assert (spread.weights, spread.gradients, spread.states) == (count + 4 * (count - 4 * block), count, 2 * count)
-    assert spread.logits == 2 * whole.logits == 2 * 4 * LENGTH * 320 * 4
+    assert spread.logits == whole.logits == 4 * LENGTH * 320 * 4
     assert whole.activations == spread.activations
     assert whole.added == spread.added == 4 * model.transformer.wte.weight.numel(), (
         "the embeddings' gradient, the largest"

@@ -13,7 +13,6 @@ from transformers import PreTrainedModel
 from inheritune.decoder.anatomy import anatomy, is_tied
 from inheritune.decoder.outputs import answering
 from inheritune.decoder.stack import evaluating
-from inheritune.runtime import sharded
 from inheritune.training.kernels import add_product, chunk_logits
 
 
@@ -25,7 +24,7 @@ class OutputHead:
 
     def __init__(self, model: PreTrainedModel, dtype: torch.dtype):
         self.model, self.dtype, self.module = model, dtype, anatomy(model).head
-        self.apart = not sharded.is_sharded(model.parameters()) and _is_last_product(model, self.module, dtype)
+        self.apart = _is_last_product(model, self.module, dtype)
 
     @property
     def alone(self) -> list[Tensor]:
@@ -40,7 +39,7 @@ class OutputHead:
             return self.model(input_ids=ids_BT, use_cache=False).logits.flatten(0, 1).to(self.dtype)
 
     def weight(self) -> Tensor:
-        """The matrix (V, D) in the product's dtype."""
+        """The matrix (V, D) in the product's dtype; of a model that is spread it is whole between a forward pass and its backward pass."""
         return self.module.get_parameter("weight").detach().to(self.dtype)
 
     def chunks(self, states: Tensor) -> Iterator[slice]:

@@ -101,11 +101,11 @@ class _Training:
         self.model, self.round, self.training = model, round_, round_.training
         if self.training.checkpoint_activations:
             model.activation_checkpointing_enable({"use_reentrant": False})
+        self.objective = TrainingLoss(model, self.training, round_.wanted, round_.teacher)
         self.sharded = round_.parallel == "fsdp" and processes.count() > 1
         if self.sharded:
             sharded.shard(model, anatomy(model).blocks, half=self.training.precision == "bf16")
         self.optimizer, self.position = Optimizer(model, self.training), Position()
-        self.objective = TrainingLoss(model, self.training, round_.wanted, round_.teacher)
         self.objective.sums_once = self.sharded and guards.whole_gradients_fit(
             model, self.training, round_.batches.length
         )

@@ -67,7 +67,7 @@ def step_memory(
         gradients=trained // share,
         states=2 * trained // share,
         activations=activation_bytes(model, training, length, depth),
-        logits=logit_bytes(model, training, length, apart=share == 1),
+        logits=logit_bytes(model, training, length),
         added=max((p.numel() * p.element_size() for p in model.parameters() if p.requires_grad), default=0),
         teacher=0 if teacher is None else _bytes(teacher, None),
     )
@@ -80,10 +80,10 @@ def activation_bytes(model: PreTrainedModel, training: Training, length: int, de
     return tokens * width * _number(training) * (depth * _INPUT + inside * _INSIDE)
 
 
-def logit_bytes(model: PreTrainedModel, training: Training, length: int, apart: bool) -> int:
-    """The logits that stand in memory together: of a head that is taken apart no more than a piece of the rows, else a micro-batch's and their gradient."""
+def logit_bytes(model: PreTrainedModel, training: Training, length: int) -> int:
+    """The logits that stand in memory together: of a head that is taken apart, as almost all are, no more than a piece of the rows."""
     numbers = training.micro_batch_size * length * embedding_rows(model)
-    return _number(training) * (min(numbers, chunk_logits(model.device)) if apart else 2 * numbers)
+    return _number(training) * min(numbers, chunk_logits(model.device))
 
 
 def _number(training: Training) -> int:

@@ -59,7 +59,8 @@ class TrainingLoss:
         `asked_BT` (sequences, T) tells which, if not all.
         """
         sums: dict[str, Tensor] = {}
-        weight_VD, size = self.head.weight(), self.training.micro_batch_size
+        spread, size = sharded.is_sharded(self.model.parameters()), self.training.micro_batch_size
+        weight_VD = None if spread else self.head.weight()
         asked = itertools.repeat(None) if asked_BT is None else asked_BT.split(size)
         left = len(parts := batch_BT.split(size))
         for sequences_BT, own_BT in zip(parts, asked, strict=False):
@@ -76,20 +77,21 @@ class TrainingLoss:
         return sum(weighted[1:], weighted[0])
 
     def _micro_batch(
-        self, sequences_BT: Tensor, asked_BT: Tensor | None, weight_VD: Tensor, scale: float
+        self, sequences_BT: Tensor, asked_BT: Tensor | None, weight_VD: Tensor | None, scale: float
     ) -> dict[str, Tensor]:
         # The backward pass too: under checkpoint_activations it computes the blocks again.
         with fastest(self.model, self.training):
             return self._differentiate(sequences_BT, asked_BT, weight_VD, scale)
 
     def _differentiate(
-        self, sequences_BT: Tensor, asked_BT: Tensor | None, weight_VD: Tensor, scale: float
+        self, sequences_BT: Tensor, asked_BT: Tensor | None, weight_VD: Tensor | None, scale: float
     ) -> dict[str, Tensor]:
         ids, labels = sequences_BT[:, :-1], _asked(sequences_BT[:, 1:].flatten(), asked_BT)
         taught, aims = self._teach(ids, asked_BT)
         watched = _outputs(self.model, [own for own, _ in self.pairs])
         with autocast(self.training.precision, self.model.device), watched as outputs:
             states = _asked(self.head.states(ids), asked_BT)
+        weight_VD = self.head.weight() if weight_VD is None else weight_VD
         sums, gradient = self._through_head(states.detach(), labels, taught, weight_VD, scale)
         if not self.pairs:
             torch.autograd.backward(states, gradient)
