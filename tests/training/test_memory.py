@@ -5,8 +5,11 @@ import torch
 from rounds import LENGTH, training
 from tiny import untrained_model
 
+from inheritune.decoder.anatomy import anatomy
 from inheritune.models.hollow import hollow
-from inheritune.training.memory import activation_bytes, step_memory
+from inheritune.runtime.device import CPU, autocast
+from inheritune.training.head import OutputHead
+from inheritune.training.memory import activation_bytes, rounded_bytes, step_memory
 
 
 def test_what_is_held_of_weights_is_sixteen_bytes_a_parameter_and_its_share_where_it_is_spread() -> None:
@@ -52,3 +55,22 @@ def test_a_step_keeps_what_the_formula_says_or_more_but_not_three_times_as_much(
     if again:  # the inside of one block is made anew in the backward pass
         told -= activation_bytes(model, wanted, LENGTH, 1) - activation_bytes(model, wanted, LENGTH, 1) // 9
     assert told <= held < 3 * told
+
+
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_in_bf16_the_matrices_are_kept_once_more_until_the_backward_pass(family: str) -> None:
+    """What autograd keeps and is a parameter rounded to bf16, and the head's matrix, which is rounded for all pieces together."""
+    model, wanted = untrained_model(family), training(precision="bf16")
+    head, own = OutputHead(model, torch.bfloat16), [p.detach().bfloat16() for p in model.parameters() if p.dim() == 2]
+    kept: dict[int, int] = {head.weight().data_ptr(): head.weight().nbytes}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        sides = (tensor, tensor.T) if tensor.dtype == torch.bfloat16 and tensor.dim() == 2 else ()
+        if any(torch.equal(side, p) for side in sides for p in own):
+            kept[tensor.data_ptr()] = tensor.nbytes
+        return tensor
+
+    ids_BT = torch.arange(2 * LENGTH).view(2, LENGTH) % 320
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), autocast("bf16", CPU):
+        states = head.states(ids_BT)
+    assert states.requires_grad and sum(kept.values()) == rounded_bytes(model, wanted, anatomy(model).blocks)

@@ -127,7 +127,7 @@ class Outlook:
 
     def _step_memory(self, step: StepMemory) -> MemoryEstimate:
         return MemoryEstimate(
-            reference=self._wide, weights=step.weights, gradients=step.gradients + step.added, states=step.states,
+            reference=self._wide, weights=step.weights + step.rounded, gradients=step.gradients + step.added, states=step.states,
             activations=step.activations, logits=step.logits, program=_PROGRAM,
         )  # fmt: skip
 

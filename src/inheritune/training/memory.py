@@ -4,11 +4,12 @@ Bytes of one process, and the least that they can be. What a library keeps for i
 comes on top.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from torch import nn
 from transformers import PreTrainedModel
+from transformers.pytorch_utils import Conv1D
 
 from inheritune.config.sections import Training
 from inheritune.decoder.anatomy import anatomy, embedding_rows, text_config
@@ -24,6 +25,7 @@ class StepMemory:
     """Bytes that one process holds in a step: of the target, its training, and the teacher where there is one.
 
     `added` is the largest gradient once more, while it is added to what is there: of a large vocabulary, as much as many blocks.
+    `rounded` are the matrices once more in bf16, where products are taken in it: autograd keeps them until the backward pass.
     """
 
     weights: int
@@ -32,6 +34,7 @@ class StepMemory:
     activations: int
     logits: int
     added: int
+    rounded: int = 0
     teacher: int = 0
 
     @property
@@ -42,7 +45,7 @@ class StepMemory:
     @property
     def beside_weights(self) -> int:
         """What comes on top of models that are loaded."""
-        return self.gradients + self.added + self.states + self.activations + self.logits
+        return self.gradients + self.added + self.states + self.activations + self.logits + self.rounded
 
 
 def step_memory(
@@ -61,7 +64,8 @@ def step_memory(
     """
     weights, trained, own = _bytes(model, blocks), _bytes(model, blocks, trained=True), anatomy(model).blocks
     gathered = 0 if share == 1 else max(map(_own_bytes, own)) + _own_bytes(model) - _own_bytes(own)
-    depth = anatomy(model).depth if blocks is None else len(blocks)
+    kept = range(len(own)) if blocks is None else blocks
+    depth = len(kept)
     return StepMemory(
         weights=weights // share + gathered,
         gradients=trained // share,
@@ -69,6 +73,7 @@ def step_memory(
         activations=activation_bytes(model, training, length, depth),
         logits=logit_bytes(model, training, length),
         added=max((p.numel() * p.element_size() for p in model.parameters() if p.requires_grad), default=0),
+        rounded=rounded_bytes(model, training, [own[block] for block in kept] if share == 1 else []),
         teacher=0 if teacher is None else _bytes(teacher, None),
     )
 
@@ -84,6 +89,17 @@ def logit_bytes(model: PreTrainedModel, training: Training, length: int) -> int:
     """The logits that stand in memory together: of a head that is taken apart, as almost all are, no more than a piece of the rows."""
     numbers = training.micro_batch_size * length * embedding_rows(model)
     return _number(training) * min(numbers, chunk_logits(model.device))
+
+
+def rounded_bytes(model: PreTrainedModel, training: Training, blocks: Iterable[nn.Module]) -> int:
+    """The matrices of these blocks and of the head in bf16; a model that is spread has its blocks in it, one at a time."""
+    outside = _products(model) - _products(anatomy(model).blocks)
+    return 2 * (outside + sum(map(_products, blocks))) if training.precision == "bf16" else 0
+
+
+def _products(module: nn.Module) -> int:
+    """Numbers of the matrices in a module."""
+    return sum(part.weight.numel() for part in module.modules() if isinstance(part, nn.Linear | Conv1D))
 
 
 def _number(training: Training) -> int:
