@@ -2,18 +2,19 @@
 
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 from inheritune.records.rows import MetricsRow, StepRow
 from inheritune.training.metrics import Metrics
 
 
-def stopping_at(step: int) -> Callable[[Metrics, MetricsRow], None]:
-    """A `Metrics.add` that sends this process SIGTERM once `step` is written."""
+def stopping_at(step: int, folder: Path | None = None) -> Callable[[Metrics, MetricsRow], None]:
+    """A `Metrics.add` that sends this process SIGTERM once `step` is written, in whichever folder or in this one."""
     original = Metrics.add
 
     def add(metrics: Metrics, row: MetricsRow) -> None:
         original(metrics, row)
-        if isinstance(row, StepRow) and row.step == step:
+        if isinstance(row, StepRow) and row.step == step and folder in (None, metrics.path.parent):
             signal.raise_signal(signal.SIGTERM)
 
     return add

@@ -1,10 +1,11 @@
-"""Two and four processes over gloo: the losses of one, through growth, stops and another number of processes."""
+"""Several processes over gloo: the losses of one, through growth, stops, a teacher, controls and another number of processes."""
 
 import json
 import os
 import re
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -32,6 +33,7 @@ from inheritune.decoder import stack
 from inheritune.decoder.anatomy import anatomy
 from inheritune.errors import Interrupted, WorkerError
 from inheritune.evaluation import token_losses
+from inheritune.runs import own_rate
 from inheritune.runtime import processes, sharded
 from inheritune.runtime.gradients import GradientSums
 from inheritune.training import kernels
@@ -84,10 +86,35 @@ def same(out: Path, other: Path) -> None:
     ] * 2
 
 
-def test_four_processes_give_the_losses_of_one(recipe: str, alone: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    assert launched(4, lambda: run(recipe, out=str(out))) == [0] * 4
-    same(out, alone)
+def test_a_teacher_growth_and_controls_on_several_processes_give_what_one_gives(
+    references: Callable[[str], Path], corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two sharded ones until the second round, two that hold all through growth until the control that is taught, too, and one to the end."""
+    for name, value in {"_FIRST": (0,), "_LOWEST": 0, "_HIGHEST": 0}.items():  # one rate is tried for a control
+        monkeypatch.setattr(own_rate, name, value)
+    tree = recipe_tree(references("llama"), corpus / "words.jsonl")
+    tree |= {"controls": True, "objective": {"cross_entropy": 0.5, "logits": 0.5, "hidden": 0.1}}
+    tree["training"] |= {"tokens": 512, "micro_batch_size": 4}
+    recipe, out, right = tmp_path / "recipe.yaml", tmp_path / "out", tmp_path / "alone"
+    recipe.write_text(yaml.safe_dump(tree))
+    run(str(recipe), out=str(right))
+
+    def part(parallel: str) -> None:
+        with pytest.raises(Interrupted):
+            run(str(recipe), out=str(out), processes__parallel=parallel)
+
+    for parallel, step, place in (("fsdp", 2, out), ("ddp", 3, out / "controls" / "reference-taught")):
+        with monkeypatch.context() as patch:
+            patch.setattr(Metrics, "add", stopping_at(step, place))
+            assert launched(2, partial(part, parallel)) == [0, 0]
+    run(str(recipe), out=str(out))
+    controls = [Path("controls") / name for name in ("reference", "reference-taught", "random")]
+    for folder in (Path(), *controls):
+        assert losses(out / folder) == pytest.approx(losses(right / folder), abs=LOSS), folder
+    found, wanted = (json.loads((place / "result.json").read_text()) for place in (out, right))
+    assert [own["learning_rate"] for own in found["controls"]] == [own["learning_rate"] for own in wanted["controls"]]
+    assert [own["tokens"] for own in found["controls"]] == [1024] * 3
+    assert found["ledger"]["total"]["flops"] == wanted["ledger"]["total"]["flops"]
 
 
 INFLUENCE = [0.3, 0.1, 0.2, 0.5, 0.4, 0.6]
