@@ -1,6 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ORDER ?= written
+DEVICE ?= cpu
 QUICK := $(addprefix tests/,choosing config decoder disk evidence records report training test_structure.py)
 
 .PHONY: setup run test lint docs check mutants clean
@@ -13,10 +14,11 @@ setup: .venv/ready
 run: setup
 	$(BIN)/inheritune run
 
+# DEVICE: cpu, or cuda (emulated where there is none) for the tests that are meant for a GPU, and these alone.
 # ORDER: written, reversed, or a number that shuffles files and tests. A file's tests stay in one process, as its fixtures do, and the
 # longest files come first, so that no process has one of them left when the others are done.
 test: setup
-	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --order $(ORDER) $(TESTS)
+	$(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder --order $(ORDER) --device $(DEVICE) $(TESTS)
 
 lint: setup
 	$(BIN)/ruff check

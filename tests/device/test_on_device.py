@@ -1,4 +1,4 @@
-"""What runs on an accelerator, held against the CPU: `pytest --device cuda`, or `--device emulated` where there is none."""
+"""What runs on an accelerator, held against the CPU: `make test DEVICE=cuda`, or `DEVICE=emulated` where there is none."""
 
 import gc
 import json

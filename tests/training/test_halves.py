@@ -1,9 +1,11 @@
 import copy
+from typing import Any
 
 import families
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 from transformers.pytorch_utils import Conv1D
 
 from inheritune.config.sections import Objective, Training
@@ -12,12 +14,26 @@ from inheritune.training.halves import in_halves
 from inheritune.training.objective import TrainingLoss
 
 
+class _Copied(TorchDispatchMode):
+    """Counts the numbers that are copied in fp32."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = func(*args, **(kwargs or {}))
+        self.numbers += found.numel() * (func is torch.ops.aten.clone.default and found.dtype == torch.float32)
+        return found
+
+
 @pytest.mark.parametrize("family", ["gpt2", "llama", "qwen3", "gemma2", "mixtral", "falcon", "olmo2"])
 def test_a_teacher_in_halves_gives_the_same_bits_and_takes_less(family: str) -> None:
     """qwen3 and gemma2 tie the head to the embeddings, which stay whole."""
     model = families.reference(family).eval()
     tokens_BT = torch.randint(3, 90, (2, 20), generator=torch.Generator().manual_seed(0))
-    made = in_halves(model)
+    with _Copied() as copied:
+        made = in_halves(model)
+    left = sum(x.numel() for x in (*made.parameters(), *made.buffers()) if x.dtype == torch.float32)
+    assert 0 < copied.numbers <= left, "no matrix is copied whole before it is halved"
     with torch.no_grad(), autocast("bf16", CPU):
         assert torch.equal(made(tokens_BT).logits, model(tokens_BT).logits)
     narrow = [m for m in made.modules() if isinstance(m, nn.Linear | Conv1D) and m.weight.dtype == torch.bfloat16]

@@ -16,8 +16,9 @@ def in_halves(model: PreTrainedModel) -> PreTrainedModel:
     Embeddings, norms and whatever is no plain matrix stay as they are: autocast does not round those.
     """
     kept = model.get_output_embeddings() if is_tied(model) else None
-    made = copy.deepcopy(model)
-    for own, module in zip(model.modules(), made.modules(), strict=True):
-        if isinstance(module, nn.Linear | Conv1D) and own is not kept:
-            module.to(torch.bfloat16)
-    return made
+    halved: dict[int, object] = {}  # what a copy takes in place of its own: no matrix is copied whole
+    for module in model.modules():
+        if isinstance(module, nn.Linear | Conv1D) and module is not kept:
+            for whole in module.parameters():
+                halved[id(whole)] = nn.Parameter(whole.detach().to(torch.bfloat16), whole.requires_grad)
+    return copy.deepcopy(model, halved)
