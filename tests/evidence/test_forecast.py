@@ -76,7 +76,7 @@ def test_width_shrinks_with_what_is_seen_and_few_points_are_told_as_few() -> Non
 
 
 def test_a_curve_without_noise_is_known_as_closely_as_a_quiet_one() -> None:
-    """At the last but one evaluation: the least noise that is thought of is two thousandths of a nat."""
+    """At step 960 of 1,000: the least noise that is thought of is two thousandths of a nat."""
     steps, losses = made_up(cosine, 0.0)
     assert forecast(steps[:48], losses[:48], END, rate=cosine).reach < 0.0022
 
