@@ -12,7 +12,7 @@ from safetensors.numpy import load_file, save_file
 from shell import command, refused
 from tiny import FAMILIES, LENGTH
 
-from inheritune.records.made_of import MadeOf
+from inheritune.records.made_of import FileMark, MadeOf
 from inheritune.runs import made_of as made
 
 Write = Callable[[dict[str, Any]], str]
@@ -111,6 +111,12 @@ def test_a_large_file_is_told_by_samples_size_and_time(tmp_path: Path, monkeypat
         "the reference's model.safetensors (its time of change: it is too large to be read whole)"
     ]
     assert list(last.elsewhere.differences(touched.elsewhere)) == []
+
+
+def test_files_that_came_or_went_are_told() -> None:
+    one = FileMark(size=1, digest="a")
+    before, now = (MadeOf(texts={}, tokenizer="", reference={name: one}) for name in ("old", "young"))
+    assert list(before.differences(now)) == ["the reference's old (gone)", "the reference's young (added)"]
 
 
 def test_training_from_random_weights_is_bound_too(corpus: Path, tmp_path: Path, write_recipe: Write) -> None:
