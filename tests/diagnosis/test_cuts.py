@@ -264,12 +264,14 @@ def test_when_the_time_is_over_what_is_there_is_a_profile() -> None:
 
 
 def test_where_no_block_had_time_to_be_left_out_the_figures_are_drawn(tmp_path: Path) -> None:
-    from inheritune.report.profile_figures import save_figures
+    from inheritune.report.profile_figures import influence, save_figures
 
     drawn = diagnose(families.reference("llama"), TOKENS_BT, untrained=False).model_dump()
+    assert len(influence(drawn).axes) == 2
     for layer in drawn["layers"]:
         layer["without_loss"] = layer["without_rise_se"] = None
     assert len(save_figures(drawn, tmp_path, {})) == 8
+    assert len(influence(drawn).axes) == 1, "no panel stays empty"
 
 
 def test_when_the_time_ends_between_cuts_the_figures_are_drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -68,6 +68,13 @@ def test_a_control_out_of_view_says_so() -> None:
     assert labels(figure) == ["target", "random start (far above, +1.40)"]
 
 
+def test_a_control_that_was_looked_at_once_is_seen() -> None:
+    """A line of one point draws nothing by itself."""
+    figure = control_figure({"target": [(4, 0.2)], "random start": [(4, 0.1)]}, 0.01)
+    marks = [line.get_marker() for line in figure.axes[0].lines]
+    assert len(set(marks)) == 2 and "None" not in marks
+
+
 def test_ranks_are_grouped_by_lazy_and_kept_and_gaps_stay_empty() -> None:
     figure = rank_figure([8.0, 1.0, None, 1.0], lazy=[1, 3], kept=[0, 3])
     groups = {line.get_label(): list(line.get_xdata()) for line in figure.axes[0].lines}

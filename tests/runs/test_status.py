@@ -1,5 +1,6 @@
 """Where a run stands, stopped at every stage: against what was done, and without a trace."""
 
+import html
 import json
 import os
 import re
@@ -24,6 +25,10 @@ from inheritune.config.recipes import RunRecipe
 from inheritune.config.strict_yaml import value_of
 from inheritune.disk.locks import hold, is_held
 from inheritune.evidence.forecast import forecast
+from inheritune.records.estimate import RunEstimate
+from inheritune.records.gap import GapResult
+from inheritune.report import words
+from inheritune.report.plan_words import in_two_lines
 from inheritune.runs.status import run_status
 from inheritune.runs.status_words import live_view, loss_plot
 from inheritune.training.loop import _Training
@@ -139,6 +144,21 @@ def test_a_round_is_told_as_its_log_has_it(in_round_two: Path) -> None:
     assert (model.forecast.mean, model.forecast.low, model.forecast.high) == pytest.approx(
         (wanted.mean, wanted.low, wanted.high)
     )
+
+
+def test_the_page_of_an_unfinished_run_shows_what_is_there(in_round_two: Path) -> None:
+    """Where it stands as `status` says it, its plan, and every look of the log with its interval."""
+    assert command("report", str(in_round_two)).code == 0
+    page = html.unescape((in_round_two / "report.html").read_text())
+    said = command("status", str(in_round_two)).out
+    assert all(line.strip() in page for line in said.splitlines()) and "goes on with: inheritune run " in page
+    assert all(line in page for line in in_two_lines(RunEstimate.load(in_round_two / "plan.json")))
+    rows = [json.loads(line) for line in (in_round_two / "metrics.jsonl").read_text().splitlines()]
+    looks = [row for row in rows if row["kind"] == "validation"]
+    assert len(looks) == 3
+    for look in looks:
+        assert f'data-label="Loss">{look["val_loss"]:.4f}<' in page
+        assert f'data-label="Gap">{words.interval(GapResult(**look["gap"]))}<' in page
 
 
 def test_the_command_that_is_told_goes_on_to_the_same_bits(in_round_two: Path, tmp_path: Path) -> None:

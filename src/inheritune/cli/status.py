@@ -1,13 +1,9 @@
 """`inheritune status`: where runs stand, asked from another terminal."""
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
-
-if TYPE_CHECKING:
-    from inheritune.runs.status import RunStatus
 
 
 def command(
@@ -21,6 +17,7 @@ def command(
 
     from inheritune.comparison.status import status
     from inheritune.errors import InputError, plain
+    from inheritune.runs.status_words import status_lines
 
     asked = folders or [str(place.parent) for place in sorted(Path("runs").glob("*/config.yaml"))]
     asked += (
@@ -33,17 +30,5 @@ def command(
         print(json.dumps([each.model_dump() for each in found], indent=1))
         return
     for each in found:
-        for line in _lines(each):
+        for line in status_lines(each):
             print(plain(line) if line[:1] != " " else f"  {plain(line)}")
-
-
-def _lines(found: "RunStatus") -> Iterator[str]:
-    from inheritune.runs.status_words import stage_words, standing_words
-
-    yield f"{found.folder}: {found.state}" + ("" if found.state == "finished" else f", {stage_words(found.stage)}")
-    if found.model and found.state != "finished":
-        yield from (f"  {line}" for line in standing_words(found.model, found.state == "going on"))
-    if found.message:
-        yield f"  {found.message}"
-    if found.goes_on and found.state != "going on":
-        yield f"  goes on with: {found.goes_on}"

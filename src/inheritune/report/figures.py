@@ -93,7 +93,7 @@ def gap_figure(rows: Sequence[GapRow], margin: float, width: float = WIDE) -> Fi
 
 
 def control_figure(gaps: Mapping[str, Sequence[CurvePoint]], margin: float, width: float = WIDE) -> Figure:
-    """Gap to the reference over each model's own tokens; the first of `gaps` is the target."""
+    """Gap to the reference over each model's own tokens, each look marked; the first of `gaps` is the target."""
     dashes = [DASHED, (0, (1, 1.5)), (0, (4, 1.5, 1, 1.5))]
     with figure_style():
         figure, axes = canvas(width, 2.9)
@@ -104,10 +104,11 @@ def control_figure(gaps: Mapping[str, Sequence[CurvePoint]], margin: float, widt
             if points[-1][1] > high:
                 name += f" (far above, {words.signed(points[-1][1], 2)})"
             if index == 0:
-                line(axes, points, name, color=TARGET, linewidth=2)
+                line(axes, points, name, color=TARGET, linewidth=2, marker="o", markersize=4)
             else:
                 style = dashes[(index - 1) % len(dashes)]
-                line(axes, points, name, color=INK, linewidth=1.4, linestyle=style)
+                mark = "s^D"[(index - 1) % 3]
+                line(axes, points, name, color=INK, linewidth=1.4, linestyle=style, marker=mark, markersize=3.5)
         axes.set_ylabel("gap, nats per token")
         _token_axis(axes)
         legend(figure, columns=3)

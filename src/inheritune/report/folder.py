@@ -13,12 +13,14 @@ from typing import Any, TypeVar
 from inheritune.config.strict_yaml import value_of
 from inheritune.disk.files import read_whole
 from inheritune.errors import InputError
+from inheritune.records.estimate import RunEstimate
 from inheritune.records.result import Result
 
 CurvePoint = tuple[float, float]
 RowData = Mapping[str, Any]
 MOST_LOG = 4 << 30  # bytes
 T = TypeVar("T")
+Record = TypeVar("Record", RunEstimate, Result)
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ class RunFolder:
     config: RowData | None
     profile: RowData | None
     choice: RowData | None
+    plan: RunEstimate | None
     result: Result | None
     rows: list[RowData]
     controls: dict[str, list[Curve]]
@@ -62,12 +65,14 @@ def read_run(path: Path) -> RunFolder:
     if not any((path / name).exists() for name in ("config.yaml", "metrics.jsonl", "result.json")):
         raise InputError(f"{path} is not a run folder: it holds no config.yaml, metrics.jsonl or result.json.")
     notices: list[str] = []
+    ended = (path / "result.json").exists()  # what was planned stands in the result too
     return RunFolder(
         path=path,
         config=_read(path / "config.yaml", _yaml_mapping, notices),
         profile=_read(path / "profile.json", _json_mapping, notices),
         choice=_read(path / "choice.json", _json_mapping, notices),
-        result=_read_result(path / "result.json", notices),
+        plan=None if ended else _read_record(RunEstimate, path / RunEstimate.NAME, notices),
+        result=_read_record(Result, path / "result.json", notices),
         rows=_read_log(path / "metrics.jsonl", notices),
         controls={
             log.parent.name: curves(_read_log(log, notices)) for log in sorted(path.glob("controls/*/metrics.jsonl"))
@@ -124,11 +129,11 @@ def _read_log(path: Path, notices: list[str]) -> list[RowData]:
     return _read(path, lambda text: _rows(text, path.name, notices), notices) or []
 
 
-def _read_result(path: Path, notices: list[str]) -> Result | None:
+def _read_record(kind: type[Record], path: Path, notices: list[str]) -> Record | None:
     if not path.exists():
         return None
     try:
-        return Result.load(path)
+        return kind.load(path)
     except InputError as error:
         notices.append(str(error))
         return None

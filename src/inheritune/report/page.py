@@ -5,44 +5,50 @@ It fetches nothing and runs no script. It can be written at any moment of a run,
 
 import math
 import re
+from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import jinja2
 from markupsafe import Markup
+from pydantic import ValidationError
 
 from inheritune.config.strict_yaml import text_of
 from inheritune.disk.files import make_folder, write_text
 from inheritune.records.entry import Spent
+from inheritune.records.gap import GapResult
 from inheritune.records.result import Footprint, Result
+from inheritune.records.rows import ValidationRow
 from inheritune.records.samples import Sample, SideBySide
 from inheritune.report import story, words
 from inheritune.report.card import TEMPLATES
 from inheritune.report.folder import RowData, RunFolder, read_run
 from inheritune.report.pictures import pictures
-from inheritune.report.plan_words import held_in_words
+from inheritune.report.plan_words import held_in_words, in_two_lines
 from inheritune.report.style import standalone_svg
 from inheritune.words import harmless, ranges
 
 _LOST, _LOST_MUCH = 0.5, 2.0  # nats that a token costs the target more
 _CONTEXT = 1024  # tokens of a text in memory
+_LOOKS = 20  # rows of the table of looks
 
 
-def write_report(run_folder: Path) -> Path:
+def write_report(run_folder: Path, standing: Sequence[str] = ()) -> Path:
     """Write `report.html` into a run folder, and return its path.
 
-    Raises InputError if the folder is missing or is no run folder.
+    `standing` are the lines in which `status` says where an unfinished run stands. Raises InputError if the folder is missing or is no run folder.
     """
     run = read_run(run_folder)
     path = run_folder / "report.html"
-    write_text(path, harmless(_page(run)))
+    write_text(path, harmless(_page(run, standing)))
     return path
 
 
 def write_svgs(run_folder: Path) -> list[Path]:
     """Write each figure of a run's page as `figures/NAME.svg` in its folder. Raises what `write_report` raises."""
-    page, found = _page(read_run(run_folder)), list[Path]()
+    page, found = _page(read_run(run_folder), ()), list[Path]()
     make_folder(run_folder / "figures")
     for svg in re.findall(r'<div class="wide">(<svg\b.*?</svg>)</div>', page, re.DOTALL):
         name = re.search(r'id="([\w-]+?)-wide-', svg)
@@ -74,7 +80,7 @@ def environment() -> jinja2.Environment:
     return environment
 
 
-def _page(run: RunFolder) -> str:
+def _page(run: RunFolder, standing: Sequence[str]) -> str:
     result = run.result
     template = environment().get_template("report.html.j2")
     return template.render(
@@ -83,6 +89,9 @@ def _page(run: RunFolder) -> str:
         result=result,
         verdict=story.verdict(run),
         notices=run.notices,
+        standing=standing,
+        looks=[] if result else _looks(run),
+        plan=[] if result or run.plan is None else list(in_two_lines(run.plan)),
         comparison=_comparison(result) if result else [],
         reference_training=story.reference_training(result) if result else "",
         speed_told=story.speed_told(result) if result else "",
@@ -191,6 +200,29 @@ def _ledger(result: Result) -> list[LedgerLine]:
         LedgerLine(phase, spent, 100 * spent.flops / whole if whole else 0.0)
         for phase, spent in result.ledger.phases.items()
     ]
+
+
+class LookLine(NamedTuple):
+    """A look at the target in an unfinished run."""
+
+    round: int
+    depth: int
+    step: int
+    tokens: int
+    val_loss: float
+    gap: GapResult | None
+
+
+def _looks(run: RunFolder) -> list[LookLine]:
+    """The last looks that the log holds whole."""
+    found = list[LookLine]()
+    for row in run.of_kind("validation"):
+        with suppress(ValidationError):
+            known = {key: value for key, value in row.items() if key in ValidationRow.model_fields}  # and no seal
+            look = ValidationRow.model_validate(known)
+            gap = GapResult.of(look.gap) if look.gap else None
+            found.append(LookLine(look.round, look.depth, look.step, look.tokens, look.val_loss, gap))
+    return found[-_LOOKS:]
 
 
 def _suggestion(profile: RowData | None) -> str:

@@ -66,11 +66,12 @@ _CAPTIONS: dict[str, tuple[Callable[..., Figure], str]] = {
 
 
 def _profile_pictures(run: RunFolder) -> list[tuple[Markup, str]]:
-    """The diagnosis's own figures with their captions, of a profile that holds all that they show."""
+    """The diagnosis's own figures with their captions: of the heads where there are some, of cuts where they were measured."""
     profile = run.profile
-    if profile is None or not all(layer.get("heads") for layer in _layers(run)) or not profile.get("curves"):
+    if profile is None or not any(layer.get("heads") for layer in _layers(run)):
         return []
-    return [(drawn_twice(name, partial(_drawn, draw, profile)), caption) for name, (draw, caption) in _CAPTIONS.items()]
+    shown = {name: drawn for name, drawn in _CAPTIONS.items() if name != "curve" or profile.get("curves")}
+    return [(drawn_twice(name, partial(_drawn, draw, profile)), caption) for name, (draw, caption) in shown.items()]
 
 
 def _drawn(draw: Callable[..., Figure], profile: RowData, width: float) -> Figure:

@@ -105,14 +105,15 @@ def head_map(profile: ProfileData, measure: str = "rank", width: float = WIDE) -
 
 
 def influence(profile: ProfileData, width: float = WIDE) -> Figure:
-    """How much every block turns the hidden state, and what the loss is without it."""
-    figure, (turning, without) = _panels(2, width)
+    """How much every block turns the hidden state and, where that was measured, what the loss is without it."""
     layers = profile["layers"]
+    measured = [layer for layer in layers if layer["without_loss"] is not None]  # none where there was no time
+    figure, panels = _panels(2 if measured else 1, width)
+    turning, without = panels[0], panels[-1]
     turns, sure = ([layer[key] for layer in layers] for key in ("influence", "influence_se"))
     turning.errorbar(range(len(layers)), turns, sure, fmt="o", ms=4, color=TARGET, ecolor=MUTED, capsize=2)
     turning.set(ylabel="influence, 1 - cosine", yscale="log")
     _plain(turning.yaxis)
-    measured = [layer for layer in layers if layer["without_loss"] is not None]  # none where there was no time
     if measured:
         whole = profile["curves"]["whole_loss"]
         rises = [layer["without_loss"] - whole for layer in measured]
@@ -126,7 +127,7 @@ def influence(profile: ProfileData, width: float = WIDE) -> Figure:
             without.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         without.set_ylim(min(0, *rises) * 1.3 - 0.02, max(rises) * 1.3 + 0.02)
         without.set(ylabel="rise without it, nats")
-    _finish(figure, turning, without)
+    _finish(figure, *panels)
     return figure
 
 
@@ -210,7 +211,7 @@ def _write(figure: Figure, path: Path) -> None:
 def _panels(rows: int, width: float) -> tuple[Figure, Sequence[Axes]]:
     with figure_style():
         figure = Figure(figsize=(width, 2.2 * rows + 0.8), layout="constrained")
-        return figure, figure.subplots(rows, 1, sharex=True)
+        return figure, figure.subplots(rows, 1, sharex=True, squeeze=False)[:, 0].tolist()
 
 
 def _band(axes: Axes, profile: ProfileData, key: str, colour: str, marker: str, label: str) -> None:

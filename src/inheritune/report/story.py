@@ -146,6 +146,11 @@ def _beside_control(result: Result) -> str:
 
 def _unfinished(run: RunFolder) -> Headline:
     curves = run.curves
+    if (run.path / "result.json").exists():
+        message = (
+            "Its result.json is damaged or of another version, as is said below; what the other files hold stands here."
+        )
+        return Headline("open", "…", "This run's result could not be read", message, "")
     if not curves:
         message = "Nothing has been trained yet. Running the same command again goes on from here."
         return Headline("open", "…", "This run has not finished", message, "")
@@ -159,7 +164,7 @@ def _unfinished(run: RunFolder) -> Headline:
     if last.gaps:
         standing = (
             f"At its latest look the target stood at {words.signed(last.gaps[-1][1])} nats per token "
-            "from the reference. That is one look without an interval, and no verdict."
+            "from the reference. That is one look, and no verdict."
         )
     return Headline("open", "…", "This run has not finished", message, standing)
 

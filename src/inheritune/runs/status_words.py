@@ -8,11 +8,22 @@ from inheritune.errors import InherituneError
 from inheritune.progress import clock
 from inheritune.records.log import rows_of
 from inheritune.records.rows import ValidationRow
-from inheritune.runs.status import Stage, Standing
+from inheritune.runs.status import RunStatus, Stage, Standing
 from inheritune.words import nouns, show
 
 _WIDTH, _HEIGHT = 48, 5  # columns and lines of the plot
 _EVERY = 2.0  # seconds between two looks at the folder
+
+
+def status_lines(found: RunStatus) -> Iterator[str]:
+    """Where a folder stands, a line below another; the lines after the first are indented."""
+    yield f"{found.folder}: {found.state}" + ("" if found.state == "finished" else f", {stage_words(found.stage)}")
+    if found.model and found.state != "finished":
+        yield from (f"  {line}" for line in standing_words(found.model, found.state == "going on"))
+    if found.message:
+        yield f"  {found.message}"
+    if found.goes_on and found.state != "going on":
+        yield f"  goes on with: {found.goes_on}"
 
 
 def stage_words(stage: Stage) -> str:
