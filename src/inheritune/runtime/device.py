@@ -48,14 +48,23 @@ def room_for(models: Sequence[nn.Module], others: Sequence[nn.Module], on: torch
 
     What goes back to the CPU goes first, so that the device never holds more than it held within the block, or before it.
     """
-    homes = [(model, next(model.parameters()).device) for model in (*models, *others)]
+    homes = [(model, _home(model)) for model in (*models, *others)]
     try:
-        for model, there in (*((other, CPU) for other in others), *((model, on) for model in models)):
-            model.to(there)
+        _move([*((other, CPU) for other in others), *((model, on) for model in models)])
         yield
     finally:
-        for model, home in sorted(homes, key=lambda pair: pair[1] != CPU):
-            model.to(home)
+        _move(sorted(homes, key=lambda pair: pair[1] != CPU))
+
+
+def _home(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device
+
+
+def _move(models: Sequence[tuple[nn.Module, torch.device]]) -> None:
+    """Each where it is to be; one that is there is left alone, since moving it would gather what a user has spread over several GPUs."""
+    for model, there in models:
+        if _home(model) != there:
+            model.to(there)
 
 
 def autocast(precision: str, on: torch.device) -> contextlib.AbstractContextManager:
