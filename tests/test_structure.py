@@ -63,6 +63,12 @@ def test_imports_run_downwards(path: Path) -> None:
     assert not reached, f"{inside(path)} stands below {', '.join(sorted(reached))} and may not import it"
 
 
+def test_no_two_files_of_tests_have_one_name() -> None:
+    """pytest imports them by their names alone, and collects none where two are the same."""
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert sorted(set(names)) == sorted(names)
+
+
 def test_no_circle_among_files() -> None:
     modules = {".".join(("inheritune", *path.relative_to(ROOT).with_suffix("").parts)): path for path in files()}
 
