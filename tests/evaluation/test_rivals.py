@@ -13,6 +13,7 @@ from shell import command, refused
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from inheritune.errors import ModelError
+from inheritune.evaluation import rivals as rivals_module
 from inheritune.evaluation.found import TextLoss
 from inheritune.evaluation.guard import answers, guard
 from inheritune.evaluation.guard_items import items
@@ -122,3 +123,17 @@ def test_what_cannot_be_shown_is_refused_first(pair: tuple[Path, Path], tmp_path
     assert "--rivals gguf" in refused(*names, "--figure", str(tmp_path / "a.svg"))
     assert "is a folder" in refused(*names, "--rivals", "gguf", "--figure", str(tmp_path))
     assert "name it with --reference" in refused("evaluate", str(pair[0]), "--rivals", "gguf")
+
+
+def test_a_packed_model_is_measured_where_models_are(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[Any] = []
+
+    def loaded(*_: object, on: object) -> None:
+        asked.append(on)
+        raise ModelError("far enough")
+
+    monkeypatch.setattr(rivals_module, "device", lambda: "there")
+    monkeypatch.setattr(rivals_module, "load_model", loaded)
+    with pytest.raises(ModelError, match="far enough"):
+        rivals_module._rival("model", "q8_0", None, tmp_path, lambda _: None, 1)  # type: ignore[arg-type, return-value]
+    assert asked == ["there"]

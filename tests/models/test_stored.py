@@ -10,6 +10,7 @@ from shrink import shrink
 from transformers import AutoModelForCausalLM
 
 from inheritune.models.load import load_model
+from inheritune.models.shards import read_header
 from inheritune.surgery.commands import inherit_folder
 from inheritune.surgery.requests import CutRequest
 
@@ -40,6 +41,11 @@ def test_layers_that_predict_further_tokens_are_left_out_and_not_told_of(kind, f
     }
     assert getattr(AutoModelForCausalLM.from_pretrained(tmp_path / "cut").config, field) == 0
     assert load_model(tmp_path / "source").config.num_hidden_layers == 6
+
+
+def test_a_tensor_without_numbers_is_one(tmp_path):
+    save_file({"a": torch.ones(2), "none": torch.ones(0, 3), "z": torch.ones(1)}, tmp_path / "w.safetensors")
+    assert {piece.name: piece.size for piece in read_header(tmp_path / "w.safetensors")} == {"a": 8, "none": 0, "z": 4}
 
 
 def test_a_cut_keeps_the_names_that_its_source_has_on_disk(tmp_path):

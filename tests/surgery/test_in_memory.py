@@ -86,6 +86,13 @@ def test_new_blocks_may_start_random():
     assert changed(inherit(result, [2]), inherit(model, [2])) != set()
 
 
+def test_a_block_that_normalises_the_residual_is_no_identity():
+    model = reference("openai-gpt")
+    target = inherit(model, [0, 1])
+    with pytest.raises(ModelError, match="'openai-gpt' cannot be made an identity"):
+        grow(target, model, held=[0, 1], wanted=[0, 1, 2], start="identity")
+
+
 def test_inverse_layer_scaling_is_folded_into_the_queries():
     config = GPT2Config(n_layer=6, n_embd=32, n_head=4, vocab_size=96, scale_attn_by_inverse_layer_idx=True)
     torch.manual_seed(0)
