@@ -8,6 +8,7 @@ import pytest
 from shell import command
 from stopping import stopping_at
 
+from inheritune import Profile
 from inheritune.comparison.status import status
 from inheritune.config.recipes import CompareRecipe, RunRecipe, TrainRecipe
 from inheritune.progress import Progress
@@ -41,6 +42,7 @@ def test_a_stop_and_status_say_the_same(
     assert ended.code == 143 and goes_on == f"inheritune run {out}/config.yaml --out {out}"
     assert ended.err.endswith(f"after step 2 of the round, which is saved: this goes on from there: {goes_on}\n")
     assert len(heard) == 1 and heard[0].startswith("Stopping after this step")
+    assert Profile.load(out / "profile.json").model == tree["reference"], "figures of a run's diagnosis name its model"
     machine = Machine.load(out / Machine.NAME)
     machine.model_copy(update={"processes": 4}).save(out / Machine.NAME)
     assert status(out).goes_on == f"torchrun … -m {goes_on}"

@@ -25,7 +25,8 @@ from inheritune.records.samples import Sample, SideBySide
 from inheritune.report import story, words
 from inheritune.report.card import TEMPLATES
 from inheritune.report.folder import RowData, RunFolder, read_run
-from inheritune.report.pictures import pictures
+from inheritune.report.heads import heads_shown
+from inheritune.report.pictures import layers_of, pictures
 from inheritune.report.plan_words import held_in_words, in_two_lines
 from inheritune.report.style import standalone_svg
 from inheritune.words import harmless, ranges
@@ -50,7 +51,7 @@ def write_svgs(run_folder: Path) -> list[Path]:
     """Write each figure of a run's page as `figures/NAME.svg` in its folder. Raises what `write_report` raises."""
     page, found = _page(read_run(run_folder), ()), list[Path]()
     make_folder(run_folder / "figures")
-    for svg in re.findall(r'<div class="wide">(<svg\b.*?</svg>)</div>', page, re.DOTALL):
+    for svg in re.findall(r'<div class="(?:wide|chart[^"]*)">(<svg\b.*?</svg>)</div>', page, re.DOTALL):
         name = re.search(r'id="([\w-]+?)-wide-', svg)
         assert name is not None, "each figure's ids begin with its name"
         found.append(run_folder / "figures" / f"{name[1]}.svg")
@@ -111,6 +112,7 @@ def _page(run: RunFolder, standing: Sequence[str]) -> str:
         threshold=f"{100 * ((run.profile or {}).get('threshold') or 0.9):g}%",
         recipe=text_of(dict(run.config)) if run.config else "",
         pictures=pictures(run),
+        heads=heads_shown(layers_of(run), (run.profile or {}).get("lazy_heads") or {}),
     )
 
 

@@ -11,6 +11,7 @@ from inheritune.records.result import Result
 from inheritune.report import block_figures, figures, profile_figures, story
 from inheritune.report.figures import GapRow
 from inheritune.report.folder import RowData, RunFolder
+from inheritune.report.heads import heads_shown
 from inheritune.report.style import NARROW, WIDE, inline_svg
 from inheritune.report.watch_figure import watch_figure
 
@@ -51,12 +52,12 @@ def _watch_picture(run: RunFolder) -> Markup | None:
 _CAPTIONS: dict[str, tuple[Callable[..., Figure], str]] = {
     "both": (
         profile_figures.rank_and_mass,
-        "Rank and mass by layer with one standard error, beside the same model with untrained weights.",
+        "Rank and mass by layer with one standard error, beside the same model with untrained weights where these were measured.",
     ),
     "heads": (profile_figures.head_map, "The mean rank k* of every head."),
     "influence": (
         profile_figures.influence,
-        "How far each block turns the hidden state, and how much the loss rises without it alone.",
+        "How far each block turns the hidden state and, where it was measured, how much the loss rises without it alone.",
     ),
     "curve": (
         profile_figures.inheritance_curve,
@@ -68,9 +69,11 @@ _CAPTIONS: dict[str, tuple[Callable[..., Figure], str]] = {
 def _profile_pictures(run: RunFolder) -> list[tuple[Markup, str]]:
     """The diagnosis's own figures with their captions: of the heads where there are some, of cuts where they were measured."""
     profile = run.profile
-    if profile is None or not any(layer.get("heads") for layer in _layers(run)):
+    if profile is None or not any(layer.get("heads") for layer in layers_of(run)):
         return []
-    shown = {name: drawn for name, drawn in _CAPTIONS.items() if name != "curve" or profile.get("curves")}
+    lacks = {"curve"} if not profile.get("curves") else set()
+    lacks |= {"heads"} if heads_shown(layers_of(run), {}) else set()  # which the page shows in a way that can be asked
+    shown = {name: drawn for name, drawn in _CAPTIONS.items() if name not in lacks}
     return [(drawn_twice(name, partial(_drawn, draw, profile)), caption) for name, (draw, caption) in shown.items()]
 
 
@@ -128,13 +131,14 @@ def _control_picture(run: RunFolder) -> Markup | None:
     return drawn_twice("control", lambda width: figures.control_figure(gaps, margin, width)) if drawable else None
 
 
-def _layers(run: RunFolder) -> list[RowData]:
+def layers_of(run: RunFolder) -> list[RowData]:
+    """The layers of the reference's profile; none where it was not measured."""
     layers = (run.profile or {}).get("layers")
     return [layer for layer in layers if isinstance(layer, dict)] if isinstance(layers, list) else []
 
 
 def _lazy(run: RunFolder) -> list[int]:
-    return [index for index, layer in enumerate(_layers(run)) if layer.get("lazy")]
+    return [index for index, layer in enumerate(layers_of(run)) if layer.get("lazy")]
 
 
 def _kept(run: RunFolder) -> list[int]:
@@ -149,7 +153,7 @@ def _kept(run: RunFolder) -> list[int]:
 
 
 def _rank_picture(run: RunFolder) -> Markup | None:
-    ranks = [_number(layer.get("max_rank")) for layer in _layers(run)]
+    ranks = [_number(layer.get("max_rank")) for layer in layers_of(run)]
     if not any(ranks):
         return None
     lazy, kept, untrained = _lazy(run), _kept(run), _untrained(run)
@@ -170,7 +174,7 @@ def _number(value: object) -> float | None:
 
 def _map_picture(run: RunFolder) -> Markup | None:
     kept = _kept(run)
-    depth = run.result.reference.depth if run.result else len(_layers(run))
+    depth = run.result.reference.depth if run.result else len(layers_of(run))
     if not kept or depth <= max(kept):
         return None
     return drawn_twice("map", lambda width: block_figures.block_map_figure(depth, kept, _lazy(run), width))

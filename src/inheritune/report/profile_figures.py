@@ -4,6 +4,7 @@ Each function takes the mapping and gives a matplotlib Figure; `save_figures` wr
 """
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -68,7 +69,7 @@ def rank_and_mass(profile: ProfileData, against: ProfileData | None = None, widt
     if lazy:
         ranks.plot(lazy, [1] * len(lazy), "v", color=LAZY, ms=7, label="lazy: rank 1 in every head and sequence")
     _finish(figure, ranks, masses)
-    masses.set_xlabel(f"layer\n{HIDDEN if width == WIDE else HIDDEN.replace('; ', ';' + chr(10))}")
+    masses.set_xlabel(f"layer\n{textwrap.fill(HIDDEN, 120 if width == WIDE else 44)}")
     return figure
 
 

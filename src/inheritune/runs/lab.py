@@ -85,7 +85,7 @@ class FolderLab:
                 minutes=wanted.minutes,
                 kept=self.folder,
                 tell=Rates(self.progress),
-            )
+            ).model_copy(update={"model": self.bench.reference.name})
             profile.save(place)
             forget(self.folder)
             spent = cost(self.bench.model, profile)
