@@ -140,3 +140,15 @@ def test_what_is_said_at_once_stands_in_the_next_look_of_a_terminal_and_in_a_pip
     capfd.readouterr()
     quiet.at_once("stopping")
     assert capfd.readouterr().out == ""
+
+
+def test_a_terminals_lines_end_between_words_and_keep_their_indent_and_a_pipes_are_whole() -> None:
+    words, place = "what it takes and what it can give in so many words", "/a/very/long/place/that/no/line/holds"
+    for terminal in (True, False):
+        file = StringIO()
+        console = PlainConsole(file=file, width=20, force_terminal=terminal, color_system=None, soft_wrap=True)
+        console.sentence(f"{words} {place}", "  ")
+        lines = file.getvalue().splitlines()
+        assert " ".join(" ".join(lines).split()) == f"{words} {place}"
+        assert lines == [f"  {words} {place}"] if not terminal else len(lines) > 3
+        assert all(line.startswith("  ") and (len(line) <= 20 or place in line) for line in lines) or not terminal

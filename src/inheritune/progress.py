@@ -5,6 +5,7 @@ Whatever takes long is told of in one way: a function of several stages takes a 
 
 import os
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -40,6 +41,16 @@ class PlainConsole(Console):
         """Every text that is printed, those of a table and its title too, comes through here."""
         return super().render_str(harmless(text), **{**options, "markup": False, "emoji": False, "highlight": False})
 
+    def sentence(self, text: str, indent: str = "", style: str = "") -> None:
+        """Print a text whose lines end between words in a terminal, and nowhere in a pipe."""
+        if self.is_terminal:
+            text = textwrap.fill(
+                text, self.width, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+            )  # fmt: skip
+        else:
+            text = indent + text
+        self.print(Text(text, style=style))
+
     def on_broken_pipe(self) -> None:
         """Say no more, and let what is still held back lead nowhere."""
         self.quiet = True
@@ -65,7 +76,7 @@ class Progress:
         """Begin a stage, with a sentence that stays; what it first tells of its state is shown at once."""
         self._end()
         self._last = 0.0
-        self.console.print(Text(plain(text), style="bold"))
+        self.console.sentence(plain(text), style="bold")
         self.console.file.flush()
 
     def note(self, text: str) -> None:
@@ -121,7 +132,7 @@ class Progress:
         self._end()
 
     def _line(self, text: str) -> None:
-        self.console.print(Text(f"  {plain(text)}"))
+        self.console.sentence(plain(text), "  ")
         self.console.file.flush()
 
     def _show(self, text: str) -> None:

@@ -52,7 +52,7 @@ def _print(found: "RunEstimate", console: "PlainConsole") -> None:
     from inheritune.report.plan_words import in_two_lines, reach_in_words, step_in_words
 
     for line in in_two_lines(found):
-        console.print(line)
+        console.sentence(line)
     priced = found.machine.price is not None
     table = Table(box=None)
     for name in (*_COLUMNS, *(["cost"] if priced else [])):
@@ -63,8 +63,6 @@ def _print(found: "RunEstimate", console: "PlainConsole") -> None:
         counts = [words.large_number(stage.tokens), words.flops(stage.flops), words.about(stage.seconds)]
         table.add_row(stage.name, *counts, *sizes, *paid)
     console.print("", table, "")
-    console.print(step_in_words(found))
-    for line in reach_in_words(found):
-        console.print(line)
-    for line in found.advice:
-        console.print(line)
+    for line in (step_in_words(found), *reach_in_words(found), *found.advice):
+        said = line.lstrip()
+        console.sentence(said, line.removesuffix(said))
