@@ -123,7 +123,7 @@ def test_a_terminal_sees_the_view_below_the_state_and_a_pipe_does_not(
 def test_what_is_said_at_once_stands_in_the_next_look_of_a_terminal_and_in_a_pipe(
     capfd: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Within a signal's handler: nothing is drawn there."""
+    """It comes from another thread, which draws nothing."""
     progress = Progress()
     progress.at_once("stopping")
     assert capfd.readouterr().out == "  stopping\n"

@@ -92,7 +92,7 @@ class Progress:
         self._show(text)
 
     def at_once(self, text: str) -> None:
-        """Say a sentence from within a signal's handler, where no lock may be waited for: a terminal shows it with the current state."""
+        """Say a sentence from another thread, without waiting for whoever tells the state: a terminal shows it below that."""
         if self._live:
             self._said = f"\n  {plain(text)}"
         elif not self.console.quiet:

@@ -39,7 +39,7 @@ class Loop:
 
     `observe(step)` is told of each step; `evaluate(model, position)` is called now and then, and ends the round when it
     returns True; `resume(position)` is called once a checkpoint is loaded, so that what was written after it can be
-    dropped; `say(sentence)` is told what a person should know, and `say_at_once` within a signal's handler that it was heard. `matrix_rate` is the FLOP/s that count as full use. `wanted` is
+    dropped; `say(sentence)` is told what a person should know, and `say_at_once`, in a thread, that a signal was heard. `matrix_rate` is the FLOP/s that count as full use. `wanted` is
     the objective (plain cross-entropy if none), of which `teacher` may give a part. An `extensible` round of a `wsd`
     schedule keeps the checkpoint before its rate falls, and goes on from there when `training.tokens` has grown.
     """
