@@ -7,14 +7,14 @@ No weight is read or made: the models are shapes alone.
 
 from dataclasses import dataclass
 
-from torch import nn
 from transformers import AutoConfig, PreTrainedModel
 
 from inheritune.config.sections import Training
-from inheritune.decoder.anatomy import anatomy, is_tied
+from inheritune.decoder.anatomy import anatomy
 from inheritune.decoder.costs import parameter_count
 from inheritune.models.hollow import hollow
 from inheritune.training.costs import step_flops
+from inheritune.training.halves import halved_bytes
 from inheritune.training.memory import step_memory
 
 LENGTH, BATCH = 4096, 1 << 19
@@ -76,8 +76,6 @@ def stages(reference: PreTrainedModel) -> dict[str, tuple[float, float]]:
     whole = 4 * parameter_count(reference) / 1e9
     inside = sum(p.numel() for p in anatomy(reference).blocks.parameters()) * 4 / 1e9
     cut = whole - inside / 2
-    products = [m for m in reference.modules() if isinstance(m, nn.Linear)][: -1 if is_tied(reference) else None]
-    halved = sum(m.weight.numel() for m in products) * 2 / 1e9
     largest = max(p.numel() for p in reference.parameters()) * 4 / 1e9
     return {
         "loading, on the CPU": (whole, 0.0),
@@ -91,7 +89,7 @@ def stages(reference: PreTrainedModel) -> dict[str, tuple[float, float]]:
         "cutting and repair, on the CPU: what is set aside, and the cut": (cut, whole + cut),
         "proof, on the CPU: what is set aside, and the cut loaded again": (cut, whole + 2 * cut),
         "training, of the reference": (whole, 0.0),
-        "training, of the reference where it teaches in bf16": (whole, whole - halved),
+        "training, of the reference where it teaches in bf16": (whole, halved_bytes(reference) / 1e9),
     }
 
 

@@ -12,8 +12,11 @@ from shell import command, refused
 from tiny import recipe_tree
 from torch import Tensor
 
+from inheritune.config.loading import load_recipe
+from inheritune.config.recipes import RunRecipe
 from inheritune.decoder.anatomy import anatomy
 from inheritune.errors import InputError
+from inheritune.models.hollow import hollow
 from inheritune.models.load import load_model
 from inheritune.records.estimate import RunEstimate
 from inheritune.records.result import Result
@@ -22,6 +25,9 @@ from inheritune.report.plan_words import in_two_lines, reach_in_words
 from inheritune.runs.plan import PlanRequest, plan
 from inheritune.surgery.heal import heal
 from inheritune.surgery.in_memory import inherit
+from inheritune.training.activations import kept_for_backward
+from inheritune.training.halves import in_halves
+from inheritune.training.kernels import settled
 from inheritune.training.pace import _extended, _tokens_at_once
 
 Write = Callable[[dict[str, Any]], str]
@@ -330,3 +336,35 @@ def test_models_that_are_none(tmp_path: Path, write_recipe: Write) -> None:
     tree = recipe_tree(tmp_path / "empty", tmp_path / "empty")
     del tree["reference"]
     assert "reference" in refused("plan", write_recipe({**tree, "model": {"model_type": "gpt2"}}))
+
+
+def test_on_a_gpu_the_reference_is_beside_a_training_only_where_it_teaches(gpt2: Path) -> None:
+    """And then in halves; on the CPU it always is. No stage before the training has more weights than the reference's there."""
+    reference = load_model(gpt2)
+    whole = sum(parameter.nbytes for parameter in reference.parameters())
+    halves = sum(parameter.nbytes for parameter in in_halves(reference).parameters())
+    taught: dict[str, Any] = {"objective__logits": 0.5}
+    card = PlanRequest(gpu="h100")
+    held = [
+        plan(str(gpt2), asked=asked, **more).step.reference
+        for asked, more in ((card, {}), (card, taught), (None, taught))
+    ]
+    assert held == [0, halves, whole]
+    beside = {stage.name: stage.memory for stage in plan(str(gpt2), asked=card).stages}
+    cut = 4 * plan(str(gpt2)).target.parameters
+    on_cpu = {stage.name: stage.memory for stage in plan(str(gpt2)).stages}
+    assert (
+        on_cpu["diagnosis"] - beside["diagnosis"] == whole
+        and on_cpu["cut, proof and repair"] - beside["cut, proof and repair"] == 2 * cut
+    )
+
+
+def test_in_bf16_rounded_matrices_are_counted_once(gpt2: Path, tree: dict[str, Any], write_recipe: Write) -> None:
+    """Weights and activations together are the cut's weights, what autograd keeps of it, and its head's matrix in bf16."""
+    path = write_recipe(tree)
+    found, recipe = plan(path, asked=PlanRequest(gpu="h100")), load_recipe(RunRecipe, path, {})
+    training, cut = settled(recipe.training, torch.device("cuda")), inherit(load_model(gpt2), range(2))
+    kept = kept_for_backward(hollow(cut.config, type(cut)).float(), training, recipe.data.sequence_length)
+    head = 2 * cut.get_output_embeddings().weight.numel()
+    weights = sum(parameter.nbytes for parameter in cut.parameters())
+    assert training.precision == "bf16" and found.step.weights + found.step.activations == weights + kept + head

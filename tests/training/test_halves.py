@@ -10,7 +10,7 @@ from transformers.pytorch_utils import Conv1D
 
 from inheritune.config.sections import Objective, Training
 from inheritune.runtime.device import CPU, autocast
-from inheritune.training.halves import in_halves
+from inheritune.training.halves import halved_bytes, in_halves
 from inheritune.training.objective import TrainingLoss
 
 
@@ -39,6 +39,7 @@ def test_a_teacher_in_halves_gives_the_same_bits_and_takes_less(family: str) -> 
     narrow = [m for m in made.modules() if isinstance(m, nn.Linear | Conv1D) and m.weight.dtype == torch.bfloat16]
     assert len(narrow) >= 4 * made.config.num_hidden_layers
     assert all(p.dtype == torch.float32 for p in model.parameters()), "the model itself is as it was"
+    assert sum(p.nbytes for p in made.parameters()) == halved_bytes(model)
     assert made.get_input_embeddings().weight.dtype == torch.float32  # type: ignore[union-attr]
 
 

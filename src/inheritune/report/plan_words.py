@@ -46,7 +46,7 @@ def step_in_words(found: RunEstimate) -> str:
     """How fast a round goes, and what a process holds in a training step, the largest part first."""
     names = {"reference": "the reference", "states": "optimizer states", "program": "the program itself"}
     held = sorted(found.step.model_dump().items(), key=lambda part: -part[1])
-    parts = ", ".join(f"{words.size(count)} for {names.get(name, name)}" for name, count in held)
+    parts = ", ".join(f"{words.size(count)} for {names.get(name, name)}" for name, count in held if count)
     round_ = found.further_round
     return f"A round goes at about {float(f'{round_.tokens / round_.seconds:.2g}'):,.0f} tokens/s. In a training step: {parts}."
 

@@ -38,7 +38,8 @@ from inheritune.runs.reach import reach, starting, tokens_for_even
 from inheritune.training.activations import kept_for_backward
 from inheritune.training.checkpoint import COPY_ROOM
 from inheritune.training.costs import step_flops
-from inheritune.training.memory import StepMemory, step_memory
+from inheritune.training.halves import halved_bytes
+from inheritune.training.memory import StepMemory, rounded_bytes, step_memory
 from inheritune.training.pace import ReachedRate
 from inheritune.training.schedule import rounded_up, steps_of
 
@@ -112,7 +113,11 @@ class Outlook:
         cut = self._cut(depth)
         found = step_memory(cut, self.training, self.length, share=self._spread)
         kept = _unless_unknown(partial(kept_for_backward, cut, self.training, self.length))
-        touched = (kept or found.activations) * (_HEAP if self.machine.name == THIS else 1.0)
+        if (
+            kept and not self.training.checkpoint_activations
+        ):  # what autograd keeps has the blocks' rounded matrices in it
+            kept -= rounded_bytes(cut, self.training, anatomy(cut).blocks) - rounded_bytes(cut, self.training, [])
+        touched = (kept or found.activations) * (_HEAP if self._on_cpu else 1.0)
         logits = found.logits * (1 + self.recipe.objective.taught)
         return replace(found, activations=round(touched), logits=logits)
 
@@ -127,7 +132,7 @@ class Outlook:
 
     def _step_memory(self, step: StepMemory) -> MemoryEstimate:
         return MemoryEstimate(
-            reference=self._wide, weights=step.weights + step.rounded, gradients=step.gradients + step.added, states=step.states,
+            reference=self._beside, weights=step.weights + step.rounded, gradients=step.gradients + step.added, states=step.states,
             activations=step.activations, logits=step.logits, program=_PROGRAM,
         )  # fmt: skip
 
@@ -135,6 +140,19 @@ class Outlook:
     def _wide(self) -> int:
         """Bytes of the reference's weights in float32, as every stage holds them."""
         return 4 * self.parameters
+
+    @property
+    def _beside(self) -> int:
+        """Bytes of the reference's weights beside a training: on a GPU it is set aside, or teaches, in bf16 in halves."""
+        if self._on_cpu:
+            return self._wide
+        if self.teacher is None:
+            return 0
+        return halved_bytes(self.teacher) if self.training.precision == "bf16" else self._wide
+
+    @property
+    def _on_cpu(self) -> bool:
+        return self.machine.name == THIS
 
     def _wide_cut(self, depth: int) -> int:
         return 4 * parameter_count(self._cut(depth))
@@ -168,7 +186,7 @@ class Outlook:
         heads = getattr(text_config(self.reference.config), "num_attention_heads", 1) * self.whole
         drawn = wanted.sequences * heads * _MAP_SECONDS * (wanted.length / 100) ** 2
         seconds = maps / 2 / self.pace.measuring + within + drawn
-        return self._reading("diagnosis", 2 * tokens, maps + cuts, seconds, self._wide)
+        return self._reading("diagnosis", 2 * tokens, maps + cuts, seconds, self._wide * self._on_cpu)
 
     def _cuts(self, blocks: float, cuts: int, sequences: int, length: int) -> float:
         """FLOPs of the losses of cuts: passes through blocks, and the head's product on the places that are read first."""
@@ -184,7 +202,7 @@ class Outlook:
         if choice.method == "greedy":
             passes += sum(kept * (kept + 1) // 2 for kept in range(shallowest + 1, self.whole + 1))
         flops = tokens * (passes * self._block + self._head * passes / self.whole)
-        rate = self.pace.measuring if self.machine.name == THIS else self.pace.reading  # as `Bench.precision_of_cuts`
+        rate = self.pace.measuring if self._on_cpu else self.pace.reading  # as `Bench.precision_of_cuts`
         seconds = min(flops / rate, 60 * choice.minutes)
         cuts = tokens * sum(depth * self._block + self._head for depth in range(self.depth, self.whole + 1))
         return self._reading("choice", tokens, flops + cuts, seconds + cuts / rate)
@@ -200,7 +218,10 @@ class Outlook:
         )
         flops += 2 * held * (self.depth * self._block + self._head)
         seconds = flops / self.pace.measuring + 8 * cut / _READ_BYTES
-        return self._reading("cut, proof and repair", tokens, flops, seconds, cut * 2 + tokens * width * 4 * (gaps + 2))
+        states = (
+            tokens * width * 4 * (gaps + 2)
+        )  # on a GPU, where one model stands at a time, beside the reference alone
+        return self._reading("cut, proof and repair", tokens, flops, seconds, 2 * cut * self._on_cpu + states)
 
     def _round(self, depth: int, taught: bool = True) -> StageEstimate:
         steps, processes = self._steps, self.machine.processes
@@ -210,7 +231,7 @@ class Outlook:
         seconds = alone / self.pace.training + teaching / self.pace.reading
         seconds = seconds / processes + steps * self.pace.update * self._wide_cut(depth) / 4
         step = self._step(depth)
-        still = _PROGRAM + self._wide + step.weights
+        still = _PROGRAM + self._beside + step.weights
         whole = still + step.beside_weights
         saving = (
             whole if steps > self.training.checkpoint_every else still + step.states
@@ -225,7 +246,7 @@ class Outlook:
     def _copied(self, step: StepMemory, held: int) -> int:
         """Bytes of the copy that a checkpoint is written from: on the CPU, where beside what is `held` there is room for it."""
         copy = step.weights + step.states
-        return copy if self.machine.name == THIS and COPY_ROOM * copy < self.machine.memory - held else 0
+        return copy if self._on_cpu and COPY_ROOM * copy < self.machine.memory - held else 0
 
     def _validation(self) -> StageEstimate:
         """The reference once, the target at each look of a round, and what was asked of the begin of text."""
@@ -238,9 +259,8 @@ class Outlook:
         outside = len(data.outside) * data.outside_tokens
         tokens = most * (1 + looks) + outside * 2 + _BEGIN_TOKENS
         flops = most * (self._forward + looks * own) + outside * (self._forward + own) + _BEGIN_TOKENS * self._forward
-        return self._reading(
-            "validation", tokens, flops, flops / self.pace.reading, self._step(self.depth).beside_weights
-        )
+        beside = self._step(self.depth).beside_weights * self._on_cpu  # on a GPU the looks are within the round's
+        return self._reading("validation", tokens, flops, flops / self.pace.reading, beside)
 
     @property
     def _held_out(self) -> int | None:

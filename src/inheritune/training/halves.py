@@ -1,6 +1,7 @@
 """A teacher in half the memory: what autocast rounds at each product is kept rounded."""
 
 import copy
+from collections.abc import Iterator
 
 import torch
 from torch import nn
@@ -8,6 +9,7 @@ from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from inheritune.decoder.anatomy import is_tied
+from inheritune.decoder.costs import parameter_count
 
 
 def in_halves(model: PreTrainedModel) -> PreTrainedModel:
@@ -15,10 +17,20 @@ def in_halves(model: PreTrainedModel) -> PreTrainedModel:
 
     Embeddings, norms and whatever is no plain matrix stay as they are: autocast does not round those.
     """
-    kept = model.get_output_embeddings() if is_tied(model) else None
     halved: dict[int, object] = {}  # what a copy takes in place of its own: no matrix is copied whole
+    for whole in _halved(model):
+        halved[id(whole)] = nn.Parameter(whole.detach().to(torch.bfloat16), whole.requires_grad)
+    return copy.deepcopy(model, halved)
+
+
+def halved_bytes(model: PreTrainedModel) -> int:
+    """Bytes of the weights of `in_halves`; those of `model`, which is in fp32, need not be there."""
+    return 4 * parameter_count(model) - 2 * sum(whole.numel() for whole in _halved(model))
+
+
+def _halved(model: PreTrainedModel) -> Iterator[nn.Parameter]:
+    """The matrices and what is added to their products; a head that is tied to the embeddings is none."""
+    kept = model.get_output_embeddings() if is_tied(model) else None
     for module in model.modules():
         if isinstance(module, nn.Linear | Conv1D) and module is not kept:
-            for whole in module.parameters():
-                halved[id(whole)] = nn.Parameter(whole.detach().to(torch.bfloat16), whole.requires_grad)
-    return copy.deepcopy(model, halved)
+            yield from module.parameters()

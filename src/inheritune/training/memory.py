@@ -22,7 +22,7 @@ _INPUT, _INSIDE = 1, 8
 
 @dataclass(frozen=True)
 class StepMemory:
-    """Bytes that one process holds in a step: of the target, its training, and the teacher where there is one.
+    """Bytes that one process holds in a step, of the target and its training.
 
     `added` is the largest gradient once more, while it is added to what is there: of a large vocabulary, as much as many blocks.
     `rounded` are the matrices once more in bf16, where products are taken in it: autograd keeps them until the backward pass.
@@ -34,13 +34,12 @@ class StepMemory:
     activations: int
     logits: int
     added: int
-    rounded: int = 0
-    teacher: int = 0
+    rounded: int
 
     @property
     def total(self) -> int:
         """All of them."""
-        return self.beside_weights + self.weights + self.teacher
+        return self.beside_weights + self.weights
 
     @property
     def beside_weights(self) -> int:
@@ -54,7 +53,6 @@ def step_memory(
     length: int,
     *,
     share: int = 1,
-    teacher: PreTrainedModel | None = None,
     blocks: Sequence[int] | None = None,
 ) -> StepMemory:
     """The memory of a step on sequences of `length`; the weights of `model` need not be there.
@@ -74,7 +72,6 @@ def step_memory(
         logits=logit_bytes(model, training, length),
         added=max((p.numel() * p.element_size() for p in model.parameters() if p.requires_grad), default=0),
         rounded=rounded_bytes(model, training, [own[block] for block in kept] if share == 1 else []),
-        teacher=0 if teacher is None else _bytes(teacher, None),
     )
 
 
