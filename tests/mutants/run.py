@@ -5,11 +5,12 @@
 
 What each test of a file runs is recorded when the file is first needed (`lines.py`). Tried are the tests that run a changed line: of the
 files that are recorded, and of as many more as make `--files`, the nearest to the changed file first (`nearest.py`), of each file the
-cheapest first, until one fails, or until those tried took `--seconds` of CPU unchanged. What was tried stands in
-`build/mutants/SEED.jsonl` and is not tried again; the table is printed at the end, and is docs/results/mutants.md.
+cheapest first, until one fails, or until those tried took `--seconds` of CPU unchanged; last those of `_WHOLE`, however long they take.
+What was tried stands in `build/mutants/SEED.jsonl` and is not tried again; the table is printed at the end.
 """
 
 import argparse
+import itertools
 import json
 import os
 import shutil
@@ -31,6 +32,14 @@ ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build" / "mutants"
 
 _NEAREST = 3  # files of tests
+# By room: tests that hold whole runs against an independent computation, and those of several processes, whose lines are not recorded.
+_WHOLE = {
+    "runs": ("test_recomputed.py", "test_run.py", "test_goals.py"),
+    "training": ("test_recomputed.py", "test_distributed.py"),
+    "runtime": ("test_distributed.py",),
+}
+_WHOLE_SECONDS = 120.0
+Try = tuple[list[str], list[str], float]  # the tests by name, or none for all; pytest's arguments; seconds of CPU
 _SLOWER = 4  # times what the tests take unchanged: a change that needs more goes round in a circle
 
 
@@ -60,6 +69,11 @@ def main() -> None:
                 results.add({**asdict(change), "name": change.name, **trial.of(change)})
                 print(told(results.rows[change.name]), flush=True)
     print(table([results.rows[change.name] for change in drawn]))
+
+
+def _failed(said: str) -> list[str]:
+    """The tests that failed, of what pytest said."""
+    return [line.split(" ")[1] for line in said.splitlines() if line.startswith(("FAILED", "ERROR"))]
 
 
 class Results:
@@ -93,6 +107,7 @@ class Trial:
     def __init__(self, copy: Path, seconds: float, files: int):
         self.copy, self.seconds, self.files = copy, seconds, files
         self.lines: dict[str, Lines] = {}
+        self.failing: dict[str, list[str]] = {}
         self.sources = blake2b(digest_size=8)
         for path in sorted((copy / "src").rglob("*.py")):
             self.sources.update(f"{path.relative_to(copy)} ".encode() + path.read_bytes())
@@ -102,23 +117,21 @@ class Trial:
         file, began = self.copy / change.path, time.monotonic()
         source, status = file.read_bytes(), file.stat()
         found: dict[str, Any] = {"noticed": False, "by": "", "tests": 0}
-        for names, cost in self._chosen(change, change.lines(source)):
+        for names, arguments, cost in itertools.chain(self._chosen(change, change.lines(source)), self._whole(change)):
             file.write_bytes(change.applied(source))
             try:
-                files = list(dict.fromkeys(name.split("::")[0] for name in names))
-                chosen = (Chosen(names),)
-                code, said = forked(lambda: run_tests(self.copy, [*files, "-x"], chosen), _SLOWER * cost + 60)  # noqa: B023
+                chosen = (Chosen(names),) if names else ()
+                code, said = forked(lambda: run_tests(self.copy, [*arguments, "-x"], chosen), _SLOWER * cost + 60)  # noqa: B023
             finally:
                 file.write_bytes(source)
                 os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
             found["tests"] += len(names)
             if code not in PASSED:
-                failed = (line.split(" ")[1] for line in said.splitlines() if line.startswith(("FAILED", "ERROR")))
-                found |= {"noticed": True, "by": next(failed, "the limit of time, or a crash")}
+                found |= {"noticed": True, "by": next(iter(_failed(said)), "the limit of time, or a crash")}
                 break
         return {**found, "line": change.lines(source).start, "seconds": round(time.monotonic() - began)}
 
-    def _chosen(self, change: Change, lines: range) -> Iterator[tuple[list[str], float]]:
+    def _chosen(self, change: Change, lines: range) -> Iterator[Try]:
         """The tests of each file that run one of the lines, as long as there is time for them, and what they take."""
         left = self.seconds
         for file in self._files(change, lines):
@@ -129,8 +142,18 @@ class Trial:
                     names.append(test)
                     cost += own
             if names:
-                yield names, cost
+                yield names, [file], cost
             left -= cost
+
+    def _whole(self, change: Change) -> Iterator[Try]:
+        """The files of `_WHOLE`, without the tests that fail unchanged."""
+        room = Path(change.path).relative_to("src/inheritune").parts[0]
+        for name in _WHOLE.get(room, ()):
+            file = f"tests/runs/{name}"
+            if file not in self.failing:
+                _, said = forked(lambda: run_tests(self.copy, [file]), 10 * _WHOLE_SECONDS)  # noqa: B023
+                self.failing[file] = _failed(said)
+            yield [], [file, *(f"--deselect={test}" for test in self.failing[file])], _WHOLE_SECONDS
 
     def _files(self, change: Change, lines: range) -> list[str]:
         """The files of tests that are known to run a changed line, and as many others as `--files` leaves, the nearest first.
