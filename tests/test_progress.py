@@ -109,13 +109,15 @@ def test_a_terminal_sees_the_view_below_the_state_and_a_pipe_does_not(
     for terminal in (True, False):
         progress = Progress()
         monkeypatch.setattr(progress.console, "_force_terminal", terminal)
-        progress.view = lambda: "■■·■\n3 blocks \x1b[31m"
+        monkeypatch.setattr(progress.console, "_width", 30)
+        progress.view = lambda: "■■·■  two\n3 blocks \x1b[31m and what is longer than a line holds"
         progress.now("step 1 of 6")
         shown = str(progress._live.get_renderable()) if progress._live else ""
         progress.close()
         piped = capsys.readouterr().out
         if terminal:
-            assert shown == "  step 1 of 6\n  ■■·■\n  3 blocks \N{REPLACEMENT CHARACTER}[31m"
+            told = "3 blocks \N{REPLACEMENT CHARACTER}[31m and what is\n  longer than a line holds"
+            assert shown == f"  step 1 of 6\n  ■■·■  two\n  {told}"
         else:
             assert (shown, piped) == ("", "  step 1 of 6\n")
 

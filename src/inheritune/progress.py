@@ -43,13 +43,15 @@ class PlainConsole(Console):
 
     def sentence(self, text: str, indent: str = "", style: str = "") -> None:
         """Print a text whose lines end between words in a terminal, and nowhere in a pipe."""
-        if self.is_terminal:
-            text = textwrap.fill(
-                text, self.width, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
-            )  # fmt: skip
-        else:
-            text = indent + text
-        self.print(Text(text, style=style))
+        self.print(Text(self.filled(text, indent), style=style), soft_wrap=True)
+
+    def filled(self, text: str, indent: str = "") -> str:
+        """A text with its indent: in a terminal in lines that fit, of which no word is broken, a path for example."""
+        if not self.is_terminal:
+            return indent + text
+        return textwrap.fill(
+            text, self.width, initial_indent=indent, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        )  # fmt: skip
 
     def on_broken_pipe(self) -> None:
         """Say no more, and let what is still held back lead nowhere."""
@@ -64,7 +66,7 @@ class Progress:
     def __init__(self, quiet: bool = False, to_stderr: bool = False):
         # The stream as it is now: what others' progress bars are kept from must not keep ours away.
         file = sys.stderr if to_stderr else sys.stdout
-        self.console = PlainConsole(file=file, quiet=quiet, soft_wrap=True)
+        self.console = PlainConsole(file=file, quiet=quiet)
         self._live: Live | None = None
         self._thread: Thread | None = None
         self._over = Event()
@@ -137,7 +139,8 @@ class Progress:
 
     def _show(self, text: str) -> None:
         if self.console.is_terminal:
-            self._state = Text(f"  {plain(text)}", style="cyan").append(self._below(), style="default")
+            state = self.console.filled(plain(text), "  ")
+            self._state = Text(state, style="cyan").append(self._below(), style="default")
             self._live = self._live or self._begin_live()
         elif time.monotonic() - self._last >= _SECONDS_BETWEEN_LINES:
             self._last = time.monotonic()
@@ -145,7 +148,7 @@ class Progress:
 
     def _below(self) -> str:
         lines = self.view().splitlines() if self.view else []
-        return "".join(f"\n  {harmless(line)}" for line in lines)
+        return "".join(f"\n{self.console.filled(harmless(line), '  ')}" for line in lines)
 
     def _end(self) -> None:
         self._end_wait()

@@ -5,6 +5,7 @@ A block is not run where `<!-- not run: why -->` stands above it. What is too la
 """
 
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,8 @@ def test_a_page_s_blocks_do_what_they_show(page: Path, names: dict[str, Any]) ->
             )
         elif block.language == "yaml":
             check(RunRecipe, within(read_yaml(recipe(), "README"), read_yaml(block.text, str(block))))
+            if (named := re.match(r"# (trial\.yaml)\n", block.text)) is not None:
+                Path(named[1]).write_text(block.text)
         elif page != README:  # whose commands were given to walk here
             assert len(block.commands()) == len(block.lines()), f"{block}: what is not inheritune's own is not run here"
             for words in block.commands():
