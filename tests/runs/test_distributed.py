@@ -33,6 +33,7 @@ from inheritune.decoder import stack
 from inheritune.decoder.anatomy import anatomy
 from inheritune.errors import Interrupted, WorkerError
 from inheritune.evaluation import token_losses
+from inheritune.records.entry import NOTHING_SPENT
 from inheritune.runs import own_rate
 from inheritune.runtime import processes, sharded
 from inheritune.runtime.gradients import GradientSums
@@ -84,6 +85,23 @@ def same(out: Path, other: Path) -> None:
     assert [(ledger["tokens"], ledger["flops"]) for ledger in ledgers] == [
         (ledgers[0]["tokens"], ledgers[0]["flops"])
     ] * 2
+
+
+def test_the_trials_of_a_rate_stay_until_every_process_has_read_them(tmp_path: Path) -> None:
+    """The main process is ahead of the other by half a second at each."""
+
+    def trial(folder: Path, _: Training) -> tuple[Any, Any]:
+        processes.on_main(lambda: folder.mkdir(parents=True, exist_ok=True))
+        processes.on_main(lambda: (folder / "round").write_text("1"))
+        time.sleep(0.5 * processes.rank())
+        read = float((folder / "round").read_text())
+        return SimpleNamespace(tokens=1, flops=read, seconds=read, val_loss=read), NOTHING_SPENT
+
+    def search() -> None:
+        with processes.joined(60):
+            own_rate.own_rate(tmp_path, Training(tokens=64, batch_tokens=1, peak_lr=1e-4), trial)
+
+    assert launched(2, search) == [0, 0] and not (tmp_path / "rates").exists()
 
 
 def test_a_teacher_growth_and_controls_on_several_processes_give_what_one_gives(

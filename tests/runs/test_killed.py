@@ -183,7 +183,7 @@ def test_asked_to_stop_while_training(
     monkeypatch.setattr(Metrics, "add", add)
     ended = command("run", recipe, "--out", str(tmp_path / "out"))
     assert ended.code == code and ended.err.count("\n") == 1
-    assert "stopped after step 3" in ended.err and f"inheritune run {recipe} --out" in ended.err
+    assert "stopped after step 3" in ended.err and f"inheritune run {tmp_path / 'out/config.yaml'} --out" in ended.err
     monkeypatch.undo()
     assert checkpoint.latest(tmp_path / "out" / "rounds" / "01-2-blocks" / "checkpoints").name == "step-0000003"
     assert command("run", recipe, "--out", str(tmp_path / "out")).code == 0

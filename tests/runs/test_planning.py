@@ -34,6 +34,7 @@ def bench(optimizer: str = "muon", logits: float = 0.0, again: bool = False) -> 
     return SimpleNamespace(
         begin=Begin(),
         progress=Progress(),
+        precision_of_cuts="fp32",
         train_tokens=range(10**6),
         recipe=recipe,
         model=untrained_model("gpt2").eval(),
