@@ -87,6 +87,17 @@ def same(out: Path, other: Path) -> None:
     ] * 2
 
 
+def test_processes_that_meet_wait_for_the_last_and_not_for_the_main_one_alone(tmp_path: Path) -> None:
+    def late() -> None:
+        with processes.joined(60):
+            time.sleep(0.5 * processes.rank())
+            (tmp_path / str(processes.rank())).touch()
+            processes.meet()
+            assert len(list(tmp_path.iterdir())) == 2
+
+    assert launched(2, late) == [0, 0]
+
+
 def test_the_trials_of_a_rate_stay_until_every_process_has_read_them(tmp_path: Path) -> None:
     """The main process is ahead of the other by half a second at each."""
 

@@ -113,9 +113,8 @@ class Outlook:
         cut = self._cut(depth)
         found = step_memory(cut, self.training, self.length, share=self._spread)
         kept = _unless_unknown(partial(kept_for_backward, cut, self.training, self.length))
-        if (
-            kept and not self.training.checkpoint_activations
-        ):  # what autograd keeps has the blocks' rounded matrices in it
+        # What autograd keeps has the blocks' rounded matrices in it.
+        if kept and not self.training.checkpoint_activations:
             kept -= rounded_bytes(cut, self.training, anatomy(cut).blocks) - rounded_bytes(cut, self.training, [])
         touched = (kept or found.activations) * (_HEAP if self._on_cpu else 1.0)
         logits = found.logits * (1 + self.recipe.objective.taught)
@@ -218,9 +217,8 @@ class Outlook:
         )
         flops += 2 * held * (self.depth * self._block + self._head)
         seconds = flops / self.pace.measuring + 8 * cut / _READ_BYTES
-        states = (
-            tokens * width * 4 * (gaps + 2)
-        )  # on a GPU, where one model stands at a time, beside the reference alone
+        # On a GPU, where one model stands at a time, the states are beside the reference alone.
+        states = tokens * width * 4 * (gaps + 2)
         return self._reading("cut, proof and repair", tokens, flops, seconds, 2 * cut * self._on_cpu + states)
 
     def _round(self, depth: int, taught: bool = True) -> StageEstimate:

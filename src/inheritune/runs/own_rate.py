@@ -33,7 +33,7 @@ def own_rate(place: Path, training: Training, trial: Trial) -> OwnRate:
     if not processes.agreed((place / OwnRate.NAME).exists()):
         found = _search(place, training, trial)
         once(OwnRate, place / OwnRate.NAME, lambda: found)
-    processes.agreed(0.0)  # the trials go once every process has read them
+    processes.meet()  # all have read the trials before they go
     processes.on_main(lambda: remove(place / _TRIALS))
     return OwnRate.load(place / OwnRate.NAME)
 

@@ -135,8 +135,9 @@ def on_main(act: Callable[[], object]) -> None:
 
 
 def meet() -> None:
-    """Wait until every process is here: what the main one has written can then be read."""
-    on_main(lambda: None)
+    """Wait until every process is here, the main one too: what it has written can then be read, and what all have read removed."""
+    on_main(lambda: None)  # however long the main one takes
+    agreed(0.0)
 
 
 def main_first(compute: Callable[[], _Value]) -> _Value:
