@@ -13,8 +13,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny import BEGIN, VOCABULARY, untrained_model, with_begin
 from torch import nn
-from transformers import AutoModelForCausalLM, GPTNeoConfig, MistralConfig
+from transformers import AutoModelForCausalLM, GPTNeoConfig, MistralConfig, PreTrainedTokenizerFast
 
 from inheritune import DataError, InputError, ModelError, Profile, diagnose
 from inheritune.decoder.anatomy import anatomy
@@ -28,6 +29,7 @@ from inheritune.diagnosis.meanmaps import telling_heads
 from inheritune.diagnosis.sequences import unpadded
 from inheritune.diagnosis.statistics import probability_below, standard_error, wilson
 from inheritune.diagnosis.suggestion import LARGEST_RISE, suggest
+from inheritune.diagnosis.text import spread_windows
 from inheritune.diagnosis.watch import watch
 from inheritune.records.profile import Curves, Cut, schema_text
 from inheritune.report.profile_figures import influence, rank_and_mass
@@ -548,12 +550,56 @@ def test_tokens_that_cannot_be_read_are_refused(tokens: list[list[int]], message
         diagnose(families.reference("llama"), tokens)
 
 
-def test_a_name_for_a_model_and_text_for_tokens_are_refused_in_a_sentence() -> None:
-    with pytest.raises(ModelError, match=r"loaded model is wanted here, and this is 'bundled:laptop': load it"):
-        diagnose("bundled:laptop", TOKENS_NT)
-    for text in ("a text", ["one", "two"]):
-        with pytest.raises(DataError, match=r"this is text: give ids, as tokenizer\(text\)"):
-            diagnose(families.reference("llama"), text)
+def test_text_is_read_as_the_command_reads_it_by_the_models_own_tokenizer_or_one_that_is_given(
+    tokenizer: PreTrainedTokenizerFast, texts: list[str], tmp_path: Path
+) -> None:
+    """Oracle: the tokens that the windows of the text are, and the begin of text that no loss asks for."""
+    words, model = with_begin(tokenizer, f"{BEGIN} <second> $A"), untrained_model("llama", vocab_size=VOCABULARY + 2)
+    (tmp_path / "some.txt").write_text("\n\n".join(texts[:8]))
+    how = {"curve_sequences": 0, "untrained": False}
+    rows_NT = spread_windows(str(tmp_path / "some.txt"), words, 16, 5)
+    wanted = diagnose(model, rows_NT, unasked=1, **how)
+
+    def same(profile: Profile) -> bool:
+        return (profile.layers, profile.loss) == (wanted.layers, wanted.loss)
+
+    assert same(diagnose(model, text=tmp_path / "some.txt", tokenizer=words, length=16, sequences=5, **how))
+    model.save_pretrained(tmp_path / "model")
+    words.save_pretrained(tmp_path / "model")
+    for named in (str(tmp_path / "model"), AutoModelForCausalLM.from_pretrained(tmp_path / "model")):
+        assert same(diagnose(named, text=str(tmp_path / "some.txt"), length=16, sequences=5, **how))
+    assert same(diagnose(tmp_path / "model", rows_NT, unasked=1, **how))
+    listed = spread_windows(texts[:8], words, 16, 5)
+    assert diagnose(model, text=texts[:8], tokenizer=words, length=16, sequences=5, **how).loss == pytest.approx(
+        diagnose(model, listed, unasked=1, **how).loss, rel=1e-9
+    )
+    assert listed.flatten().tolist()[2:8] == words(texts[0], add_special_tokens=False)["input_ids"][:6]
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({}, "tokens, or text: give one of both"),
+        ({"tokens": TOKENS_NT, "text": ["one"]}, "tokens, or text: give one of both"),
+        ({"text": ["one"], "attention_mask": TOKENS_NT}, "tokens, or text: give one of both"),
+        ({"tokens": TOKENS_NT, "attention_mask": TOKENS_NT[:, :5]}, "another shape"),
+        ({"tokens": "a text"}, "this is text: give it as text="),
+        ({"tokens": ["one", "two"]}, "this is text: give it as text="),
+        ({"text": ["one"]}, "does not say where its tokenizer is: give tokenizer="),
+        ({"text": "one line\nand another"}, "give it in a list"),
+        ({"text": TOKENS_NT}, "give ids as tokens"),
+    ],
+)
+def test_what_is_no_text_or_no_tokens_is_refused_in_a_sentence(asked: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        diagnose(families.reference("llama"), **asked)
+
+
+def test_a_model_that_is_none_is_refused_in_a_sentence() -> None:
+    with pytest.raises(ModelError, match="does not exist"):
+        diagnose("./no-model", TOKENS_NT)
+    with pytest.raises(ModelError, match="loaded model is wanted here"):
+        diagnose(None, TOKENS_NT)
 
 
 def test_no_loss_asks_for_a_begin_of_several_tokens() -> None:

@@ -15,7 +15,13 @@ import torch
 from pages import ROOT, Block, blocks, site
 from shell import command
 from tiny import untrained_model
-from transformers import PreTrainedTokenizerFast, Trainer, TrainingArguments, default_data_collator
+from transformers import (
+    AutoModelForCausalLM,
+    PreTrainedTokenizerFast,
+    Trainer,
+    TrainingArguments,
+    default_data_collator,
+)
 
 import inheritune
 from inheritune.config.loading import check
@@ -92,14 +98,14 @@ def walked(corpus: Path, tokenizer: PreTrainedTokenizerFast, tmp_path_factory: p
 def names(walked: Path, tokenizer: PreTrainedTokenizerFast, texts: list[str], monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:  # fmt: skip
     """What the pages' Python takes for granted, in a folder where the README's commands were given."""
     monkeypatch.chdir(walked)
-    model, rows = model_of_24(), torch.randint(0, 320, (8, 32), generator=torch.Generator().manual_seed(1))
+    rows = torch.randint(0, 320, (8, 32), generator=torch.Generator().manual_seed(1))
     arguments = TrainingArguments(
         "out", max_steps=1, use_cpu=True, report_to="none", save_strategy="no", disable_tqdm=True
     )
     data = [{"input_ids": row, "labels": row} for row in rows]
     return {
         "inheritune": inheritune,
-        "model": model,
+        "model": AutoModelForCausalLM.from_pretrained("path/to/model"),
         "tokenizer": tokenizer,
         "text": (walked / "corpus.txt").read_text(),
         "tokens": rows,
@@ -128,7 +134,7 @@ def within(whole: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
 def test_a_page_s_blocks_do_what_they_show(page: Path, names: dict[str, Any]) -> None:
     for block in runnable(page):
         if block.language == "python":
-            names["model"] = model_of_24()  # unless the block loads its own
+            names["model"] = AutoModelForCausalLM.from_pretrained("path/to/model")  # unless the block loads its own
             exec(
                 compile(block.text.replace('run("recipe.yaml"', 'run("runs/mine/config.yaml"'), str(block), "exec"),
                 names,
@@ -147,7 +153,7 @@ def test_what_the_readme_s_python_gives(names: dict[str, Any]) -> None:
     shown = [block.text for block in runnable(README) if block.language == "python"]
     exec(shown[0], names)
     assert names["model"].config.num_hidden_layers < 24
-    names["model"] = model_of_24()
+    names["model"] = AutoModelForCausalLM.from_pretrained("path/to/model")
     exec(shown[1].replace('run("recipe.yaml"', 'run("runs/mine/config.yaml"'), names)
     assert names["result"].outcome and len(names["profile"].layers) == 24
     assert names["target"].config.num_hidden_layers == 20

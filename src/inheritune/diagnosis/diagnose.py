@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from inheritune.decoder.anatomy import anatomy, positions_of, text_config
 from inheritune.decoder.costs import forward_flops_per_token
@@ -28,6 +28,7 @@ from inheritune.diagnosis.layers import lazy_heads, summarise
 from inheritune.diagnosis.measuring import Measures, by_length, measure_sequences
 from inheritune.diagnosis.sequences import TokenRows, unpadded
 from inheritune.diagnosis.statistics import mean_and_error
+from inheritune.diagnosis.subject import NamedModel, Texts, on_text, on_tokens
 from inheritune.diagnosis.suggestion import at_chance, suggest
 from inheritune.errors import InputError, ModelError
 from inheritune.progress import Tally, Tell, silent
@@ -43,9 +44,13 @@ LONGEST_CONTRAST = 1024
 
 
 def diagnose(
-    model: PreTrainedModel,
-    tokens: TokenRows,
+    model: NamedModel,
+    tokens: TokenRows | None = None,
     *,
+    text: Texts | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
+    length: int = 100,
+    sequences: int = 100,
     threshold: float = 0.90,
     attention_mask: TokenRows | None = None,
     unasked: int = 0,
@@ -58,7 +63,11 @@ def diagnose(
     tell: Tell = silent,
     seen: Callable[[Profile], None] = silent,
 ) -> Profile:
-    """Measure every layer and head of a decoder on `tokens`, (N, T) ids or a list of sequences (paper, section 2).
+    """Measure every layer and head of a decoder on `tokens`, (N, T) ids or a list of sequences, or on `text` (paper, section 2).
+
+    `model` is a loaded model, or a folder, .gguf file or hub id. `text` is a source as `--text` takes it (a file, a folder, a
+    glob), or a list of texts; `sequences` of `length` tokens are read of it, each behind its begin of text, by `tokenizer` or
+    the model's own.
 
     Padding named by `attention_mask` is cut off before the model sees it. No loss asks for a sequence's first token nor for the
     `unasked` ones after it: those of a begin of text (`Begin.unasked`). `untrained` adds the same attention measures for
@@ -70,38 +79,45 @@ def diagnose(
 
     `tell` is called with each stage's name and how many of how many of its parts are done. `seen` is called with the profile
     as far as it stands: first with ranks and lazy heads of a few sequences, then after each stage. Raises InputError for
-    tokens that are no ids of this model, too long or too few, ModelError for weights that give NaN.
+    tokens that are no ids of this model, too long or too few, and for text that is missing or too short, ModelError for a model
+    that cannot be loaded and for weights that give NaN.
     """
     if not 0 < threshold < 1:
         raise InputError(f"The threshold is {threshold}: give a share between 0 and 1, such as 0.90.")
-    anatomy(model)  # what is no decoder is told before anything else
-    found = _Found(model, threshold, time.perf_counter())
-    sequences = unpadded(model, tokens, attention_mask, unasked)
-    others = [unpadded(model, other, None) for other in other_lengths]
-    known = KeptMeasures(None if kept is None else kept / MAPS, sequences, threshold, unasked)
-    measure = partial(measure_sequences, model, threshold=threshold, unasked=unasked, known=known)
-    for found.sequences, found.measured in _looks(sequences, measure, partial(tell, _stage(sequences))):
+    if tokens is not None and text is None:
+        decoder, rows = on_tokens(model, tokens, attention_mask, unasked)
+    elif text is not None and tokens is None and attention_mask is None:
+        decoder, rows, unasked = on_text(model, text, tokenizer, length, sequences)
+    else:
+        raise InputError(
+            "A diagnosis reads tokens, or text: give one of both, and an attention_mask with tokens alone."
+        )
+    found = _Found(decoder, threshold, time.perf_counter())
+    others = [unpadded(decoder, other, None) for other in other_lengths]
+    known = KeptMeasures(None if kept is None else kept / MAPS, rows, threshold, unasked)
+    measure = partial(measure_sequences, decoder, threshold=threshold, unasked=unasked, known=known)
+    for found.sequences, found.measured in _looks(rows, measure, partial(tell, _stage(rows))):
         _refuse_nan(found.measured)
         seen(found.profile())
     deadline = Deadline.after(minutes)
     place = None if kept is None else kept / CONTRASTS
-    elsewhere = Contrasts(model, found.measured, threshold, deadline=deadline.half(), tell=tell, place=place)
-    for contrast in elsewhere.measure(sequences if untrained else [], others):
+    elsewhere = Contrasts(decoder, found.measured, threshold, deadline=deadline.half(), tell=tell, place=place)
+    for contrast in elsewhere.measure(rows if untrained else [], others):
         found.contrasts += [contrast] if contrast else []
         found.left_out = elsewhere.left_out
         seen(found.profile())
     if curve_sequences:
         found.left_out = [*elsewhere.left_out, f"losses of cuts {NO_TIME}"]
-        with suppress(TimeOver), deadline.ending(model):
-            stack = Stack(model, _alike(sequences, curve_sequences), unasked)
+        with suppress(TimeOver), deadline.ending(decoder):
+            stack = Stack(decoder, _alike(rows, curve_sequences), unasked)
             place = None if kept is None else kept / CUTS
             found.curves, found.without = _curves(stack, found.measured.angular_SS, tell, deadline, place)
             found.left_out = elsewhere.left_out
         seen(found.profile())
     if gradients:
-        few = sequences[: curve_sequences or GRADIENT_SEQUENCES]
+        few = rows[: curve_sequences or GRADIENT_SEQUENCES]
         count = partial(tell, f"Gradients on {plural(len(few), 'sequence')}")
-        found.norms = gradient_norms(model, few, count, unasked=unasked)
+        found.norms = gradient_norms(decoder, few, count, unasked=unasked)
         seen(found.profile())
     return found.profile()
 

@@ -22,10 +22,14 @@ def unpadded(
     token is asked for behind the first and the `unasked` after it.
     """
     if isinstance(tokens, str) or any(isinstance(row, str) for row in tokens):
-        raise DataError("Tokens are wanted, and this is text: give ids, as tokenizer(text)['input_ids'] makes them.")
+        raise DataError(
+            "Tokens are wanted here, and this is text: give it as text=, or ids, as tokenizer(text)['input_ids'] makes them."
+        )
     rows = [torch.as_tensor(row) for row in tokens]
     if attention_mask is not None:
         kept = [torch.as_tensor(row).bool() for row in attention_mask]
+        if [row.shape for row in rows] != [mask.shape for mask in kept]:
+            raise DataError("The attention_mask has another shape than the tokens: give a mask of theirs.")
         rows = [row[mask] for row, mask in zip(rows, kept, strict=True)]
     if not rows:
         raise DataError("There are no tokens to diagnose on: give at least one sequence.")
