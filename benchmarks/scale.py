@@ -76,6 +76,7 @@ def stages(reference: PreTrainedModel) -> dict[str, tuple[float, float]]:
     whole = 4 * parameter_count(reference) / 1e9
     inside = sum(p.numel() for p in anatomy(reference).blocks.parameters()) * 4 / 1e9
     cut = whole - inside / 2
+    grown = cut + inside / anatomy(reference).depth
     largest = max(p.numel() for p in reference.parameters()) * 4 / 1e9
     return {
         "loading, on the CPU": (whole, 0.0),
@@ -85,11 +86,17 @@ def stages(reference: PreTrainedModel) -> dict[str, tuple[float, float]]:
             whole + 3 * cut,
             max(whole, cut + largest),
         ),
+        "growth by a block, proved: the same, and the target before": (
+            whole + cut + 3 * grown,
+            max(whole, grown + largest),
+        ),
         "repair: of the reference and the cut": (whole + cut, whole),
-        "cutting and repair, on the CPU: what is set aside, and the cut": (cut, whole + cut),
-        "proof, on the CPU: what is set aside, and the cut loaded again": (cut, whole + 2 * cut),
+        "cutting and repair, on the CPU: what is set aside": (cut, whole),
+        "proof, on the CPU: what is set aside": (cut, whole + cut),
+        "growth, on the CPU: what is set aside": (grown, whole + cut + grown),
         "training, of the reference": (whole, 0.0),
         "training, of the reference where it teaches in bf16": (whole, halved_bytes(reference) / 1e9),
+        "training, on the CPU: the reference set aside": (0.0, whole),
     }
 
 

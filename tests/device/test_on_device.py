@@ -31,7 +31,7 @@ from inheritune.records.rows import StepDone
 from inheritune.runs.rounds import RoundFolder
 from inheritune.runtime.device import CPU, NAMED, device
 from inheritune.surgery.heal import heal
-from inheritune.surgery.in_memory import inherit
+from inheritune.surgery.in_memory import as_map, assemble, growth, inherit
 from inheritune.surgery.proof import prove
 from inheritune.training.metrics import Metrics
 
@@ -103,18 +103,35 @@ def most_weights(kind: type[nn.Module], act: Callable[[], object]) -> int:
 
 @pytest.mark.skipif(device().type != emulated.NAME, reason="weights are counted on the emulated device alone")
 def test_one_model_at_a_time_is_on_the_device() -> None:
-    """A proof, of the cut, its reference and what is loaded again; a repair; and the diagnosis's untrained weights."""
+    """A proof, of the cut, its reference and what is loaded again, and of a grown target; a repair; and the diagnosis's untrained weights."""
     gc.freeze()  # what is older need not be looked through
     reference, tokens_BT = untrained_model("llama"), torch.arange(48).view(4, 12)
     whole = sum(parameter.nbytes for parameter in reference.parameters())
-    cut, kind = inherit(reference, [0, 2, 3]).to(device()), type(anatomy(reference).blocks[0])  # type: ignore[arg-type]
+    cut, kind = assemble([reference], as_map([0, 2, 3]), on=device()), type(anatomy(reference).blocks[0])
     assert whole < 1.9 * sum(parameter.nbytes for parameter in cut.parameters())
     assert most_weights(kind, lambda: prove(cut, reference, [0, 2, 3]).require()) == whole
+    before = inherit(reference, [0, 3])
+    grown = growth(before, reference, [0, 3], [0, 2, 3], "inherited")
+    assert most_weights(kind, lambda: prove(cut, [before, reference], grown).require()) == whole
+    assert before.device == CPU
     assert most_weights(kind, lambda: heal(cut, reference, [0, 2, 3], tokens_BT)) == whole
     assert reference.device == CPU and cut.device.type == device().type
     reference.to(device())  # type: ignore[arg-type]
     cut.to(CPU)  # type: ignore[arg-type]
     assert most_weights(kind, lambda: diagnose(reference, tokens_BT, curve_sequences=2)) == whole
+
+
+def test_what_a_proof_loads_again_goes_straight_to_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    cut, seen = untrained_model("llama").to(device()), list[str]()  # type: ignore[arg-type]
+    plain = type(cut).from_pretrained
+
+    def loading(*args: Any, **options: Any) -> Any:
+        loaded = plain(*args, **options)
+        seen.extend({weight.device.type for weight in loaded[0].parameters()})
+        return loaded
+
+    monkeypatch.setattr(type(cut), "from_pretrained", loading)
+    assert prove(cut).passed and seen == [device().type] and cut.device.type == device().type
 
 
 def test_a_gap_in_bf16_is_that_in_fp32_within_a_fifth_of_the_margin(

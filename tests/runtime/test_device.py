@@ -48,15 +48,17 @@ def test_what_pytorch_holds_unused_is_free(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_products_are_whole_where_losses_are_measured_and_as_they_were_afterwards() -> None:
-    backends = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+    """Of matrices, and of convolutions, which cuDNN takes in TF32 unless it is told otherwise."""
+    cudnn, mkldnn = torch.backends.cudnn, torch.backends.mkldnn
+    backends = (torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn, mkldnn.matmul, mkldnn.conv, mkldnn.rnn)
     before = [backend.fp32_precision for backend in backends]
     try:
         for backend in backends:
             backend.fp32_precision = "tf32"
         for measuring in (whole_products(), evaluating(torch.nn.Linear(2, 2))):
             with measuring:
-                assert [backend.fp32_precision for backend in backends] == ["ieee", "ieee"]
-            assert [backend.fp32_precision for backend in backends] == ["tf32", "tf32"]
+                assert {backend.fp32_precision for backend in backends} == {"ieee"}
+            assert {backend.fp32_precision for backend in backends} == {"tf32"}
     finally:
         for backend, kept in zip(backends, before, strict=True):
             backend.fp32_precision = kept

@@ -247,8 +247,8 @@ def test_a_sabotaged_growth_ends_in_a_proof_error_and_no_folder(sabotaged, tmp_p
 def test_one_number_that_assembly_gets_wrong_ends_in_a_proof_error(harm, monkeypatch):
     whole = in_memory._fill
 
-    def fill(target, state, complete):
-        whole(target, state, complete)
+    def fill(target, state, complete, on):
+        whole(target, state, complete, on)
         target.model.layers[2].mlp.up_proj.weight.data[3, 3] += harm
 
     monkeypatch.setattr(in_memory, "_fill", fill)

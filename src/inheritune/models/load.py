@@ -103,14 +103,15 @@ def _folder(
     require_memory(_needed(found, dtype), path, on)
     config = copy.deepcopy(found.config)
     set_flags(config, PLAIN_OUTPUTS)
-    options: dict[str, Any] = {"dtype": dtype or "auto", "config": config, "use_safetensors": True}
-    if (
-        on != CPU and is_accelerate_available()
-    ):  # each tensor goes straight there, and none waits for the others on the CPU
-        options["device_map"] = {"": on}
+    options: dict[str, Any] = {"dtype": dtype or "auto", "config": config, "use_safetensors": True, **straight_to(on)}
     if found.tower_of is None:
         return type(found.model), path, options
     return type(found.model), None, options | _lazily(found, dtype)
+
+
+def straight_to(on: torch.device) -> dict[str, Any]:
+    """What makes `from_pretrained` put each tensor on a device as it is read, so that none waits for the others on the CPU; needs accelerate."""
+    return {"device_map": {"": on}} if on != CPU and is_accelerate_available() else {}
 
 
 @torch.no_grad()

@@ -37,7 +37,7 @@ from inheritune.runs.folder import once, timed
 from inheritune.runs.made_of import bind, made_of
 from inheritune.runtime import gauge, processes
 from inheritune.runtime.device import CPU
-from inheritune.surgery.in_memory import inherit
+from inheritune.surgery.in_memory import as_map, assemble
 from inheritune.training.halves import in_halves
 
 _FEW_DOCUMENTS = 30
@@ -162,7 +162,7 @@ class Bench:
 
     def cut(self, blocks: Sequence[int]) -> PreTrainedModel:
         """A model of these blocks of the reference, where that was loaded; the reference is set aside."""
-        return inherit(self.set_aside(), blocks, seed=self.recipe.seed).to(self.home)  # type: ignore[arg-type]
+        return assemble([self.set_aside()], as_map(blocks), self.recipe.seed, on=self.home)
 
     @property
     def precision_of_cuts(self) -> str:

@@ -54,7 +54,7 @@ def grow_from(
     target = inherit(reference, held, seed=seed)
     state, _ = checkpoint.load(trained, target)
     block_map = growth(target, reference, held, blocks, bench.recipe.growth.new_blocks)
-    grown = assemble([target, reference], block_map, seed).to(bench.home)  # type: ignore[arg-type]
+    grown = assemble([target, reference], block_map, seed, on=bench.home)
     against = ([target, reference], block_map) if block_map.whole else (None, None)
     with quiet():
         prove(grown, *against, count=_proving(progress)).require().save(beside / PROOF)

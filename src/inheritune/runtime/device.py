@@ -13,7 +13,10 @@ from inheritune.errors import InputError
 
 CPU = torch.device("cpu")
 NAMED = "INHERITUNE_DEVICE"
-_NARROW = ("tf32", "bf16")  # in which products of fp32 numbers may be taken, where a user allows it
+_NARROW = (
+    "tf32",
+    "bf16",
+)  # in which products of fp32 numbers may be taken: a matrix's where a user allows it, cuDNN's convolutions' unasked
 
 
 def device() -> torch.device:
@@ -76,9 +79,10 @@ def autocast(precision: str, on: torch.device) -> contextlib.AbstractContextMana
 
 @contextlib.contextmanager
 def whole_products() -> Iterator[None]:
-    """While the block runs, products of fp32 numbers are taken in fp32, also where the user allows TF32, of 10 bits, elsewhere."""
-    backends: Any = torch.backends
-    changed = [part for part in (backends.cuda.matmul, backends.mkldnn.matmul) if part.fp32_precision in _NARROW]
+    """While the block runs, products of fp32 numbers are taken in fp32, also where TF32, of 10 bits, is allowed elsewhere."""
+    cuda, cudnn, mkldnn = (getattr(torch.backends, name) for name in ("cuda", "cudnn", "mkldnn"))
+    parts: list[Any] = [cuda.matmul, cudnn.conv, cudnn.rnn, mkldnn.matmul, mkldnn.conv, mkldnn.rnn]
+    changed = [part for part in parts if part.fp32_precision in _NARROW]
     before = [part.fp32_precision for part in changed]
     try:
         for part in changed:

@@ -14,6 +14,7 @@ from inheritune.decoder.anatomy import anatomy, embedding_rows, is_tied, text_co
 from inheritune.decoder.names import CHOOSERS, WINDOWS
 from inheritune.decoder.outputs import kept_cache
 from inheritune.decoder.stack import Stack
+from inheritune.models.load import straight_to
 from inheritune.models.quiet import quiet
 from inheritune.runtime.device import room_for
 from inheritune.surgery.blockmap import BlockMap
@@ -158,19 +159,22 @@ def _missed(model: PreTrainedModel, tokens_BT: Tensor) -> dict[str, str]:
 @torch.no_grad()
 def reloaded(model: PreTrainedModel, tokens_BT: Tensor) -> str | None:
     """Saved and loaded, every tensor is the same bit by bit, nothing is missing or unexpected, and it computes the same."""
-    with tempfile.TemporaryDirectory() as folder, quiet():
-        model.save_pretrained(folder)
-        loaded: Any = type(model).from_pretrained(folder, dtype=model.dtype, output_loading_info=True)
-    again, report = loaded
-    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
-        if report.get(kind):
-            return f"{kind.replace('_', ' ')}: {sorted(map(str, report[kind]))[0]}."
-    kept = {**again.state_dict(), **dict(again.named_buffers())}
-    for name, tensor in {**model.state_dict(), **dict(model.named_buffers())}.items():
-        if name not in kept or not torch.equal(tensor, kept[name].to(tensor.device)):
-            return f"{name} differs after it was saved and loaded."
-    own_BTV = _logits(model, tokens_BT)
-    with room_for([again.eval()], [model], tokens_BT.device):
+    own_BTV, device = _logits(model, tokens_BT), tokens_BT.device
+    with room_for([], [model], device):
+        with tempfile.TemporaryDirectory() as folder, quiet():
+            model.save_pretrained(folder)
+            loaded: Any = type(model).from_pretrained(
+                folder, dtype=model.dtype, output_loading_info=True, **straight_to(device)
+            )
+        again, report = loaded
+        again.to(device).eval()
+        for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+            if report.get(kind):
+                return f"{kind.replace('_', ' ')}: {sorted(map(str, report[kind]))[0]}."
+        kept = {**again.state_dict(), **dict(again.named_buffers())}
+        for name, tensor in {**model.state_dict(), **dict(model.named_buffers())}.items():
+            if name not in kept or not torch.equal(tensor.to(device), kept[name]):
+                return f"{name} differs after it was saved and loaded."
         return _differ(_logits(again, tokens_BT), own_BTV, tolerance=ARRANGED[model.dtype])
 
 
@@ -178,21 +182,26 @@ def reloaded(model: PreTrainedModel, tokens_BT: Tensor) -> str | None:
 def arranged(
     model: PreTrainedModel, sources: Sequence[PreTrainedModel], block_map: BlockMap, tokens_BT: Tensor
 ) -> str | None:
-    """The sources' own blocks, each called as its own model calls it at the target's positions; a silent one is left out."""
-    own_BTV, at = _logits(model, tokens_BT), block_map.outside or 0
-    with room_for(sources, [model], tokens_BT.device):
+    """The sources' own blocks, each called as its own model calls it at the target's positions; a silent one is left out.
+
+    On a GPU one source stands at a time: the one whose outside the target has, and of another the block that is called.
+    """
+    own_BTV, at, device = _logits(model, tokens_BT), block_map.outside or 0, tokens_BT.device
+    with room_for([], [model, *sources], device):
         stacks = [_stack(source, sources[at], tokens_BT) for source in sources]
-        whence = stacks[at]
-        hidden_BTD = whence.hidden0
-        for place in block_map.places:
-            if place.block is not None and not place.silent:
-                hidden_BTD = stacks[place.source].run(hidden_BTD, [place.block])
-        return _differ(own_BTV, whence.logits(hidden_BTD), tolerance=ARRANGED[model.dtype])
+        hidden_BTD = stacks[at].hidden0
+        with room_for([sources[at]], [], device):
+            for place in block_map.places:
+                if place.block is not None and not place.silent:
+                    stack = stacks[place.source]
+                    with room_for([stack.blocks[place.block]], [], device):
+                        hidden_BTD = stack.run(hidden_BTD, [place.block])
+            return _differ(own_BTV, stacks[at].logits(hidden_BTD), tolerance=ARRANGED[model.dtype])
 
 
 def _stack(source: PreTrainedModel, home: PreTrainedModel, tokens_BT: Tensor) -> Stack:
     """The blocks of `source` as they are called where `home` is around them: a target may have other positions and words."""
-    with _positions_of(home, source):
+    with _positions_of(home, source), room_for([source], [], tokens_BT.device):
         return Stack(source, tokens_BT.clamp(max=embedding_rows(source) - 1))
 
 

@@ -78,8 +78,10 @@ def growth(
 
 
 @torch.no_grad()
-def assemble(sources: Sequence[PreTrainedModel], block_map: BlockMap, seed: int = 0) -> PreTrainedModel:
-    """A new model as `block_map` says, from `sources`.
+def assemble(
+    sources: Sequence[PreTrainedModel], block_map: BlockMap, seed: int = 0, on: torch.device | None = None
+) -> PreTrainedModel:
+    """A new model as `block_map` says, from `sources`, on a device, or where the first of them is.
 
     The config is that of the first, and what it says by layer that of the last, cut to the map's kinds.
     What is not inherited is initialised as the architecture does it, from `seed`. Raises InputError for blocks
@@ -96,9 +98,10 @@ def assemble(sources: Sequence[PreTrainedModel], block_map: BlockMap, seed: int 
         state |= _carried(source.state_dict(), block_map, path, number)
     for name, factor in fold.factors(target.config, path, block_map.before).items():
         state[name] = fold.scaled(state[name], factor)
-    _fill(target, state, block_map.whole)
+    on = on or sources[0].device
+    _fill(target, state, block_map.whole, on)
     require_kinds(anatomy(target).blocks, repeated(stacks, block_map), configs, fold.folded(parent.config))
-    target = _as_is(target, sources[0])
+    target = _as_is(target, sources[0], on)
     if any(place.silent for place in block_map.places):
         require_identities(target, block_map)
     return target
@@ -156,7 +159,7 @@ def fresh(source: PreTrainedModel | PretrainedConfig, depth: int, seed: int) -> 
     if not isinstance(source, PreTrainedModel):
         kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
         return new_model(kind, cut, None, seed, initialised=True)
-    return _as_is(new_model(type(source), cut, source.dtype, seed, initialised=True), source)
+    return _as_is(new_model(type(source), cut, source.dtype, seed, initialised=True), source, source.device)
 
 
 def as_map(blocks: Sequence[int] | str | BlockMap) -> BlockMap:
@@ -202,9 +205,9 @@ def _without_weights() -> Iterator[None]:
         nn.Module.register_parameter = register  # type: ignore[method-assign]
 
 
-def _as_is(made: PreTrainedModel, source: PreTrainedModel) -> PreTrainedModel:
+def _as_is(made: PreTrainedModel, source: PreTrainedModel, on: torch.device) -> PreTrainedModel:
     made.generation_config = copy.deepcopy(source.generation_config)
-    made.to(source.device)  # type: ignore[arg-type]
+    made.to(on)  # type: ignore[arg-type]
     return made.train(source.training)
 
 
@@ -217,8 +220,8 @@ def _carried(state: Tensors, block_map: BlockMap, path: str, source: int) -> Ten
     return {name: tensor for old, tensor in state.items() for name in block_map.targets(old, path, source)}
 
 
-def _fill(target: PreTrainedModel, state: Tensors, whole: bool) -> None:
-    """Copies the tensors in, each where it is and with its own dtype, which a model may mix; `whole`: none may be missing."""
+def _fill(target: PreTrainedModel, state: Tensors, whole: bool, on: torch.device) -> None:
+    """Copies the tensors to a device, each with its own dtype, which a model may mix; `whole`: none may be missing."""
     own = {name: tensor for name, tensor in target.state_dict(keep_vars=True).items() if tensor is not None}
     wrong = [name for name in state if name not in own or own[name].shape != state[name].shape]
     wrong += sorted(set(own) - set(state)) if whole else []
@@ -230,8 +233,8 @@ def _fill(target: PreTrainedModel, state: Tensors, whole: bool) -> None:
         path, _, last = name.rpartition(".")
         module, before = target.get_submodule(path), own[name]
         if last not in module._parameters:
-            module._buffers[last] = tensor.detach().clone()
+            module._buffers[last] = tensor.detach().to(on, copy=True)
             continue
         if id(before) not in filled:
-            filled[id(before)] = nn.Parameter(tensor.detach().clone(), before.requires_grad)
+            filled[id(before)] = nn.Parameter(tensor.detach().to(on, copy=True), before.requires_grad)
         module._parameters[last] = filled[id(before)]
