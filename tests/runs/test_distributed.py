@@ -4,8 +4,10 @@ import json
 import os
 import re
 import signal
+import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -31,13 +33,17 @@ from inheritune.choosing.choice import Search
 from inheritune.config.sections import Training
 from inheritune.decoder import stack
 from inheritune.decoder.anatomy import anatomy
-from inheritune.errors import Interrupted, WorkerError
+from inheritune.disk.files import digest
+from inheritune.errors import InputError, Interrupted, WorkerError
 from inheritune.evaluation import token_losses
 from inheritune.records.entry import NOTHING_SPENT
+from inheritune.records.stages import Position
 from inheritune.runs import own_rate
 from inheritune.runtime import processes, sharded
+from inheritune.runtime.device import NAMED
 from inheritune.runtime.gradients import GradientSums
-from inheritune.training import kernels
+from inheritune.runtime.stop import on_request
+from inheritune.training import checkpoint, kernels
 from inheritune.training.metrics import Metrics
 from inheritune.training.objective import TrainingLoss
 from inheritune.training.optimizer import Optimizer
@@ -96,6 +102,70 @@ def test_processes_that_meet_wait_for_the_last_and_not_for_the_main_one_alone(tm
             assert len(list(tmp_path.iterdir())) == 2
 
     assert launched(2, late) == [0, 0]
+
+
+@pytest.mark.parametrize(("cards", "refused"), [(["a", "b"], ""), (["a", "a"], "2 processes have 1 GPUs")])
+def test_each_process_takes_its_card_among_those_that_it_sees(
+    cards: list[str], refused: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Slurm binds them: each process sees one, which is a card of its own or, started wrongly, the other's too."""
+    taken = list[int]()
+    monkeypatch.delenv(NAMED)
+    monkeypatch.setattr(processes, "_GPUS", "gloo")
+    for name, fake in {
+        "is_available": lambda: True,
+        "device_count": lambda: 1,
+        "set_device": taken.append,
+        "get_device_properties": lambda number: SimpleNamespace(uuid=cards[int(os.environ["RANK"])]),
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+
+    def join() -> None:
+        with pytest.raises(InputError, match=refused) if refused else nullcontext(), processes.joined(60):
+            assert processes.summed([1.0]) == [2.0]
+        assert taken == [0]
+
+    assert launched(2, join) == [0, 0]
+
+
+@pytest.mark.parametrize("dies", [True, False])
+def test_a_sum_on_gpus_that_a_dead_process_keeps_waiting_is_ended_once_torchrun_says_so(
+    dies: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In place of a GPU's sum, which no CPU can see fail, an event that nothing but the abort sets."""
+    aborted = threading.Event()
+    monkeypatch.setattr(processes, "_LONG_PATIENCE", 1.5)
+    monkeypatch.setattr(processes, "_abort_sums", aborted.set)
+    monkeypatch.setattr(dist, "get_backend_config", lambda: "cpu:gloo,cuda:nccl")
+
+    def work() -> None:
+        with pytest.raises(WorkerError, match="process 1 of 2") if dies else nullcontext(), processes.joined(60):
+            if processes.rank() == 1 and dies:
+                os.kill(os.getpid(), signal.SIGKILL)
+            with on_request(lambda _: None):
+                signal.raise_signal(signal.SIGTERM)
+                assert aborted.wait(20 if dies else 2.5) == dies
+            processes.summed([1.0])
+
+    assert launched(2, work) == [0, -signal.SIGKILL if dies else 0]
+
+
+def test_a_checkpoint_is_hashed_once_by_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two that write it together and find it again, also where its folder was moved meanwhile."""
+    hashed = list[str]()
+    monkeypatch.setattr(checkpoint, "digest", lambda path: hashed.append(path.name) or digest(path))
+
+    def work() -> None:
+        with processes.joined(60):
+            model = untrained_model("gpt2")
+            sharded.shard(model, anatomy(model).blocks)
+            checkpoint.save(tmp_path / "a", model, {}, Position(step=3))
+            processes.on_main(lambda: (tmp_path / "a").rename(tmp_path / "b"))
+            found = processes.found_by_main(lambda: checkpoint.latest(tmp_path / "b"))
+            assert found and checkpoint.load(found, model)[1].step == 3
+            assert len(hashed) == (2 if processes.is_main() else 0), hashed
+
+    assert launched(2, work) == [0, 0]
 
 
 def test_the_trials_of_a_rate_stay_until_every_process_has_read_them(tmp_path: Path) -> None:

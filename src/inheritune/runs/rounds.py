@@ -217,7 +217,7 @@ class RoundFolder:
 
 def newest_checkpoint(folder: Path) -> Path:
     """The newest checkpoint of a round's folder; OutputError where it has none that is whole."""
-    place = checkpoint.latest(folder / "checkpoints")
+    place = processes.found_by_main(lambda: checkpoint.latest(folder / "checkpoints"))
     if place is None:
         raise OutputError(
             f"{str(folder)!r} has no checkpoint: remove it and what came after it, and the same command begins that anew"

@@ -18,10 +18,13 @@ import torch.distributed as dist
 from torch import Tensor
 
 from inheritune.errors import InputError, Interrupted, WorkerError
+from inheritune.runtime.device import device
 from inheritune.runtime.interruption import Terminated, exit_code
 from inheritune.runtime.launch import Launch
 
 _BEAT, _PATIENCE = 0.5, 3.0  # seconds between signs of life, and without one until a process counts as lost
+_LONG_PATIENCE = 8.0  # the same where nothing else says so, within the 30 that torchrun leaves
+_GPUS = "cpu:gloo,cuda:nccl"
 _BUCKET = 1 << 24  # elements that are summed at once
 _FAILED = "failed"  # in the store, once an error has ended a process
 _groups, _turns = itertools.count(), itertools.count()
@@ -35,26 +38,19 @@ _acting = False
 def joined(timeout_seconds: float) -> Iterator[None]:
     """Work with the other processes of a torchrun launch for as long as the block runs.
 
-    Raises InputError where the variables of a launch contradict themselves, or where the others do not come.
+    Raises InputError where the variables of a launch contradict themselves, where the others do not come, or where two have one GPU.
     """
     global _store, _writers
     launch = Launch.told()
     if launch.count == 1 or dist.is_initialized():
         yield
         return
-    timeout, backend = timedelta(seconds=timeout_seconds), "gloo"
-    if torch.cuda.is_available():
-        if launch.local_rank >= torch.cuda.device_count():
-            raise InputError(
-                f"LOCAL_RANK is {launch.local_rank} and this machine has {torch.cuda.device_count()} accelerators: start at most"
-                " one process for each"
-            )
-        torch.cuda.set_device(launch.local_rank)
-        backend = "cpu:gloo,cuda:nccl"
+    timeout, card = timedelta(seconds=timeout_seconds), _take_card(launch.local_rank)
     try:
         store, _, _ = next(iter(dist.rendezvous("env://", timeout=timeout)))
         # Workers that torchrun starts again find what those before them left in its store.
         _store = dist.PrefixStore(f"inheritune-{launch.attempt}-{next(_groups)}", store)
+        backend = _GPUS if card else "gloo"
         dist.init_process_group(backend, store=_store, rank=launch.rank, world_size=launch.count, timeout=timeout)
         _writers = dist.new_group(backend="gloo", timeout=timeout)
     except (RuntimeError, OSError, ValueError) as error:
@@ -64,6 +60,7 @@ def joined(timeout_seconds: float) -> Iterator[None]:
         ) from None
     with _signs_of_life(_store, launch.rank):
         try:
+            _refuse_shared(card)
             yield
         except Interrupted:  # in every process alike
             _leave()
@@ -77,6 +74,22 @@ def joined(timeout_seconds: float) -> Iterator[None]:
                 _store.set(_FAILED, "1")
             raise
         _leave()
+
+
+def _take_card(local_rank: int) -> str | None:
+    """Use this process's GPU among those that it sees, which may be one alone; returns what tells it from all others, None without one."""
+    if (on := device()).type != "cuda":
+        return None
+    number = local_rank % torch.cuda.device_count() if on.index is None else on.index
+    torch.cuda.set_device(number)
+    return str(torch.cuda.get_device_properties(number).uuid)
+
+
+def _refuse_shared(card: str | None) -> None:
+    """Raise InputError where two processes have one GPU: they would wait for each other without end."""
+    cards = [] if card is None else of_all(card)
+    if len(set(cards)) < len(cards):
+        raise InputError(f"{len(cards)} processes have {len(set(cards))} GPUs: start at most one process for each GPU")
 
 
 def _leave() -> None:
@@ -146,6 +159,13 @@ def main_first(compute: Callable[[], _Value]) -> _Value:
         return compute()
     on_main(compute)
     return compute()
+
+
+def found_by_main(compute: Callable[[], _Value]) -> _Value:
+    """What a computation gives in the main process, for all."""
+    found = list[_Value]()
+    on_main(lambda: found.append(compute()))
+    return of_all(found)[0][0]
 
 
 def agreed(value: float) -> float:
@@ -225,19 +245,45 @@ def lost() -> WorkerError | None:
     return found if found and found.lost else None
 
 
+def end_sums_with_lost(ended: threading.Event) -> None:
+    """Where a process is lost, end what waits for it on a GPU, which would never end: the next word over the CPU then tells.
+
+    For a thread, once this process was asked to stop; it waits a few seconds, or until it has `ended`.
+    """
+    if count() == 1 or "nccl" not in str(dist.get_backend_config()):
+        return
+    try:
+        lost = bool(_silent(_LONG_PATIENCE, ended.wait))
+    except RuntimeError:  # the store is gone with the process that keeps it
+        lost = True
+    if lost and not ended.is_set():
+        _abort_sums()
+
+
+def _abort_sums() -> None:
+    for group in list(dist.distributed_c10d._world.pg_map):
+        if torch.device("cuda") in group._device_types:
+            group._get_backend(torch.device("cuda")).abort()
+
+
+def _silent(seconds: float, wait: Callable[[float], object] = time.sleep) -> list[int]:
+    """The other processes that give no sign of life while so many seconds go by."""
+    before = [_sign(number) for number in range(count())]
+    wait(seconds)
+    return [number for number in range(count()) if _sign(number) == before[number] and number != rank()]
+
+
 def _lost() -> WorkerError:
     """Which processes gave no sign of life for a while, as an error that one of the others tells."""
-    assert _store is not None
-    before = [_sign(number) for number in range(count())]
-    time.sleep(_PATIENCE)
-    still = [number for number in range(count()) if _sign(number) == before[number] and number != rank()]
+    still = _silent(_PATIENCE)
     alive = [number for number in range(count()) if number not in still]
     return WorkerError(still, count(), told_here=rank() == alive[0])
 
 
 def _sign(number: int) -> bytes:
     assert _store is not None
-    return _store.get(f"alive/{number}")
+    name = f"alive/{number}"
+    return _store.get(name) if _store.check([name]) else b""  # where there has been none yet, `get` would wait for it
 
 
 @contextmanager

@@ -57,8 +57,9 @@ def _acknowledging(say: Callable[[str], None]) -> Iterator[None]:
             heard = os.read(ear, 1)
         if heard:
             say(said)
+            processes.end_sums_with_lost(ended)
 
-    listening = threading.Thread(target=listen, daemon=True)
+    listening, ended = threading.Thread(target=listen, daemon=True), threading.Event()
     before = signal.set_wakeup_fd(mouth, warn_on_full_buffer=False)
     listening.start()
     try:
@@ -66,5 +67,6 @@ def _acknowledging(say: Callable[[str], None]) -> Iterator[None]:
     finally:
         signal.set_wakeup_fd(before)
         os.close(mouth)
+        ended.set()
         listening.join()
         os.close(ear)

@@ -27,9 +27,8 @@ from inheritune.training.optimizer import OptimizerState
 KEPT = 2
 _FILES = ("model.safetensors", "optimizer.safetensors")
 COPY_ROOM = 2  # a copy is made where the CPU's memory has room for so many
-_found_whole: dict[
-    Path, list[tuple[int, int, int]]
-] = {}  # checkpoints that were read, and their files as they were then
+_Files = tuple[tuple[str | int, ...], ...]
+_found_whole: set[_Files] = set()  # the files of checkpoints that were written or read here, as they were then
 
 
 def save(
@@ -152,6 +151,7 @@ def _store(place: Path, weights: dict[str, Tensor], states: dict[str, Tensor], p
         if processes.is_main():
             _describe(beside(place), position)
     if processes.is_main():
+        _found_whole.add(_files_of(place))
         _drop_old(place.parent, kept)
 
 
@@ -194,16 +194,21 @@ def _number(place: Path) -> int:
     return int(place.name.rpartition("-")[2])
 
 
+def _files_of(place: Path) -> _Files:
+    """What tells files that have changed, wherever the checkpoint was moved."""
+    files = [(path.name, path.stat()) for path in sorted(place.iterdir())]
+    return tuple((name, file.st_dev, file.st_ino, file.st_size, file.st_mtime_ns) for name, file in files)
+
+
 def _whole(place: Path) -> bool:
     """Whether a checkpoint is as it was written; its files are read once, unless they have changed since."""
     try:
-        files = [path.stat() for path in sorted(place.iterdir())]
-        seen = [(file.st_ino, file.st_size, file.st_mtime_ns) for file in files]
-        if _found_whole.get(place) != seen:
+        seen = _files_of(place)
+        if seen not in _found_whole:
             hashes = CheckpointState.load(place / CheckpointState.NAME).hashes
             if any(digest(place / name) != hashes[name] for name in hashes):
                 return False
-            _found_whole[place] = seen
+            _found_whole.add(seen)
         return True
     except (OSError, OutputError):
         return False

@@ -119,11 +119,10 @@ class _Training:
         self.divergence = guards.Divergence(round_.reference_loss)
         self.last = steps_of(self.training)
         self.before_fall = steps_before_fall(self.training) if _falls(round_) else None
-        if place := checkpoint.latest(round_.checkpoints, round_.say, self._fits):
+        if place := processes.found_by_main(lambda: checkpoint.latest(round_.checkpoints, round_.say, self._fits)):
             state, self.position = checkpoint.load(place, model)
             self.optimizer.load_state(state)
         if self.before_fall is not None:
-            processes.meet()  # all have chosen before anything goes
             processes.on_main(lambda: checkpoint.drop_after(round_.checkpoints, self.position.step))
         round_.resume(self.position)
 
