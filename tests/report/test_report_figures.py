@@ -3,12 +3,13 @@
 
 import re
 
+import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
 from inheritune.report import style
 from inheritune.report.block_figures import block_map_figure, rank_figure
-from inheritune.report.figures import GapRow, control_figure, gap_figure, loss_figure, smooth
+from inheritune.report.figures import GapRow, control_figure, gap_figure, loss_figure, smooth, training_figure
 from inheritune.report.folder import Curve, _add
 
 ROUNDS = [GapRow("16 blocks", 0.07, 0.06, 0.08), GapRow("20 blocks", 0.004, 0.001, 0.007)]
@@ -35,19 +36,29 @@ def test_smoothing_is_the_mean_of_the_neighbours() -> None:
     assert smooth([]) == []
 
 
-def test_each_round_is_a_line_of_its_own_named_once() -> None:
+def test_each_round_is_a_line_of_its_own_named_once_and_no_figure_has_both_losses() -> None:
     curves = [Curve(n, 14 + 2 * n, [(n, 4.0), (n + 1, 3.9)], [(n + 1, 3.8)]) for n in (1, 2)]
-    figure = loss_figure(curves, 3.566)
-    assert labels(figure) == ["training, smoothed", "target, validation", "reference, validation (3.566)"]
-    assert words_in(figure) == ["16 blocks", "18 blocks"]
-    validation = [line for line in figure.axes[0].lines if line.get_marker() == "o"]
-    assert [list(line.get_xdata()) for line in validation] == [[2], [3]]
+    figure, beside = loss_figure(curves, 3.566), training_figure(curves)
+    assert labels(figure) == ["target", "reference (3.566)"]
+    assert words_in(figure) == words_in(beside) == ["16 blocks", "18 blocks"]
+    shown = [list(line.get_ydata()) for line in figure.axes[0].lines if line.get_marker() == "o"]
+    assert shown == [[3.8], [3.8]]
+    trained = [
+        list(line.get_ydata())
+        for line in beside.axes[0].lines
+        if len(line.get_ydata()) > 1 and line.get_color() == style.INK
+    ]
+    assert np.allclose(trained, 3.95)  # each point is the mean of its neighbours
+    heights = {float(y) for line in figure.axes[0].lines if line.get_color() != style.MUTED for y in line.get_ydata()}
+    assert heights == {3.8, 3.566}
 
 
-def test_the_reference_stays_in_view_though_the_start_is_high() -> None:
+def test_the_high_start_of_a_training_is_out_of_view_and_the_reference_in_view() -> None:
     training = [(float(step), 3.5 + 6 * 0.9**step) for step in range(200)]
-    low, high = loss_figure([Curve(1, 4, training)], 3.4).axes[0].get_ylim()
-    assert low < 3.4 < high < 6
+    low, high = training_figure([Curve(1, 4, training)]).axes[0].get_ylim()
+    assert low < 3.5 < high < 6
+    low, high = loss_figure([Curve(1, 4, training, [(199.0, 3.6)])], 3.4).axes[0].get_ylim()
+    assert low < 3.4 < 3.6 < high < 3.7
 
 
 def test_gaps_stand_at_their_intervals() -> None:

@@ -76,7 +76,7 @@ def test_the_page_of_a_finished_run_says(finished: str, said: str) -> None:
 
 def test_every_figure_is_there_for_screens_and_for_phones(finished: str) -> None:
     drawn = re.findall(r'<div class="(wide|narrow)"><svg', finished)
-    assert drawn == ["wide", "narrow"] * 5
+    assert drawn == ["wide", "narrow"] * 6
 
 
 def test_the_page_is_self_contained(finished: str) -> None:
@@ -184,7 +184,7 @@ MISSING: dict[str, tuple[set[str], set[str]]] = {
     "config.yaml": (set(), set()),
     "profile.json": ({"was not measured, or not yet"}, {"rank"}),
     "choice.json": (set(), set()),
-    "metrics.jsonl": (set(), {"loss"}),
+    "metrics.jsonl": (set(), {"loss", "training"}),
     "result.json": ({"has not finished"}, {"gap"}),
 }
 
@@ -197,7 +197,7 @@ def test_any_one_file_may_be_missing(tmp_path: Path, missing: str, monkeypatch: 
     page = page_of(folder)
     said, without = MISSING[missing]
     assert {words for words in ABSENCES if words in text_of(page)} == said
-    assert set(re.findall(r'<svg id="(\w+)-wide"', page)) == {"loss", "gap", "rank", "map"} - without
+    assert set(re.findall(r'<svg id="(\w+)-wide"', page)) == {"loss", "training", "gap", "rank", "map"} - without
 
 
 def test_a_run_that_has_only_begun_has_a_page(tmp_path: Path) -> None:

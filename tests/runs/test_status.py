@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -254,6 +255,14 @@ def test_folders_that_are_none(tmp_path: Path, in_round_two: Path, monkeypatch: 
     assert "config.yaml" in refused("status", str(in_round_two))
     monkeypatch.chdir(tmp_path / "other")
     assert "no run folders in 'runs'" in refused("status")
+
+
+def test_a_folder_that_cannot_be_read_keeps_no_other_untold(tmp_path: Path, in_round_two: Path) -> None:
+    shutil.copytree(in_round_two, tmp_path / "older")
+    (tmp_path / "older" / "result.json").write_text('{"controls": [{"name": "reference"}]}')
+    ended = command("status", str(tmp_path / "older"), str(in_round_two))
+    assert ended.code == 2 and ended.out == command("status", str(in_round_two)).out
+    assert "damaged or of another version" in ended.err and "another folder (--out)" in ended.err
 
 
 def test_no_torch_is_loaded(in_round_two: Path) -> None:

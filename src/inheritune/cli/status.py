@@ -25,10 +25,16 @@ def command(
     )
     if not asked:
         raise InputError("there are no run folders in 'runs': name them, as in inheritune status RUN")
-    found = [status(folder) for folder in asked]
+    found, unread = [], list[str]()
+    for folder in asked:
+        try:
+            found.append(status(folder))
+        except InputError as error:  # told after the others
+            unread.append(str(error))
     if as_json:
         print(json.dumps([each.model_dump() for each in found], indent=1))
-        return
-    for each in found:
-        for line in status_lines(each):
+    else:
+        for line in (line for each in found for line in status_lines(each)):
             print(plain(line) if line[:1] != " " else f"  {plain(line)}")
+    if unread:
+        raise InputError("; ".join(unread))

@@ -251,7 +251,10 @@ class Result(Entry):
         except OSError as error:
             raise InputError(f"No result can be read from {path}: {error}.") from error
         except ValidationError as error:
-            raise InputError(f"{path} is not a run's result: {first_fault(error)}.") from error
+            raise InputError(
+                f"{path} is not a run's result as this version writes it ({first_fault(error)}): it is damaged or of another version;"
+                " read it with the version that wrote it, or run the recipe in another folder (--out)."
+            ) from error
 
 
 def schema_text() -> str:

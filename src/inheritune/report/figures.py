@@ -15,7 +15,6 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from inheritune.report import words
 from inheritune.report.folder import Curve, CurvePoint
 from inheritune.report.style import (
-    CONTROL,
     INK,
     MUTED,
     REFERENCE,
@@ -59,21 +58,28 @@ def smooth(points: Sequence[CurvePoint], window: float = 0.08) -> list[CurvePoin
 
 
 def loss_figure(curves: Sequence[Curve], reference_loss: float | None, width: float = WIDE) -> Figure:
-    """Training (thin, smoothed) and validation loss over tokens, round by round, against the reference."""
+    """Validation loss over tokens, round by round, against the reference's."""
     with figure_style():
-        figure, axes = canvas(width, 3.3)
+        figure, axes = canvas(width, 3.0)
         for curve in curves:
-            line(axes, smooth(curve.training), "training, smoothed", color=CONTROL, linewidth=1, alpha=0.75)
-            dots = {"marker": "o", "markersize": 3}
-            line(axes, curve.validation, "target, validation", color=TARGET, linewidth=2, **dots)
+            line(axes, curve.validation, "target", color=TARGET, linewidth=2, marker="o", markersize=4)
         if reference_loss is not None:
-            label = f"reference, validation ({reference_loss:.3f})"
+            label = f"reference ({reference_loss:.3f})"
             axes.axhline(reference_loss, color=REFERENCE, linewidth=1.6, linestyle=DASHED, label=label)
-        _focus(axes, curves, reference_loss)
-        _mark_rounds(axes, curves, short=width < 5 or len(curves) > 5)
-        axes.set_ylabel("loss, nats per token")
-        _token_axis(axes)
-        legend(figure, columns=3)
+        axes.margins(y=0.2)
+        _over_rounds(axes, curves, "validation loss, nats per token", width)
+        legend(figure, columns=2)
+    return figure
+
+
+def training_figure(curves: Sequence[Curve], width: float = WIDE) -> Figure:
+    """Training loss over tokens, smoothed, round by round. It is of other text than a validation loss, so no figure has both."""
+    with figure_style():
+        figure, axes = canvas(width, 2.4)
+        for curve in curves:
+            line(axes, smooth(curve.training), "target", color=INK, linewidth=1)
+        _focus(axes, curves)
+        _over_rounds(axes, curves, "training loss, nats per token", width)
     return figure
 
 
@@ -122,14 +128,17 @@ def _token_axis(axes: Axes) -> None:
     axes.set_xlim(left=0)
 
 
-def _focus(axes: Axes, curves: Sequence[Curve], reference_loss: float | None) -> None:
-    """Show where the decision falls: the first tokens after a cut stand far above all that follows."""
-    losses = [loss for curve in curves for _, loss in (*smooth(curve.training), *curve.validation)]
-    losses = sorted(losses if reference_loss is None else [*losses, reference_loss])
+def _over_rounds(axes: Axes, curves: Sequence[Curve], label: str, width: float) -> None:
+    _mark_rounds(axes, curves, short=width < 5 or len(curves) > 5)
+    axes.set_ylabel(label)
+    _token_axis(axes)
+
+
+def _focus(axes: Axes, curves: Sequence[Curve]) -> None:
+    """Leave the first tokens after a cut out of view, which stand far above all that follows."""
+    losses = sorted(loss for curve in curves for _, loss in smooth(curve.training))
     if losses:
-        compared = [loss for curve in curves for _, loss in curve.validation]
-        compared += [] if reference_loss is None else [reference_loss]
-        top = max([losses[min(len(losses) - 1, round(0.93 * len(losses)))], *compared])
+        top = losses[min(len(losses) - 1, round(0.93 * len(losses)))]
         spread = max(top - losses[0], 0.02)
         axes.set_ylim(losses[0] - 0.12 * spread, top + 0.25 * spread)
 

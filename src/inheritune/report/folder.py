@@ -98,7 +98,7 @@ def curves(rows: Iterable[RowData]) -> list[Curve]:
 
 
 def _add(curve: Curve, row: RowData, tokens: float) -> None:
-    # Where a teacher's terms are trained on too, what is drawn beside the reference's loss is the text's part.
+    # Where a teacher's terms are trained on too, the text's part is drawn.
     read = {
         "cross_entropy" if "cross_entropy" in row else "loss": curve.training,
         "val_loss": curve.validation,

@@ -20,6 +20,7 @@ class Pictures(NamedTuple):
     """Each figure as wide and narrow SVG, or None where there is nothing to draw; those of the diagnosis with captions."""
 
     loss: Markup | None
+    training: Markup | None
     gap: Markup | None
     control: Markup | None
     rank: Markup | None
@@ -32,6 +33,7 @@ def pictures(run: RunFolder) -> Pictures:
     """What of a run can be drawn."""
     return Pictures(
         loss=_loss_picture(run),
+        training=_training_picture(run),
         gap=_gap_picture(run),
         control=_control_picture(run),
         rank=_rank_picture(run),
@@ -90,10 +92,17 @@ def drawn_twice(name: str, draw: Callable[[float], Figure]) -> Markup:
 
 def _loss_picture(run: RunFolder) -> Markup | None:
     curves = run.curves
-    if not curves:
+    if not any(curve.validation for curve in curves):
         return None
     loss = run.result.reference.val_loss if run.result else _logged_reference_loss(run)
     return drawn_twice("loss", lambda width: figures.loss_figure(curves, loss, width))
+
+
+def _training_picture(run: RunFolder) -> Markup | None:
+    curves = run.curves
+    if not any(curve.training for curve in curves):
+        return None
+    return drawn_twice("training", lambda width: figures.training_figure(curves, width))
 
 
 def _logged_reference_loss(run: RunFolder) -> float | None:

@@ -156,6 +156,7 @@ class _Pretraining:
     def _resume(self, position: Position) -> None:
         self.metrics.keep(lambda row: step_of(row) <= position.step)
         self.metrics.require_steps(1, position.step)
+        self.looked = bool(self.metrics.of(ValidationRow))
         if position.step:
             self.progress.note(f"Goes on after step {position.step:,} of {steps_of(self.recipe.training):,}")
 
@@ -170,9 +171,10 @@ class _Pretraining:
         if step.skipped is not None:
             return
         left = (self.recipe.training.tokens - step.tokens) / max(1, step.tokens_per_second)
+        loss = "" if self.looked else f"training loss {step.parts['loss']:.3f}, "
         self.progress.now(
-            f"step {step.step:,} of {steps_of(self.recipe.training):,}  loss {step.parts['loss']:.3f}"
-            f"  {step.tokens_per_second:,} tokens/s  {clock(left)} left"
+            f"step {step.step:,} of {steps_of(self.recipe.training):,}, {loss}"
+            f"{step.tokens_per_second:,} tokens/s, {clock(left)} left"
         )
 
     def _evaluate(self, model: PreTrainedModel, position: Position) -> float:
@@ -190,6 +192,7 @@ class _Pretraining:
                 cost=Spent(tokens=tokens_, flops=self.documents.flops(model), seconds=seconds),
             )
         )  # fmt: skip
+        self.looked = True  # from now on the view has the validation loss, and no training loss stands beside it
         self.progress.note(f"step {position.step:,}, {position.tokens:,} tokens: validation loss {loss:.4f}")
         return loss
 

@@ -110,7 +110,6 @@ class RoundFolder:
                 resume=self._resume,
                 say=self.progress.note,
                 say_at_once=self.progress.at_once,
-                reference_loss=self.bench.reference_loss,
                 matrix_rate=self.bench.matrix_rate,
                 parallel=self.bench.recipe.processes.parallel,
                 wanted=self.objective,
@@ -162,7 +161,7 @@ class RoundFolder:
         steps = steps_of(self.schedule)
         left = (steps - step.step) * self.training.batch_tokens / max(1, step.tokens_per_second)
         self.progress.now(
-            f"{self.depth} blocks, step {step.step:,} of {steps:,}: training loss {step.text_loss:.3f}, {self._gap}{step.tokens_per_second:,} tokens/s, {clock(left)} left"
+            f"{self.depth} blocks, step {step.step:,} of {steps:,}, {self._gap}{step.tokens_per_second:,} tokens/s, {clock(left)} left"
         )
         self._look(Position(step.step, step.tokens, step.flops))
 

@@ -85,15 +85,10 @@ def _proposal(trouble: str, training: Training) -> str:
 
 
 class Divergence:
-    """Says once that a round's loss runs away from the reference's line instead of towards it."""
+    """Says once that a round's training loss rises instead of falling."""
 
-    def __init__(self, reference_loss: float | None):
-        self.reference, self.recent, self.best, self.said = (
-            reference_loss,
-            deque[float](maxlen=_RECENT),
-            float("inf"),
-            False,
-        )
+    def __init__(self) -> None:
+        self.recent, self.best, self.said = deque[float](maxlen=_RECENT), float("inf"), False
 
     def told(self, loss: float) -> str | None:
         """A warning, where the mean loss of the last steps has risen well above its best; None otherwise."""
@@ -105,8 +100,7 @@ class Divergence:
         if mean < self.best + _RISE:
             return None
         self.said = True
-        line = f", {mean - self.reference:+.2f} from the reference's line" if self.reference is not None else ""
         return (
-            f"Warning: the training loss, {mean:.2f} over {_RECENT} steps{line}, is {mean - self.best:.2f} above its best:"
+            f"Warning: the training loss, {mean:.2f} over {_RECENT} steps, is {mean - self.best:.2f} above its best:"
             " this diverges; a lower training.peak_lr, or more training.warmup_tokens, usually helps"
         )

@@ -53,7 +53,6 @@ class Loop:
     resume: Callable[[Position], None]
     say: Callable[[str], None] = silent
     say_at_once: Callable[[str], None] = silent
-    reference_loss: float | None = None
     matrix_rate: float | None = None
     parallel: str = "ddp"
     wanted: Wanted | None = None
@@ -116,7 +115,7 @@ class _Training:
         self.writing = Background()
         length = round_.batches.length
         self.flops = step_flops(model, self.training, length, self.objective.teacher)
-        self.divergence = guards.Divergence(round_.reference_loss)
+        self.divergence = guards.Divergence()
         self.last = steps_of(self.training)
         self.before_fall = steps_before_fall(self.training) if _falls(round_) else None
         if place := processes.found_by_main(lambda: checkpoint.latest(round_.checkpoints, round_.say, self._fits)):
