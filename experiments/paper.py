@@ -1,0 +1,236 @@
+"""The paper's claims against a reference that is trained out: each method at several lengths, and a verdict on each claim by a rule.
+
+    python experiments/paper.py --reference MODEL --train TEXT --tune BOOKS.jsonl --held BOOKS.jsonl --tokens T --out DIR
+                                [--depth 8] [--shortest 4] [--shard 1/2] [--gather]
+
+T is what the reference was trained on; a cell's length is a share of it. `--shortest N` leaves out cells longer than T/N. Learning
+rates come first, at T/16 on the tuning books: the best of three, and further ones while it is the grid's end. Each cell is an
+`inheritune compare` of one method in a folder of its own, so the same command goes on after a stop; cells stand in the order of what
+most hangs on them. `--gather` trains nothing. The rules, written before any cell was trained; differences are means over seeds, paired
+by document, with books as clusters (95%), and the margin M is 0.01 nats:
+
+- *A. matches* (claims 2, 3 of the paper's section 5): `published` at its longest is not above the reference by M. Beside it: not above
+  the reference trained on for as many tokens by M, which alone says what depth costs.
+- *B. converges faster than random*: it is below random's end at the same length, at every length where both were run.
+- *C. better than random with twice the tokens*: below it at the longest length where both were run.
+- *D. better than stacking, hybrid, half width; E. than distillation*: below each, at equal tokens. Both have their FLOPs in the table.
+- *F. attention and MLP both matter, norms do not*: either alone is above the whole by M, without norms is not.
+
+"Below" and "above by M" count when the interval lies wholly there, "not above by M" when it lies wholly below M; else it cannot be told.
+"""
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from inheritune.comparison.sweep import compare
+from inheritune.disk.files import write_text
+from inheritune.evidence.gap import Gap, gap
+from inheritune.progress import Progress
+from inheritune.records.cells import CellResult, ComparisonBasis
+from inheritune.records.comparison import Comparison
+
+MARGIN, RATES, TUNED_AT = 0.01, (1.5e-3, 3e-3, 6e-3), 16
+TUNED = ("published", "random", "reference", "inheritune")  # the others take the rate of the start that they resemble
+LIKE = {
+    "stacking": "random", "stacking-twice": "random", "random-twice": "random", "logits-random": "random",
+    "distilbert-random": "random",
+}  # fmt: skip
+RIVALS = ("stacking", "stacking-twice", "hybrid", "half-width")
+TAUGHT = ("logits-inherited", "logits-random", "distilbert")
+PARTS = ("attention-only", "mlp-only", "without-norms")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A method at T / `share`, on so many seeds."""
+
+    method: str
+    share: int
+    seeds: int = 1
+
+
+CELLS = (
+    Cell("published", 4, 2), Cell("random", 4, 2), Cell("reference", 4, 2), Cell("inheritune", 8, 2), Cell("random-twice", 4),
+    *(Cell(name, 8) for name in ("published", "random", *RIVALS, *TAUGHT, *PARTS)),
+    Cell("inheritune", 16, 2), Cell("inheritune", 4), Cell("published", 1), Cell("reference", 1), Cell("random", 1),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Table:
+    """The cells of one experiment under a folder, and what they are made from."""
+
+    reference: str
+    train: str
+    tune: str
+    held: str
+    tokens: int
+    depth: int
+    out: Path
+
+    def rate(self, method: str) -> float:
+        """The best peak rate of a method's start at T/16 on the tuning books; the grid grows until the best is inside."""
+        start, rates = LIKE.get(method, method if method in TUNED else "published"), list(RATES)
+        while True:
+            found = self._compare(start, TUNED_AT, 1, rates, self.tune, self.out / "rates" / start)
+            tried = {float(rate): loss for rate, loss in found.rows[0].tried.items() if loss is not None}
+            best = min(tried, key=lambda rate: tried[rate])
+            if min(rates) < best < max(rates):
+                return best
+            rates.append(best * 2 if best == max(rates) else best / 2)
+
+    def run(self, cell: Cell) -> None:
+        """Train a cell, or read what was trained."""
+        rate = self.rate(cell.method)
+        self._compare(cell.method, cell.share, cell.seeds, [rate], self.held, self.place(cell))
+
+    def place(self, cell: Cell) -> Path:
+        """A cell's folder."""
+        return self.out / f"{cell.method}-{cell.share}"
+
+    def losses(self, cell: Cell) -> np.ndarray | None:
+        """A cell's losses by document, the mean of its seeds; none where it was not trained."""
+        found = sorted(self.place(cell).glob("cells/*/losses.npy"))
+        return np.mean([np.load(one) for one in found], axis=0) if found else None
+
+    def results(self, cell: Cell) -> list[CellResult]:
+        """What each seed of a cell took."""
+        return [CellResult.load(one) for one in sorted(self.place(cell).glob("cells/*/cell.json"))]
+
+    def _compare(self, method: str, share: int, seeds: int, rates: list[float], valid: str, out: Path) -> Comparison:
+        tokens = self.tokens // share
+        return compare(
+            str(self.out / "recipe.yaml"), out=str(out), progress=Progress(), methods=[method], seeds=seeds,
+            learning_rates=rates, data__valid=valid, training__tokens=tokens,
+            training__warmup_tokens=min(tokens // 20, 1_000_000),
+        )  # fmt: skip
+
+    def recipe(self) -> None:
+        """What all cells share."""
+        data = {
+            "train": self.train, "sequence_length": 256, "valid_documents": 40, "valid_tokens_per_document": 2048,
+            "valid_read": "spread",
+        }  # fmt: skip
+        training = {
+            "optimizer": "adamw", "schedule": "linear", "batch_tokens": 4096, "micro_batch_size": 8, "peak_lr": RATES[1],
+            "weight_decay": 0.1, "evaluate_every": 250, "checkpoint_every": 250, "tokens": self.tokens,
+        }  # fmt: skip
+        tree = {
+            "name": "paper",
+            "reference": self.reference,
+            "depth": self.depth,
+            "methods": ["published"],
+            "data": data,
+        }
+        write_text(
+            self.out / "recipe.yaml", json.dumps(tree | {"training": training, "match": {"margin": MARGIN}}, indent=1)
+        )
+
+
+@dataclass(frozen=True)
+class Verdicts:
+    """Cells that were trained, and what the rules say of them."""
+
+    table: Table
+    cells: tuple[Cell, ...]
+
+    def difference(self, one: Cell, other: Cell | None) -> Gap:
+        """A cell from another or, without one, from the reference: paired by document, books as clusters."""
+        basis = ComparisonBasis.load(next(self.table.place(one).glob(f"shards/*/{ComparisonBasis.NAME}")))
+        losses = np.array(basis.losses) if other is None else self.table.losses(other)
+        own = self.table.losses(one)
+        assert own is not None and losses is not None
+        return gap(own, losses, tokens=basis.weights, documents=basis.clusters, margin=MARGIN, confidence=0.95)
+
+    def of(self, method: str) -> list[Cell]:
+        """The lengths of a method that were run, the longest first."""
+        return sorted((cell for cell in self.cells if cell.method == method), key=lambda cell: cell.share)
+
+    def pairs(self, method: str) -> Iterator[tuple[Cell, Cell]]:
+        """`published` beside another method at the same lengths, the longest first."""
+        other = {cell.share: cell for cell in self.of(method)}
+        return ((cell, other[cell.share]) for cell in self.of("published") if cell.share in other)
+
+    def lines(self) -> Iterator[str]:
+        """Each claim with its figures."""
+        if own := self.of("published"):
+            yield f"- A. `published` at T/{own[0].share} beside the reference: {self._not_above(self.difference(own[0], None))}"
+        for name, more in (
+            ("reference", "the reference trained on"),
+            ("random", "random"),
+            ("random-twice", "random, twice as long"),
+        ):
+            for one, other in self.pairs(name):
+                found = self.difference(one, other)
+                told = self._not_above(found) if name == "reference" else self._below(found)
+                yield f"- {'A' if name == 'reference' else 'B' if name == 'random' else 'C'}. beside {more}, T/{one.share}: {told}"
+        for name in (*RIVALS, *TAUGHT):
+            for one, other in self.pairs(name):
+                yield f"- {'D' if name in RIVALS else 'E'}. beside {name}, T/{one.share}: {self._below(self.difference(one, other))}"
+        for name in PARTS:
+            for one, other in self.pairs(name):
+                yield f"- F. {name} beside the whole, T/{one.share}: {self._above(self.difference(other, one))}"
+
+    def _below(self, found: Gap) -> str:
+        return _told(found, "below" if found.high < 0 else "not below" if found.low > 0 else "cannot be told")
+
+    def _not_above(self, found: Gap) -> str:
+        return _told(
+            found,
+            "not above by the margin" if found.high < MARGIN else "above" if found.low > MARGIN else "cannot be told",
+        )
+
+    def _above(self, found: Gap) -> str:
+        return _told(
+            found,
+            "above by the margin" if found.low > MARGIN else "not above" if found.high < MARGIN else "cannot be told",
+        )
+
+
+def _told(found: Gap, verdict: str) -> str:
+    return f"{found.mean:+.4f} [{found.low:+.4f}, {found.high:+.4f}], **{verdict}**"
+
+
+def rows(verdicts: Verdicts) -> Iterator[str]:
+    """A line a cell: tokens, FLOPs of training and in all, gap to the reference."""
+    yield "| method | length | seeds | peak rate | tokens | training FLOPs | with preparation | gap to the reference |"
+    yield "|---|---|---|---|---|---|---|---|"
+    for cell in verdicts.cells:
+        found, between = verdicts.table.results(cell), verdicts.difference(cell, None)
+        first = found[0]
+        yield (
+            f"| {cell.method} | T/{cell.share} | {len(found)} | {first.peak_lr:g} | {first.tokens:,} | {first.flops:.3g}"
+            f" | {first.flops + first.prepared_flops:.3g} | {between.mean:+.4f} [{between.low:+.4f}, {between.high:+.4f}] |"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name in ("reference", "train", "tune", "held"):
+        parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--tokens", type=int, required=True, help="what the reference was trained on")
+    parser.add_argument("--depth", type=int, default=8)
+    parser.add_argument("--shortest", type=int, default=1, help="no cell longer than this part of the tokens")
+    parser.add_argument("--shard", default="1/1", help="I/N: every N-th cell, from the I-th on")
+    parser.add_argument("--gather", action="store_true", help="train nothing")
+    parser.add_argument("--out", type=Path, required=True)
+    given = parser.parse_args()
+    table = Table(given.reference, given.train, given.tune, given.held, given.tokens, given.depth, given.out)
+    chosen = [cell for cell in CELLS if cell.share >= given.shortest]
+    if not given.gather:
+        given.out.mkdir(parents=True, exist_ok=True)
+        table.recipe()
+        first, count = map(int, given.shard.split("/"))
+        for cell in chosen[first - 1 :: count]:
+            table.run(cell)
+    verdicts = Verdicts(table, tuple(cell for cell in chosen if table.results(cell)))
+    print("\n".join([*rows(verdicts), "", *verdicts.lines()]))
+
+
+if __name__ == "__main__":
+    main()
