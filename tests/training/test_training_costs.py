@@ -36,7 +36,6 @@ def test_flops_of_blocks_computed_again_are_what_torch_counts() -> None:
     """Torch leaves out a block's last products where nothing after them is kept; made to do all, it counts the same."""
     model, wanted = untrained_model("gpt2").train(), training(checkpoint_activations=True)
     model.set_attn_implementation("eager")
-    model.activation_checkpointing_enable({"use_reentrant": False})
     objective = TrainingLoss(model, wanted)
     with set_checkpoint_early_stop(False), FlopCounterMode(display=False) as counter:
         objective.backward(BATCH_BT, TOKENS)

@@ -98,8 +98,6 @@ class _Training:
 
     def __init__(self, model: PreTrainedModel, round_: Loop):
         self.model, self.round, self.training = model, round_, round_.training
-        if self.training.checkpoint_activations:
-            model.activation_checkpointing_enable({"use_reentrant": False})
         self.objective = TrainingLoss(model, self.training, round_.wanted, round_.teacher)
         self.sharded = round_.parallel == "fsdp" and processes.count() > 1
         if self.sharded:

@@ -38,6 +38,8 @@ class TrainingLoss:
         teacher: PreTrainedModel | None = None,
     ):
         self.model, self.training, self.wanted = model, training, wanted or config.Objective()
+        if training.checkpoint_activations:
+            model.activation_checkpointing_enable({"use_reentrant": False})
         self.teacher = teacher if self.wanted.taught else None
         if self.wanted.taught and teacher is None:
             raise RecipeError("objective.logits and objective.hidden need a teacher, and this training has none")

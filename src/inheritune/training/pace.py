@@ -1,5 +1,6 @@
 """How fast a machine trains and reads: what part of its matrix products' rate a model reaches, assumed or tried."""
 
+import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -56,13 +57,13 @@ def tried(
     many seconds, by the rate of its matrix products, on fewer tokens at once, and on half of these: what is written once a
     micro-batch, such as the gradient of a large vocabulary, is not taken for a cost of each token.
     """
-    model = fresh(config, _depth_that_fits(config, training), 0).to(device())  # type: ignore[arg-type]
+    model = fresh(config, _depth_that_fits(config, training), 0).train().to(device())  # type: ignore[arg-type]
     step = token_flops(model, training, length) / (_TRAINING * matrix_rate)
     rows, width = _tokens_at_once(training.micro_batch_size, length, seconds / 4 / step)
     whole, ids_BT = training.micro_batch_size * length, torch.zeros(rows, width + 1, dtype=torch.long, device=device())
     loss, optimizer = TrainingLoss(model, training, Objective()), Optimizer(model, training)
     step = _extended(lambda ids_BT: loss.backward(ids_BT, ids_BT[:, 1:].numel()), ids_BT, whole, seconds / 2)
-    update = _best(lambda: optimizer.step(0.0), 0.0)
+    update = _middle(lambda: optimizer.step(0.0), 0.0)
     model.zero_grad()
 
     def passing() -> float:
@@ -82,11 +83,11 @@ def tried(
 
 def _extended(work: Callable[[Tensor], object], ids_BT: Tensor, whole: int, seconds: float) -> float:
     """What `work` takes for `whole` tokens, by what it takes for those of `ids_BT` (B, T + 1) and, where these are fewer, for half of them."""
-    tokens, took = ids_BT[:, 1:].numel(), _best(lambda: work(ids_BT), seconds)
+    tokens, took = ids_BT[:, 1:].numel(), _middle(lambda: work(ids_BT), seconds)
     if tokens >= whole:
         return took
     fewer_BT = ids_BT[:, : ids_BT.shape[1] // 2 + 1]
-    half, left_out = _best(lambda: work(fewer_BT), 0.0), tokens - fewer_BT[:, 1:].numel()
+    half, left_out = _middle(lambda: work(fewer_BT), 0.0), tokens - fewer_BT[:, 1:].numel()
     each = max((took - half) / left_out, took / tokens / 4)  # two times that are near each other say little
     return took + each * (whole - tokens)
 
@@ -105,8 +106,8 @@ def _depth_that_fits(config: PretrainedConfig, training: Training) -> int:
     return max(1, min(depth, 1 + (most - one) // max(1, two - one)))
 
 
-def _best(work: Callable[[], object], seconds: float) -> float:
-    """The least time that a piece of work takes: after one to warm up, as many as `seconds` hold, and one at least."""
+def _middle(work: Callable[[], object], seconds: float) -> float:
+    """The middle of the times that a piece of work takes: after one to warm up, as many as `seconds` hold, and one at least."""
     work()
     took: list[float] = []
     end = time.perf_counter() + seconds
@@ -116,4 +117,4 @@ def _best(work: Callable[[], object], seconds: float) -> float:
         if device().type == "cuda":
             torch.cuda.synchronize()
         took.append(time.perf_counter() - began)
-    return min(took)
+    return statistics.median(took)
