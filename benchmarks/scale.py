@@ -7,6 +7,7 @@ No weight is read or made: the models are shapes alone.
 
 from dataclasses import dataclass
 
+import torch
 from transformers import AutoConfig, PreTrainedModel
 
 from inheritune.config.sections import Training
@@ -57,7 +58,7 @@ def line(reference: PreTrainedModel, cards: int) -> Line:
             tokens=BATCH, batch_tokens=BATCH, micro_batch_size=micro, precision="bf16", checkpoint_activations=again
         )
         share = cards if way == "fsdp" else 1
-        step = step_memory(reference, training, LENGTH, share=share, blocks=blocks)
+        step = step_memory(reference, training, LENGTH, share=share, blocks=blocks, on=torch.device("cuda"))
         held = step.total + (share - 1) * step.gradients  # gradients are whole until a step's end
         if held < MOST:
             break
@@ -81,6 +82,7 @@ def stages(reference: PreTrainedModel) -> dict[str, tuple[float, float]]:
     return {
         "loading, on the CPU": (whole, 0.0),
         "diagnosis: of the reference and of untrained weights": (2 * whole, whole),
+        "diagnosis, on the CPU: untrained weights, and the reference set aside": (whole, 2 * whole),
         "cutting": (whole + cut, cut),
         "proof: of the cut, its gradients, the cut loaded again, and the reference": (
             whole + 3 * cut,

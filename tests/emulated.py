@@ -266,3 +266,11 @@ def _place() -> str:
         if frame
         else "no place of the package"
     )
+
+
+if __name__ == "__main__":  # python tests/emulated.py run ...: the command on this device
+    from inheritune.cli import main
+
+    os.environ["INHERITUNE_DEVICE"] = NAME
+    install()
+    main()

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from shell import command, refused
 from tiny import recipe_tree
 from torch import Tensor
+from torch.utils import deterministic
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import inheritune
@@ -229,7 +230,7 @@ def test_kernels_that_repeat_are_used_from_the_first_measurement_on(
     asked = []
 
     def stop(*_: object) -> None:
-        asked.append(torch.are_deterministic_algorithms_enabled())
+        asked.append((torch.are_deterministic_algorithms_enabled(), deterministic.fill_uninitialized_memory))
         raise InputError("far enough")
 
     monkeypatch.setattr(run_module, "Bench", stop)
@@ -237,10 +238,11 @@ def test_kernels_that_repeat_are_used_from_the_first_measurement_on(
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(tree))
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(not repeatable)
+    monkeypatch.setattr(deterministic, "fill_uninitialized_memory", True)
     with pytest.raises(InputError, match="far enough"):
         inheritune.run(str(tmp_path / "recipe.yaml"), out=str(tmp_path / "out"))
     torch.use_deterministic_algorithms(before, warn_only=True)
-    assert asked == [repeatable]
+    assert asked == [(repeatable, False)], "and memory that nothing reads yet is not filled"
 
 
 def test_limit_ends_the_run_and_can_be_lifted(tree: dict[str, Any], tmp_path: Path) -> None:

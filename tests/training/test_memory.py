@@ -8,6 +8,7 @@ from tiny import untrained_model
 from inheritune.decoder.anatomy import anatomy
 from inheritune.models.hollow import hollow
 from inheritune.runtime.device import CPU, autocast
+from inheritune.training import kernels
 from inheritune.training.head import OutputHead
 from inheritune.training.memory import activation_bytes, rounded_bytes, step_memory
 
@@ -25,6 +26,18 @@ def test_what_is_held_of_weights_is_sixteen_bytes_a_parameter_and_its_share_wher
         "the embeddings' gradient, the largest"
     )
     assert whole.total == 16 * count + whole.activations + whole.logits + whole.added and not whole.rounded
+
+
+@pytest.mark.parametrize(("precision", "bytes_each"), [("fp32", 4), ("bf16", 6)])
+def test_on_a_gpu_a_piece_of_the_logits_is_eight_times_as_large_and_in_bf16_stands_in_fp32_too(
+    precision: str, bytes_each: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu, model = torch.device("cuda"), hollow(untrained_model("gpt2").config)
+    assert kernels.chunk_logits(gpu) == 1 << 28 == 8 * kernels.chunk_logits(CPU)
+    wanted = training(precision=precision, micro_batch_size=2)
+    assert step_memory(model, wanted, LENGTH, on=gpu).logits == bytes_each * 2 * LENGTH * 320
+    monkeypatch.setattr(kernels, "_LARGE_CHUNK", 1000)
+    assert step_memory(model, wanted, LENGTH, on=gpu).logits == bytes_each * 1000
 
 
 def test_a_cut_is_counted_as_the_model_that_it_becomes() -> None:

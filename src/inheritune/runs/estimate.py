@@ -35,6 +35,7 @@ from inheritune.runs.hardware import THIS
 from inheritune.runs.own_rate import short
 from inheritune.runs.planning import round_tokens
 from inheritune.runs.reach import reach, starting, tokens_for_even
+from inheritune.runtime.device import CPU
 from inheritune.training.activations import kept_for_backward
 from inheritune.training.checkpoint import COPY_ROOM
 from inheritune.training.costs import step_flops
@@ -111,7 +112,8 @@ class Outlook:
     def _step(self, depth: int) -> StepMemory:
         """The memory of a training step of a cut, beside the reference."""
         cut = self._cut(depth)
-        found = step_memory(cut, self.training, self.length, share=self._spread)
+        on = CPU if self._on_cpu else torch.device("cuda")
+        found = step_memory(cut, self.training, self.length, share=self._spread, on=on)
         kept = _unless_unknown(partial(kept_for_backward, cut, self.training, self.length))
         # What autograd keeps has the blocks' rounded matrices in it.
         if kept and not self.training.checkpoint_activations:

@@ -7,6 +7,7 @@ comes on top.
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
@@ -54,8 +55,9 @@ def step_memory(
     *,
     share: int = 1,
     blocks: Sequence[int] | None = None,
+    on: torch.device | None = None,
 ) -> StepMemory:
-    """The memory of a step on sequences of `length`; the weights of `model` need not be there.
+    """The memory of a step on sequences of `length`; the weights of `model` need not be there, nor be `on` the device that is meant.
 
     `share` is over how many processes weights, gradients and states are spread (`fsdp`; 1: each process holds all). Then one block is
     gathered at a time, and what stands outside the blocks all along. With `blocks`, that of a cut of `model` that has only these blocks.
@@ -69,7 +71,7 @@ def step_memory(
         gradients=trained // share,
         states=2 * trained // share,
         activations=activation_bytes(model, training, length, depth),
-        logits=logit_bytes(model, training, length),
+        logits=logit_bytes(model, training, length, on or model.device),
         added=max((p.numel() * p.element_size() for p in model.parameters() if p.requires_grad), default=0),
         rounded=rounded_bytes(model, training, [own[block] for block in kept] if share == 1 else []),
     )
@@ -82,10 +84,14 @@ def activation_bytes(model: PreTrainedModel, training: Training, length: int, de
     return tokens * width * _number(training) * (depth * _INPUT + inside * _INSIDE)
 
 
-def logit_bytes(model: PreTrainedModel, training: Training, length: int) -> int:
-    """The logits that stand in memory together: of a head that is taken apart, as almost all are, no more than a piece of the rows."""
+def logit_bytes(model: PreTrainedModel, training: Training, length: int, on: torch.device) -> int:
+    """The logits that stand in memory together: of a head that is taken apart, as almost all are, no more than a piece of the rows.
+
+    Beside bf16 they stand in fp32 for their losses: on a GPU all of a piece, on the CPU a few rows, which are not counted.
+    """
     numbers = training.micro_batch_size * length * embedding_rows(model)
-    return _number(training) * min(numbers, chunk_logits(model.device))
+    widened = 4 if training.precision == "bf16" and on.type not in ("cpu", "meta") else 0
+    return (_number(training) + widened) * min(numbers, chunk_logits(on))
 
 
 def rounded_bytes(model: PreTrainedModel, training: Training, blocks: Iterable[nn.Module]) -> int:
