@@ -35,6 +35,25 @@ def test_what_cannot_be_counted_shows_its_time_also_where_others_are_kept_from_s
     assert len(middle) > 2 and set(middle) == {"  0:00 so far"}
 
 
+def test_what_is_waited_for_shows_the_parts_that_are_done_and_the_next_stage_none_of_them(
+    capsys: pytest.CaptureFixture,
+) -> None:
+    progress = Progress()
+    with progress.waiting("Model", "tensors") as count:
+        count(3, 1_272)
+        time.sleep(0.05)
+    with progress.waiting("Another"):
+        time.sleep(0.05)
+    before, after = capsys.readouterr().out.split("Another\n")
+    assert before.splitlines()[-1] == "  0:00 so far, 3 of 1,272 tensors" and set(after.splitlines()) == {
+        "  0:00 so far"
+    }
+    count = progress.tally("a look")
+    count(1, 1)
+    count(2, 3)
+    assert capsys.readouterr().out == "  a look: 2 of 3\n"
+
+
 def test_a_stage_that_fails_stops_telling(capsys: pytest.CaptureFixture) -> None:
     progress = Progress()
     with pytest.raises(ValueError), progress.waiting("Model"):

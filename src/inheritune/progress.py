@@ -23,6 +23,7 @@ from inheritune.words import harmless
 Tell = Callable[[str, int, int], None]
 # The same within one stage: how many of how many parts are done.
 Tally = Callable[[int, int], None]
+LOOK = "a look at the validation documents"
 _SECONDS_BETWEEN_LINES = 10.0
 _TICK = 1.0  # seconds between two looks at the clock while waiting
 
@@ -72,6 +73,7 @@ class Progress:
         self._over = Event()
         self._last = 0.0
         self._state, self._said = Text(), ""  # what a terminal shows now, and what was said at once
+        self._counted = ""  # how many of how many parts are done of what is waited for
         self.view: Callable[[], str] | None = None  # what a terminal shows below the state of the current stage
 
     def stage(self, text: str) -> None:
@@ -93,6 +95,15 @@ class Progress:
             self._last = 0.0  # what is first told of its state is shown at once
         self._show(text)
 
+    def tally(self, what: str) -> Tally:
+        """One that shows how many parts are done of `what`, which is done within the current stage and has more than one."""
+
+        def count(done: int, total: int) -> None:
+            if total > 1:
+                self.now(f"{what}: {done:,} of {total:,}")
+
+        return count
+
     def at_once(self, text: str) -> None:
         """Say a sentence from another thread, without waiting for whoever tells the state: a terminal shows it below that."""
         if self._live:
@@ -104,13 +115,14 @@ class Progress:
     def wait(self) -> None:
         """Show the time that the stage has taken so far, until its state is told, or another stage, or `done`."""
         self._end_wait()
+        self._counted = ""
         began = self._last = time.monotonic()
         over = self._over = Event()
 
         def keep_showing() -> None:
-            self._show(f"{clock(time.monotonic() - began)} so far")
+            self._show(f"{clock(time.monotonic() - began)} so far{self._counted}")
             while not over.wait(_TICK):
-                self._show(f"{clock(time.monotonic() - began)} so far")
+                self._show(f"{clock(time.monotonic() - began)} so far{self._counted}")
 
         self._thread = Thread(target=keep_showing, daemon=True)
         self._thread.start()
@@ -120,12 +132,16 @@ class Progress:
         self._end()
 
     @contextmanager
-    def waiting(self, text: str) -> Iterator[None]:
-        """A stage that cannot be counted, such as loading a model: it shows the time it has taken so far."""
+    def waiting(self, text: str, parts: str = "parts") -> Iterator[Tally]:
+        """A stage whose time cannot be told, such as loading a model: it shows the time so far, and of its `parts` what the tally is told."""
         self.stage(text)
         self.wait()
+
+        def count(done: int, total: int) -> None:
+            self._counted = f", {done:,} of {total:,} {parts}"
+
         try:
-            yield
+            yield count
         finally:
             self.done()
 

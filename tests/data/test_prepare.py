@@ -56,7 +56,10 @@ def test_it_tells_how_far_it_is(
     monkeypatch.setattr(building, "_SECONDS", 0.0)
     build(job(tokenizer, corpus / "words.jsonl"), tmp_path / "told", told.append)
     sizes = [len(store.read_side(tmp_path / "told", side)) for side in store.SIDES]
-    assert len(told) == 150 and f"150 documents, {sum(sizes):,} tokens" in told[-1]
+    about = (corpus / "words.jsonl").stat().st_size / 4.2
+    whole = f" of about {float(f'{about:.2g}'):,.0f}" if sum(sizes) < about else ""
+    assert len(told) == 150 and f"150 documents, {sum(sizes):,}{whole} tokens, " in told[-1]
+    assert f" of about {float(f'{about:.2g}'):,.0f} tokens, " in told[0]
 
 
 @pytest.mark.parametrize("documents", [1, 40, 149, 153, 158])

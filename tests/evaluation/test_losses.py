@@ -62,7 +62,10 @@ def test_size_of_a_batch_changes_nothing(tokens: Tokens, monkeypatch: pytest.Mon
     model, documents = untrained_model("gpt2"), validation(tokens, by_data())
     whole = document_losses(model, documents)
     monkeypatch.setattr(token_losses, "_LOGITS_AT_ONCE", 1)
-    assert document_losses(model, documents) == pytest.approx(whole, abs=1e-6)
+    told = list[tuple[int, int]]()
+    losses = document_losses(model, documents, count=lambda *seen: told.append(seen))
+    assert losses == pytest.approx(whole, abs=1e-6)
+    assert told == [(done, len(documents.ids)) for done in range(1, len(documents.ids) + 1)]
 
 
 def test_model_comes_back_in_its_own_mode(tokens: Tokens) -> None:

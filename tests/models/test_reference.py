@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 
 from inheritune.errors import ModelError
 from inheritune.models import find
+from inheritune.models.quiet import reading
 from inheritune.models.reference import BUNDLED, load_reference, load_tokenizer
 
 
@@ -121,6 +122,23 @@ def test_a_run_and_a_cut_from_gguf(
     assert command("inherit", str(gguf_file), str(tmp_path / "cut"), "--blocks", "0-1").code == 0
     heal = ("--heal", str(corpus / "words.txt"))
     assert command("inherit", str(gguf_file), str(tmp_path / "healed"), "--blocks", "0,2-3", *heal).code == 0
+
+
+def test_what_is_read_is_counted_to_its_end(gpt2: Path, gguf_file: Path) -> None:
+    """Oracle: the tensors of the model, and those of the file."""
+    import gguf
+
+    for place, held in ((gpt2, None), (gguf_file, len(gguf.GGUFReader(gguf_file).tensors))):
+        told = list[tuple[int, int]]()
+        with reading(lambda done, total, told=told: told.append((done, total))):
+            model = load_reference(str(place)).model
+        before = len(told)
+        load_reference(str(place))
+        assert len(told) == before  # it ends with its block
+        assert held is None or told[:held] == [(done, held) for done in range(1, held + 1)]
+        whole = told[-1][1]
+        assert told[-whole:] == [(done, whole) for done in range(1, whole + 1)]
+        assert whole >= sum(1 for _ in model.named_parameters())
 
 
 def test_the_header_of_a_gguf_file_is_read_once_for_model_and_tokenizer(

@@ -9,6 +9,7 @@ from inheritune.config.sections import Match
 from inheritune.evaluation.losses import ValidationSet
 from inheritune.evidence.gap import gap
 from inheritune.models.begin import Begin
+from inheritune.progress import Progress
 from inheritune.runs import bench
 from inheritune.runs.bench import Bench
 
@@ -19,7 +20,12 @@ def made_up(sources: list[int] | None) -> Bench:
     documents = ValidationSet(labels, labels, owner, None if sources is None else np.asarray(sources))
     recipe = SimpleNamespace(match=Match(), training=SimpleNamespace(precision="fp32"))
     made = Bench.__new__(Bench)
-    vars(made).update(documents=documents, recipe=recipe, reference_measured=SimpleNamespace(losses=[1.0] * 40))
+    vars(made).update(
+        documents=documents,
+        recipe=recipe,
+        reference_measured=SimpleNamespace(losses=[1.0] * 40),
+        progress=Progress(quiet=True),
+    )
     return made
 
 

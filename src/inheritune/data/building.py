@@ -17,6 +17,7 @@ import numpy as np
 from inheritune.config.sections import Source, named_sources
 from inheritune.data import sides, store
 from inheritune.data.coding import Coding
+from inheritune.data.corpora import tokens_in_files
 from inheritune.data.documents import Encoded
 from inheritune.data.ids import encoded
 from inheritune.data.kinds import source_kind
@@ -126,6 +127,7 @@ class _Filling:
         self.seen = {_digest(row.tobytes()) for row in writer.documents()}
         self.saved = self.before = writer.tokens
         self.began = self.told = time.monotonic()
+        self.about = tokens_in_files([*job.valid, *job.train]) or 0
 
     def read(self, source: Source, share: float | None) -> None:
         """Add a source's documents from where the journal stands; `share` of them is held out, or, with None, all."""
@@ -157,8 +159,9 @@ class _Filling:
         if (now := time.monotonic()) - self.told >= _SECONDS:
             self.told, done = now, self.writer.tokens
             rate = (done - self.before) / (now - self.began)
+            whole = f" of about {float(f'{self.about:.2g}'):,.0f}" if done < self.about else ""
             self.tell(
-                f"{named_sources([source])}: {plural(len(self.seen), 'document')}, {done:,} tokens, {rate:,.0f} tokens/s"
+                f"{named_sources([source])}: {plural(len(self.seen), 'document')}, {done:,}{whole} tokens, {rate:,.0f} tokens/s"
             )
 
 

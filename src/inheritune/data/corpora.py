@@ -10,6 +10,8 @@ from inheritune.data.kinds.plain_files import PlainFiles
 from inheritune.errors import DataError
 from inheritune.models.chat import PLAIN, Chat, Renderer
 
+_BYTES_A_TOKEN = 4.2  # of English in vocabularies of some ten thousand words and more
+
 
 def named(text: str) -> Source:
     """A source as a command names it; raises DataError for none at all."""
@@ -51,8 +53,14 @@ def require(sources: list[Source]) -> None:
         source_kind(source).require()
 
 
-def file_bytes(source: Source) -> int | None:
-    """About how many bytes of text the files of a source hold, packed ones being a third; None for a source of another kind."""
+def tokens_in_files(sources: list[Source]) -> int | None:
+    """About how many tokens the files of these sources hold, by their bytes; None where one is not of files."""
+    sizes = [_file_bytes(source) for source in sources]
+    return None if None in sizes else round(sum(size or 0 for size in sizes) / _BYTES_A_TOKEN)
+
+
+def _file_bytes(source: Source) -> int | None:
+    """About how many bytes of text, packed ones being a third."""
     kind = source_kind(source)
     if not isinstance(kind, PlainFiles):
         return None

@@ -15,6 +15,7 @@ from inheritune.evaluation.token_losses import IGNORED, label_losses, padded
 from inheritune.evaluation.windows import asked_windows, windows
 from inheritune.evidence.gap import clusters
 from inheritune.models.begin import Begin
+from inheritune.progress import Tally, silent
 
 
 @dataclass(frozen=True)
@@ -103,9 +104,11 @@ def _windows(
         yield from (pair for pair in pairs if pair[1][1:].any())
 
 
-def document_losses(model: PreTrainedModel, documents: ValidationSet, precision: str = "fp32") -> np.ndarray:
-    """Mean loss of each document in nats per token, shape (documents,), in float64."""
-    sums = label_losses(model, documents.ids, documents.labels, precision).sum(axis=1)
+def document_losses(
+    model: PreTrainedModel, documents: ValidationSet, precision: str = "fp32", count: Tally = silent
+) -> np.ndarray:
+    """Mean loss of each document in nats per token, shape (documents,), in float64; `count` is as in `label_losses`."""
+    sums = label_losses(model, documents.ids, documents.labels, precision, count).sum(axis=1)
     return np.bincount(documents.owner, weights=sums) / documents.weights
 
 

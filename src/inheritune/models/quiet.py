@@ -1,10 +1,14 @@
-"""Keeps the progress bars and notes of transformers and of the hub's client out of our own output."""
+"""Keeps the progress bars and notes of transformers and of the hub's client out of our own output, and tells what the bars would."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from huggingface_hub.utils import logging as hub
+from transformers import modeling_gguf_pytorch_utils
 from transformers.utils import logging
+
+from inheritune.progress import Tally
 
 
 @contextmanager
@@ -21,3 +25,24 @@ def quiet() -> Iterator[None]:
         hub.set_verbosity(hub_level)
         if bars:
             logging.enable_progress_bar()
+
+
+@contextmanager
+def reading(count: Tally) -> Iterator[None]:
+    """While this is open, `count` is told how many of how many tensors are read of a model folder, or unpacked of a GGUF file."""
+
+    def counted(items: Any, **_: object) -> Iterator[Any]:
+        for done, item in enumerate(items, 1):
+            yield item
+            count(done, len(items))
+
+    def bar(factory: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]) -> Any:
+        return counted(args[0]) if args and hasattr(args[0], "__len__") else factory(*args, **options)
+
+    before, unpacking = logging.set_tqdm_hook(bar), modeling_gguf_pytorch_utils.tqdm
+    modeling_gguf_pytorch_utils.tqdm = counted
+    try:
+        yield
+    finally:
+        logging.set_tqdm_hook(before)
+        modeling_gguf_pytorch_utils.tqdm = unpacking

@@ -30,7 +30,7 @@ from inheritune.evaluation.token_losses import IGNORED
 from inheritune.evidence.gap import FEW_SOURCES, Gap, gap
 from inheritune.models.begin import AUTO, Begin, begin_told
 from inheritune.models.reference import Reference
-from inheritune.progress import Progress, Rates
+from inheritune.progress import LOOK, Progress, Rates
 from inheritune.records.entry import Spent
 from inheritune.records.stages import BeginLosses, Machine, OutsideLosses, ReferenceLosses
 from inheritune.runs.folder import once, timed
@@ -198,8 +198,8 @@ class Bench:
 
         def measure() -> ReferenceLosses:
             precision = self.recipe.training.precision
-            with self.progress.waiting("Reference's loss on the validation documents"):
-                losses, seconds = timed(lambda: document_losses(self.model, documents, precision))
+            with self.progress.waiting("Reference's loss on the validation documents", "passes") as count:
+                losses, seconds = timed(lambda: document_losses(self.model, documents, precision, count))
             self._require_finite(losses)
             place.parent.mkdir(parents=True, exist_ok=True)
             return ReferenceLosses(
@@ -285,7 +285,8 @@ class Bench:
 
     def losses_on(self, documents: ValidationSet, model: PreTrainedModel) -> tuple[np.ndarray, Spent]:
         """A model's loss on each document, and what that took. Raises TrainingError where one is not finite."""
-        losses, seconds = timed(lambda: document_losses(model, documents, self.recipe.training.precision))
+        precision, count = self.recipe.training.precision, self.progress.tally(LOOK)
+        losses, seconds = timed(lambda: document_losses(model, documents, precision, count))
         if not np.isfinite(losses).all():
             raise TrainingError(
                 "the loss is not a finite number on the validation documents, so training has blown up; the checkpoints before"

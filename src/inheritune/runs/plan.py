@@ -11,8 +11,7 @@ from transformers import PreTrainedModel
 from inheritune.choosing.by_hand import refuse_depths
 from inheritune.config.loading import load_for_positions, load_recipe, load_tree, recipe_names
 from inheritune.config.recipes import RunRecipe
-from inheritune.config.sections import Data
-from inheritune.data.corpora import file_bytes, require
+from inheritune.data.corpora import require, tokens_in_files
 from inheritune.decoder.anatomy import anatomy, positions_of
 from inheritune.errors import InputError
 from inheritune.models.export import weight_bytes
@@ -33,7 +32,6 @@ from inheritune.runtime.device import device
 from inheritune.training.kernels import settled
 from inheritune.training.pace import assumed, tried
 
-_BYTES_A_TOKEN = 4.2  # of English in vocabularies of some ten thousand words and more
 _PLAIN: dict[str, Any] = {"name": "plan", "training": {"tokens": 10_000_000, "batch_tokens": 65_536}}
 
 
@@ -80,7 +78,7 @@ def plan(
     dtype = kept_dtype(place) if recipe.model_dtype == "auto" else DTYPES[recipe.model_dtype]
     outlook = Outlook(
         recipe, shape, weight_bytes=weight_bytes(place), dtype=dtype,
-        machine=machine.model_copy(update={"tried": pace.tried}), pace=pace, text_tokens=text_tokens(recipe.data),
+        machine=machine.model_copy(update={"tried": pace.tried}), pace=pace, text_tokens=tokens_in_files(recipe.data.train),
     )  # fmt: skip
     return outlook.estimate()
 
@@ -96,7 +94,7 @@ def plan_of(recipe: RunRecipe, reference: Reference, folder: Path, price: float 
     return Outlook(
         recipe, hollow(model.config, type(model)).float(), weight_bytes=weight_bytes(reference.place),
         dtype=reference.written_dtype(recipe.model_dtype), machine=machine, pace=assumed(machine.matrix_rate, machine.fp32_rate),
-        text_tokens=text_tokens(recipe.data),
+        text_tokens=tokens_in_files(recipe.data.train),
     ).estimate()  # fmt: skip
 
 
@@ -105,12 +103,6 @@ def keep_plan(planned: RunEstimate, folder: Path) -> None:
     once(RunEstimate, folder / RunEstimate.NAME, lambda: planned)
     rate, count = planned.machine.matrix_rate, planned.machine.processes
     once(Machine, folder / Machine.NAME, lambda: Machine(matrix_rate=rate, processes=count))
-
-
-def text_tokens(data: Data) -> int | None:
-    """About how many tokens the training text has, by the bytes of its files; None for what has none."""
-    sizes = [file_bytes(source) for source in data.train]
-    return None if None in sizes else round(sum(size or 0 for size in sizes) / _BYTES_A_TOKEN)
 
 
 def goal_of(fit: str) -> dict[str, Any]:

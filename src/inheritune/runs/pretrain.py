@@ -26,7 +26,7 @@ from inheritune.evaluation.losses import document_losses, mean_loss, validation
 from inheritune.models.export import write_model
 from inheritune.models.load import DTYPES
 from inheritune.models.reference import load_tokenizer
-from inheritune.progress import Progress, clock
+from inheritune.progress import LOOK, Progress, clock
 from inheritune.records.entry import Spent
 from inheritune.records.made_of import MadeOf
 from inheritune.records.rows import METRICS, StepDone, ValidationRow, step_of
@@ -178,7 +178,8 @@ class _Pretraining:
         )
 
     def _evaluate(self, model: PreTrainedModel, position: Position) -> float:
-        losses, seconds = timed(lambda: document_losses(model, self.documents, self.recipe.training.precision))
+        precision, count = self.recipe.training.precision, self.progress.tally(LOOK)
+        losses, seconds = timed(lambda: document_losses(model, self.documents, precision, count))
         loss, tokens_ = mean_loss(losses, self.documents), self.documents.tokens
         if not math.isfinite(loss):
             raise TrainingError(

@@ -22,6 +22,7 @@ from inheritune.disk.folders import whole_folder
 from inheritune.models.export import write_model
 from inheritune.models.folder import CARD
 from inheritune.models.hollow import tower_of
+from inheritune.models.quiet import reading
 from inheritune.models.reference import BUNDLED, load_reference, with_size
 from inheritune.progress import Progress
 from inheritune.records.made_of import MadeOf
@@ -81,7 +82,7 @@ def _run(checked: RunRecipe, folder: Path, progress: Progress, price: float | No
     if ended:
         progress.stage(f"This run has ended: {ended.message}")
         progress.note("Nothing is done again; whether its text and reference are still the same is looked at")
-    with progress.waiting(f"Reference: {with_size(checked.reference)}{here}"):
+    with progress.waiting(f"Reference: {with_size(checked.reference)}{here}", "tensors") as count, reading(count):
         for sources in (checked.data.train, checked.data.valid or [], *checked.data.outside.values()):
             require(sources)
         reference = load_reference(checked.reference, checked.revision, checked.trust_remote_code)
