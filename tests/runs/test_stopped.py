@@ -10,9 +10,10 @@ from stopping import stopping_at
 
 from inheritune import Profile
 from inheritune.comparison.status import status
+from inheritune.config.loading import load_recipe
 from inheritune.config.recipes import CompareRecipe, RunRecipe, TrainRecipe
 from inheritune.progress import Progress
-from inheritune.records.stages import Machine
+from inheritune.runs.folder import holding
 from inheritune.runs.going_on import command_of
 from inheritune.training.metrics import Metrics
 
@@ -43,9 +44,21 @@ def test_a_stop_and_status_say_the_same(
     assert ended.err.endswith(f"after step 2 of the round, which is saved: this goes on from there: {goes_on}\n")
     assert len(heard) == 1 and heard[0].startswith("Stopping after this step")
     assert Profile.load(out / "profile.json").model == tree["reference"], "figures of a run's diagnosis name its model"
-    machine = Machine.load(out / Machine.NAME)
-    machine.model_copy(update={"processes": 4}).save(out / Machine.NAME)
-    assert status(out).goes_on == f"torchrun … -m {goes_on}"
+
+
+def test_a_folder_knows_from_the_first_by_how_many_processes_it_was_begun(
+    tree: dict[str, Any], write_recipe: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, out = load_recipe(RunRecipe, write_recipe(tree), {}), tmp_path / "out"
+    for name, value in {"WORLD_SIZE": "4", "RANK": "0", "MASTER_ADDR": "localhost", "MASTER_PORT": "29500"}.items():
+        monkeypatch.setenv(name, value)
+    with holding(out, recipe):
+        told = f"torchrun … -m inheritune run {out}/config.yaml --out {out}"
+        assert status(out).goes_on == told
+    for name in ("WORLD_SIZE", "RANK"):
+        monkeypatch.delenv(name)
+    with holding(out, recipe):
+        assert status(out).goes_on == told
 
 
 def test_a_stop_of_a_shard_names_the_comparison_and_not_its_cell(

@@ -118,10 +118,9 @@ def _open_streams() -> None:
 
 def _going_on(error: Interrupted) -> str:
     """The command that goes on in the run folder, as `status` tells it; before there is one, and for what has none, the command as it was given."""
-    from inheritune.runs.going_on import noted
+    from inheritune.runs.going_on import launched_as, noted
 
-    launch = "torchrun … -m inheritune" if "RANK" in os.environ else "inheritune"
-    return noted(error) or f"{launch} {shlex.join(sys.argv[1:])}"
+    return noted(error) or f"{launched_as('RANK' in os.environ)} {shlex.join(sys.argv[1:])}"
 
 
 def _speaks(error: InherituneError) -> bool:

@@ -111,8 +111,15 @@ class BeginLosses(Spent, JsonFile):
     worse: str | None
 
 
+class Launched(JsonFile):
+    """By how many processes a run folder was begun; there from the first, where these are several."""
+
+    NAME: ClassVar[str] = "launch.json"
+    processes: Count
+
+
 class Machine(JsonFile):
-    """FLOP/s of this machine's matrix products, which MFU is a share of, and by how many processes the work was begun."""
+    """FLOP/s of this machine's matrix products, which MFU is a share of. `processes` is of earlier versions, and not asked for."""
 
     NAME: ClassVar[str] = "machine.json"
     matrix_rate: Amount

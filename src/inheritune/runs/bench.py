@@ -324,10 +324,9 @@ def _few_sources(sets: Sequence[ValidationSet]) -> list[str]:
 
 def machine_rate(folder: Path, precision: str, on: torch.device) -> float:
     """FLOP/s of this machine's matrix products, measured once a run folder."""
-    count = processes.count()  # it is one while the main process measures
 
     def measure() -> Machine:
-        return Machine(matrix_rate=gauge.matrix_rate(precision, on), processes=count)
+        return Machine(matrix_rate=gauge.matrix_rate(precision, on))
 
     return once(Machine, folder / Machine.NAME, measure).matrix_rate
 

@@ -17,7 +17,9 @@ from inheritune.disk.locks import LOCK, HeldFolder, hold
 from inheritune.errors import InputError, OutputError, RecipeError
 from inheritune.records.entry import JsonFile
 from inheritune.records.made_of import MadeOf
+from inheritune.records.stages import Launched
 from inheritune.runtime import processes
+from inheritune.runtime.launch import Launch
 
 CONFIG = "config.yaml"
 _SCHEDULE = "training.schedule"
@@ -45,6 +47,8 @@ def open_folder(path: Path, recipe: BaseModel) -> Path:
         try:
             sweep(path)
             refuse_another(path, recipe)
+            if not (path / CONFIG).exists() and (count := Launch.told().count) > 1:
+                Launched(processes=count).save(path / Launched.NAME)
             write_text(path / CONFIG, to_yaml(recipe))
         except BaseException:
             close_folder(path)
@@ -73,8 +77,13 @@ def left_if_used(path: Path) -> Iterator[None]:
     try:
         yield
     except InputError:
-        if path.resolve() in _held and {entry.name for entry in path.iterdir()} <= {LOCK, CONFIG, MadeOf.NAME}:
-            for name in (CONFIG, MadeOf.NAME):
+        if path.resolve() in _held and {entry.name for entry in path.iterdir()} <= {
+            LOCK,
+            CONFIG,
+            Launched.NAME,
+            MadeOf.NAME,
+        }:
+            for name in (CONFIG, Launched.NAME, MadeOf.NAME):
                 (path / name).unlink(missing_ok=True)
             close_folder(path)
         raise
@@ -113,7 +122,7 @@ def timed(compute: Callable[[], _Value]) -> tuple[_Value, float]:
 
 def _begun(names: set[str]) -> bool:
     """Whether a folder without a recipe is empty, or that of a run that died at its very start."""
-    return all(name == LOCK or left_of(name) == CONFIG for name in names)
+    return all(name in (LOCK, Launched.NAME) or left_of(name) in (CONFIG, Launched.NAME) for name in names)
 
 
 def _hold(path: Path) -> None:

@@ -19,10 +19,14 @@ def command_of(place: Path, recipe: type[Whole], processes: int = 1) -> str:
     if recipe is CompareRecipe:
         folder, (number, _, count) = place.parent.parent, place.name.partition("-of-")
         shard = [] if count == "1" else ["--shard", f"{number}/{count}"]
-    launch = "torchrun … -m inheritune" if processes > 1 else "inheritune"
     command = next(name for name, kind in RECIPES.items() if kind is recipe)
     told = shlex.join([command, str(place / "config.yaml"), "--out", str(folder), *shard])
-    return f"{launch} {told}"
+    return f"{launched_as(processes > 1)} {told}"
+
+
+def launched_as(several: bool) -> str:
+    """The words before a command: those of a launch where several processes work together."""
+    return "torchrun … -m inheritune" if several else "inheritune"
 
 
 @contextmanager

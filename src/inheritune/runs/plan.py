@@ -101,8 +101,7 @@ def plan_of(recipe: RunRecipe, reference: Reference, folder: Path, price: float 
 def keep_plan(planned: RunEstimate, folder: Path) -> None:
     """Write a run's plan and the rate of its machine down as they were when it was begun, once its folder is bound to its content."""
     once(RunEstimate, folder / RunEstimate.NAME, lambda: planned)
-    rate, count = planned.machine.matrix_rate, planned.machine.processes
-    once(Machine, folder / Machine.NAME, lambda: Machine(matrix_rate=rate, processes=count))
+    once(Machine, folder / Machine.NAME, lambda: Machine(matrix_rate=planned.machine.matrix_rate))
 
 
 def goal_of(fit: str) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from inheritune.records.stages import (
     BeginLosses,
     BlockOrder,
     DiagnosisCost,
-    Machine,
+    Launched,
     PlannedLooks,
     RateFall,
     ReferenceLosses,
@@ -100,8 +100,8 @@ def working(folder: Path) -> Working:
 
 def _goes_on(folder: Path, recipe: type[RunRecipe] | type[TrainRecipe]) -> str:
     """The command that goes on in a folder, by as many processes as it was begun with."""
-    machine = folder / Machine.NAME
-    return command_of(folder, recipe, Machine.load(machine).processes if machine.exists() else 1)
+    launch = folder / Launched.NAME
+    return command_of(folder, recipe, Launched.load(launch).processes if launch.exists() else 1)
 
 
 def train_status(folder: Path, tree: Mapping[str, Any]) -> RunStatus:
