@@ -145,6 +145,9 @@ def test_what_takes_long_is_told(recipe: str, tmp_path: Path) -> None:
         "At most 2 cells: 2 methods with 1 learning rate on the first seed; 3 of 5 blocks, sequences of"
         f" {LENGTH} tokens, equal in total-flops"
     )
+    names = ("inheritune-lr0.002-seed0", "published-lr0.002-seed0")
+    for number, name in enumerate(names, 1):
+        assert f"\nCell {number} of 2 at most: {name}\n" in said
     assert re.search(r"\nChoice of blocks: greedy\n  \d+ of 9, ", said) and "\nRepair\n" in said
     (tokens,) = json.loads((out / "cells/inheritune-lr0.002-seed0/tokens.json").read_text())["phases"]
     assert tokens < 1536

@@ -75,7 +75,6 @@ class Work:
         """Train every phase, compare, measure the ranks; `cell.json`."""
         if (self.folder / CellResult.NAME).exists():
             return CellResult.load(self.folder / CellResult.NAME)
-        self.progress.stage(f"{self.cell.name}: its start")
         start = self._begin(1, None)
         tokens = once(PhaseTokens, self.folder / PhaseTokens.NAME, lambda: PhaseTokens(phases=tokens_of_phases(self)))
         wanted, read = self.bench.recipe.training.tokens, sum(tokens.phases)

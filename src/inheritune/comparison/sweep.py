@@ -94,6 +94,7 @@ class _Sweep:
     folder: Path
     place: Path
     progress: Progress
+    asked: int = 0
 
     def run(self, methods: list[str]) -> None:
         """Each method: its learning rates on the first seed, then the best of them on the other seeds."""
@@ -105,6 +106,7 @@ class _Sweep:
         refuse_mixed(self.folder)
         for caution in self.bench.unchecked:
             self.progress.note(f"Caution: {caution}")
+        self.cells = len(methods) * (len(self.recipe.rates()) + self.recipe.seeds - 1)
         self.progress.stage(self._told(methods))
         self._about()
         for method in methods:
@@ -114,9 +116,8 @@ class _Sweep:
         """What is trained, and in what it is equal."""
         recipe, rates, whole = self.recipe, len(self.recipe.rates()), anatomy(self.reference.model).depth
         seeds = f", then the best on {plural(recipe.seeds - 1, 'further seed')}" if recipe.seeds > 1 else ""
-        cells = len(methods) * (rates + recipe.seeds - 1)
         return (
-            f"At most {plural(cells, 'cell')}: {plural(len(methods), 'method')} with {plural(rates, 'learning rate')} on the first seed{seeds};"
+            f"At most {plural(self.cells, 'cell')}: {plural(len(methods), 'method')} with {plural(rates, 'learning rate')} on the first seed{seeds};"
             f" {self.depth} of {whole} blocks, sequences of {recipe.data.sequence_length:,} tokens, equal in {recipe.budget}"
         )
 
@@ -165,6 +166,8 @@ class _Sweep:
 
     def _cell(self, cell: Cell) -> CellResult | None:
         """A cell's result; None, written down, where its training went to pieces."""
+        self.asked += 1
+        self.progress.stage(f"Cell {self.asked} of {self.cells} at most: {cell.name}")
         objective = Objective(**METHODS[cell.method].objective)
         bench = self.bench.under(self._as_run(cell.seed, cell.peak_lr, objective))
         place = self.folder / "cells" / cell.name

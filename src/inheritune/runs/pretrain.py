@@ -25,6 +25,7 @@ from inheritune.errors import RecipeError, TrainingError
 from inheritune.evaluation.losses import document_losses, mean_loss, validation
 from inheritune.models.export import write_model
 from inheritune.models.load import DTYPES
+from inheritune.models.quiet import quiet
 from inheritune.models.reference import load_tokenizer
 from inheritune.progress import LOOK, Progress, clock
 from inheritune.records.entry import Spent
@@ -139,7 +140,8 @@ class _Pretraining:
             self.progress.note(f"Caution: {caution}")
 
     def _model(self) -> PreTrainedModel:
-        return AutoModelForCausalLM.from_config(_config_of(self.recipe.model)).to(device())
+        with quiet():
+            return AutoModelForCausalLM.from_config(_config_of(self.recipe.model)).to(device())
 
     def _round(self, train_tokens: tokens.Tokens) -> Loop:
         training, length = self.recipe.training, self.recipe.data.sequence_length
@@ -230,7 +232,8 @@ def _within_positions(recipe: TrainRecipe) -> TrainRecipe:
 
 def _config_of(fields: dict[str, Any]) -> PretrainedConfig:
     try:
-        return AutoConfig.for_model(**fields)
+        with quiet():
+            return AutoConfig.for_model(**fields)
     except (TypeError, ValueError) as error:
         raise RecipeError(
             f"model: transformers {transformers.__version__} builds no config from it: {str(error).splitlines()[0]}"
