@@ -111,7 +111,7 @@ def test_each_process_takes_its_card_among_those_that_it_sees(
     """As Slurm binds them: each process sees one, which is a card of its own or, started wrongly, the other's too."""
     taken = list[int]()
     monkeypatch.delenv(NAMED)
-    monkeypatch.setattr(processes, "_GPUS", "gloo")
+    monkeypatch.setattr(processes, "_ON_GPUS", "cuda:gloo")
     for name, fake in {
         "is_available": lambda: True,
         "device_count": lambda: 1,
@@ -133,10 +133,10 @@ def test_a_sum_on_gpus_that_a_dead_process_keeps_waiting_is_ended_once_torchrun_
     dies: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In place of a GPU's sum, which no CPU can see fail, an event that nothing but the abort sets."""
-    aborted = threading.Event()
+    aborted, abort, config = threading.Event(), processes._abort_sums, dist.get_backend_config
     monkeypatch.setattr(processes, "_LONG_PATIENCE", 1.5)
     monkeypatch.setattr(processes, "_abort_sums", aborted.set)
-    monkeypatch.setattr(dist, "get_backend_config", lambda: "cpu:gloo,cuda:nccl")
+    monkeypatch.setattr(dist, "get_backend_config", lambda group=None: config(group) if group else "cpu:gloo,cuda:nccl")
 
     def work() -> None:
         with pytest.raises(WorkerError, match="process 1 of 2") if dies else nullcontext(), processes.joined(60):
@@ -145,6 +145,7 @@ def test_a_sum_on_gpus_that_a_dead_process_keeps_waiting_is_ended_once_torchrun_
             with on_request(lambda _: None):
                 signal.raise_signal(signal.SIGTERM)
                 assert aborted.wait(20 if dies else 2.5) == dies
+            abort()  # what is over gloo stays
             processes.summed([1.0])
 
     assert launched(2, work) == [0, -signal.SIGKILL if dies else 0]

@@ -24,7 +24,7 @@ from inheritune.runtime.launch import Launch
 
 _BEAT, _PATIENCE = 0.5, 3.0  # seconds between signs of life, and without one until a process counts as lost
 _LONG_PATIENCE = 8.0  # the same where nothing else says so, within the 30 that torchrun leaves
-_GPUS = "cpu:gloo,cuda:nccl"
+_ON_GPUS = "cuda:nccl"
 _BUCKET = 1 << 24  # elements that are summed at once
 _FAILED = "failed"  # in the store, once an error has ended a process
 _groups, _turns = itertools.count(), itertools.count()
@@ -50,7 +50,7 @@ def joined(timeout_seconds: float) -> Iterator[None]:
         store, _, _ = next(iter(dist.rendezvous("env://", timeout=timeout)))
         # Workers that torchrun starts again find what those before them left in its store.
         _store = dist.PrefixStore(f"inheritune-{launch.attempt}-{next(_groups)}", store)
-        backend = _GPUS if card else "gloo"
+        backend = f"cpu:gloo,{_ON_GPUS}" if card else "gloo"
         dist.init_process_group(backend, store=_store, rank=launch.rank, world_size=launch.count, timeout=timeout)
         _writers = dist.new_group(backend="gloo", timeout=timeout)
     except (RuntimeError, OSError, ValueError) as error:
@@ -250,7 +250,7 @@ def end_sums_with_lost(ended: threading.Event) -> None:
 
     For a thread, once this process was asked to stop; it waits a few seconds, or until it has `ended`.
     """
-    if count() == 1 or "nccl" not in str(dist.get_backend_config()):
+    if count() == 1 or _ON_GPUS not in dist.get_backend_config():
         return
     try:
         lost = bool(_silent(_LONG_PATIENCE, ended.wait))
@@ -262,7 +262,7 @@ def end_sums_with_lost(ended: threading.Event) -> None:
 
 def _abort_sums() -> None:
     for group in list(dist.distributed_c10d._world.pg_map):
-        if torch.device("cuda") in group._device_types:
+        if _ON_GPUS in dist.get_backend_config(group):
             group._get_backend(torch.device("cuda")).abort()
 
 
