@@ -39,6 +39,7 @@ def train_round(
     wanted: Objective | None = None,
     teacher: PreTrainedModel | None = None,
     extensible: bool = False,
+    matrix_rate: float | None = None,
     **changes: Any,
 ) -> tuple[PreTrainedModel, Position]:
     """Train the tiny GPT-2 (or `model`) for eight steps, with dropout so that random state matters; `observe` hears the rows."""
@@ -51,5 +52,6 @@ def train_round(
     round_ = Loop(
         training=training(**changes), batches=batches(), first_batch=0, checkpoints=folder, observe=told,
         evaluate=evaluate, resume=resume, say=say, wanted=wanted, teacher=teacher, extensible=extensible,
+        matrix_rate=matrix_rate,
     )  # fmt: skip
     return model, train_to_end(model, round_)

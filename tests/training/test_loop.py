@@ -310,3 +310,11 @@ def test_a_round_whose_rate_fell_goes_on_from_before_the_fall(tmp_path: Path, st
     model, _ = train_round(tmp_path / "cut", resume=lambda p: resumed.append(p.step), **more)
     assert bits(model) == bits(whole) and resumed == [min(stop, 5), 6]
     assert {path.name for path in (tmp_path / "cut").iterdir()} == {"before-fall-0000009", "step-0000016"}
+
+
+@pytest.mark.parametrize(("rate", "known"), [(1e15, True), (1.0, False)])
+def test_no_share_of_the_machine_above_one_is_told(tmp_path: Path, rate: float, known: bool) -> None:
+    """The machine was busier while its rate was measured: what share this is nobody knows."""
+    used: list[float | None] = []
+    train_round(tmp_path, observe=lambda row: used.append(row["mfu"]), matrix_rate=rate)
+    assert len(used) == 8 and all((share is not None and 0 <= share < 1) is known for share in used)

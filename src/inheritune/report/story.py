@@ -51,7 +51,10 @@ def _headline(result: Result) -> str:
     gap = target_gap(result)
     if result.outcome == "matched":
         better = gap is not None and gap.verdict == "surpassed"
-        return f"{blocks} {'do better than' if better else 'match'} the reference"
+        tried = trained_on(result.controls) is not None
+        return f"{blocks} {'do better than' if better else 'match'} the reference" + (
+            " as it is" if better and not tried else ""
+        )
     if result.outcome == "fitted":
         return f"{blocks}, as large as was asked for"
     if result.outcome == "budget_spent":

@@ -54,6 +54,10 @@ from inheritune.runtime import gauge
 from inheritune.training.metrics import Metrics
 
 _NEXT = "next: more tokens a round (training.tokens){}; another run on the same validation documents is a further look at them"
+ALONE = (
+    ". Caution: it learnt from this text, which the reference as it is did not, and that alone may make it better: --controls trains the"
+    " reference on as many tokens too"
+)
 _DEEPER, _DEEPEST = (
     ", another learning rate (training.peak_lr), or deeper (growth.max_depth)",
     " or another learning rate (training.peak_lr)",
@@ -86,7 +90,7 @@ def assemble_result(
     return Result(
         outcome=stop.outcome,
         message=_message(stop, target, reference, cautions, texts)
-        + _behind(controls, lab.recipe.match.margin)
+        + _beside_whole(target, controls, lab.recipe.match.margin)
         + _able(able),
         reference=reference,
         target=TargetModel(
@@ -143,12 +147,13 @@ def _message(
     return f"Not matched ({gap.verdict}): {seen}; {why}; {_NEXT.format(more)}{warned}"
 
 
-def _behind(controls: list[Control], margin: float) -> str:
-    """That the target stands a margin or more behind what the same tokens make of the whole reference."""
+def _beside_whole(target: Round, controls: list[Control], margin: float) -> str:
+    """That the same tokens make as much of the whole reference, or that nobody has looked, where the target does better than it."""
     best = trained_on(controls)
-    if best is None or best.target.mean < margin:
+    if best is None:
+        return ALONE if target.decisive.verdict == "surpassed" else ""
+    if (behind := best.target).mean < margin:
         return ""
-    behind = best.target
     return f". It stands {behind.mean:+.4f} [{behind.low:+.4f}, {behind.high:+.4f}] behind what the same tokens make of the reference itself"
 
 

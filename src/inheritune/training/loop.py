@@ -244,6 +244,7 @@ class _Training:
 
     def _done(self, parts: dict[str, float], rate: float, norm: float, tokens: int, seconds: float) -> StepDone:
         most = self.round.matrix_rate
+        used = self.flops / seconds / most / processes.count() if most else None
         return StepDone(
             step=self.position.step,
             tokens=self.position.tokens,
@@ -252,7 +253,9 @@ class _Training:
             lr=rate,
             grad_norm=norm,
             tokens_per_second=round(tokens / seconds),
-            mfu=round(self.flops / seconds / most / processes.count(), 4) if most else None,
+            mfu=None
+            if used is None or used > 1
+            else round(used, 4),  # above one the machine was busier while its rate was measured
             memory=gauge.peak_memory(self.model.device),
         )
 
