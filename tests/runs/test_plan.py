@@ -1,7 +1,7 @@
 """What is planned beforehand, against what a run then counts, and against what the model is."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from inheritune.config.loading import load_recipe
 from inheritune.config.recipes import RunRecipe
 from inheritune.decoder.anatomy import anatomy
 from inheritune.errors import InputError
+from inheritune.evidence.left import likely_after
 from inheritune.models.hollow import hollow
 from inheritune.models.load import load_model
 from inheritune.records.estimate import RunEstimate
@@ -35,6 +36,10 @@ Write = Callable[[dict[str, Any]], str]
 
 def total_words(found: RunEstimate) -> str:
     return " ".join([*in_two_lines(found), *reach_in_words(found)])
+
+
+def depths_of(told: Iterable[str]) -> list[int]:
+    return [int(line.split()[0]) for line in told if line.startswith("  ")]
 
 
 @pytest.mark.parametrize("taught", [False, True])
@@ -237,12 +242,51 @@ def test_a_plan_says_what_its_numbers_mean(gpt2: Path) -> None:
         update={"goal": "cheapest", "choice": "first", "reach": reach, "tokens_for_even": 9_000, "text_tokens": 3_000}
     )
     said = total_words(other.model_copy(update={"asked_tokens": None, "round_tokens": 3_000}))
-    assert "a round of about 9 k tokens; of this text of about 3 k, each is read 3.0 times." in said
+    assert "a round of about 9 k tokens, 3.0 readings of the text." in said
     assert "this recipe takes them by 'first', which may lose more" in said and "rounded" not in said
-    often = total_words(other.model_copy(update={"tokens_for_even": 15_000}))
-    assert "each is read 5.0 times, which is too often to learn as from new text: give more of it." in often
     by_hand = total_words(other.model_copy(update={"choice": None}))
     assert "here they are named by hand, which may lose more" in by_hand
+
+
+def test_a_text_that_is_too_short_for_an_even_chance_is_told_as_such_once(gpt2: Path) -> None:
+    """Four readings count: 12,000 tokens of a text of 3,000 are the last that any number of tokens is worth."""
+    found = plan(str(gpt2), training__tokens=70_000)
+    reach = [each.model_copy(update={"chance": 0.2}) for each in found.reach]
+    short = found.model_copy(update={"reach": reach, "text_tokens": 3_000})
+    enough, more = (total_words(short.model_copy(update={"tokens_for_even": each})) for each in (12_000, 12_001))
+    assert "For an even chance, 4 blocks take a round of about 12 k tokens, 4.0 readings of the text." in enough
+    assert "With this text" not in enough and "For an even chance" not in more
+    assert (
+        "With this text no number of tokens gives 4 blocks an even chance: that takes about 12 k, and no more than 4 readings of a text count,"
+        " so one of about 3 k tokens; yours has about 3 k."
+    ) in more
+    (readings,) = re.findall(r"[^.]*tokens: each is read .*?of it\.", more)
+    assert (
+        readings
+        == " The text has about 3 k tokens: each is read 43.7 times, of which no more than 4 count: give more of it."
+    )
+    unknown = total_words(short.model_copy(update={"tokens_for_even": 12_001, "text_tokens": None}))
+    assert "For an even chance, 4 blocks take a round of about 12 k tokens." in unknown
+
+
+def test_tokens_that_buy_almost_nothing_are_told_as_such(gpt2: Path) -> None:
+    """Where the gap is a tenth or less below what one token leaves; so many tokens as are named leave half of it."""
+    found = plan(str(gpt2), training__tokens=70_000)
+
+    def left(tokens: float, parameters: int) -> float:
+        return likely_after(0.2, tokens, parameters, 0.01).gap[1]
+
+    for parameters in (1_000_000, 1_800_000, 1_900_000, 100_000_000):
+        reference = found.reference.model_copy(update={"parameters": parameters})
+        told = list(reach_in_words(found.model_copy(update={"reference": reference, "text_tokens": None})))
+        lines = [line for line in told if line.startswith("These tokens buy almost nothing: 131 k are ")]
+        nothing = left(131_072, parameters) > 0.9 * left(1, parameters)
+        assert len(lines) == nothing == (parameters > 1_840_000)
+    assert "131 k are 0.0013 for each of the reference's parameters, and take less than 1% off" in lines[0]
+    assert "about 37.6 M of new text would halve it." in lines[0]
+    assert left(37_600_000, parameters) == pytest.approx(left(1, parameters) / 2, rel=1e-3)
+    read = found.model_copy(update={"reference": reference, "text_tokens": 3_000, "goal": "fit"})
+    assert "These tokens buy almost nothing: 12 k that count are " in total_words(read)
 
 
 def test_a_probe_tries_this_machine(tree: dict[str, Any], write_recipe: Write, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,8 +328,11 @@ def test_a_shallow_target_shows_its_neighbours_and_not_all_between(gpt2: Path) -
     found = plan(str(gpt2), asked=PlanRequest(fit="1"))
     far = [found.reach[0].model_copy(update={"depth": depth}) for depth in range(23, 1, -1)] + [found.reach[-1]]
     told = list(reach_in_words(found.model_copy(update={"reach": far})))
-    depths = [int(line.split()[0]) for line in told if line.startswith("  ")]
-    assert depths == [23, 22, 21, 20, 19, 2, 1] and any(line.startswith("  1 block: ") for line in told)
+    assert depths_of(told) == [2, 1] and any(line.startswith("  1 block: ") for line in told), (
+        "of a size, its own alone"
+    )
+    claimed = found.model_copy(update={"reach": far, "goal": "cheapest"})
+    assert depths_of(reach_in_words(claimed)) == [23, 22, 21, 20, 19, 2, 1]
     assert "packed" not in " ".join(told)
     packed = found.reference.footprint.model_copy(update={"dtype": "packed (GGUF)"})
     reference = found.reference.model_copy(update={"footprint": packed})

@@ -43,9 +43,23 @@ def new_tokens(tokens: int, text_tokens: int | None) -> int:
 
 def left_after(lost: float, tokens: float, parameters: float) -> ExpectedGap:
     """What a round of `tokens` leaves of `lost` nats, in a model whose reference has `parameters`."""
-    start, each = _PART * max(lost, 0.0) ** _BEND, min(tokens / parameters, _MOST)
-    mean = start / (1 + (each / _HALF) ** _STEEPNESS)
+    mean = _PART * max(lost, 0.0) ** _BEND / _fold(tokens, parameters)
     return ExpectedGap(lost, mean, math.hypot(_SPREAD * mean, _APART))
+
+
+def taken_off(tokens: float, parameters: float) -> float:
+    """The share that a round of `tokens` takes off the gap which hardly any tokens leave."""
+    return 1 - 1 / _fold(tokens, parameters)
+
+
+def tokens_that_halve(parameters: int) -> int:
+    """Tokens of a round that leave half of the gap which hardly any leave."""
+    return round(_HALF * parameters)
+
+
+def _fold(tokens: float, parameters: float) -> float:
+    """How many times smaller the gap is after a round of `tokens` than after hardly any."""
+    return 1 + (min(tokens / parameters, _MOST) / _HALF) ** _STEEPNESS
 
 
 def after_seen(wanted: ExpectedGap, seen: ExpectedGap, gap: float) -> ExpectedGap:

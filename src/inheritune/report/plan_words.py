@@ -1,14 +1,16 @@
 """A plan in sentences: the two lines that a run begins with, and what its tokens can buy."""
 
+import math
 from collections.abc import Iterator
 
-from inheritune.evidence.left import READINGS
+from inheritune.evidence.left import READINGS, new_tokens, taken_off, tokens_that_halve
 from inheritune.records.estimate import DepthReach, RunEstimate
 from inheritune.records.result import Footprint, PlanHeld
 from inheritune.report import words
 from inheritune.words import plural
 
 _FAIR, _EVEN = 1 / 3, 0.5
+_NOTHING = 0.1  # of the gap: tokens that take no more off it decide nothing
 _SHOWN = 5
 
 
@@ -66,6 +68,7 @@ def reach_in_words(found: RunEstimate) -> Iterator[str]:
     """The depths that the tokens can buy, or that they buy none; of a size that was asked for, the gaps alone."""
     if found.goal != "fit":
         yield from _bought(found)
+    yield from _bought_nothing(found)
     if found.text_tokens is not None and found.round_tokens > found.text_tokens:
         yield f"The text has about {words.large_number(found.text_tokens)} tokens: {_passes(found.round_tokens, found.text_tokens)}."
     own, other = found.target.footprint, found.reference.footprint
@@ -76,7 +79,8 @@ def reach_in_words(found: RunEstimate) -> Iterator[str]:
         )
     target, reach = _target(found), found.reach
     wanted = reach.index(target)
-    near = {target.depth, *(each.depth for each in reach[:_SHOWN] + reach[max(0, wanted - 1) : wanted + 2])}
+    first = 0 if found.goal == "fit" else _SHOWN
+    near = {each.depth for each in reach[:first] + reach[max(0, wanted - 1) : wanted + 2]}
     for each in reach:
         if each.depth in near:
             yield f"  {_told(each, None if found.goal == 'fit' else found.margin)}"
@@ -95,17 +99,39 @@ def _bought(found: RunEstimate) -> Iterator[str]:
     if found.tokens_for_even is None:
         yield f"No number of tokens gives {plural(target.depth, 'block')} an even chance, by this forecast."
     elif target.chance < _EVEN:
-        most, text = found.tokens_for_even, found.text_tokens
-        short = (
-            f"; of this text of about {words.large_number(text)}, {_passes(most, text)}" if text and most > text else ""
+        yield _for_even(plural(target.depth, "block"), found.tokens_for_even, found.text_tokens)
+
+
+def _for_even(blocks: str, tokens: int, text: int | None) -> str:
+    """The tokens that `blocks` take for an even chance, or that a text has too few for it however often it is read."""
+    told = words.large_number(tokens)
+    if text is not None and tokens > new_tokens(tokens, text):
+        wanted = words.large_number(math.ceil(tokens / READINGS))
+        return (
+            f"With this text no number of tokens gives {blocks} an even chance: that takes about {told}, and no more than {READINGS} readings"
+            f" of a text count, so one of about {wanted} tokens; yours has about {words.large_number(text)}."
         )
-        yield f"For an even chance, {plural(target.depth, 'block')} take a round of about {words.large_number(most)} tokens{short}."
+    readings = f", {tokens / text:,.1f} readings of the text" if text and tokens > text else ""
+    return f"For an even chance, {blocks} take a round of about {told} tokens{readings}."
+
+
+def _bought_nothing(found: RunEstimate) -> Iterator[str]:
+    """That the tokens decide nothing, where they are so few for the reference's parameters."""
+    tokens, parameters = new_tokens(found.round_tokens, found.text_tokens), found.reference.parameters
+    share = taken_off(tokens, parameters)
+    if share < _NOTHING:
+        counted = " that count" if tokens < found.round_tokens else ""
+        yield (
+            f"These tokens buy almost nothing: {words.large_number(tokens)}{counted} are {tokens / parameters:.2g} for each of the reference's"
+            f" parameters, and take less than {math.floor(100 * share) + 1}% off the gap that hardly any leave, so what is left is what the cut"
+            f" leaves; about {words.large_number(tokens_that_halve(parameters))} of new text would halve it."
+        )
 
 
 def _passes(tokens: int, text: int) -> str:
     """How often a text is read, and what that means."""
     passes = tokens / text
-    short = ", which is too often to learn as from new text: give more of it" if passes > READINGS else ""
+    short = f", of which no more than {READINGS} count: give more of it" if passes > READINGS else ""
     return f"each is read {passes:,.1f} times{short}"
 
 
