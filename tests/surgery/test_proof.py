@@ -10,8 +10,8 @@ import pytest
 import torch
 from families import reference
 
-from inheritune.errors import ProofError
-from inheritune.surgery import in_memory
+from inheritune.errors import ModelError, ProofError
+from inheritune.surgery import checks, in_memory
 from inheritune.surgery.blockmap import BlockMap
 from inheritune.surgery.by_model import grow_folder
 from inheritune.surgery.commands import inherit_folder
@@ -241,6 +241,17 @@ def test_a_sabotaged_growth_ends_in_a_proof_error_and_no_folder(sabotaged, tmp_p
     with pytest.raises(ProofError, match="logits equal"):
         grow_folder(tmp_path / "cut", tmp_path / "source", tmp_path / "grown", GrowRequest([0, 2], BLOCKS))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["cut", "source"]
+
+
+def test_memory_that_does_not_suffice_is_no_failed_proof(monkeypatch):
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(checks, "gradients", full)
+    with pytest.raises(
+        ModelError, match="'gradients reach every parameter' does not fit into memory, so nothing is proved"
+    ):
+        prove(inherit(reference("llama"), BLOCKS))
 
 
 @pytest.mark.parametrize("harm", [1e-3, math.nan])
