@@ -9,6 +9,7 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
@@ -87,6 +88,11 @@ class Progress:
         """A sentence that stays, below its stage."""
         self._end()
         self._line(text)
+
+    def goes_on(self, what: str, kept: Path) -> None:
+        """Say of what was stopped that it continues, where something is kept of it."""
+        if kept.exists():
+            self.note(f"{what} goes on from what was kept of it")
 
     def now(self, text: str) -> None:
         """The state of the current stage: replaces itself in a terminal, a line each ten seconds in a pipe."""

@@ -1,4 +1,5 @@
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from tiny import untrained_model
 from inheritune.config.sections import Data
 from inheritune.data.tokens import Tokens
 from inheritune.errors import DataError
-from inheritune.evaluation import token_losses
+from inheritune.evaluation import losses, token_losses
 from inheritune.evaluation.losses import ValidationSet, document_losses, in_windows, mean_loss, validation
 
 LENGTH = 16
@@ -63,9 +64,35 @@ def test_size_of_a_batch_changes_nothing(tokens: Tokens, monkeypatch: pytest.Mon
     whole = document_losses(model, documents)
     monkeypatch.setattr(token_losses, "_LOGITS_AT_ONCE", 1)
     told = list[tuple[int, int]]()
-    losses = document_losses(model, documents, count=lambda *seen: told.append(seen))
-    assert losses == pytest.approx(whole, abs=1e-6)
+    found = document_losses(model, documents, count=lambda *seen: told.append(seen))
+    assert found == pytest.approx(whole, abs=1e-6)
     assert told == [(done, len(documents.ids)) for done in range(1, len(documents.ids) + 1)]
+
+
+def test_passes_before_a_stop_are_not_made_again(
+    tokens: Tokens, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Oracle: the losses of one reading without a stop, to the bit; a question of another precision has nothing of them."""
+    model, documents, place = untrained_model("gpt2"), validation(tokens, by_data()), tmp_path / "reference.jsonl"
+    monkeypatch.setattr(token_losses, "_LOGITS_AT_ONCE", 1)
+    whole, left, calls = document_losses(model, documents), [3], list[int]()
+    measure = token_losses.label_losses
+
+    def stopping(*given: Any) -> np.ndarray:
+        calls.append(1)
+        if len(calls) > left[0]:
+            raise KeyboardInterrupt
+        return measure(*given)
+
+    monkeypatch.setattr(losses, "label_losses", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        document_losses(model, documents, place=place)
+    calls.clear()
+    left[0] = 1_000
+    assert np.array_equal(document_losses(model, documents, place=place), whole)
+    assert len(calls) == len(documents.ids) - 3
+    document_losses(model, documents, "bf16", place=place)
+    assert len(calls) == 2 * len(documents.ids) - 3
 
 
 def test_model_comes_back_in_its_own_mode(tokens: Tokens) -> None:

@@ -19,6 +19,7 @@ from inheritune.training.metrics import Metrics
 
 RUN, LAB = sys.modules["inheritune.runs.run"], sys.modules["inheritune.runs.lab"]
 ROUNDS, TARGETS = sys.modules["inheritune.runs.rounds"], sys.modules["inheritune.runs.targets"]
+BEGINNINGS = sys.modules["inheritune.evaluation.beginnings"]
 CONTRASTS = sys.modules["inheritune.diagnosis.contrasts"]
 CUTS, GREEDY = sys.modules["inheritune.diagnosis.cuts"], sys.modules["inheritune.choosing.greedy"]
 HEAL = sys.modules["inheritune.surgery.heal"]
@@ -115,6 +116,7 @@ def test_killed_and_continued(moment: str, recipe: str, whole: dict[str, Any], t
 
 # Where a run dies, at which call; then which calls are counted, and how many of them the continued run is spared (None: all).
 KEPT: dict[str, tuple[tuple[Any, str], int, tuple[Any, str], int | None]] = {
+    "asking for the begin of text": ((BEGINNINGS, "token_losses"), 3, (BEGINNINGS, "token_losses"), 2),
     "measuring cuts": ((CUTS.Loss, "of"), 4, (CUTS.Loss, "of"), 3),
     "measured untrained weights": ((CUTS.Loss, "of"), 1, (CONTRASTS, "fresh"), None),
     "choosing": ((GREEDY, "_cheapest"), 2, (GREEDY, "_cheapest"), 1),
@@ -158,9 +160,15 @@ def test_what_was_done_before_a_death_is_not_done_again(
     run(healed["recipe"], out=str(out))
     assert len(calls) == total - (total if saved is None else saved) < total
     assert found(out) == healed["found"]
-    assert not {"maps.jsonl", "contrasts.jsonl", "cuts.jsonl", "removals.jsonl", "repair"} & {
-        path.name for path in out.iterdir()
-    }
+    assert not {
+        "begin.jsonl",
+        "reference.jsonl",
+        "maps.jsonl",
+        "contrasts.jsonl",
+        "cuts.jsonl",
+        "removals.jsonl",
+        "repair",
+    } & {path.name for path in out.iterdir()}
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from transformers import PreTrainedModel
 
+from inheritune.disk.kept import Kept, ids_digest
 from inheritune.evaluation.token_losses import token_losses
 from inheritune.evidence.gap import gap
 from inheritune.models.begin import Begin
@@ -30,20 +32,24 @@ def compare_beginnings(
     begins: Sequence[Begin],
     precision: str = "fp32",
     count: Tally = silent,
+    place: Path | None = None,
 ) -> Beginnings:
     """Ask `model` for its loss on `rows` behind each of `begins`, of which the first is in use.
 
     Rows are of one length. Only their second halves count, where what a start alone is worth is long forgotten. A begin is better by
     more than `WORSE` nats, at 95% confidence that it is better at all. `count` is told how many rows are read of those behind all begins.
+    With a `place` their losses are kept in that file until all are there, so that a stop does not lose them.
     """
-    half = len(rows[0]) // 2
-    count(0, len(begins) * len(rows))
-    found = list[float]()
-    for begin in begins:
-        for first in range(0, len(rows), _ROWS_AT_ONCE):
-            some = [begin.before(row) for row in rows[first : first + _ROWS_AT_ONCE]]
-            found += [losses[-half:].mean() for losses in token_losses(model, some, precision)]
-            count(len(found), len(begins) * len(rows))
+    half, whole = len(rows[0]) // 2, len(begins) * len(rows)
+    question = {"rows": ids_digest([row.tolist() for row in rows]), "begins": [list(begin.ids) for begin in begins]}
+    kept = Kept(place, {**question, "precision": precision})
+    count(sum(len(known["losses"]) for known in kept.results), whole)
+    asked = [(begin, first) for begin in begins for first in range(0, len(rows), _ROWS_AT_ONCE)]
+    for begin, first in asked[len(kept.results) :]:
+        some = [begin.before(row) for row in rows[first : first + _ROWS_AT_ONCE]]
+        kept.add({"losses": [float(losses[-half:].mean()) for losses in token_losses(model, some, precision)]})
+        count(sum(len(known["losses"]) for known in kept.results), whole)
+    found = [loss for known in kept.results for loss in known["losses"]]
     losses_BN = np.asarray(found).reshape(len(begins), len(rows))
     means = losses_BN.mean(axis=1)
     best = int(means.argmin())

@@ -1,7 +1,9 @@
 """Losses per document on one fixed set of validation documents: what every comparison rests on."""
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from transformers import PreTrainedModel
@@ -9,13 +11,15 @@ from transformers import PreTrainedModel
 from inheritune.config.sections import Data
 from inheritune.data.tokens import Tokens
 from inheritune.decoder.costs import forward_flops_per_token
+from inheritune.disk.kept import Kept
 from inheritune.errors import DataError
 from inheritune.evaluation import held_out
-from inheritune.evaluation.token_losses import IGNORED, label_losses, padded
+from inheritune.evaluation.token_losses import IGNORED, label_losses, padded, rows_at_a_pass
 from inheritune.evaluation.windows import asked_windows, windows
 from inheritune.evidence.gap import clusters
 from inheritune.models.begin import Begin
 from inheritune.progress import Tally, silent
+from inheritune.runtime import processes
 
 
 @dataclass(frozen=True)
@@ -105,11 +109,35 @@ def _windows(
 
 
 def document_losses(
-    model: PreTrainedModel, documents: ValidationSet, precision: str = "fp32", count: Tally = silent
+    model: PreTrainedModel,
+    documents: ValidationSet,
+    precision: str = "fp32",
+    count: Tally = silent,
+    place: Path | None = None,
 ) -> np.ndarray:
-    """Mean loss of each document in nats per token, shape (documents,), in float64; `count` is as in `label_losses`."""
-    sums = label_losses(model, documents.ids, documents.labels, precision, count).sum(axis=1)
+    """Mean loss of each document in nats per token, shape (documents,), in float64.
+
+    `count` is told how many of how many passes are done. With a `place` what they gave is kept in that file, so that a stop
+    does not lose it; whoever has all of it removes the file.
+    """
+    ids, labels = documents.ids, documents.labels
+    size = processes.count() * rows_at_a_pass(model, ids.shape[1])
+    question = {"documents": _digest(documents), "precision": precision, "rows": size}
+    kept = Kept(None, question)
+    if place is not None:
+        kept = processes.main_first(lambda: Kept(place, question, writes=processes.is_main()))
+        processes.meet()  # all have read it before anything is added
+    firsts, done = range(0, len(ids), size), len(kept.results)
+    for first in firsts[done:]:
+        part = slice(first, first + size)
+        kept.add({"sums": label_losses(model, ids[part], labels[part], precision).sum(axis=1).tolist()})
+        count(len(kept.results), len(firsts))
+    sums = [loss for known in kept.results for loss in known["sums"]]
     return np.bincount(documents.owner, weights=sums) / documents.weights
+
+
+def _digest(documents: ValidationSet) -> str:
+    return hashlib.sha256(documents.ids.tobytes() + documents.labels.tobytes()).hexdigest()
 
 
 def mean_loss(losses: np.ndarray, documents: ValidationSet) -> float:

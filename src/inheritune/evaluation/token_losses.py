@@ -13,7 +13,6 @@ from transformers import PreTrainedModel
 from inheritune.decoder.anatomy import require_known
 from inheritune.decoder.stack import evaluating
 from inheritune.evaluation.logits import logits_in_pieces, rows_at_once
-from inheritune.progress import Tally, silent
 from inheritune.runtime import processes
 from inheritune.runtime.device import autocast
 
@@ -46,27 +45,24 @@ def padded(rows: Sequence[np.ndarray], unasked: int = 0) -> tuple[np.ndarray, np
 
 
 def label_losses(
-    model: PreTrainedModel,
-    ids_NT: np.ndarray,
-    labels_NT: np.ndarray,
-    precision: str = "fp32",
-    count: Tally = silent,
+    model: PreTrainedModel, ids_NT: np.ndarray, labels_NT: np.ndarray, precision: str = "fp32"
 ) -> np.ndarray:
     """Loss at each label, (N, T) in float64, 0 where the label is ignored. The memory of the logits limits how many rows are read at once.
 
-    Processes that work together each read a share, and all have all losses, which are those of one process to the bit. `count`
-    is told how many of how many passes of this process's share are done.
+    Processes that work together each read a share, and all have all losses, which are those of one process to the bit.
     """
-    size = max(1, _at_once(model) // ids_NT.shape[1])
+    size = rows_at_a_pass(model, ids_NT.shape[1])
     parts = [slice(first, first + size) for first in range(0, len(ids_NT), size)]
     own = parts[processes.own_rows(len(parts))]
     idle = -(-len(parts) // processes.count()) - len(own)  # a model that is spread needs every process at each pass
     with evaluating(model):
-        found = []
-        for done, part in enumerate(passes := own + idle * parts[-1:], 1):
-            found.append(_losses(model, ids_NT[part], labels_NT[part], precision))
-            count(done, len(passes))
+        found = [_losses(model, ids_NT[part], labels_NT[part], precision) for part in own + idle * parts[-1:]]
     return np.concatenate([losses for shares in processes.of_all(found[: len(own)]) for losses in shares])
+
+
+def rows_at_a_pass(model: PreTrainedModel, length: int) -> int:
+    """How many rows of so many tokens are read at once."""
+    return max(1, _at_once(model) // length)
 
 
 def _at_once(model: PreTrainedModel) -> int:

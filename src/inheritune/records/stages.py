@@ -26,6 +26,11 @@ FURTHER_FOLDER, FURTHER_LOSSES = "further", "further.npy"
 _ROUND_ANEW = "remove the folders of this round and of those after it, and the same command begins there anew"
 
 
+def so_far(place: Path) -> Path:
+    """Where the losses that a file is to hold are kept until all of them are measured."""
+    return place.with_suffix(".jsonl")
+
+
 def write_losses(path: Path, losses: np.ndarray) -> None:
     """Write each document's loss, (documents,), as numpy's file with its seal behind. Raises OSError where it cannot be written."""
     file = BytesIO()

@@ -32,7 +32,7 @@ from inheritune.models.begin import AUTO, Begin, begin_told
 from inheritune.models.reference import Reference
 from inheritune.progress import LOOK, Progress, Rates
 from inheritune.records.entry import Spent
-from inheritune.records.stages import BeginLosses, Machine, OutsideLosses, ReferenceLosses
+from inheritune.records.stages import BeginLosses, Machine, OutsideLosses, ReferenceLosses, so_far
 from inheritune.runs.folder import once, timed
 from inheritune.runs.made_of import bind, made_of
 from inheritune.runtime import gauge, processes
@@ -110,6 +110,8 @@ class Bench:
         Raises RecipeError where another is better and the recipe does not name the one in use.
         """
 
+        place = self.folder / BeginLosses.NAME
+
         def measure() -> BeginLosses:
             tokenizer, model = self.reference.tokenizer, self.model
             others = [
@@ -119,7 +121,7 @@ class Bench:
             length = min(_LENGTH_ASKED, self.recipe.data.sequence_length) - max(map(len, begins))
             rows, precision = self._spread(_ROWS_ASKED, length), self.recipe.training.precision
             count = partial(Rates(self.progress), "Begin of text: the reference is asked which one it was trained with")
-            found, seconds = timed(lambda: compare_beginnings(model, rows, begins, precision, count))
+            found, seconds = timed(lambda: compare_beginnings(model, rows, begins, precision, count, so_far(place)))
             self._require_finite(found.losses)
             losses = {begin_told(begin, tokenizer): loss for begin, loss in zip(begins, found.losses, strict=True)}
             worse = None if found.better is None else _told_beginnings(losses, found.better)
@@ -128,7 +130,9 @@ class Bench:
             flops = float(found.tokens) * forward_flops_per_token(model, length)
             return BeginLosses(losses=losses, worse=worse, tokens=found.tokens, flops=flops, seconds=seconds)
 
-        found = once(BeginLosses, self.folder / BeginLosses.NAME, measure)
+        self.progress.goes_on("What the reference is asked of the begin of text", so_far(place))
+        found = once(BeginLosses, place, measure)
+        processes.on_main(lambda: so_far(place).unlink(missing_ok=True))
         self.progress.note(_all_beginnings(found.losses))
         return found
 
@@ -198,16 +202,18 @@ class Bench:
 
         def measure() -> ReferenceLosses:
             precision = self.recipe.training.precision
-            with self.progress.waiting("Reference's loss on the validation documents", "passes") as count:
-                losses, seconds = timed(lambda: document_losses(self.model, documents, precision, count))
-            self._require_finite(losses)
             place.parent.mkdir(parents=True, exist_ok=True)
+            with self.progress.waiting("Reference's loss on the validation documents", "passes") as count:
+                losses, seconds = timed(lambda: document_losses(self.model, documents, precision, count, so_far(place)))
+            self._require_finite(losses)
             return ReferenceLosses(
                 val_loss=mean_loss(losses, documents), losses=losses.tolist(),
                 tokens=documents.tokens, flops=documents.flops(self.model), seconds=seconds,
             )  # fmt: skip
 
+        self.progress.goes_on("The reading of the validation documents", so_far(place))
         found = once(ReferenceLosses, place, measure, together=True)
+        processes.on_main(lambda: so_far(place).unlink(missing_ok=True))
         if len(found.losses) != len(documents.weights):
             raise OutputError(
                 f"{str(place)!r} has the losses of {len(found.losses)} documents, and there are"

@@ -73,7 +73,7 @@ class FolderLab:
                 " assistant's alone"
             )
 
-        self._goes_on("The diagnosis", self.folder / MAPS)
+        self.progress.goes_on("The diagnosis", self.folder / MAPS)
 
         def measure() -> DiagnosisCost:
             wanted = self.recipe.diagnosis
@@ -115,7 +115,7 @@ class FolderLab:
 
         count, kept = partial(Rates(self.progress), f"Choice of blocks: {wanted.method}"), self.folder / REMOVALS
         precision, unasked = self.bench.precision_of_cuts, self.bench.begin.unasked
-        self._goes_on("The choice", kept)
+        self.progress.goes_on("The choice", kept)
         search = Search(
             self._shallowest(), wanted.minutes, unasked, kept, count, hopeless(self.bench), precision=precision
         )
@@ -123,10 +123,6 @@ class FolderLab:
         kept.unlink(missing_ok=True)
         self.progress.note(f"Choice: {choice.reason}. First to go: {', '.join(map(str, choice.order[:6]))}")
         return choice
-
-    def _goes_on(self, what: str, kept: Path) -> None:
-        if kept.exists():
-            self.progress.note(f"{what} goes on from what was kept of it")
 
     def plan(self, choice: Ordering) -> Plan:
         """Depths and limits, from the recipe and from the losses of untrained cuts (`untrained.json`)."""

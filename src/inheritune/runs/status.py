@@ -31,6 +31,7 @@ from inheritune.records.stages import (
     RoundStart,
     RoundSteps,
     Trained,
+    so_far,
 )
 from inheritune.runs.actions import Seen
 from inheritune.runs.going_on import command_of
@@ -192,8 +193,8 @@ def _run_stage(folder: Path, recipe: RunRecipe) -> tuple[Stage, Standing | None]
         (BeginLosses.NAME, "reference and text"),
         (ReferenceLosses.NAME, "the reference's loss on the validation documents"),
     ):
-        if not (folder / name).exists():
-            return Stage(name=stage), None
+        if not (place := folder / name).exists():
+            return Stage(name=stage, done=len(written_lines(so_far(place))[1:]) or None, unit="part"), None
     if not (folder / DiagnosisCost.NAME).exists():
         measured = written_lines(folder / MAPS)[1:]
         return Stage(name="diagnosis", done=len(measured) or None, unit="batch"), None

@@ -70,8 +70,7 @@ def _repair(bench: Bench, model: PreTrainedModel, blocks: list[int], kept: Path,
     length = bench.recipe.data.sequence_length
     tokens_BT = bench.sequences(max(2, bench.recipe.choice.heal_tokens // length), length)
     unasked, count = bench.begin.unasked, partial(Rates(progress), "Repair")
-    if kept.exists():
-        progress.note("The repair goes on from what was kept of it")
+    progress.goes_on("The repair", kept)
     healing, seconds = timed(
         lambda: heal(model, bench.set_aside(), blocks, tokens_BT, unasked=unasked, count=count, kept=kept)
     )
