@@ -146,7 +146,9 @@ def test_the_command_compares_with_a_reference(
     assert "use" not in own
     monkeypatch.setenv("COLUMNS", "200")
     _print(Evaluation.model_validate(found))
-    printed = {line.split("  ")[0].strip(): line for line in capsys.readouterr().out.splitlines()}
+    said = capsys.readouterr().out
+    assert f"On {found['data']['documents']} documents " in said
+    printed = {line.split("  ")[0].strip(): line for line in said.splitlines()}
     for name, values in (
         ("blocks", [str(own["depth"]), str(other["depth"])]),
         ("loss, nats per token", [f"{own['text']['val_loss']:.4f}", f"{gap['mean']:+.4f} [{gap['low']:+.4f}"]),

@@ -124,11 +124,15 @@ def _print(found: "Evaluation") -> None:
     from inheritune.progress import PlainConsole
     from inheritune.report.story import able
     from inheritune.report.words import sentence
+    from inheritune.words import plural
 
     console, models = PlainConsole(), found.models
-    for title, rows in (("On the text", _text(found)), ("Tasks", _tasks(found)), ("By position", _places(models))):
+    text = f"On {plural(found.data.documents, 'document')}"
+    for title, rows in ((text, _text(found)), ("Tasks", _tasks(found)), ("By position", _places(models))):
         heads = [entry.model for entry in models] + ["beside the reference"] * (len(models) - 1)
-        table = Table("", *heads, title=title, box=None, title_justify="left")
+        table = Table("", title=title, box=None, title_justify="left")
+        for head in heads:
+            table.add_column(head, overflow="fold")
         for row in rows:
             table.add_row(*row[: len(heads) + 1])
         if table.row_count:

@@ -156,7 +156,7 @@ class Training(Section):
     tokens: int = Field(
         gt=0,
         le=MOST_TOKENS,
-        description="Training tokens, rounded up to whole steps: of the whole run for `train`, of each round for `run`.",
+        description="Training tokens, rounded up to whole steps: of the whole run for `train`, of each round for `run`, of each method for `compare`.",
     )
     batch_tokens: int = Field(16_384, gt=0, le=MOST_IN_A_STEP, description="Tokens in one optimizer step.")
     micro_batch_size: int = Field(8, ge=1, le=MOST_IN_A_STEP, description="Sequences in one forward and backward pass.")

@@ -117,7 +117,9 @@ def _positions(loaded: Reference) -> int:
 
 def _measure(loaded: Reference, texts: list[Text], asked: Wanted, progress: Progress) -> OnText:
     progress.stage(f"{loaded.name}: loss on {len(texts)} documents")
-    return measure(loaded.model, loaded.tokenizer, texts, asked.length)
+    found = measure(loaded.model, loaded.tokenizer, texts, asked.length)
+    progress.note(f"{loaded.name}: {found.val_loss:.4f} nats per token")
+    return found
 
 
 def _beside(loaded: list[Reference], on_text: list[OnText], asked: Wanted, progress: Progress) -> dict[str, object]:

@@ -95,7 +95,9 @@ def time_to_loss(found: MethodData) -> Figure:
     never = [row["method"] for row in found["rows"] if row["flops_to_random"] is None]
     rows = sorted(rows, key=lambda row: row["flops_to_random"])
     words = EngFormatter(places=1, sep="")
-    figure, axes = _points([(row["method"], row["flops_to_random"], words(row["flops_to_random"])) for row in rows])
+    figure, axes = _points(
+        [(row["method"], row["flops_to_random"], f"{_at_most(row)}{words(row['flops_to_random'])}") for row in rows]
+    )
     axes.set_xlim(left=0)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
     axes.set_xlabel("FLOPs, with diagnosis, choice and repair, until the final loss of random initialisation")
@@ -104,6 +106,12 @@ def time_to_loss(found: MethodData) -> Figure:
         title = "never: " + ", ".join(never) if random else "unknown: the method random is not in the table"
         axes.set_title(title, loc="left", fontsize=8.5, color=MUTED, wrap=True)
     return figure
+
+
+def _at_most(row: dict[str, Any]) -> str:
+    """The mark of a method that stood below the loss at its first validation."""
+    first = row["curve"][0]["tokens"] if row["curve"] else None
+    return "≤ " if row["method"] != "random" and row["tokens_to_random"] == first else ""
 
 
 def gaps(found: MethodData) -> Figure:
@@ -141,7 +149,8 @@ def _panels(found: MethodData, lines: Sequence[Line], level: Line) -> tuple[Figu
         for _, points in lines:
             axes.plot(*zip(*points, strict=True), color=MUTED, alpha=0.15, linewidth=0.8)
         for name, points in shown:
-            axes.plot(*zip(*points, strict=True), label=name, **looks[name])
+            alone = {"marker": "o", "markersize": 4} if len(points) == 1 else {}
+            axes.plot(*zip(*points, strict=True), label=name, **looks[name], **alone)
         axes.set_title(title, loc="left", fontsize=9, color=INK)
         panels.append((axes, shown))
     for axes in grid[len(kinds) :]:

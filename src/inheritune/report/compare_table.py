@@ -14,6 +14,12 @@ _HEADS = (
     "method", "blocks", "peak lr", "seeds", "tokens", "FLOPs", "with preparation", "reference FLOPs", "loss", "gap",
     "difference", "tokens to random's loss", "lazy",
 )  # fmt: skip
+_NOTED = 0.05  # of the most FLOPs: what methods may differ in without a word
+_LEGEND = (
+    "Loss: mean over seeds, ± their standard deviation. Gap: from the reference, losses averaged over seeds, so that its interval is over"
+    " documents and leaves the seeds out. Difference: from the first method, paired as the title says. Tokens to random's loss: of the first"
+    " seed; ≤ where its first validation lay below already."
+)
 _SHORT = {0: "method", 6: "total FLOPs", 8: "loss", 10: "difference"}
 
 
@@ -37,7 +43,7 @@ def markdown(found: Comparison) -> str:
         "|---" * len(_HEADS) + "|",
     ]
     lines += ["| " + " | ".join(_cells(found, row)) + " |" for row in found.rows]
-    lines += ["", *(f"- `{row.method}`: {row.says}" for row in found.rows)]
+    lines += ["", _LEGEND, "", *(f"- `{row.method}`: {row.says}" for row in found.rows)]
     lines += ["", *(f"- Missing: {literal(line)}" for line in missing_lines(found))]
     return "\n".join(lines).strip() + "\n"
 
@@ -70,7 +76,20 @@ def _title(found: Comparison, reference: str) -> str:
     paid = "" if found.reference_flops is None else f" (its training, counted apart: {found.reference_flops:.3g} FLOPs)"
     return (
         f"{reference}: loss {found.reference_loss:.4f} with {found.reference_depth} blocks{paid}; targets of {found.depth}, "
-        f"equal in {found.budget} ({found.tokens:,} tokens of the target); losses in nats per token{_paired(found)}"
+        f"equal in {found.budget} ({found.tokens:,} tokens of the target{_unequal(found)}); losses in nats per token{_paired(found)}"
+    )
+
+
+def _unequal(found: Comparison) -> str:
+    """How far apart whole batches leave methods that were to be equal in FLOPs."""
+    if found.budget == "tokens" or not found.rows:
+        return ""
+    spent = [row.cost.training_flops if found.budget == "flops" else row.cost.total_flops for row in found.rows]
+    if min(spent) > (1 - _NOTED) * max(spent):
+        return ""
+    return (
+        f", in whole batches, so that the FLOPs are {min(spent) / max(spent):.2f} to 1.00 of the most: a smaller training.batch_tokens or"
+        " more tokens bring them nearer"
     )
 
 
@@ -89,9 +108,14 @@ def _cells(found: Comparison, row: Row) -> list[str]:
         f"{found.reference_flops:.3g}" if paid else ("unknown" if row.needs_reference else "none"),
         f"{row.val_loss:.4f}{spread}", f"{gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}] {gap.verdict}",
         f"{moved.mean:+.4f} [{moved.low:+.4f}, {moved.high:+.4f}]" if moved else "",
-        f"{row.tokens_to_random:,.0f}" if row.tokens_to_random is not None else ("never" if random else "unknown"),
+        _to_random(row) if row.tokens_to_random is not None else ("never" if random else "unknown"),
         "" if row.lazy_layers is None else str(row.lazy_layers),
     ]  # fmt: skip
+
+
+def _to_random(row: Row) -> str:
+    at_most = row.method != "random" and row.tokens_to_random == row.curve[0].tokens
+    return f"{'≤ ' if at_most else ''}{row.tokens_to_random:,.0f}"
 
 
 def _flat(row: Row) -> dict[str, str | float | None]:
