@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -148,3 +149,15 @@ def test_a_missing_model_is_named(text: Path, capsys: pytest.CaptureFixture) -> 
     assert "bundled:laptop" in capsys.readouterr().err
     assert run(text.parent, "--text", text) == 2
     assert "holds no model" in capsys.readouterr().err
+
+
+def test_a_stop_says_whether_anything_is_kept(
+    model: Path, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inheritune.diagnosis.by_name.diagnose", lambda *_, **__: signal.raise_signal(signal.SIGTERM))
+    given = (model, "--text", text, "--length", 20, "--sequences", 4, "--quiet")
+    assert run(*given) == 143
+    said = "inheritune: stopped: nothing was kept; with --out FOLDER what is measured is: inheritune diagnose "
+    assert capsys.readouterr().err.startswith(said)
+    assert run(*given, "--out", tmp_path / "d") == 143
+    assert capsys.readouterr().err.startswith("inheritune: stopped: this goes on from what is kept: ")

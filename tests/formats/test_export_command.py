@@ -1,6 +1,9 @@
 """`inheritune export`, with stand-ins of llama.cpp's tools and of mlx-lm's converter: what is written, and what is refused."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -174,3 +177,15 @@ def test_what_the_converter_refuses_leaves_nothing(tools: Path, model: Path, tmp
     said = refused("export", "broken", "--to", "gguf", "--quiet")
     assert said.endswith("does not take broken: ERROR:hf-to-gguf:Model OddForCausalLM is not supported")
     assert names(tmp_path) == ["broken", "run", "tools"]
+
+
+def test_a_missing_tool_is_told_before_anything_is_loaded(tmp_path: Path) -> None:
+    """Torch alone takes seconds."""
+    code = (
+        "import sys\nfrom inheritune.cli import main\ntry:\n    main()\nfinally:\n"
+        "    print([name for name in ('torch', 'transformers') if name in sys.modules])"
+    )
+    given = [sys.executable, "-c", code, "export", str(tmp_path), "--to", "gguf"]
+    ended = subprocess.run(given, env=os.environ | {"PATH": str(tmp_path)}, capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout) == (2, "[]\n")
+    assert ended.stderr.startswith("inheritune: no converter of llama.cpp is here: pip install ")

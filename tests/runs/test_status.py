@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 from shell import command, refused
 from test_run import content
 from tiny import FAMILIES, LENGTH
@@ -30,7 +31,7 @@ from inheritune.records.estimate import RunEstimate
 from inheritune.records.gap import GapResult
 from inheritune.report import words
 from inheritune.report.plan_words import in_two_lines
-from inheritune.runs.status import run_status
+from inheritune.runs.status import RunStatus, run_status
 from inheritune.runs.status_words import live_view, loss_plot
 from inheritune.training.loop import _Training
 
@@ -180,6 +181,7 @@ def test_a_finished_run_says_so_at_once_and_changes_nothing(
     assert command("run", recipe, "--out", str(out), "--quiet").code == 0
     before = content(out)
     monkeypatch.setattr("inheritune.runs.run.carry_out", lambda lab: pytest.fail("it is carried out again"))
+    monkeypatch.setattr("inheritune.runs.run.load_reference", lambda *_: pytest.fail("weights are loaded"))
     again = command("run", recipe, "--out", str(out))
     message = json.loads(before["result.json"])["message"]
     assert again.code == 0 and again.out.replace("\n", " ").startswith(f"This run has ended: {message}")
@@ -188,6 +190,37 @@ def test_a_finished_run_says_so_at_once_and_changes_nothing(
     assert (found.state, found.message, found.goes_on) == ("finished", message, None)
     told = command("status", str(out)).out
     assert told == f"{out}: finished\n  {message}\n"
+    monkeypatch.setattr("inheritune.runs.run.texts_of", lambda *_: signal.raise_signal(signal.SIGINT))
+    stopped = command("run", recipe, "--out", str(out), "--quiet")
+    said = "inheritune: stopped: this run has ended, and all of it is kept: inheritune run "
+    assert stopped.code == 130 and stopped.err.startswith(said)
+    assert content(out) == before
+
+
+def test_a_run_has_its_folder_before_its_reference_is_loaded(
+    tree: dict[str, Any], write_recipe: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped there, the folder has the command that goes on; where the reference is of no use, there is none."""
+    recipe, out, seen = write_recipe(tree), tmp_path / "out", list[RunStatus]()
+
+    def loading(*_: object, **__: object) -> None:
+        seen.append(status(out))
+        signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("inheritune.runs.run.load_reference", loading)
+        stopped = command("run", recipe, "--out", str(out), "--quiet")
+    now = status(out)
+    assert (seen[0].stage.name, seen[0].state, now.state) == ("reference and text", "going on", "stopped")
+    assert stopped.err.endswith(f": this goes on from what is kept: {now.goes_on}\n")
+    broken = tmp_path / "broken"
+    shutil.copytree(tree["reference"], broken)
+    weights = load_file(broken / "model.safetensors")
+    weights["transformer.ln_f.bias"][0] = float("nan")
+    save_file(weights, broken / "model.safetensors", {"format": "pt"})
+    tree["reference"] = str(broken)
+    assert "NaN" in refused("run", write_recipe(tree), "--out", str(tmp_path / "other"), "--quiet")
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_run_that_goes_on_by_other_limits_has_not_finished(

@@ -1,6 +1,6 @@
 """`inheritune diagnose`: what every layer and head of a model does on one's own text."""
 
-from contextlib import closing
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -42,13 +42,15 @@ def command(
     from inheritune.diagnosis.by_name import DiagnosisRequest, diagnose_named
     from inheritune.progress import PlainConsole, Progress
     from inheritune.records.entry import json_text
+    from inheritune.runtime.interruption import stop_said
 
     asked = DiagnosisRequest(
         text=text, field=field, begin=begin, length=length, sequences=sequences, curve_sequences=curve_sequences, minutes=minutes,
         other_length=other_length, threshold=threshold, gradients=gradients, against=against, tokenizer=tokenizer,
         out=out, trust_remote_code=trust_remote_code,
     )  # fmt: skip
-    with closing(Progress(quiet, to_stderr=True)) as progress:
+    unkept = nullcontext() if out else stop_said("nothing was kept; with --out FOLDER what is measured is")
+    with unkept, closing(Progress(quiet, to_stderr=True)) as progress:
         profile, written = diagnose_named(model, asked, progress)
     if as_json:
         typer.echo(json_text(profile, None))

@@ -53,6 +53,7 @@ def command(
         raise InputError(f"--quantise {quantise.value} is of GGUF files: leave it out with --to {to.value}.")
     if public and to is not Format.HUB:
         raise InputError(f"--public is of the hub: leave it out with --to {to.value}.")
+    _require_tools(to, quantise)
     from inheritune.formats.source import caution, model_folder, name_of
     from inheritune.progress import Progress
 
@@ -83,11 +84,22 @@ def command(
         print(line)
 
 
+def _require_tools(to: Format, quantise: Quantised | None) -> None:
+    """Raise ModelError where a tool is missing: at once, as it is looked for without torch."""
+    if to is Format.MLX:
+        from inheritune.formats.mlx import require_mlx
+
+        require_mlx()
+    elif to in (Format.GGUF, Format.OLLAMA):
+        from inheritune.models.llama_cpp import require_tools
+
+        require_tools(quantise.value if quantise else None)  # type: ignore[arg-type]
+
+
 def _mlx(folder: Path, out: Path, force: bool, progress: "Progress") -> None:
-    from inheritune.formats.mlx import make_mlx, require_mlx
+    from inheritune.formats.mlx import make_mlx
     from inheritune.models.folder import placed, require_place
 
-    require_mlx()
     require_place(out, [folder], force)
     with placed(out, force) as new, progress.waiting("Converting, by mlx-lm"):
         make_mlx(folder, new)

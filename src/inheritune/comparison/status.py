@@ -22,7 +22,10 @@ def status(folder: str | Path) -> RunStatus:
     """
     place = Path(folder)
     if not place.is_dir():
-        raise InputError(f"there is no run folder {str(folder)!r}: name the folder that --out named")
+        raise InputError(
+            f"there is no run folder {str(folder)!r}: name the folder that --out named; a run makes it once it has read the shape of"
+            " its reference"
+        )
     if shards := sorted(place.glob("shards/*/config.yaml")):
         return _compare_status(place, shards)
     config = place / "config.yaml"

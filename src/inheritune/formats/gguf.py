@@ -36,8 +36,7 @@ class GgufFile(Entry):
 
 
 def require_packable(folder: Path, packed: Packed | None) -> None:
-    """Raise ModelError where a tool is missing, or the model's rows cannot be packed."""
-    llama_cpp.require_tools(packed)
+    """Raise ModelError where the model's rows cannot be packed."""
     width = getattr(text_config(read_config(folder)), "hidden_size", None)
     if packed and isinstance(width, int) and width % _ROW:
         raise ModelError(

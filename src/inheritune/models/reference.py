@@ -43,12 +43,14 @@ class Reference:
         return positions_of(self.model.config)
 
 
-def load_reference(source: str, revision: str | None = None, trust: bool = False) -> Reference:
+def load_reference(
+    source: str, revision: str | None = None, trust: bool = False, place: Path | None = None
+) -> Reference:
     """A reference from a folder, a GGUF file, a hub id or the package; ModelError says what is wrong with it.
 
-    `trust`: code that the model brings may run; its tokenizer's does not.
+    `trust`: code that the model brings may run; its tokenizer's does not. `place` is where the source was found already.
     """
-    place = locate(source, revision, trust=trust)
+    place = place or locate(source, revision, trust=trust)
     with read_once(place):
         model, tokenizer = load_model(place, torch.float32, trust, device()), _usable(tokenizer_at(place), source)
     return Reference(source, model, tokenizer, _trained_tokens(place), place, kept_dtype(place))

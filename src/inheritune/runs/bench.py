@@ -15,7 +15,6 @@ from transformers import PreTrainedModel
 
 from inheritune.config.recipes import RunRecipe
 from inheritune.config.sections import Objective
-from inheritune.data import tokens
 from inheritune.data.batches import Batches
 from inheritune.data.coding import Coding
 from inheritune.decoder.anatomy import embedding_rows
@@ -34,7 +33,7 @@ from inheritune.progress import LOOK, Progress, Rates
 from inheritune.records.entry import Spent
 from inheritune.records.stages import BeginLosses, Machine, OutsideLosses, ReferenceLosses, so_far
 from inheritune.runs.folder import once, timed
-from inheritune.runs.made_of import bind, made_of
+from inheritune.runs.made_of import bind, made_of, texts_of
 from inheritune.runtime import gauge, processes
 from inheritune.runtime.device import CPU
 from inheritune.surgery.in_memory import as_map, assemble
@@ -69,21 +68,20 @@ class Bench:
         tokenizer = reference.tokenizer
         self.coding = Coding.of_model(tokenizer, recipe.data.begin, recipe.data.loss_on)
         self.begin = self.coding.begin
-        self.train_tokens, valid_tokens = processes.main_first(
-            lambda: tokens.prepare(recipe.data, self.coding, embedding_rows(self.model), self.progress.now)
-        )
+        vocabulary = embedding_rows(self.model)
+        texts = processes.main_first(lambda: texts_of(recipe.data, self.coding, vocabulary, self.progress.now))
+        self.train_tokens, valid_tokens = texts["data.train"], texts["data.valid"]
         self.documents: ValidationSet = validation(valid_tokens, recipe.data, self.begin)
         self.further = held_out.further(valid_tokens, recipe.data.valid_documents)
         self.valid_tokens = valid_tokens
         self.shares_books = valid_tokens.shares_books
-        outside = self._outside_texts()
         self.outside = {
-            name: openings(text, name, positions or length, recipe.data.outside_tokens, self.begin)
-            for name, text in outside.items()
+            name: openings(
+                texts[f"data.outside.{name}"], name, positions or length, recipe.data.outside_tokens, self.begin
+            )
+            for name in recipe.data.outside
         }
         self.batches = self._batches()
-        texts = {"data.train": self.train_tokens, "data.valid": valid_tokens}
-        texts |= {f"data.outside.{name}": text for name, text in outside.items()}
         self.made_of = made_of(texts, tokenizer.backend_tokenizer, reference.place)
         self.unchecked: list[str] = []
         processes.on_main(lambda: self.unchecked.extend(bind(folder, self.made_of)))
@@ -99,10 +97,6 @@ class Bench:
     def _batches(self) -> Batches:
         recipe, length = self.recipe, self.recipe.data.sequence_length
         return Batches(self.train_tokens, recipe.seed, recipe.training.batch_tokens // length, length, self.begin)
-
-    def _outside_texts(self) -> dict[str, tokens.Tokens]:
-        data, vocabulary, tell = self.recipe.data, embedding_rows(self.model), self.progress.now
-        return {name: tokens.outside(data, name, self.coding, vocabulary, tell) for name in data.outside}
 
     def _ask_beginnings(self) -> BeginLosses:
         """The reference's loss behind the begin of text in use, without one, and behind other tokens; `begin.json`.

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
+from inheritune.config.sections import Data
+from inheritune.data import tokens
+from inheritune.data.coding import Coding
 from inheritune.data.store import Tokens, tokenizer_fingerprint
 from inheritune.disk.files import digest, writing
 from inheritune.errors import OutputError
@@ -17,6 +20,13 @@ READ_WHOLE = 256 << 20  # bytes of a reference's files that are hashed whole
 _SAMPLES, _SAMPLE = 64, 1 << 16  # windows of a larger file, and bytes of each
 _DECISIVE = re.compile(r"config\.json|.*\.safetensors(\.index\.json)?|.*\.py")
 _BEFORE_WORK = ("config.yaml", "tokenizer")  # what stands in a folder before it is bound
+
+
+def texts_of(data: Data, coding: Coding, vocabulary: int, tell: tokens.Say) -> dict[str, Tokens]:
+    """All texts of a recipe as ids below `vocabulary`, each by the key that names it. Raises what `tokens.prepare` raises."""
+    train, valid = tokens.prepare(data, coding, vocabulary, tell)
+    outside = {f"data.outside.{name}": tokens.outside(data, name, coding, vocabulary, tell) for name in data.outside}
+    return {"data.train": train, "data.valid": valid, **outside}
 
 
 def made_of(texts: Mapping[str, Tokens], tokenizer: Tokenizer, reference: Path | None = None) -> MadeOf:

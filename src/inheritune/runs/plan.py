@@ -68,7 +68,7 @@ def plan(
         raise InputError(f"--probe tries this machine, and --gpu is {asked.gpu!r}: leave one out")
     with progress.waiting(f"Shape of {recipe.reference}"):
         place = locate(recipe.reference, recipe.revision, trust=recipe.trust_remote_code)
-        shape = _shape(place, recipe.trust_remote_code)
+        shape = shape_at(place, recipe.trust_remote_code)
     recipe = load_for_positions(recipe, positions_of(shape.config))
     refuse_depths(recipe, anatomy(shape).depth)
     pace = assumed(machine.matrix_rate, machine.fp32_rate)
@@ -116,7 +116,7 @@ def goal_of(fit: str) -> dict[str, Any]:
     return {"growth.goal": "fit", "growth.target": target, "growth.start": None, "growth.max_depth": None}
 
 
-def _shape(place: Path, trust: bool) -> PreTrainedModel:
+def shape_at(place: Path, trust: bool) -> PreTrainedModel:
     """A model without its weights, as wide as a run has it."""
     found = hollow(gguf_shape(place)) if place.suffix == ".gguf" else open_checkpoint(place, trust).model
     return found.float()

@@ -1,7 +1,8 @@
 """The composition root: a recipe becomes a reference, text, a run folder and, through `algorithm.py`, a result."""
 
 import sys
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,21 @@ from inheritune.config.loading import load_for_positions, load_recipe, to_yaml
 from inheritune.config.recipes import RunRecipe
 from inheritune.config.sections import named_sources
 from inheritune.config.strict_yaml import read_file
+from inheritune.data.coding import Coding
 from inheritune.data.corpora import require
-from inheritune.decoder.anatomy import anatomy, depth_of
+from inheritune.decoder.anatomy import anatomy, depth_of, positions_of
 from inheritune.decoder.counted import foreseen, miscounted
 from inheritune.decoder.layerlists import cut_config
 from inheritune.decoder.parts import PARTS
 from inheritune.disk.files import digest, write_text, writing
 from inheritune.disk.folders import whole_folder
 from inheritune.models.export import write_model
+from inheritune.models.find import locate
 from inheritune.models.folder import CARD
+from inheritune.models.gguf import read_once
 from inheritune.models.hollow import tower_of
 from inheritune.models.quiet import reading
-from inheritune.models.reference import BUNDLED, load_reference, with_size
+from inheritune.models.reference import BUNDLED, Reference, load_reference, load_tokenizer, with_size
 from inheritune.progress import Progress
 from inheritune.records.made_of import MadeOf
 from inheritune.records.model_folder import ModelOrigin
@@ -40,12 +44,14 @@ from inheritune.runs.folder import CONFIG, holding, left_if_used
 from inheritune.runs.going_on import noting_how
 from inheritune.runs.hardware import require_price
 from inheritune.runs.lab import FolderLab
+from inheritune.runs.made_of import bind, made_of, texts_of
 from inheritune.runs.outcome import assemble_result, footprint
-from inheritune.runs.plan import keep_plan, plan_of
+from inheritune.runs.plan import keep_plan, plan_of, shape_at
 from inheritune.runs.status import run_status
 from inheritune.runs.status_words import live_view
 from inheritune.runtime import processes
 from inheritune.runtime.device import device, make_repeatable
+from inheritune.runtime.interruption import stop_said
 from inheritune.runtime.memory import keep_freed_memory
 from inheritune.surgery.by_model import print_of
 from inheritune.surgery.record import license_of
@@ -73,26 +79,13 @@ def run(
 
 
 def _run(checked: RunRecipe, folder: Path, progress: Progress, price: float | None) -> Result:
-    here = (
-        ""
-        if checked.reference == BUNDLED or Path(checked.reference).exists()
-        else " (no such folder here: asking the hub)"
-    )
-    ended = _ended_before(folder, checked)
-    if ended:
-        progress.stage(f"This run has ended: {ended.message}")
-        progress.note("Nothing is done again; whether its text and reference are still the same is looked at")
-    with progress.waiting(f"Reference: {with_size(checked.reference)}{here}", "tensors") as count, reading(count):
-        for sources in (checked.data.train, checked.data.valid or [], *checked.data.outside.values()):
-            require(sources)
-        reference = load_reference(checked.reference, checked.revision, checked.trust_remote_code)
-    checked = load_for_positions(checked, reference.positions)
-    refuse_depths(checked, anatomy(reference.model).depth)
-    with holding(folder, checked), noting_how(folder, checked), closing(progress):
+    if ended := _ended_before(folder, checked):
+        return _looked_at(ended, checked, folder, progress)
+    with closing(progress), _opened(checked, folder, progress) as (checked, reference):
         keep_freed_memory()
         make_repeatable(checked.seed, checked.training.repeatable)
         planned = plan_of(checked, reference, folder, price)
-        for line in () if ended else in_two_lines(planned):
+        for line in in_two_lines(planned):
             progress.note(line)
         progress.stage(f"Text: {named_sources(checked.data.train)}")
         with left_if_used(folder):
@@ -103,11 +96,49 @@ def _run(checked: RunRecipe, folder: Path, progress: Progress, price: float | No
         )
         for caution in (*bench.cautions(), *_counting(checked, reference.model.config)):
             progress.note(f"Caution: {caution}")
-        if ended:
-            return ended
         with writing(folder):
             keep_plan(planned, folder)
             return _carry_out(checked, folder, bench, progress)
+
+
+@contextmanager
+def _opened(recipe: RunRecipe, folder: Path, progress: Progress) -> Iterator[tuple[RunRecipe, Reference]]:
+    """The recipe as the reference can read it, and the reference; the folder is held, and there for `status`, before weights are read."""
+    source = recipe.reference
+    here = "" if source == BUNDLED or Path(source).exists() else " (no such folder here: asking the hub)"
+    with ExitStack() as held:
+        with progress.waiting(f"Reference: {with_size(source)}{here}", "tensors") as count, reading(count):
+            _require_texts(recipe)
+            place = locate(source, recipe.revision, trust=recipe.trust_remote_code)
+            with read_once(place):
+                shape = shape_at(place, recipe.trust_remote_code)
+                recipe = load_for_positions(recipe, positions_of(shape.config))
+                refuse_depths(recipe, anatomy(shape).depth)
+                held.enter_context(holding(folder, recipe))
+                held.enter_context(noting_how(folder, recipe))
+                with left_if_used(folder):
+                    reference = load_reference(source, trust=recipe.trust_remote_code, place=place)
+        yield recipe, reference
+
+
+def _looked_at(ended: Result, recipe: RunRecipe, folder: Path, progress: Progress) -> Result:
+    """A run that ended, once its content was held against what it was begun with; no weights are loaded for that."""
+    progress.stage(f"This run has ended: {ended.message}")
+    progress.note("Nothing is done again; whether its text, tokenizer and reference are still the same is looked at")
+    with closing(progress), stop_said("this run has ended, and all of it is kept"), holding(folder, recipe):
+        _require_texts(recipe)
+        place = locate(recipe.reference, recipe.revision, trust=recipe.trust_remote_code)
+        coding = Coding.of_model(load_tokenizer(str(place)), recipe.data.begin, recipe.data.loss_on)
+        # Ids are in range where they are those that the run was begun with.
+        texts = processes.main_first(lambda: texts_of(recipe.data, coding, sys.maxsize, progress.now))
+        content = made_of(texts, coding.tokenizer, place)
+        processes.on_main(lambda: bind(folder, content))
+    return ended
+
+
+def _require_texts(recipe: RunRecipe) -> None:
+    for sources in (recipe.data.train, recipe.data.valid or [], *recipe.data.outside.values()):
+        require(sources)
 
 
 def _ended_before(folder: Path, recipe: RunRecipe) -> Result | None:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from inheritune.errors import Interrupted
+
 
 class Terminated(KeyboardInterrupt):
     """SIGTERM, raised where the work stood."""
@@ -15,6 +17,15 @@ class Terminated(KeyboardInterrupt):
 def exit_code(error: KeyboardInterrupt) -> int:
     """What a process ends with that was stopped so."""
     return 143 if isinstance(error, Terminated) else 130
+
+
+@contextmanager
+def stop_said(said: str) -> Iterator[None]:
+    """Say of a stop while the block runs what it leaves behind, in these words."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        raise Interrupted(f"stopped: {said}", exit_code(error)) from None
 
 
 @contextmanager
