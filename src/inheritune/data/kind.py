@@ -17,6 +17,7 @@ class SourceKind(ABC):
     """A source of one kind: whether it is there, what its content depends on, and its documents, as text or as ids."""
 
     streamed: ClassVar[bool] = False  # it comes over a network and may break off
+    part: ClassVar[int] = 32_000_000  # characters read where sequences from all over it are wanted, not all of it
 
     def __init__(self, source: Source):
         self.source, self.place = source, Path(source.source).expanduser()

@@ -9,6 +9,7 @@ bytes each). `SIDE.asked`, where losses ask for the assistant's turns alone, has
 import hashlib
 import json
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from inheritune.data.coding import Coding
 from inheritune.disk.files import read_whole
 from inheritune.errors import DataError, OutputError
 from inheritune.records.prepared import Manifest, PreparedSide
+from inheritune.records.profile import DocumentsRead
 
 SIDES = ("train", "valid")
 MANIFEST, FORMAT = Manifest.NAME, "inheritune tokens 2"
@@ -87,6 +89,12 @@ class Tokens:
     def read_asked(self, first: int, last: int) -> np.ndarray | None:
         """Which of them losses ask for; None: all."""
         return None if self.asked is None else self._read(self.asked, first, last)
+
+    def documents_in(self, spans: Sequence[tuple[int, int]]) -> DocumentsRead:
+        """How many documents these spans of tokens are of; books, where documents are sections of some."""
+        books = np.arange(len(self.starts)) if self.books is None else np.asarray(self.books)
+        read = [books[self._document_at(first) : self._document_at(last - 1) + 1] for first, last in spans]
+        return DocumentsRead(read=len(np.unique(np.concatenate(read))), of=len(np.unique(books)), whole=True)
 
     def _read(self, row: np.ndarray, first: int, last: int) -> np.ndarray:
         last = min(last, len(self))

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from inheritune.data.corpora import named, require
 from inheritune.diagnosis.diagnose import diagnose, forget, natural_length
 from inheritune.diagnosis.meanmaps import mean_maps, telling_heads
-from inheritune.diagnosis.text import spread_windows
+from inheritune.diagnosis.text import CHARACTERS_A_TOKEN, read_text
 from inheritune.disk.files import reserve, whole_file, writing
 from inheritune.models.begin import begin_of
 from inheritune.models.find import locate
@@ -21,6 +21,7 @@ from inheritune.models.load import load_model, tokenizer_at
 from inheritune.models.quiet import reading
 from inheritune.models.reference import with_size
 from inheritune.progress import Progress, Rates
+from inheritune.records.profile import DocumentsRead
 from inheritune.records.stages import PROFILE
 from inheritune.report.profile import Profile
 from inheritune.report.profile_table import again, answer, lazy
@@ -67,12 +68,13 @@ def diagnose_named(model: str, asked: DiagnosisRequest, progress: Progress) -> t
     with progress.waiting(f"Model: {with_size(model)}", "tensors") as count, reading(count), read_once(place):
         words = tokenizer_at(place if asked.tokenizer is None else locate(asked.tokenizer))
         decoder = load_model(place, trust=asked.trust_remote_code, on=device())
-    tokens_NT, others = _texts(decoder, words, asked)
+    tokens_NT, documents, others = _texts(decoder, words, asked)
     with nullcontext() if out is None else writing(out):
         profile = diagnose(
             decoder,
             tokens_NT,
             unasked=begin_of(words, asked.begin).unasked,
+            documents=documents,
             threshold=asked.threshold,
             curve_sequences=asked.curve_sequences,
             minutes=asked.minutes,
@@ -87,14 +89,14 @@ def diagnose_named(model: str, asked: DiagnosisRequest, progress: Progress) -> t
 
 def _texts(
     model: PreTrainedModel, words: PreTrainedTokenizerBase, asked: DiagnosisRequest
-) -> tuple[Tensor, list[Tensor]]:
-    """The sequences that are measured, and a few of another length where that is another."""
-    windows = partial(spread_windows, asked.text, words, field=asked.field, begin=asked.begin)
-    tokens_NT = windows(asked.length, asked.sequences)
+) -> tuple[Tensor, DocumentsRead, list[Tensor]]:
+    """The sequences that are measured, the documents that they come from, and a few of another length where that is another."""
     second = asked.other_length or natural_length(model)
-    if second == asked.length:
-        return tokens_NT, []
-    return tokens_NT, [windows(second, OTHER_SEQUENCES)]
+    most = max(asked.length * asked.sequences, second * OTHER_SEQUENCES)
+    text = read_text(asked.text, words, CHARACTERS_A_TOKEN * most, asked.field)
+    found = text.windows(words, asked.length, asked.sequences, asked.begin)
+    others = [] if second == asked.length else [text.windows(words, second, OTHER_SEQUENCES, asked.begin).tokens_NT]
+    return found.tokens_NT, found.documents, others
 
 
 class _SoFar:

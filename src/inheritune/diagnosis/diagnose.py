@@ -33,7 +33,7 @@ from inheritune.diagnosis.suggestion import at_chance, suggest
 from inheritune.errors import InputError, ModelError
 from inheritune.progress import Tally, Tell, silent
 from inheritune.records.entry import Spent
-from inheritune.records.profile import NO_TIME, Contrast, Curves, Cut
+from inheritune.records.profile import NO_TIME, Contrast, Curves, Cut, DocumentsRead
 from inheritune.records.stages import CONTRASTS, CUTS, MAPS
 from inheritune.report.profile import Profile
 from inheritune.words import plural
@@ -54,6 +54,7 @@ def diagnose(
     threshold: float = 0.90,
     attention_mask: TokenRows | None = None,
     unasked: int = 0,
+    documents: DocumentsRead | None = None,
     curve_sequences: int = 12,
     minutes: float | None = None,
     kept: Path | None = None,
@@ -70,7 +71,8 @@ def diagnose(
     the model's own.
 
     Padding named by `attention_mask` is cut off before the model sees it. No loss asks for a sequence's first token nor for the
-    `unasked` ones after it: those of a begin of text (`Begin.unasked`). `untrained` adds the same attention measures for
+    `unasked` ones after it: those of a begin of text (`Begin.unasked`). `documents` are those that the tokens come from, for the
+    profile. `untrained` adds the same attention measures for
     freshly initialised weights, `other_lengths` for tokens of other lengths. Losses of cuts are measured on the first
     `curve_sequences` sequences (0: no cuts, and so no suggestion). All this takes `minutes` at most, of which the former has
     half; what they are too short for is named in the profile's `left_out`. `gradients` adds the norms of the gradients of W_Q
@@ -87,7 +89,7 @@ def diagnose(
     if tokens is not None and text is None:
         decoder, rows = on_tokens(model, tokens, attention_mask, unasked)
     elif text is not None and tokens is None and attention_mask is None:
-        decoder, rows, unasked = on_text(model, text, tokenizer, length, sequences)
+        decoder, rows, unasked, documents = on_text(model, text, tokenizer, length, sequences)
     else:
         raise InputError(
             "A diagnosis reads tokens, or text: give one of both, and an attention_mask with tokens alone."
@@ -98,6 +100,7 @@ def diagnose(
     measure = partial(measure_sequences, decoder, threshold=threshold, unasked=unasked, known=known)
     for found.sequences, found.measured in _looks(rows, measure, partial(tell, _stage(rows))):
         _refuse_nan(found.measured)
+        found.documents = documents if len(found.sequences) == len(rows) else None
         seen(found.profile())
     deadline = Deadline.after(minutes)
     place = None if kept is None else kept / CONTRASTS
@@ -136,6 +139,7 @@ class _Found:
     threshold: float
     began: float
     sequences: list[Tensor] = field(default_factory=list)
+    documents: DocumentsRead | None = None
     measured: Measures = field(init=False)
     curves: Curves | None = None
     without: dict[int, Cut] = field(default_factory=dict)
@@ -157,6 +161,7 @@ class _Found:
             depth=len(layers),
             sequences=len(lengths),
             tokens=sum(lengths),
+            documents=self.documents,
             shortest=min(lengths),
             longest=max(lengths),
             trained_length=trained_length,

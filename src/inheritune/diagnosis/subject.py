@@ -8,12 +8,13 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from inheritune.decoder.anatomy import anatomy
 from inheritune.diagnosis.sequences import TokenRows, unpadded
-from inheritune.diagnosis.text import spread_windows
+from inheritune.diagnosis.text import CHARACTERS_A_TOKEN, read_text
 from inheritune.errors import InputError
 from inheritune.models.begin import begin_of
 from inheritune.models.find import locate
 from inheritune.models.gguf import read_once
 from inheritune.models.load import load_model, tokenizer_at
+from inheritune.records.profile import DocumentsRead
 from inheritune.runtime.device import device
 
 NamedModel = PreTrainedModel | str | Path
@@ -32,8 +33,8 @@ def on_tokens(
 
 def on_text(
     model: NamedModel, text: Texts, tokenizer: PreTrainedTokenizerBase | None, length: int, count: int
-) -> tuple[PreTrainedModel, list[Tensor], int]:
-    """The same with `count` sequences of `length` tokens of a text, and how many labels of each are of its begin of text.
+) -> tuple[PreTrainedModel, list[Tensor], int, DocumentsRead]:
+    """The same with `count` sequences of `length` tokens of a text, how many labels of each are of its begin of text, and its documents.
 
     Raises InputError for a model that does not say where its tokenizer is, DataError for text that is missing or too short.
     """
@@ -45,9 +46,9 @@ def on_text(
     else:
         anatomy(model)
         decoder, words = model, tokenizer or _own(model)
-    rows = spread_windows(source, words, length, count)
+    windows = read_text(source, words, CHARACTERS_A_TOKEN * length * count).windows(words, length, count)
     unasked = begin_of(words).unasked
-    return decoder, unpadded(decoder, rows, None, unasked), unasked
+    return decoder, unpadded(decoder, windows.tokens_NT, None, unasked), unasked, windows.documents
 
 
 def _own(model: PreTrainedModel) -> PreTrainedTokenizerBase:

@@ -122,6 +122,17 @@ class Contrast(ProfileEntry):
     lazy_share: list[float | None]
 
 
+class DocumentsRead(ProfileEntry):
+    """From how many documents (books, where they are sections of some) the sequences come, `of` how many.
+
+    `whole`: those are all documents of the text, not those of its first part alone.
+    """
+
+    read: Count
+    of: Count
+    whole: bool
+
+
 class Suggestion(ProfileEntry):
     """A depth and blocks to start from, why, and what that rests on."""
 
@@ -144,6 +155,7 @@ class ProfileRecord(ProfileEntry):
     depth: Count
     sequences: Count
     tokens: Count
+    documents: DocumentsRead | None = None
     shortest: Count
     longest: Count
     trained_length: Count | None

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from inheritune.records.profile import NO_TIME, Layer, ProfileRecord
+from inheritune.records.profile import NO_TIME, DocumentsRead, Layer, ProfileRecord
 from inheritune.words import nouns, plural, ranges, show
 
 COLUMNS = ("mass", "k*≤1.5", "sink", "nats", "out", "infl", "exit", "w/o")
@@ -121,7 +121,16 @@ def _sees(layer: Layer) -> str:
 
 
 def _measured(profile: ProfileRecord) -> str:
-    return f"{plural(profile.sequences, 'sequence')} of {profile.longest} tokens"
+    return f"{plural(profile.sequences, 'sequence')} of {profile.longest} tokens{_from(profile.documents)}"
+
+
+def _from(documents: DocumentsRead | None) -> str:
+    """From how many documents the sequences come, where that is known."""
+    if documents is None:
+        return ""
+    if documents.of == 1:
+        return " from one document"
+    return f" from {documents.read:,} of {'' if documents.whole else 'the first '}{documents.of:,} documents"
 
 
 def _row(layer: Layer, beside: list[float | None]) -> list[str]:

@@ -31,6 +31,7 @@ from inheritune.models.begin import AUTO, Begin, begin_told
 from inheritune.models.reference import Reference
 from inheritune.progress import LOOK, Progress, Rates
 from inheritune.records.entry import Spent
+from inheritune.records.profile import DocumentsRead
 from inheritune.records.stages import BeginLosses, Machine, OutsideLosses, ReferenceLosses, so_far
 from inheritune.runs.folder import once, timed
 from inheritune.runs.made_of import bind, made_of, texts_of
@@ -180,10 +181,16 @@ class Bench:
         rows = [self.begin.opening(row)[:length] for row in self._spread(count, length)]
         return torch.from_numpy(np.stack(rows).astype(np.int64)).to(self.home)
 
+    def documents_of(self, count: int, length: int) -> DocumentsRead:
+        """From how many of the training documents those sequences come."""
+        return self.train_tokens.documents_in([(start, start + length) for start in self._starts(count, length)])
+
     def _spread(self, count: int, length: int) -> list[np.ndarray]:
+        return [self.train_tokens.read(start, start + length) for start in self._starts(count, length)]
+
+    def _starts(self, count: int, length: int) -> np.ndarray:
         text = self.train_tokens
-        starts = np.linspace(0, len(text) - length, min(count, len(text) // length), dtype=np.int64)
-        return [text.read(start, start + length) for start in starts]
+        return np.linspace(0, len(text) - length, min(count, len(text) // length), dtype=np.int64)
 
     @cached_property
     def reference_measured(self) -> ReferenceLosses:

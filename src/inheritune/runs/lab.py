@@ -81,6 +81,7 @@ class FolderLab:
                 self.bench.model,
                 self.bench.sequences(wanted.sequences, wanted.length),
                 unasked=self.bench.begin.unasked,
+                documents=self.bench.documents_of(wanted.sequences, wanted.length),
                 threshold=wanted.threshold,
                 minutes=wanted.minutes,
                 kept=self.folder,

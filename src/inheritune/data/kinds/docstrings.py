@@ -33,6 +33,8 @@ _LEFT_OUT = ("site-packages", "test", "tests", "testing", "idlelib", "lib2to3")
 class Docstrings(SourceKind):
     """The docstrings of the named packages: a document for each public file."""
 
+    part = 400_000  # two seconds: files of Python are slow to parse
+
     @classmethod
     def claims(cls, source: Source) -> bool:
         """By its name."""

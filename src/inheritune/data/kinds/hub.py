@@ -20,6 +20,7 @@ class Hub(SourceKind):
     """`hf:OWNER/NAME`: a document for each row of one split."""
 
     streamed = True
+    part = 8_000_000
 
     @classmethod
     def claims(cls, source: Source) -> bool:
