@@ -6,6 +6,7 @@ import re
 import signal
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict
@@ -335,7 +336,8 @@ def test_a_spread_model_has_the_loss_and_the_gradient_of_a_whole_one(
         return {"loss": torch.tensor(processes.summed([own])), **whole}
 
     def both(place: Path) -> None:
-        with processes.joined(60):
+        with processes.joined(60), warnings.catch_warnings():
+            warnings.filterwarnings("error", "FSDP2")  # a user would read it, and can do nothing
             found = {f"{once} {name}": tensor for once in (False, True) for name, tensor in gradient(once).items()}
             processes.on_main(lambda: save_file({name: tensor.numpy() for name, tensor in found.items()}, place))
 

@@ -26,6 +26,8 @@ def shard(model: nn.Module, blocks: Iterable[nn.Module], half: bool = False) -> 
 
     With `half`, blocks are gathered in bf16, which halves what is sent. Gradients are summed in fp32, and the residual stays in it.
     """
+    # What a model gives where its head is left out is a view, which nothing here changes in place.
+    warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor", UserWarning)
     narrow = MixedPrecisionPolicy(torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False)
     for block in blocks:
         fully_shard(block, mp_policy=narrow if half else MixedPrecisionPolicy())
