@@ -35,6 +35,7 @@ from inheritune.records.guard import Guard
 from inheritune.words import plural
 
 _MOST = 700.0  # nats, from which on exp is beyond a float
+_OTHER_TOKENS = "model and reference read other tokens, so they are compared in bits per byte, and not token by token"
 
 
 def evaluate(
@@ -63,8 +64,9 @@ def find(model: str, reference: str | None, progress: Progress, asked: Wanted) -
     models = [_model(one, own) for one, own in zip(loaded, on_text, strict=True)]
     found = Evaluation(data=_about(asked, texts), models=models)
     if reference is not None:
-        notes = _few(on_text[0]) + _unlike(on_text)
-        found = _noted(found.model_copy(update=_beside(loaded, on_text, asked, progress)), notes)
+        beside = _beside(loaded, on_text, asked, progress)
+        notes = _few(on_text[0]) + ([] if "agreement" in beside else [_OTHER_TOKENS])
+        found = _noted(found.model_copy(update=beside), notes)
     right = [_answers(one, progress) for one in loaded] if asked.guard else []
     if asked.guard:
         found = found.model_copy(update={"guard": guard(items(), right[0], right[1], asked.confidence)})
@@ -137,13 +139,6 @@ def _beside(loaded: list[Reference], on_text: list[OnText], asked: Wanted, progr
 
 def _alike(own: OnText, other: OnText) -> bool:
     return len(own.rows) == len(other.rows) and all(map(np.array_equal, own.rows, other.rows))
-
-
-def _unlike(on_text: list[OnText]) -> list[str]:
-    """That the tokens differ, where they do."""
-    if _alike(*on_text):
-        return []
-    return ["model and reference read other tokens, so they are compared in bits per byte, and not token by token"]
 
 
 def _answers(one: Reference, progress: Progress) -> np.ndarray:
