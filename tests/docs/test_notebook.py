@@ -100,7 +100,7 @@ def test_the_page_is_what_stands_in_the_notebook() -> None:
 def test_its_cells_run_on_a_tiny_model(gpt2: Path, corpus: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
     settings = {
-        "reference": str(gpt2), "data__train": str(corpus / "words.jsonl"), "data__sequence_length": 32, "growth__start": 4,
+        "data__sequence_length": 32, "growth__start": 4,
         "training__tokens": 512, "training__batch_tokens": 256, "choice__sequences": 2, "diagnosis__sequences": 2,
         "diagnosis__length": 32, "choice__heal": False, "limits__max_rounds": 1,
     }  # fmt: skip
