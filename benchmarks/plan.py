@@ -20,7 +20,7 @@ import yaml
 
 PHASES = {
     "diagnosis": ["diagnosis"], "choice": ["choice", "probes"], "cut, proof and repair": ["heal"], "round": ["training"],
-    "validation": ["validation"],
+    "validation": ["begin of text", "validation"],
 }  # fmt: skip
 _GPT2 = {"model_type": "gpt2", "n_layer": 6, "n_embd": 384, "n_head": 6, "n_positions": 512}
 _LLAMA = {

@@ -19,10 +19,11 @@ from inheritune.errors import InputError
 from inheritune.evidence.left import likely_after
 from inheritune.models.hollow import hollow
 from inheritune.models.load import load_model
+from inheritune.models.packing import packed_bytes
 from inheritune.records.estimate import RunEstimate
-from inheritune.records.result import Result
+from inheritune.records.result import PACKED, Result
 from inheritune.report import words
-from inheritune.report.plan_words import in_two_lines, reach_in_words
+from inheritune.report.plan_words import already_fits, in_two_lines, reach_in_words
 from inheritune.runs.plan import PlanRequest, plan
 from inheritune.surgery.heal import heal
 from inheritune.surgery.in_memory import inherit
@@ -72,6 +73,9 @@ def test_a_round_is_planned_to_the_last_flop(
     assert held is not None and (held.planned_seconds, held.planned_memory) == (own.total.seconds, own.total.memory)
     assert held.seconds == result.ledger.total.seconds and held.memory > 1e8
     assert (held.planned_cost, held.cost) == pytest.approx((100 * held.planned_seconds, 100 * held.seconds))
+    planned = {stage.name: stage for stage in own.stages}
+    assert planned["samples"].tokens >= result.ledger.phases["samples"].tokens > 0
+    assert planned["begin of text"].tokens == 16 * 128 * 3
     assert "it took" in said and said.index("Plan: ") < said.index("Text: ") < said.index("Diagnosis of ")
 
 
@@ -285,8 +289,8 @@ def test_tokens_that_buy_almost_nothing_are_told_as_such(gpt2: Path) -> None:
     assert "131 k are 0.0013 for each of the reference's parameters, and take less than 1% off" in lines[0]
     assert "about 37.6 M of new text would halve it." in lines[0]
     assert left(37_600_000, parameters) == pytest.approx(left(1, parameters) / 2, rel=1e-3)
-    read = found.model_copy(update={"reference": reference, "text_tokens": 3_000, "goal": "fit"})
-    assert "These tokens buy almost nothing: 12 k that count are " in total_words(read)
+    read = found.model_copy(update={"reference": reference, "text_tokens": 2_000, "goal": "fit"})
+    assert "These tokens buy almost nothing: 8 k that count are 0.00008 for each" in total_words(read)
 
 
 def test_a_probe_tries_this_machine(tree: dict[str, Any], write_recipe: Write, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -324,7 +328,6 @@ def test_what_a_micro_batch_costs_whatever_its_tokens_is_counted_once(monkeypatc
 
 
 def test_a_shallow_target_shows_its_neighbours_and_not_all_between(gpt2: Path) -> None:
-    """And what is packed in the source and not in the target is said."""
     found = plan(str(gpt2), asked=PlanRequest(fit="1"))
     far = [found.reach[0].model_copy(update={"depth": depth}) for depth in range(23, 1, -1)] + [found.reach[-1]]
     told = list(reach_in_words(found.model_copy(update={"reach": far})))
@@ -333,19 +336,81 @@ def test_a_shallow_target_shows_its_neighbours_and_not_all_between(gpt2: Path) -
     )
     claimed = found.model_copy(update={"reach": far, "goal": "cheapest"})
     assert depths_of(reach_in_words(claimed)) == [23, 22, 21, 20, 19, 2, 1]
-    assert "packed" not in " ".join(told)
-    packed = found.reference.footprint.model_copy(update={"dtype": "packed (GGUF)"})
-    reference = found.reference.model_copy(update={"footprint": packed})
-    said = total_words(found.model_copy(update={"reference": reference}))
-    assert "(the reference's are packed in " in said and "is smaller already" not in said
-    small = packed.model_copy(update={"weight_bytes": found.target.footprint.weight_bytes})
-    reference = found.reference.model_copy(update={"footprint": small})
-    told = list(reach_in_words(found.model_copy(update={"reference": reference})))
-    size = words.size(small.weight_bytes)
+
+
+def test_a_packed_reference_is_held_against_the_packed_target(gpt2: Path) -> None:
+    """By the sizes that are estimated: as many bytes save nothing, one fewer some; said once, and of no other reference."""
+    found = plan(str(gpt2), asked=PlanRequest(fit="1"))
+    assert found.packed_bytes == packed_bytes(inherit(load_model(gpt2), [0])) and "acked" not in total_words(found)
+
+    def told(weight_bytes: int) -> str:
+        footprint = found.reference.footprint.model_copy(update={"dtype": PACKED, "weight_bytes": weight_bytes})
+        reference = found.reference.model_copy(update={"footprint": footprint})
+        return total_words(
+            found.model_copy(update={"reference": reference, "packed_bytes": {"q8_0": 141_000, "q4_k_m": 103_000}})
+        )
+
+    line = "Packed too (inheritune export --to gguf --quantise) it takes about 141 kB as q8_0 and 103 kB as q4_k_m: "
+    assert f"{line}no less than your file, so this cut saves nothing on disk." in told(103_000)
+    assert f"{line}about 2 kB less than your file." in told(105_000)
+    assert told(103_000).count("packed") == 1, "(the reference's are packed in 103 kB)"
+
+
+def test_a_file_that_has_the_wanted_size_already_is_told_first(gpt2: Path) -> None:
+    found = plan(str(gpt2), asked=PlanRequest(fit="100kB"))
+    assert found.asked_bytes == 100_000 and not list(already_fits(found))
+    assert found.reference.footprint.weight_bytes > 100_000
+    footprint = found.reference.footprint.model_copy(update={"dtype": PACKED, "weight_bytes": 98_400})
+    small = found.model_copy(update={"reference": found.reference.model_copy(update={"footprint": footprint})})
+    (line,) = already_fits(small)
     assert (
-        f"The reference's file, packed in {size}, is smaller already than the target's weights as they are written,"
-        f" {size} in float32: inheritune export --to gguf --quantise packs these too."
-    ) in told
+        line.startswith("Your file of 98.4 kB already fits: ")
+        and "take 100 kB at most as they are written, in float32" in line
+    )
+    assert not list(already_fits(plan(str(gpt2), asked=PlanRequest(fit="2")))), "blocks are no bytes"
+
+
+def test_on_a_card_that_was_never_tried_time_and_money_have_a_range(gpt2: Path) -> None:
+    """From two fifths to 16% of its data sheet; on this machine, whose products are timed, there is none."""
+    card, here = (plan(str(gpt2), asked=PlanRequest(gpu=gpu, gpus=2, price=5e5)) for gpu in ("h100", "cpu"))
+    seconds = card.total.seconds
+    assert card.machine.shares == (0.4, 0.16) and card.seconds_in_all == pytest.approx((seconds, 2.5 * seconds))
+    low, high = 1e6 * seconds / 3600, 2.5e6 * seconds / 3600
+    assert card.cost_in_all == pytest.approx((low, high))
+    said = in_two_lines(card)[0]
+    assert said.startswith(f"Plan: about {words.about(seconds)} to {words.about(2.5 * seconds)} with one round")
+    assert (
+        f", costs {low:,.2f} to {high:,.2f} (at --price 500,000.00 an hour), on 2 x h100, by 40% (as in the table) to 16%"
+        in said
+    )
+    assert said.endswith("of its data sheet's rate, since nothing was ever measured on such a card")
+    seconds = here.total.seconds
+    assert here.machine.shares is None and here.seconds_in_all == (seconds, seconds)
+    said = in_two_lines(here)[0]
+    assert said.startswith(f"Plan: about {words.about(seconds)} with one round")
+    assert f", costs {1e6 * seconds / 3600:,.2f} (at" in said and "assumed" not in said
+    assert said.endswith("on 2 x this machine, by half a second of matrix products when this was planned")
+    assert "costs" not in in_two_lines(plan(str(gpt2)))[0]
+
+
+def test_small_and_large_letters_are_the_same(gpt2: Path) -> None:
+    assert (
+        plan(str(gpt2), asked=PlanRequest(gpu="H100")).machine == plan(str(gpt2), asked=PlanRequest(gpu="h100")).machine
+    )
+    for one, other in (("100kB", "100KB"), ("0.1MB", "0.1mb"), ("1.2x", "1.2X"), ("3 blocks", "3 Blocks")):
+        assert (
+            plan(str(gpt2), asked=PlanRequest(fit=one)).target == plan(str(gpt2), asked=PlanRequest(fit=other)).target
+        )
+
+
+@pytest.mark.parametrize("key", ["data.train", "data.valid", "data.outside"])
+def test_text_that_is_missing_is_refused_before_the_model_is_looked_at(
+    tree: dict[str, Any], write_recipe: Write, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setattr("inheritune.runs.plan.locate", lambda *_, **__: pytest.fail("the model is looked for"))
+    missing: Any = {"other": "nowhere.txt"} if key == "data.outside" else "nowhere.txt"
+    with pytest.raises(InputError, match="nowhere"):
+        plan(write_recipe(tree), **{key.replace(".", "__"): missing})
 
 
 @pytest.mark.parametrize(

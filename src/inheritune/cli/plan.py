@@ -49,9 +49,9 @@ def _print(found: "RunEstimate", console: "PlainConsole") -> None:
     from rich.table import Table
 
     from inheritune.report import words
-    from inheritune.report.plan_words import in_two_lines, reach_in_words, step_in_words
+    from inheritune.report.plan_words import already_fits, in_two_lines, reach_in_words, step_in_words
 
-    for line in in_two_lines(found):
+    for line in (*already_fits(found), *in_two_lines(found)):
         console.sentence(line)
     priced = found.machine.price is not None
     table = Table(box=None)

@@ -1,6 +1,7 @@
 """The sections of a recipe, as data: every key known, of its type, with a description."""
 
 import re
+from itertools import chain
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -135,6 +136,11 @@ class Data(Section):
         description="What stands in front of every sequence: `auto`, as the model's tokenizer begins a text; `none`; or a token.",
     )
 
+    @property
+    def sources(self) -> list[Source]:
+        """All that a run reads."""
+        return [*self.train, *(self.valid or []), *chain.from_iterable(self.outside.values())]
+
 
 class Training(Section):
     """How weights are trained: the same loop for references, targets and controls."""
@@ -243,19 +249,19 @@ class Choice(Section):
     heal_tokens: int = Field(32_768, ge=256, le=MOST_TOKENS, description="Tokens that the repair reads.")
 
 
-_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
-_AMOUNT = re.compile(r"(\d{1,15}(?:\.\d{1,9})?) ?(?:([kMGT])B|([kMGBT]?))")
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "B": 10**9, "T": 10**12}
+_AMOUNT = re.compile(r"(\d{1,15}(?:\.\d{1,9})?) ?(?:([kMGT])B|([kMGBT]?))", re.IGNORECASE)
 
 
 def _amount(value: Any) -> Any:
-    """`135M` and `1.5 G` as numbers; a unit of bytes at the end (`200MB`) is left out."""
+    """`135M` and `1.5 G` as numbers, in small letters too; a unit of bytes at the end (`200MB`) is left out."""
     found = _AMOUNT.fullmatch(value) if isinstance(value, str) else None
-    return int(float(found[1]) * _UNITS[found[2] or found[3]]) if found else value
+    return int(float(found[1]) * _UNITS[(found[2] or found[3]).upper()]) if found else value
 
 
 def _times(value: Any) -> Any:
     """`1.5x` as a number."""
-    found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,9})?)x", value) if isinstance(value, str) else None
+    found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,9})?)[xX]", value) if isinstance(value, str) else None
     return float(found[1]) if found else value
 
 

@@ -55,7 +55,8 @@ class PlannedModel(Entry):
 class Machinery(Entry):
     """What a run is planned for: bytes of memory and disk for each process, and whether the pace was tried.
 
-    `matrix_rate` is in FLOP/s of matrix products at the training's precision, `fp32_rate` in fp32.
+    `matrix_rate` is in FLOP/s of matrix products at the training's precision, `fp32_rate` in fp32. `shares` are those of a data sheet's
+    rate that training may reach, the plan's own and the least; None where products were timed here.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Machinery(Entry):
     fp32_rate: Amount
     tried: bool
     price: Amount | None = None
+    shares: tuple[Share, Share] | None = None
 
 
 class RunEstimate(JsonFile):
@@ -96,11 +98,24 @@ class RunEstimate(JsonFile):
     )
     fits: bool
     advice: list[str]
+    asked_bytes: Count | None = Field(None, description="growth.target.memory.")
+    packed_bytes: dict[str, Count] = Field(
+        {}, description="About the target's bytes as a GGUF file, by how it is packed."
+    )
+    seconds_in_all: tuple[Amount, Amount] | None = Field(
+        None, description="With one round: as planned, and at the least of `machine.shares`."
+    )
+    cost_in_all: tuple[Amount, Amount] | None = Field(None, description="What these cost, where a price was given.")
 
     @property
     def total(self) -> StageEstimate:
         """All stages, with one round."""
         return in_all(self.stages)
+
+    def span(self, seconds: float) -> tuple[float, float]:
+        """What is planned, and the most that it may be on a device that was never tried."""
+        planned, least = self.machine.shares or (1.0, 1.0)
+        return seconds, seconds * planned / least
 
     def cost(self, seconds: float) -> float | None:
         """The price of all devices for so long."""

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 
 from inheritune.evidence.left import READINGS, new_tokens, taken_off, tokens_that_halve
-from inheritune.records.estimate import DepthReach, RunEstimate
+from inheritune.records.estimate import DepthReach, Machinery, RunEstimate
 from inheritune.records.result import Footprint, PlanHeld
 from inheritune.report import words
 from inheritune.words import plural
@@ -16,14 +16,12 @@ _SHOWN = 5
 
 def in_two_lines(found: RunEstimate) -> tuple[str, str]:
     """What a run takes, and what it can give."""
-    machine, total = found.machine, found.total
-    how = "as tried" if machine.tried else "as assumed"
-    most = total.seconds + (found.most_rounds - 1) * found.further_round.seconds
-    upto = f", {words.about(most)} with all {found.most_rounds}" if found.most_rounds > 1 else ""
-    count = f"{machine.processes} x " if machine.processes > 1 else ""
+    total, further = found.total, found.further_round
+    most = total.seconds + (found.most_rounds - 1) * further.seconds
+    upto = f", {_times(found, most)} with all {found.most_rounds}" if found.most_rounds > 1 else ""
     takes = (
-        f"Plan: about {words.about(total.seconds)} with one round{upto}, {words.size(total.memory)} of memory,"
-        f" {words.size(total.disk)} of disk{_money(found.cost(total.seconds))}, on {count}{machine.name} {how}"
+        f"Plan: about {_times(found, total.seconds)} with one round{upto}, {words.size(total.memory)} of memory,"
+        f" {words.size(total.disk)} of disk{_costs(found)}, on {_machine(found.machine)}"
     )
     target, whole = found.target, found.reference
     parameters = f"{words.large_number(target.parameters)} parameters ({_change(target.parameters, whole.parameters)})"
@@ -34,6 +32,31 @@ def in_two_lines(found: RunEstimate) -> tuple[str, str]:
         f"{_cache(found)}, by its parameters {whole.parameters / target.parameters:.2f} times as fast; {_expected(found)} after a round of {tokens_told(found.round_tokens, found.asked_tokens)}"
     )
     return takes, gives
+
+
+def _times(found: RunEstimate, seconds: float) -> str:
+    low, high = (words.about(each) for each in found.span(seconds))
+    return low if low == high else f"{low} to {high}"
+
+
+def _costs(found: RunEstimate) -> str:
+    """What one round and all around it cost, at the price that was given."""
+    low, high = (found.cost(each) for each in found.span(found.total.seconds))
+    if low is None or high is None:
+        return ""
+    return (
+        f", costs {low:,.2f}{f' to {high:,.2f}' if high > low else ''} (at --price {found.machine.price:,.2f} an hour)"
+    )
+
+
+def _machine(machine: Machinery) -> str:
+    """What is planned for, and what its speed rests on."""
+    count = f"{machine.processes} x " if machine.processes > 1 else ""
+    how = "as tried" if machine.tried else "by half a second of matrix products when this was planned"
+    if machine.shares:
+        most, least = (f"{100 * share:.0f}%" for share in machine.shares)
+        how = f"by {most} (as in the table) to {least} of its data sheet's rate, since nothing was ever measured on such a card"
+    return f"{count}{machine.name}, {how}"
 
 
 def _expected(found: RunEstimate) -> str:
@@ -71,12 +94,7 @@ def reach_in_words(found: RunEstimate) -> Iterator[str]:
     yield from _bought_nothing(found)
     if found.text_tokens is not None and found.round_tokens > found.text_tokens:
         yield f"The text has about {words.large_number(found.text_tokens)} tokens: {_passes(found.round_tokens, found.text_tokens)}."
-    own, other = found.target.footprint, found.reference.footprint
-    if other.packed and own.weight_bytes >= other.weight_bytes:
-        yield (
-            f"The reference's file, packed in {words.size(other.weight_bytes)}, is smaller already than the target's weights as they are written,"
-            f" {words.size(own.weight_bytes)} in {own.dtype}: inheritune export --to gguf --quantise packs these too."
-        )
+    yield from _packed(found)
     target, reach = _target(found), found.reach
     wanted = reach.index(target)
     first = 0 if found.goal == "fit" else _SHOWN
@@ -122,10 +140,40 @@ def _bought_nothing(found: RunEstimate) -> Iterator[str]:
     if share < _NOTHING:
         counted = " that count" if tokens < found.round_tokens else ""
         yield (
-            f"These tokens buy almost nothing: {words.large_number(tokens)}{counted} are {tokens / parameters:.2g} for each of the reference's"
+            f"These tokens buy almost nothing: {words.large_number(tokens)}{counted} are {_plain(tokens / parameters)} for each of the reference's"
             f" parameters, and take less than {math.floor(100 * share) + 1}% off the gap that hardly any leave, so what is left is what the cut"
             f" leaves; about {words.large_number(tokens_that_halve(parameters))} of new text would halve it."
         )
+
+
+def _plain(share: float) -> str:
+    """A small number in two digits, without a power of ten: "0.000061"."""
+    return f"{float(f'{share:.2g}'):.12f}".rstrip("0")
+
+
+def already_fits(found: RunEstimate) -> Iterator[str]:
+    """That the reference's own file has the size that was asked for, where it has."""
+    held, asked = found.reference.footprint.weight_bytes, found.asked_bytes
+    if asked is not None and held <= asked:
+        yield (
+            f"Your file of {words.size(held)} already fits: the cut below is the one whose weights take {words.size(asked)} at most as they are"
+            f" written, in {found.target.footprint.dtype}."
+        )
+
+
+def _packed(found: RunEstimate) -> Iterator[str]:
+    """What the target takes packed, beside a reference that is."""
+    other = found.reference.footprint
+    if not other.packed or not found.packed_bytes:
+        return
+    sizes = " and ".join(f"{words.size(count)} as {kind}" for kind, count in found.packed_bytes.items())
+    saved = other.weight_bytes - min(found.packed_bytes.values())
+    than = (
+        f"about {words.size(saved)} less than your file"
+        if saved > 0
+        else "no less than your file, so this cut saves nothing on disk"
+    )
+    yield f"Packed too (inheritune export --to gguf --quantise) it takes about {sizes}: {than}."
 
 
 def _passes(tokens: int, text: int) -> str:
@@ -146,13 +194,13 @@ def _rests_on(found: RunEstimate) -> str:
 def held_in_words(held: PlanHeld) -> str:
     """The plan against what a run took."""
     return (
-        f"Planned were {words.about(held.planned_seconds)} and {words.size(held.planned_memory)} of memory{_money(held.planned_cost)};"
-        f" it took {words.duration(held.seconds)} and {words.size(held.memory)}{_money(held.cost)}"
+        f"Planned were {words.about(held.planned_seconds)} and {words.size(held.planned_memory)} of memory{_paid(held.planned_cost)};"
+        f" it took {words.duration(held.seconds)} and {words.size(held.memory)}{_paid(held.cost)}"
     )
 
 
-def _money(cost: float | None) -> str:
-    return "" if cost is None else f", {cost:,.2f} in money"
+def _paid(cost: float | None) -> str:
+    return "" if cost is None else f", at a cost of {cost:,.2f}"
 
 
 def _told(reach: DepthReach, margin: float | None) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cached_property, lru_cache, partial
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from transformers import PreTrainedModel
@@ -17,9 +17,11 @@ from inheritune.diagnosis.curves import passes_of_curves
 from inheritune.diagnosis.cuts import first_places
 from inheritune.evaluation.guard_items import about_tokens
 from inheritune.evaluation.logits import rows_at_once
+from inheritune.evaluation.samples import NEW, PROMPT, SHOWN
 from inheritune.evaluation.token_by_token import context, most_read
 from inheritune.models.export import cache_bytes_per_token
 from inheritune.models.hollow import hollow
+from inheritune.models.packing import packed_bytes
 from inheritune.records.estimate import (
     Machinery,
     MemoryEstimate,
@@ -29,6 +31,7 @@ from inheritune.records.estimate import (
     in_all,
 )
 from inheritune.records.result import PACKED, Footprint
+from inheritune.records.samples import SamplePlace
 from inheritune.runs.actions import most_looks
 from inheritune.runs.controls import RANDOM, TAUGHT, names
 from inheritune.runs.hardware import THIS
@@ -48,6 +51,8 @@ _PROGRAM = 450_000_000  # bytes of Python, torch and transformers
 # On the CPU freed memory is kept and taken again in other sizes: what a step touches of it, over what autograd keeps (docs/results/plan.md).
 _HEAP = 1.55
 _BEGIN_TOKENS = 16 * 128 * 3
+# A token that is read alone, since the weights pass through memory for it, takes as long as so many of a row.
+_ALONE = 20
 _REFIT_PASSES = 6  # of a block, to see how its MLP is added and what it is given
 _READ_BYTES = 3e8  # of weights read, widened and checked in a second
 _CALL_SECONDS = 2e-3  # of a pass through a block or the head, however little it reads
@@ -72,7 +77,7 @@ class Outlook:
         """The whole of it."""
         recipe, stages = self.recipe, list(self._stages())
         advice = list(self._advice(in_all(stages)))
-        return RunEstimate(
+        found = RunEstimate(
             name=recipe.name, machine=self.machine, margin=recipe.match.margin,
             reference=self._model(self.reference, self.weight_bytes),
             target=self._model(self._cut(self.depth), None),
@@ -82,7 +87,11 @@ class Outlook:
             step=self._step_memory(self._step(self.depth)),
             reach=reach(recipe, self.whole, self.parameters, self.text_tokens),
             tokens_for_even=tokens_for_even(recipe, self.depth / self.whole, self.parameters), fits=not advice, advice=advice,
+            asked_bytes=recipe.growth.target.memory if recipe.growth.target else None, packed_bytes=packed_bytes(self._cut(self.depth)),
         )  # fmt: skip
+        low, high = found.span(found.total.seconds)
+        cost = None if self.machine.price is None else (found.cost(low), found.cost(high))
+        return found.model_copy(update={"seconds_in_all": (low, high), "cost_in_all": cost})
 
     def _most_rounds(self) -> int:
         growth, limits = self.recipe.growth, self.recipe.limits
@@ -160,6 +169,9 @@ class Outlook:
 
     def _stages(self) -> Iterator[StageEstimate]:
         yield self._load()
+        yield self._reading(
+            "begin of text", _BEGIN_TOKENS, flops := _BEGIN_TOKENS * self._forward, flops / self.pace.reading
+        )
         yield self._diagnosis()
         yield self._choice()
         yield self._heal()
@@ -169,6 +181,7 @@ class Outlook:
             yield from self._controls()
         if self.recipe.match.guard is not None:
             yield self._guard()
+        yield self._samples()
         yield self._saving()
 
     def _load(self) -> StageEstimate:
@@ -249,7 +262,7 @@ class Outlook:
         return copy if self._on_cpu and COPY_ROOM * copy < self.machine.memory - held else 0
 
     def _validation(self) -> StageEstimate:
-        """The reference once, the target at each look of a round, and what was asked of the begin of text."""
+        """The reference once, and the target at each look of a round."""
         data, steps = self.recipe.data, self._steps
         most = data.valid_documents * data.valid_tokens_per_document
         if self._held_out is not None:
@@ -257,8 +270,8 @@ class Outlook:
         looks = -(-steps // self.training.evaluate_every) + (self.dtype != torch.float32)
         own = forward_flops_per_token(self._cut(self.depth), self.length)
         outside = len(data.outside) * data.outside_tokens
-        tokens = most * (1 + looks) + outside * 2 + _BEGIN_TOKENS
-        flops = most * (self._forward + looks * own) + outside * (self._forward + own) + _BEGIN_TOKENS * self._forward
+        tokens = most * (1 + looks) + outside * 2
+        flops = most * (self._forward + looks * own) + outside * (self._forward + own)
         beside = self._step(self.depth).beside_weights * self._on_cpu  # on a GPU the looks are within the round's
         return self._reading("validation", tokens, flops, flops / self.pace.reading, beside)
 
@@ -287,6 +300,16 @@ class Outlook:
             found = self._round(depth, taught=name == TAUGHT)
             spent = {"tokens": round(found.tokens * more), "flops": found.flops * more, "seconds": found.seconds * more}
             yield found.model_copy(update={"name": f"control: {name}", **spent})
+
+    def _samples(self) -> StageEstimate:
+        """Reference and target beside each other on some documents: read, and gone on from a token at a time, in fp32."""
+        read, gone_on = len(get_args(SamplePlace)) * (SHOWN + PROMPT), len(get_args(SamplePlace)) * NEW
+        both = sum(forward_flops_per_token(model, SHOWN) for model in (self.reference, self._cut(self.depth)))
+        calls = gone_on * (self.whole + self.depth) * _CALL_SECONDS
+        seconds = (read + _ALONE * gone_on) * both / self.pace.measuring + calls
+        return self._reading(
+            "samples", 2 * (read + gone_on), (read + gone_on) * both, seconds, self._wide_cut(self.depth)
+        )
 
     def _saving(self) -> StageEstimate:
         cut = self._wide_cut(self.depth)

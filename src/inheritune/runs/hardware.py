@@ -7,6 +7,7 @@ from inheritune.errors import InputError
 from inheritune.records.estimate import Machinery
 from inheritune.runtime import gauge
 from inheritune.runtime.device import device, whole_products
+from inheritune.training.pace import SHARES_OF_SHEET
 
 # Bytes of memory, and FLOP/s of dense products in fp32 without TF32 and in bf16.
 _SHEETS: dict[str, tuple[int, float, float]] = {
@@ -37,7 +38,7 @@ def machinery(name: str, processes: int, precision: str, price: float | None, fo
         raise InputError(f"--gpu {name!r} is unknown: choose {', '.join((*_SHEETS, HERE))}")
     return Machinery(
         name=name, processes=processes, memory=memory, disk=max(0, free_bytes(folder)), matrix_rate=rate, fp32_rate=fp32_rate,
-        tried=False, price=price,
+        tried=False, price=price, shares=SHARES_OF_SHEET if name in _SHEETS else None,
     )  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """`inheritune plan`: what a recipe, or a plain run of a model, will take and can reach, without a weight read."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,11 +58,12 @@ def plan(
     `overrides` are recipe keys. Raises InputError for whatever the user has to mend.
     """
     asked, progress = asked or PlanRequest(), progress or Progress(quiet=True)
+    asked = replace(asked, gpu=asked.gpu.lower())
     goal = {} if asked.fit is None else goal_of(asked.fit)
     recipe = _recipe(source, text, {key.replace("__", "."): value for key, value in overrides.items()} | goal)
     on = device() if asked.gpu == HERE else torch.device("cuda")
     recipe = recipe.model_copy(update={"training": settled(recipe.training, on)})
-    require(recipe.data.train)
+    require(recipe.data.sources)
     machine = machinery(asked.gpu, asked.gpus, recipe.training.precision, asked.price, Path())
     if asked.probe and asked.gpu != HERE:
         raise InputError(f"--probe tries this machine, and --gpu is {asked.gpu!r}: leave one out")
@@ -107,7 +108,7 @@ def keep_plan(planned: RunEstimate, folder: Path) -> None:
 def goal_of(fit: str) -> dict[str, Any]:
     """The recipe's keys for a size: blocks (`12`), bytes as written (`200MB`), or how many times faster (`1.5x`). InputError for none."""
     kinds = {"depth": r"\d{1,6}( blocks?)?", "memory": r"\d[\d.]*\s*[kMGT]?B", "latency": r"\d[\d.]*x"}
-    kind = next((kind for kind, form in kinds.items() if re.fullmatch(form, fit)), None)
+    kind = next((kind for kind, form in kinds.items() if re.fullmatch(form, fit, re.IGNORECASE)), None)
     if kind is None:
         raise InputError(
             f"--fit {fit!r} is no size: give blocks (12), bytes (200MB, 1.5GB) or how many times faster (1.5x)"

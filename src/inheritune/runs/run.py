@@ -108,7 +108,7 @@ def _opened(recipe: RunRecipe, folder: Path, progress: Progress) -> Iterator[tup
     here = "" if source == BUNDLED or Path(source).exists() else " (no such folder here: asking the hub)"
     with ExitStack() as held:
         with progress.waiting(f"Reference: {with_size(source)}{here}", "tensors") as count, reading(count):
-            _require_texts(recipe)
+            require(recipe.data.sources)
             place = locate(source, recipe.revision, trust=recipe.trust_remote_code)
             with read_once(place):
                 shape = shape_at(place, recipe.trust_remote_code)
@@ -126,7 +126,7 @@ def _looked_at(ended: Result, recipe: RunRecipe, folder: Path, progress: Progres
     progress.stage(f"This run has ended: {ended.message}")
     progress.note("Nothing is done again; whether its text, tokenizer and reference are still the same is looked at")
     with closing(progress), stop_said("this run has ended, and all of it is kept"), holding(folder, recipe):
-        _require_texts(recipe)
+        require(recipe.data.sources)
         place = locate(recipe.reference, recipe.revision, trust=recipe.trust_remote_code)
         coding = Coding.of_model(load_tokenizer(str(place)), recipe.data.begin, recipe.data.loss_on)
         # Ids are in range where they are those that the run was begun with.
@@ -134,11 +134,6 @@ def _looked_at(ended: Result, recipe: RunRecipe, folder: Path, progress: Progres
         content = made_of(texts, coding.tokenizer, place)
         processes.on_main(lambda: bind(folder, content))
     return ended
-
-
-def _require_texts(recipe: RunRecipe) -> None:
-    for sources in (recipe.data.train, recipe.data.valid or [], *recipe.data.outside.values()):
-        require(sources)
 
 
 def _ended_before(folder: Path, recipe: RunRecipe) -> Result | None:

@@ -23,6 +23,8 @@ from inheritune.training.objective import TrainingLoss
 from inheritune.training.optimizer import Optimizer
 
 _TRAINING, _READING = 0.4, 0.6  # of the rate of matrix products, where nothing was tried
+# Of a data sheet's rate in training: what plans go by, and what a roofline gave before anything was made faster (docs/results/gpu.md).
+SHARES_OF_SHEET = (_TRAINING, 0.16)
 _UPDATE = 20.0  # FLOPs a parameter that take as long as an optimizer's update of it, at that share
 _FEWEST_TOKENS = 64
 _MOST_TRIED = 1 << 29  # parameters: 8 GB with gradients and states
