@@ -104,7 +104,7 @@ def test_its_cells_run_on_a_tiny_model(gpt2: Path, corpus: Path, tmp_path: Path,
         "training__tokens": 512, "training__batch_tokens": 256, "choice__sequences": 2, "diagnosis__sequences": 2,
         "diagnosis__length": 32, "choice__heal": False, "limits__max_rounds": 1,
     }  # fmt: skip
-    names = run_all(cells(), reference=str(gpt2), text=str(corpus / "words.txt"), length=32, settings=settings)
+    names = run_all(cells(), reference=str(gpt2), text=str(corpus / "words.jsonl"), length=32, settings=settings)
     assert len(names["profile"].layers) == 5 and names["result"].target.depth == 4
     assert names["smaller"].config.num_hidden_layers == 4
 
