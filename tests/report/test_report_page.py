@@ -200,6 +200,26 @@ def test_any_one_file_may_be_missing(tmp_path: Path, missing: str, monkeypatch: 
     assert set(re.findall(r'<svg id="(\w+)-wide"', page)) == {"loss", "training", "gap", "rank", "map"} - without
 
 
+def test_the_proof_of_the_saved_target_is_on_the_page(tmp_path: Path) -> None:
+    """That of its own depth, where rounds of others have one too; before the end the newest; a damaged one is told and not shown."""
+    folder = write_run(tmp_path / "run")
+    assert "<h2>Proof</h2>" not in page_of(folder)
+    for number, depth in enumerate((16, 20, 22), 1):
+        place = folder / "rounds" / f"{number:02}-{depth}-blocks"
+        place.mkdir(parents=True)
+        check = {"name": f"logits of {depth} blocks are equal", "passed": True, "detail": "as it should be"}
+        (place / "proof.json").write_text(json.dumps({"passed": True, "checks": [check]}))
+    depth = result_data()["target"]["depth"]
+    assert depth in (16, 20)
+    said = text_of(page_of(folder))
+    assert f"every one of these checks. Logits of {depth} blocks are equal." in said and "Logits of 22" not in said
+    (folder / "result.json").unlink()
+    assert "Logits of 22 blocks are equal." in text_of(page_of(folder))
+    (place / "proof.json").write_text("{")
+    said = text_of(page_of(folder))
+    assert "proof.json" in said and "Logits of 22" not in said
+
+
 def test_a_run_that_has_only_begun_has_a_page(tmp_path: Path) -> None:
     folder = write_run(tmp_path / "run")
     for name in ("profile.json", "choice.json", "metrics.jsonl", "result.json"):

@@ -46,6 +46,7 @@ class RunFolder:
     result: Result | None
     rows: list[RowData]
     controls: dict[str, list[Curve]]
+    proofs: dict[str, RowData]
     notices: list[str]
 
     @property
@@ -76,6 +77,11 @@ def read_run(path: Path) -> RunFolder:
         rows=_read_log(path / "metrics.jsonl", notices),
         controls={
             log.parent.name: curves(_read_log(log, notices)) for log in sorted(path.glob("controls/*/metrics.jsonl"))
+        },
+        proofs={
+            place.parent.name: proof
+            for place in sorted(path.glob("rounds/*/proof.json"))
+            if (proof := _read(place, _json_mapping, notices)) is not None
         },
         notices=notices,
     )

@@ -102,6 +102,7 @@ def _page(run: RunFolder, standing: Sequence[str]) -> str:
         by_token=list(story.token_rows(result.token_by_token)) if result and result.token_by_token else [],
         decisions=_decisions(run),
         choice=run.choice,
+        proof=_proof(run),
         controls=story.controls(result) if result else [],
         control_label=story.control_label,
         ledger=_ledger(result) if result else [],
@@ -186,6 +187,14 @@ def _decisions(run: RunFolder) -> list[tuple[int, str]]:
     if run.result:
         return [(decision.round, decision.reason) for decision in run.result.decisions]
     return [(row.get("round", 0), str(row.get("reason", ""))) for row in run.of_kind("decision")]
+
+
+def _proof(run: RunFolder) -> list[str]:
+    """The checks that the saved target passed before its training, or, before the run's end, the newest one."""
+    wanted = f"-{run.result.target.depth}-blocks" if run.result else ""
+    found = [proof for name, proof in run.proofs.items() if name.endswith(wanted) and proof.get("passed")]
+    checks = found[-1].get("checks") if found else None
+    return [str(check.get("name")) for check in checks if isinstance(check, dict)] if isinstance(checks, list) else []
 
 
 class LedgerLine(NamedTuple):
