@@ -1,4 +1,4 @@
-"""What a packed file is expected to take, against files that llama.cpp's quantiser wrote, to the twentieth part."""
+"""What a packed file is expected to take, against files that llama.cpp's quantiser wrote, to a fiftieth."""
 
 import pytest
 from transformers import Gemma3TextConfig, LlamaConfig, PretrainedConfig
@@ -34,4 +34,4 @@ GEMMA_270M = Gemma3TextConfig(
 )
 def test_a_packed_file_is_expected_as_it_was_written(config: PretrainedConfig, kind: str, took: int) -> None:
     """Rows of 576 and 640 are no multiples of 256, and are packed in wider formats; those of 4096 are."""
-    assert packed_bytes(hollow(config))[kind] == pytest.approx(took, rel=0.05)
+    assert packed_bytes(hollow(config))[kind] == pytest.approx(took, rel=0.02)

@@ -23,7 +23,8 @@ from inheritune.models.packing import packed_bytes
 from inheritune.records.estimate import RunEstimate
 from inheritune.records.result import PACKED, Result
 from inheritune.report import words
-from inheritune.report.plan_words import already_fits, in_two_lines, reach_in_words
+from inheritune.report.plan_words import already_fits, in_two_lines, packed_in_words
+from inheritune.report.reach_words import reach_in_words
 from inheritune.runs.plan import PlanRequest, plan
 from inheritune.surgery.heal import heal
 from inheritune.surgery.in_memory import inherit
@@ -36,7 +37,7 @@ Write = Callable[[dict[str, Any]], str]
 
 
 def total_words(found: RunEstimate) -> str:
-    return " ".join([*in_two_lines(found), *reach_in_words(found)])
+    return " ".join([*in_two_lines(found), *packed_in_words(found), *reach_in_words(found)])
 
 
 def depths_of(told: Iterable[str]) -> list[int]:
@@ -350,7 +351,7 @@ def test_a_packed_reference_is_held_against_the_packed_target(gpt2: Path) -> Non
             found.model_copy(update={"reference": reference, "packed_bytes": {"q8_0": 141_000, "q4_k_m": 103_000}})
         )
 
-    line = "Packed too (inheritune export --to gguf --quantise) it takes about 141 kB as q8_0 and 103 kB as q4_k_m: "
+    line = "Packed too (inheritune export --to gguf --quantise) the target takes about 141 kB as q8_0 and 103 kB as q4_k_m: "
     assert f"{line}no less than your file, so this cut saves nothing on disk." in told(103_000)
     assert f"{line}about 2 kB less than your file." in told(105_000)
     assert told(103_000).count("packed") == 1, "(the reference's are packed in 103 kB)"

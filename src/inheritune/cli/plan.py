@@ -49,7 +49,8 @@ def _print(found: "RunEstimate", console: "PlainConsole") -> None:
     from rich.table import Table
 
     from inheritune.report import words
-    from inheritune.report.plan_words import already_fits, in_two_lines, reach_in_words, step_in_words
+    from inheritune.report.plan_words import already_fits, in_two_lines, packed_in_words, step_in_words
+    from inheritune.report.reach_words import reach_in_words
 
     for line in (*already_fits(found), *in_two_lines(found)):
         console.sentence(line)
@@ -63,6 +64,6 @@ def _print(found: "RunEstimate", console: "PlainConsole") -> None:
         counts = [words.large_number(stage.tokens), words.flops(stage.flops), words.about(stage.seconds)]
         table.add_row(stage.name, *counts, *sizes, *paid)
     console.print("", table, "")
-    for line in (step_in_words(found), *reach_in_words(found), *found.advice):
+    for line in (step_in_words(found), *packed_in_words(found), *reach_in_words(found), *found.advice):
         said = line.lstrip()
         console.sentence(said, line.removesuffix(said))

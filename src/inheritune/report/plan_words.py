@@ -1,17 +1,12 @@
-"""A plan in sentences: the two lines that a run begins with, and what its tokens can buy."""
+"""A plan in sentences: the two lines that a run begins with, what they rest on, and what a target takes packed."""
 
-import math
 from collections.abc import Iterator
 
-from inheritune.evidence.left import READINGS, new_tokens, taken_off, tokens_that_halve
-from inheritune.records.estimate import DepthReach, Machinery, RunEstimate
+from inheritune.records.estimate import Machinery, RunEstimate
 from inheritune.records.result import Footprint, PlanHeld
 from inheritune.report import words
+from inheritune.report.reach_words import gap_told, target_reach
 from inheritune.words import plural
-
-_FAIR, _EVEN = 1 / 3, 0.5
-_NOTHING = 0.1  # of the gap: tokens that take no more off it decide nothing
-_SHOWN = 5
 
 
 def in_two_lines(found: RunEstimate) -> tuple[str, str]:
@@ -61,9 +56,9 @@ def _machine(machine: Machinery) -> str:
 
 def _expected(found: RunEstimate) -> str:
     """What the target can come to: a chance to match, or, of a size that was asked for, its gap."""
-    target = _target(found)
+    target = target_reach(found)
     if found.goal == "fit":
-        return f"{_gap(target)} is expected, and no match is claimed,"
+        return f"{gap_told(target)} is expected, and no match is claimed,"
     return f"a chance of {100 * target.chance:.0f}% to match within {found.margin:g}"
 
 
@@ -83,74 +78,6 @@ def tokens_told(tokens: int, asked: int | None) -> str:
     return f"{tokens:,} tokens (training.tokens={asked:,}, rounded up to whole steps)"
 
 
-def _target(found: RunEstimate) -> DepthReach:
-    return next(each for each in found.reach if each.depth == found.target.depth)
-
-
-def reach_in_words(found: RunEstimate) -> Iterator[str]:
-    """The depths that the tokens can buy, or that they buy none; of a size that was asked for, the gaps alone."""
-    if found.goal != "fit":
-        yield from _bought(found)
-    yield from _bought_nothing(found)
-    if found.text_tokens is not None and found.round_tokens > found.text_tokens:
-        yield f"The text has about {words.large_number(found.text_tokens)} tokens: {_passes(found.round_tokens, found.text_tokens)}."
-    yield from _packed(found)
-    target, reach = _target(found), found.reach
-    wanted = reach.index(target)
-    first = 0 if found.goal == "fit" else _SHOWN
-    near = {each.depth for each in reach[:first] + reach[max(0, wanted - 1) : wanted + 2]}
-    for each in reach:
-        if each.depth in near:
-            yield f"  {_told(each, None if found.goal == 'fit' else found.margin)}"
-    yield f"Gaps are nats per token with 80% intervals, by the forecast that the run starts with; {_rests_on(found)}."
-
-
-def _bought(found: RunEstimate) -> Iterator[str]:
-    target, reach = _target(found), found.reach
-    fair = [each for each in reach if each.chance >= _FAIR]
-    if not fair:
-        yield f"Not with these tokens: even {plural(reach[0].depth, 'block')} have a chance of {100 * reach[0].chance:.0f}% to match."
-    elif target.chance < _FAIR:
-        yield f"Not with these tokens: {_told(target, found.margin)}; {fair[-1].depth} blocks are the fewest with a fair chance."
-    if min(each.depth for each in (target, *fair)) * 2 < found.reference.depth:
-        yield "Of cuts to fewer than half of the blocks no round was ever recorded: their chances are a guess."
-    if found.tokens_for_even is None:
-        yield f"No number of tokens gives {plural(target.depth, 'block')} an even chance, by this forecast."
-    elif target.chance < _EVEN:
-        yield _for_even(plural(target.depth, "block"), found.tokens_for_even, found.text_tokens)
-
-
-def _for_even(blocks: str, tokens: int, text: int | None) -> str:
-    """The tokens that `blocks` take for an even chance, or that a text has too few for it however often it is read."""
-    told = words.large_number(tokens)
-    if text is not None and tokens > new_tokens(tokens, text):
-        wanted = words.large_number(math.ceil(tokens / READINGS))
-        return (
-            f"With this text no number of tokens gives {blocks} an even chance: that takes about {told}, and no more than {READINGS} readings"
-            f" of a text count, so one of about {wanted} tokens; yours has about {words.large_number(text)}."
-        )
-    readings = f", {tokens / text:,.1f} readings of the text" if text and tokens > text else ""
-    return f"For an even chance, {blocks} take a round of about {told} tokens{readings}."
-
-
-def _bought_nothing(found: RunEstimate) -> Iterator[str]:
-    """That the tokens decide nothing, where they are so few for the reference's parameters."""
-    tokens, parameters = new_tokens(found.round_tokens, found.text_tokens), found.reference.parameters
-    share = taken_off(tokens, parameters)
-    if share < _NOTHING:
-        counted = " that count" if tokens < found.round_tokens else ""
-        yield (
-            f"These tokens buy almost nothing: {words.large_number(tokens)}{counted} are {_plain(tokens / parameters)} for each of the reference's"
-            f" parameters, and take less than {math.floor(100 * share) + 1}% off the gap that hardly any leave, so what is left is what the cut"
-            f" leaves; about {words.large_number(tokens_that_halve(parameters))} of new text would halve it."
-        )
-
-
-def _plain(share: float) -> str:
-    """A small number in two digits, without a power of ten: "0.000061"."""
-    return f"{float(f'{share:.2g}'):.12f}".rstrip("0")
-
-
 def already_fits(found: RunEstimate) -> Iterator[str]:
     """That the reference's own file has the size that was asked for, where it has."""
     held, asked = found.reference.footprint.weight_bytes, found.asked_bytes
@@ -161,7 +88,7 @@ def already_fits(found: RunEstimate) -> Iterator[str]:
         )
 
 
-def _packed(found: RunEstimate) -> Iterator[str]:
+def packed_in_words(found: RunEstimate) -> Iterator[str]:
     """What the target takes packed, beside a reference that is."""
     other = found.reference.footprint
     if not other.packed or not found.packed_bytes:
@@ -173,22 +100,7 @@ def _packed(found: RunEstimate) -> Iterator[str]:
         if saved > 0
         else "no less than your file, so this cut saves nothing on disk"
     )
-    yield f"Packed too (inheritune export --to gguf --quantise) it takes about {sizes}: {than}."
-
-
-def _passes(tokens: int, text: int) -> str:
-    """How often a text is read, and what that means."""
-    passes = tokens / text
-    short = f", of which no more than {READINGS} count: give more of it" if passes > READINGS else ""
-    return f"each is read {passes:,.1f} times{short}"
-
-
-def _rests_on(found: RunEstimate) -> str:
-    if _target(found).measured:
-        return "the cuts' losses are measured"
-    blocks = f"this recipe takes them by {found.choice!r}" if found.choice else "here they are named by hand"
-    other = "" if found.choice == "greedy" else f", and {blocks}, which may lose more"
-    return f"no cut is measured: other models' cuts are taken, most of them chosen greedily and a factor of two apart{other}"
+    yield f"Packed too (inheritune export --to gguf --quantise) the target takes about {sizes}: {than}."
 
 
 def held_in_words(held: PlanHeld) -> str:
@@ -201,21 +113,6 @@ def held_in_words(held: PlanHeld) -> str:
 
 def _paid(cost: float | None) -> str:
     return "" if cost is None else f", at a cost of {cost:,.2f}"
-
-
-def _told(reach: DepthReach, margin: float | None) -> str:
-    """A depth's gap and, where a match may be claimed, the chance of it within the `margin` and the margin that has nine chances in ten."""
-    said = f"{plural(reach.depth, 'block')}: {_gap(reach)}"
-    if margin is None:
-        return said
-    wide = reach.gap[2]  # one gap in ten is above an interval of 80%
-    within = f", of 90% within {wide:.2g}" if wide > margin else ""
-    return f"{said}, a chance of {100 * reach.chance:.0f}% to match within {margin:g}{within}"
-
-
-def _gap(reach: DepthReach) -> str:
-    low, mean, high = reach.gap
-    return f"gap {words.signed(mean, 3)} [{words.signed(low, 3)}, {words.signed(high, 3)}]"
 
 
 def _beside(own: Footprint, other: Footprint) -> str:
