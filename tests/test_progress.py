@@ -5,6 +5,7 @@ import re
 import sys
 import time
 from contextlib import redirect_stderr
+from functools import partial
 from io import StringIO
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import pytest
 from rich.table import Table
 
 from inheritune import progress as module
-from inheritune.progress import PlainConsole, Progress, Rates, clock
+from inheritune.models.quiet import loading
+from inheritune.progress import PlainConsole, Progress, Rates, clock, ending
 from inheritune.words import harmless
 
 
@@ -54,6 +56,13 @@ def test_what_is_waited_for_shows_the_parts_that_are_done_and_the_next_stage_non
     assert capsys.readouterr().out == "  a look: 2 of 3\n"
 
 
+def test_what_is_done_before_anything_is_counted_is_named(capsys: pytest.CaptureFixture) -> None:
+    progress = Progress()
+    with loading(progress, "Model"):
+        time.sleep(0.05)
+    assert set(capsys.readouterr().out.splitlines()[1:]) == {"  0:00 so far, reading its header, config and tokenizer"}
+
+
 def test_a_stage_that_fails_stops_telling(capsys: pytest.CaptureFixture) -> None:
     progress = Progress()
     with pytest.raises(ValueError), progress.waiting("Model"):
@@ -73,6 +82,30 @@ def test_a_count_has_its_rate_and_the_time_left(capsys: pytest.CaptureFixture, m
     tell("Losses of cuts", 3, 12)
     first, *_, last = capsys.readouterr().out.splitlines()
     assert (first, last) == ("Losses of cuts", "  3 of 12, 0.5 a second, 0:18 left")
+
+
+@pytest.mark.parametrize(
+    ("early", "until", "said"),
+    [
+        (False, 110.0, "at most 0:04"),
+        (False, 200.0, "0:18"),
+        (True, 200.0, "at most 0:18"),
+        (False, 100.0, "at most 0:00"),
+    ],
+)
+def test_no_more_time_is_left_than_a_limit_leaves(
+    early: bool, until: float, said: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As above: 18 s by the rate, at second 106."""
+    now = [100.0]
+    monkeypatch.setattr(module, "_SECONDS_BETWEEN_LINES", 1.0)
+    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
+    tell = ending(partial(Rates(Progress(), early), "Losses of cuts"), until)
+    tell(0, 12)
+    now[0] += 6
+    tell(3, 12)
+    assert capsys.readouterr().out.splitlines()[-1] == f"  3 of 12, 0.5 a second, {said} left"
+    assert ending(print, until) is print
 
 
 def test_a_stage_shows_its_time_until_it_can_count_and_after_its_end_nothing(capsys: pytest.CaptureFixture) -> None:

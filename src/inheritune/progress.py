@@ -3,12 +3,14 @@
 Whatever takes long is told of in one way: a function of several stages takes a `Tell`, one of a single stage a `Tally`.
 """
 
+import math
 import os
 import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -118,10 +120,10 @@ class Progress:
             with suppress(OSError):  # a stream without a descriptor
                 os.write(self.console.file.fileno(), f"  {plain(text)}\n".encode())
 
-    def wait(self) -> None:
-        """Show the time that the stage has taken so far, until its state is told, or another stage, or `done`."""
+    def wait(self, doing: str = "") -> None:
+        """Show the time that the stage has taken so far, and what it is `doing`, until its state is told, or another stage, or `done`."""
         self._end_wait()
-        self._counted = ""
+        self._counted = f", {doing}" if doing else ""
         began = self._last = time.monotonic()
         over = self._over = Event()
 
@@ -138,10 +140,13 @@ class Progress:
         self._end()
 
     @contextmanager
-    def waiting(self, text: str, parts: str = "parts") -> Iterator[Tally]:
-        """A stage whose time cannot be told, such as loading a model: it shows the time so far, and of its `parts` what the tally is told."""
+    def waiting(self, text: str, parts: str = "parts", first: str = "") -> Iterator[Tally]:
+        """A stage whose time cannot be told, such as loading a model: it shows the time so far, and of its `parts` what the tally is told.
+
+        `first` is what is done before these are counted.
+        """
         self.stage(text)
-        self.wait()
+        self.wait(first)
 
         def count(done: int, total: int) -> None:
             self._counted = f", {done:,} of {total:,} {parts}"
@@ -194,22 +199,33 @@ class Progress:
 
 
 class Rates:
-    """A `Tell` that shows how far each stage of a long measurement is: its rate and the time left, or the time that it has taken."""
+    """A `Tell` that shows how far each stage of a long measurement is: its rate and the time left, or the time that it has taken.
 
-    def __init__(self, progress: Progress):
-        self.progress, self._stage, self._start = progress, "", 0.0
+    `early`: a stage may end before all its parts are done, so that the time left is the most that it may take.
+    """
 
-    def __call__(self, stage: str, done: int, total: int) -> None:
-        """`done` of `total` parts of `stage`; a stage begins when it is first named."""
+    def __init__(self, progress: Progress, early: bool = False):
+        self.progress, self.early, self._stage, self._start = progress, early, "", 0.0
+
+    def __call__(self, stage: str, done: int, total: int, until: float = math.inf) -> None:
+        """`done` of `total` parts of `stage`, which ends `until` then, on the monotonic clock; a stage begins when it is first named."""
         if stage != self._stage:
             self._stage, self._start = stage, time.monotonic()
             self.progress.stage(stage)
             self.progress.wait()
         if done and total > 1:
             rate = done / max(time.monotonic() - self._start, 1e-6)
-            self.progress.now(f"{done} of {total}, {rate:.3g} a second, {clock((total - done) / rate)} left")
+            left, most = (total - done) / rate, max(0.0, until - time.monotonic())
+            bound = "at most " if self.early or most < left else ""
+            self.progress.now(f"{done} of {total}, {rate:.3g} a second, {bound}{clock(min(left, most))} left")
         if done >= total:
             self.progress.done()
+
+
+def ending(tell: Callable[..., None], until: float) -> Callable[..., None]:
+    """A `Tell` or `Tally` of what ends `until` then, on the monotonic clock, with all of its parts or not."""
+    shows = tell.func if isinstance(tell, partial) else tell
+    return partial(tell, until=until) if isinstance(shows, Rates) else tell
 
 
 def clock(seconds: float) -> str:

@@ -49,6 +49,7 @@ def test_first_goes_from_the_top() -> None:
 
 def test_influence_lets_the_least_go_and_of_equals_the_deeper() -> None:
     assert order("influence", MADE_UP) == (2, 3, 1, 4, 0)
+    assert "no loss of a cut was asked" in CRITERIA["influence"](None, None, MADE_UP).reason  # type: ignore[arg-type]
 
 
 def test_lazy_lets_the_lowest_rank_go_and_never_a_layer_without_one() -> None:

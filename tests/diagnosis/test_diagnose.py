@@ -33,7 +33,7 @@ from inheritune.diagnosis.text import spread_windows
 from inheritune.diagnosis.watch import watch
 from inheritune.records.profile import Curves, Cut, schema_text
 from inheritune.report.profile_figures import influence, rank_and_mass
-from inheritune.report.profile_table import cheapest_cuts
+from inheritune.report.profile_table import cheapest_cuts, table_lines
 
 TOKENS_NT = torch.randint(3, 96, (5, 32), generator=torch.Generator().manual_seed(0))
 LAYERS = 6
@@ -663,13 +663,19 @@ def test_the_least_costly_cut_of_each_number_is_told_with_the_command_that_makes
         scattered=[cut([0, 2, 3], 0.1), cut([1, 2], 0.3)], sequences=5, block_passes=0, head_passes=0,
     )  # fmt: skip
     suggestion = profile.suggestion.model_copy(update={"depth": 3, "blocks": [0, 2, 3]})
-    told = list(
-        cheapest_cuts(
-            profile.model_copy(update={"model": "my model", "depth": 4, "curves": curves, "suggestion": suggestion})
-        )
+    changed = {
+        "model": "my model",
+        "depth": 4,
+        "layers": profile.layers[:4],
+        "curves": curves,
+        "suggestion": suggestion,
+    }
+    told = list(table_lines(profile.model_copy(update=changed | {"at_chance": False})))
+    cuts = told.index("- 3 blocks, without 1: +0.100 nats")
+    assert told[cuts + 1] == "- 2 blocks, without 0,3: +0.300 nats" and told[cuts + 2].startswith(
+        "Suggested depth 3 of 4: "
     )
-    assert told[1:3] == ["- 3 blocks, without 1: +0.100 nats", "- 2 blocks, without 0,3: +0.300 nats"]
-    assert told[3:] == ["To make the suggested one: inheritune inherit 'my model' smaller --blocks 0,2-3"]
+    assert told[-1] == "To make the suggested one: inheritune inherit 'my model' smaller --blocks 0,2-3"
     assert not list(
         cheapest_cuts(
             profile.model_copy(

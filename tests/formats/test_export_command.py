@@ -76,7 +76,7 @@ def test_a_runs_model_as_gguf(tools: Path, model: Path, runner: None, tmp_path: 
     place, about, before, after = ended.out.splitlines()
     assert place == "run-q4_k_m.gguf" and Path(place).read_text() == "Q4_K_M of GGUF f32\n"
     assert about.endswith("weights as q4_k_m") and before.startswith("llama.cpp, before packing: 72 of 72 tokens")
-    assert after.startswith("llama.cpp: 69 of 72 tokens")
+    assert after.startswith("llama.cpp: 69 of 72 tokens") and "expected" in after and "expected" not in before
     assert names(tmp_path) == ["run", "run-q4_k_m.gguf", "tools"]
 
 

@@ -13,6 +13,7 @@ from shell import command, refused
 from tiny import FAMILIES, LENGTH
 
 from inheritune.records.made_of import FileMark, MadeOf
+from inheritune.records.stages import Launched
 from inheritune.runs import made_of as made
 
 Write = Callable[[dict[str, Any]], str]
@@ -158,3 +159,9 @@ def test_shards_and_cells_of_a_comparison_have_one_content(
     assert "was begun with other content" in refused("compare", recipe, "--out", out, "--shard", "1/2", "--quiet")
     said = refused("compare", recipe, "--out", out, "--shard", "2/2", "--quiet")
     assert "was begun with other content than" in said and not list(tmp_path.glob("out/cells/random*"))
+
+
+def test_a_folder_that_a_launch_has_begun_is_bound_like_any_other(tmp_path: Path) -> None:
+    Launched(processes=4).save(tmp_path / Launched.NAME)
+    assert made.bind(tmp_path, MadeOf(texts={}, tokenizer="t", reference={})) == []
+    assert (tmp_path / MadeOf.NAME).exists()

@@ -26,6 +26,8 @@ from inheritune.config.loading import check
 from inheritune.config.recipes import RunRecipe
 from inheritune.config.strict_yaml import value_of
 from inheritune.disk.locks import hold, is_held
+from inheritune.disk.seals import bears_seal
+from inheritune.errors import DataError
 from inheritune.evidence.forecast import forecast
 from inheritune.records.estimate import RunEstimate
 from inheritune.records.gap import GapResult
@@ -161,6 +163,44 @@ def test_the_page_of_an_unfinished_run_shows_what_is_there(in_round_two: Path) -
     for look in looks:
         assert f'data-label="Loss">{look["val_loss"]:.4f}<' in page
         assert f'data-label="Gap">{words.interval(GapResult(**look["gap"]))}<' in page
+
+
+@pytest.mark.parametrize(
+    ("state", "said"), [("stopped", "It was stopped in round 2"), ("going on", "It is going on in round 2")]
+)
+def test_the_page_of_an_unfinished_run_says_in_a_sentence_whether_it_goes_on(
+    in_round_two: Path, state: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inheritune.runs.status.working", lambda _: state)
+    assert command("report", str(in_round_two)).code == 0
+    page = (in_round_two / "report.html").read_text()
+    assert said in page and "or was" not in page
+    assert ("Running the same command again goes on from here" in page) == (state == "stopped")
+
+
+def test_the_plan_that_is_told_stands_in_the_folder_before_the_text_is_read(
+    tree: dict[str, Any], write_recipe: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once the folder is bound it has a seal, like all else; a text that is of no use leaves no folder behind."""
+    recipe, out = write_recipe(tree), tmp_path / "out"
+    told = list[RunEstimate]()
+
+    def reading(*_: object) -> None:
+        told.append(RunEstimate.load(out / "plan.json"))
+        raise DataError("no use")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("inheritune.runs.bench.texts_of", reading)
+        assert refused("run", recipe, "--out", str(out), "--quiet").endswith("no use")
+    assert told and not out.exists()
+    with monkeypatch.context() as patch:
+        patch.setattr("inheritune.runs.bench.texts_of", lambda *_: signal.raise_signal(signal.SIGINT))
+        assert command("run", recipe, "--out", str(out), "--quiet").code == 130
+    assert not bears_seal((out / "plan.json").read_bytes())
+    with monkeypatch.context() as patch:
+        patch.setattr("inheritune.runs.run.carry_out", lambda lab: signal.raise_signal(signal.SIGINT))
+        assert command("run", recipe, "--out", str(out), "--quiet").code == 130
+    assert bears_seal((out / "plan.json").read_bytes()) and (out / "made_of.json").exists()
 
 
 def test_the_command_that_is_told_goes_on_to_the_same_bits(in_round_two: Path, tmp_path: Path) -> None:

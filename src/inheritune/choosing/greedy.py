@@ -13,6 +13,7 @@ from inheritune.decoder.stack import Stack
 from inheritune.diagnosis.cuts import Loss, Places, least
 from inheritune.diagnosis.deadline import Deadline
 from inheritune.disk.kept import Kept
+from inheritune.progress import Tally, ending
 from inheritune.report.profile import Profile
 from inheritune.runtime import processes
 
@@ -41,7 +42,7 @@ def order(reference: PreTrainedModel, tokens_BT: Tensor, profile: Profile, searc
     def over() -> bool:
         return bool(processes.agreed(deadline.over()))
 
-    told = _telling(search, stack.depth, len(held))
+    told = _telling(ending(search.count, deadline.until), stack.depth, len(held), search.shallowest)
     places, late = Places(stack), False
     while len(held) > search.shallowest and not late and not hopeless:
         cheapest, lost = _cheapest(stack, places, held, told, over)
@@ -60,13 +61,13 @@ def order(reference: PreTrainedModel, tokens_BT: Tensor, profile: Profile, searc
     return Ordering("greedy", reason, stack.depth, (*gone, *rest), tokens_BT.numel(), stack.flops)
 
 
-def _telling(search: Search, depth: int, left: int) -> Callable[[], None]:
+def _telling(tell: Tally, depth: int, left: int, shallowest: int) -> Callable[[], None]:
     """Counts the cuts that are tried, from those on that were before a stop."""
-    tried, wanted = (_tried(depth, low) for low in (left, search.shallowest))
+    tried, wanted = (_tried(depth, low) for low in (left, shallowest))
     if tried:
-        search.count(tried, wanted)
+        tell(tried, wanted)
     numbers = count(tried + 1)
-    return lambda: search.count(next(numbers), wanted)
+    return lambda: tell(next(numbers), wanted)
 
 
 def _tried(depth: int, left: int) -> int:

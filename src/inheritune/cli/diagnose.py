@@ -20,7 +20,12 @@ def command(
     length: Annotated[int, typer.Option(min=2, help="Tokens in a sequence (the paper: 100).")] = 100,
     sequences: Annotated[int, typer.Option(min=1, help="Sequences measured (the paper: 100).")] = 100,
     curve_sequences: Annotated[int, typer.Option(min=0, help="Of these, for losses of cuts; 0: none.")] = 12,
-    minutes: Annotated[float, typer.Option(min=0, help="Minutes for fresh weights, other lengths and cuts.")] = 3.0,
+    minutes: Annotated[
+        float,
+        typer.Option(
+            min=0, help="Minutes for fresh weights, other lengths and cuts; the maps before them take their own."
+        ),
+    ] = 3.0,
     other_length: Annotated[
         int,
         typer.Option(

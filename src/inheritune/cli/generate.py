@@ -31,6 +31,7 @@ def command(
     from inheritune.models.find import locate
     from inheritune.models.gguf import read_once
     from inheritune.models.load import load_model, tokenizer_at
+    from inheritune.models.quiet import loading
     from inheritune.models.reference import with_size
     from inheritune.progress import Progress
     from inheritune.runtime.device import device
@@ -39,7 +40,7 @@ def command(
     pieces: dict[str, Iterator[str]] = {}
     for name in dict.fromkeys([model, *([reference] if reference else [])]):
         place = locate(name, trust=trust_remote_code)
-        with progress.waiting(f"Model: {with_size(name)}"), read_once(place):
+        with loading(progress, f"Model: {with_size(name)}"), read_once(place):
             loaded = load_model(place, trust=trust_remote_code, on=device())
             pieces[name] = continuation(loaded, tokenizer_at(place), prompt, tokens)
     if len(pieces) == 1:

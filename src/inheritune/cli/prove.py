@@ -26,6 +26,7 @@ def command(
     listed = None if blocks is None else parse(blocks)
     from inheritune.models.folder import PROOF
     from inheritune.models.load import load_model
+    from inheritune.models.quiet import loading
     from inheritune.models.reference import with_size
     from inheritune.progress import PlainConsole, Progress, Rates
     from inheritune.runtime.device import device
@@ -42,9 +43,9 @@ def command(
     with closing(Progress(quiet, to_stderr=True)) as progress:
         parent = None
         if against is not None:
-            with progress.waiting(f"Reference: {with_size(str(against))}"):
+            with loading(progress, f"Reference: {with_size(str(against))}"):
                 parent = load_model(against, trust=trust_remote_code)
-        with progress.waiting(f"Model: {with_size(str(model))}"):
+        with loading(progress, f"Model: {with_size(str(model))}"):
             made = load_model(model, trust=trust_remote_code, on=device())
         proof = prove(made, parent, listed, count=partial(Rates(progress), "Proof"))
     proof.save(model / PROOF)

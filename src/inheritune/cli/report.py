@@ -23,13 +23,13 @@ def command(
         console.print(str(write_beside(runs, compare)))
         return
     for run in runs:
-        console.print(str(write_report(run, _standing(run))))
+        console.print(str(write_report(run, *_standing(run))))
         for figure in write_svgs(run) if svg else []:
             console.print(str(figure))
 
 
-def _standing(run: Path) -> list[str]:
-    """Where an unfinished run stands, as `status` says it; nothing where its files do not tell."""
+def _standing(run: Path) -> tuple[list[str], str | None]:
+    """Where an unfinished run stands, as `status` says it, and its state; nothing where its files do not tell."""
     from inheritune.comparison.status import status
     from inheritune.errors import InputError
     from inheritune.runs.status_words import status_lines
@@ -37,5 +37,6 @@ def _standing(run: Path) -> list[str]:
     try:
         found = status(run)
     except InputError:  # the page says what could not be read
-        return []
-    return [] if found.state == "finished" else [line.strip() for line in status_lines(found)]
+        return [], None
+    lines = [] if found.state == "finished" else [line.strip() for line in status_lines(found)]
+    return lines, found.state

@@ -19,7 +19,7 @@ from inheritune.decoder.anatomy import anatomy
 from inheritune.disk.files import make_folder
 from inheritune.errors import ModelError, RecipeError, TrainingError
 from inheritune.methods import METHODS
-from inheritune.models.quiet import reading
+from inheritune.models.quiet import loading
 from inheritune.models.reference import Reference, load_reference, with_size
 from inheritune.progress import Progress, Rates
 from inheritune.records.cells import CellResult, ComparisonBasis, Failure, InherituneStart
@@ -124,7 +124,7 @@ class _Sweep:
     def _load(self) -> Reference:
         keep_freed_memory()
         recipe = self.recipe
-        with self.progress.waiting(f"Reference: {with_size(recipe.reference)}", "tensors") as count, reading(count):
+        with loading(self.progress, f"Reference: {with_size(recipe.reference)}"):
             reference = load_reference(recipe.reference, recipe.revision, recipe.trust_remote_code)
         whole, depth = anatomy(reference.model).depth, self.recipe.depth or 1
         if depth >= whole:

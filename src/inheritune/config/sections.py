@@ -223,7 +223,9 @@ class Diagnosis(Section):
     length: int = Field(100, ge=8, le=MOST_IN_A_STEP, description="Tokens of each (the paper uses 100).")
     threshold: float = Field(0.9, gt=0, lt=1, description="Share of squared singular values that rank k* must hold.")
     minutes: float = Field(
-        3.0, ge=0, description="Minutes for untrained weights and losses of cuts; how many had no time is said."
+        3.0,
+        ge=0,
+        description="Minutes for untrained weights and losses of cuts, after the maps; how many had no time is said.",
     )
     watch_every: int = Field(
         0,

@@ -18,7 +18,7 @@ from inheritune.models.begin import begin_of
 from inheritune.models.find import locate
 from inheritune.models.gguf import read_once
 from inheritune.models.load import load_model, tokenizer_at
-from inheritune.models.quiet import reading
+from inheritune.models.quiet import loading
 from inheritune.models.reference import with_size
 from inheritune.progress import Progress, Rates
 from inheritune.records.profile import DocumentsRead
@@ -65,7 +65,7 @@ def diagnose_named(model: str, asked: DiagnosisRequest, progress: Progress) -> t
         with writing(out):
             reserve(out)
     place = locate(model, trust=asked.trust_remote_code)
-    with progress.waiting(f"Model: {with_size(model)}", "tensors") as count, reading(count), read_once(place):
+    with loading(progress, f"Model: {with_size(model)}"), read_once(place):
         words = tokenizer_at(place if asked.tokenizer is None else locate(asked.tokenizer))
         decoder = load_model(place, trust=asked.trust_remote_code, on=device())
     tokens_NT, documents, others = _texts(decoder, words, asked)

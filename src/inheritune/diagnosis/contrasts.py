@@ -14,7 +14,7 @@ from inheritune.diagnosis.layers import contrast
 from inheritune.diagnosis.measuring import Measures, measure_sequences
 from inheritune.disk.kept import Kept, ids_digest
 from inheritune.models.quiet import quiet
-from inheritune.progress import Tell
+from inheritune.progress import Tell, ending
 from inheritune.records.profile import NO_TIME, Contrast
 from inheritune.runtime.device import CPU, room_for
 from inheritune.runtime.gauge import free_memory
@@ -41,7 +41,7 @@ class Contrasts:
         tell: Tell,
         place: Path | None,
     ):
-        self.model, self.threshold, self.deadline, self.tell = model, threshold, deadline, tell
+        self.model, self.threshold, self.deadline, self.tell = model, threshold, deadline, ending(tell, deadline.until)
         config = hashlib.sha256(model.config.to_json_string().encode()).hexdigest()
         self.kept = Kept(place, {"losses": measured.losses_N.tolist(), "threshold": threshold, "config": config})
         self.left_out: list[str] = []

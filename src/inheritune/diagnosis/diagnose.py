@@ -31,7 +31,7 @@ from inheritune.diagnosis.statistics import mean_and_error
 from inheritune.diagnosis.subject import NamedModel, Texts, on_text, on_tokens
 from inheritune.diagnosis.suggestion import at_chance, suggest
 from inheritune.errors import InputError, ModelError
-from inheritune.progress import Tally, Tell, silent
+from inheritune.progress import Tally, Tell, ending, silent
 from inheritune.records.entry import Spent
 from inheritune.records.profile import NO_TIME, Contrast, Curves, Cut, DocumentsRead
 from inheritune.records.stages import CONTRASTS, CUTS, MAPS
@@ -216,7 +216,7 @@ def _curves(
     stack: Stack, angular_SS: Tensor, tell: Tell, deadline: Deadline, kept: Path | None
 ) -> tuple[Curves, dict[int, Cut]]:
     stage = f"Losses of cuts on {plural(len(stack.whole_losses), 'sequence')}"
-    return inheritance_curves(stack, angular_SS, partial(tell, stage), deadline, kept)
+    return inheritance_curves(stack, angular_SS, partial(ending(tell, deadline.until), stage), deadline, kept)
 
 
 def _stage(sequences: list[Tensor]) -> str:

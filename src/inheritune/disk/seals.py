@@ -46,6 +46,11 @@ def sealed(text: str, key: bytes) -> str:
     return f'{head},{gap} "seal": "{seal(head.encode(), key).decode()}"{gap}}}{tail}' if key else text
 
 
+def bears_seal(content: bytes) -> bool:
+    """Whether a JSON object has a seal, be it the right one or not."""
+    return _IN_JSON.search(content) is not None
+
+
 def unsealed(content: bytes, key: bytes) -> bytes:
     """The JSON object as it was before it was sealed. Raises BrokenSealError where it is another, or stood elsewhere."""
     if not (found := _IN_JSON.search(content)):

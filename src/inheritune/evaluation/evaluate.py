@@ -28,7 +28,7 @@ from inheritune.evaluation.wanted import Wanted, refuse
 from inheritune.evidence.gap import FEW_SOURCES
 from inheritune.models.chat import PLAIN, Chat, chat_of
 from inheritune.models.find import locate
-from inheritune.models.quiet import reading
+from inheritune.models.quiet import loading
 from inheritune.models.reference import BUNDLED, Reference, load_reference, with_size
 from inheritune.progress import Progress
 from inheritune.records.guard import Guard
@@ -56,7 +56,7 @@ def find(model: str, reference: str | None, progress: Progress, asked: Wanted) -
     loaded = []
     for name in (model, reference):
         if name is not None:
-            with progress.waiting(f"Model: {with_size(name)}", "tensors") as count, reading(count):
+            with loading(progress, f"Model: {with_size(name)}"):
                 loaded.append(load_reference(name, trust=trust))
     texts = _texts(asked, loaded)
     asked = _fitted(asked, min(map(_positions, loaded)))

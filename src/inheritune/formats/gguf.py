@@ -34,6 +34,11 @@ class GgufFile(Entry):
     unpacked_same: SameTokens | None = None
     unchecked: str | None = None
 
+    @property
+    def packed(self) -> bool:
+        """Whether its weights are not as the model folder has them."""
+        return self.weights in llama_cpp.PACKED
+
 
 def require_packable(folder: Path, packed: Packed | None) -> None:
     """Raise ModelError where the model's rows cannot be packed."""

@@ -8,7 +8,7 @@ from huggingface_hub.utils import logging as hub
 from transformers import modeling_gguf_pytorch_utils
 from transformers.utils import logging
 
-from inheritune.progress import Tally
+from inheritune.progress import Progress, Tally
 
 
 @contextmanager
@@ -46,3 +46,10 @@ def reading(count: Tally) -> Iterator[None]:
     finally:
         logging.set_tqdm_hook(before)
         modeling_gguf_pytorch_utils.tqdm = unpacking
+
+
+@contextmanager
+def loading(progress: Progress, what: str) -> Iterator[None]:
+    """A stage in which a model is loaded: first what it says of itself is read, then its tensors are counted."""
+    with progress.waiting(what, "tensors", "reading its header, config and tokenizer") as count, reading(count):
+        yield

@@ -36,20 +36,20 @@ _CONTEXT = 1024  # tokens of a text in memory
 _LOOKS = 20  # rows of the table of looks
 
 
-def write_report(run_folder: Path, standing: Sequence[str] = ()) -> Path:
+def write_report(run_folder: Path, standing: Sequence[str] = (), state: str | None = None) -> Path:
     """Write `report.html` into a run folder, and return its path.
 
-    `standing` are the lines in which `status` says where an unfinished run stands. Raises InputError if the folder is missing or is no run folder.
+    `standing` are the lines in which `status` says where an unfinished run stands, and `state` is its word for that. Raises InputError if the folder is missing or is no run folder.
     """
     run = read_run(run_folder)
     path = run_folder / "report.html"
-    write_text(path, harmless(_page(run, standing)))
+    write_text(path, harmless(_page(run, standing, state)))
     return path
 
 
 def write_svgs(run_folder: Path) -> list[Path]:
     """Write each figure of a run's page as `figures/NAME.svg` in its folder. Raises what `write_report` raises."""
-    page, found = _page(read_run(run_folder), ()), list[Path]()
+    page, found = _page(read_run(run_folder), (), None), list[Path]()
     make_folder(run_folder / "figures")
     for svg in re.findall(r'<div class="(?:wide|chart[^"]*)">(<svg\b.*?</svg>)</div>', page, re.DOTALL):
         name = re.search(r'id="([\w-]+?)-wide-', svg)
@@ -81,14 +81,14 @@ def environment() -> jinja2.Environment:
     return environment
 
 
-def _page(run: RunFolder, standing: Sequence[str]) -> str:
+def _page(run: RunFolder, standing: Sequence[str], state: str | None) -> str:
     result = run.result
     template = environment().get_template("report.html.j2")
     return template.render(
         css=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
         name=_model_name(run),
         result=result,
-        verdict=story.verdict(run),
+        verdict=story.verdict(run, state),
         notices=run.notices,
         standing=standing,
         looks=[] if result else _looks(run),

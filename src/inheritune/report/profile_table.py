@@ -49,14 +49,11 @@ def table_lines(profile: ProfileRecord) -> Iterator[Table | str]:
     """What a terminal shows of a profile, from top to bottom, for rich to print."""
     yield _table(profile)
     yield lazy(profile)
-    suggested = profile.curves and not profile.at_chance
-    depth = f"Suggested depth {profile.suggestion.depth} of {profile.depth}" if suggested else "No depth is suggested"
-    yield f"{depth}: {profile.suggestion.reason}"
-    yield f"It rests on {profile.suggestion.rests_on}."
-    yield from () if profile.at_chance else cheapest_cuts(profile)
-    yield from left_out(profile, "--minutes")
     yield "What a rank hides:"
     yield from (f"- {caveat}" for caveat in profile.caveats)
+    yield from left_out(profile, "--minutes")
+    yield from () if profile.at_chance else cheapest_cuts(profile)
+    yield from suggested(profile)
 
 
 def left_out(profile: ProfileRecord, minutes: str) -> Iterator[str]:
@@ -69,8 +66,8 @@ def left_out(profile: ProfileRecord, minutes: str) -> Iterator[str]:
 
 
 def cheapest_cuts(profile: ProfileRecord) -> Iterator[str]:
-    """Of each of the first few numbers of blocks left out, the measured cut that costs the least; and the command that makes what is suggested."""
-    curves, suggestion = profile.curves, profile.suggestion
+    """Of each of the first few numbers of blocks left out, the measured cut that costs the least."""
+    curves = profile.curves
     measured = [*curves.first, *curves.run, *curves.scattered] if curves else []
     few = [[cut for cut in measured if cut.removed == count] for count in range(1, _SHOWN + 1)]
     best = [min(cuts, key=lambda cut: cut.rise) for cuts in few if cuts]
@@ -79,7 +76,15 @@ def cheapest_cuts(profile: ProfileRecord) -> Iterator[str]:
     for cut in best:
         gone = [block for block in range(profile.depth) if block not in cut.blocks]
         yield f"- {plural(len(cut.blocks), 'block')}, without {show(gone)}: {cut.rise:+.3f} nats"
-    if suggestion.depth < profile.depth:
+
+
+def suggested(profile: ProfileRecord) -> Iterator[str]:
+    """The depth that is suggested, why, what that rests on, and the command that makes it."""
+    suggestion, measured = profile.suggestion, profile.curves and not profile.at_chance
+    depth = f"Suggested depth {suggestion.depth} of {profile.depth}" if measured else "No depth is suggested"
+    yield f"{depth}: {suggestion.reason}"
+    yield f"It rests on {suggestion.rests_on}."
+    if suggestion.depth < profile.depth and not profile.at_chance:
         yield f"To make the suggested one: inheritune inherit {shlex.quote(profile.model)} smaller --blocks {show(suggestion.blocks)}"
 
 

@@ -14,6 +14,13 @@ from inheritune.words import EN_DASH, plural
 # With fewer training tokens per parameter a reference has much left to learn (compute-optimal is about 20).
 WELL_TRAINED = 20
 LONGEST_LABEL = 24
+GOING_ON = "going on"
+_STATES = {
+    GOING_ON: "is going on",
+    "stopped": "was stopped",
+    "killed": "was killed",
+    "going on or killed": "is going on or was killed",
+}
 _REPEATED = "Repeated tokens of an answer, share"
 
 
@@ -28,9 +35,9 @@ class Headline:
     evidence: str
 
 
-def verdict(run: RunFolder) -> Headline:
-    """What the run found; or, before its end, how far it is."""
-    return verdict_of(run.result) if run.result else _unfinished(run)
+def verdict(run: RunFolder, state: str | None = None) -> Headline:
+    """What the run found; or, before its end, how far it is, and its `state` as `status` says it, where that is known."""
+    return verdict_of(run.result) if run.result else _unfinished(run, state)
 
 
 def target_gap(result: Result) -> GapResult | None:
@@ -147,21 +154,22 @@ def _beside_control(result: Result) -> str:
     )
 
 
-def _unfinished(run: RunFolder) -> Headline:
-    curves = run.curves
+def _unfinished(run: RunFolder, state: str | None) -> Headline:
+    curves, stands = run.curves, _STATES.get(state or "", "is going on or was stopped")
+    again = "" if state == GOING_ON else " Running the same command again goes on from here."
     if (run.path / "result.json").exists():
         message = (
             "Its result.json is damaged or of another version, as is said below; what the other files hold stands here."
         )
         return Headline("open", "…", "This run's result could not be read", message, "")
     if not curves:
-        message = "Nothing has been trained yet. Running the same command again goes on from here."
+        message = f"Nothing has been trained yet. It {stands}.{again}"
         return Headline("open", "…", "This run has not finished", message, "")
     last = curves[-1]
     tokens = max(point[0] for point in (*last.training, *last.validation, (0.0, 0.0)))
     message = (
-        f"It is going on or was stopped in round {last.round}, at {plural(last.depth, 'block')}, "
-        f"after {words.large_number(tokens)} tokens of training. Running the same command again goes on from here."
+        f"It {stands} in round {last.round}, at {plural(last.depth, 'block')}, "
+        f"after {words.large_number(tokens)} tokens of training.{again}"
     )
     standing = ""
     if last.gaps:

@@ -24,6 +24,7 @@ from inheritune.evaluation.measure import Against
 from inheritune.evaluation.token_by_token import held_out_starts, token_by_token
 from inheritune.evidence.gap import gap
 from inheritune.models.begin import Begin
+from inheritune.models.quiet import loading
 from inheritune.models.reference import Reference, load_reference, with_size
 from inheritune.progress import Progress
 from inheritune.records.guard import Guard
@@ -106,7 +107,7 @@ def _target(folder: Path) -> Path:
 
 def _load(source: str, recipe: RunRecipe, progress: Progress) -> Reference:
     revision = recipe.revision if source == recipe.reference else None
-    with progress.waiting(f"Model: {with_size(source)}"):
+    with loading(progress, f"Model: {with_size(source)}"):
         return load_reference(source, revision, recipe.trust_remote_code)
 
 

@@ -16,6 +16,7 @@ from inheritune.disk.folders import sweep
 from inheritune.disk.locks import LOCK, HeldFolder, hold
 from inheritune.errors import InputError, OutputError, RecipeError
 from inheritune.records.entry import JsonFile
+from inheritune.records.estimate import RunEstimate
 from inheritune.records.made_of import MadeOf
 from inheritune.records.stages import Launched
 from inheritune.runtime import processes
@@ -23,6 +24,7 @@ from inheritune.runtime.launch import Launch
 
 CONFIG = "config.yaml"
 _SCHEDULE = "training.schedule"
+_BEGINNING = (CONFIG, Launched.NAME, RunEstimate.NAME, MadeOf.NAME)  # what stands in a folder before its work
 _Value = TypeVar("_Value")
 Stored = TypeVar("Stored", bound=JsonFile)
 _held: dict[Path, HeldFolder] = {}
@@ -73,17 +75,12 @@ def refuse_another(path: Path, recipe: BaseModel) -> None:
 
 @contextmanager
 def left_if_used(path: Path) -> Iterator[None]:
-    """Remove a run folder that holds nothing but its recipe and what it is bound to, if the input turns out to be unusable."""
+    """Remove a run folder that holds nothing but its recipe, its plan and what it is bound to, if the input turns out to be unusable."""
     try:
         yield
     except InputError:
-        if path.resolve() in _held and {entry.name for entry in path.iterdir()} <= {
-            LOCK,
-            CONFIG,
-            Launched.NAME,
-            MadeOf.NAME,
-        }:
-            for name in (CONFIG, Launched.NAME, MadeOf.NAME):
+        if path.resolve() in _held and {entry.name for entry in path.iterdir()} <= {LOCK, *_BEGINNING}:
+            for name in _BEGINNING:
                 (path / name).unlink(missing_ok=True)
             close_folder(path)
         raise

@@ -114,7 +114,10 @@ class FolderLab:
             choice, seconds = timed(lambda: CRITERIA[wanted.method](self.bench.model, tokens_BT, profile, search))
             return to_record(replace(choice, order=last_to_go(choice.order, self.by_hand)), seconds, precision)
 
-        count, kept = partial(Rates(self.progress), f"Choice of blocks: {wanted.method}"), self.folder / REMOVALS
+        count, kept = (
+            partial(Rates(self.progress, early=True), f"Choice of blocks: {wanted.method}"),
+            self.folder / REMOVALS,
+        )
         precision, unasked = self.bench.precision_of_cuts, self.bench.begin.unasked
         self.progress.goes_on("The choice", kept)
         search = Search(

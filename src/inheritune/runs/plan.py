@@ -13,6 +13,8 @@ from inheritune.config.loading import load_for_positions, load_recipe, load_tree
 from inheritune.config.recipes import RunRecipe
 from inheritune.data.corpora import require, tokens_in_files
 from inheritune.decoder.anatomy import anatomy, positions_of
+from inheritune.disk.files import read_whole
+from inheritune.disk.seals import bears_seal
 from inheritune.errors import InputError
 from inheritune.models.export import weight_bytes
 from inheritune.models.find import locate
@@ -86,9 +88,10 @@ def plan(
 
 def plan_of(recipe: RunRecipe, reference: Reference, folder: Path, price: float | None = None) -> RunEstimate:
     """The plan of a run in `folder`, whose reference is loaded: the one that it was begun with, or a new one, which `keep_plan` keeps."""
-    if (kept := folder / RunEstimate.NAME).exists():
-        if (bound := folder / MadeOf.NAME).exists():
-            MadeOf.load(bound)  # where it is damaged, whatever it seals is no more to blame
+    kept, bound = folder / RunEstimate.NAME, folder / MadeOf.NAME
+    if bound.exists():
+        MadeOf.load(bound)  # where it is damaged, whatever it seals is no more to blame
+    if kept.exists() and (bound.exists() or bears_seal(read_whole(kept))):
         return RunEstimate.load(kept)
     model, precision = reference.model, recipe.training.precision
     machine = machinery(HERE, processes.count(), precision, price, folder)
@@ -99,9 +102,20 @@ def plan_of(recipe: RunRecipe, reference: Reference, folder: Path, price: float 
     ).estimate()  # fmt: skip
 
 
+def note_plan(planned: RunEstimate, folder: Path) -> None:
+    """Write a run's plan down when it is told: for good where its folder is bound to its content, and until then for whoever looks."""
+    place = folder / RunEstimate.NAME
+
+    def write() -> None:
+        if not (place.exists() and bears_seal(read_whole(place))):
+            planned.save(place)
+
+    processes.on_main(write)
+
+
 def keep_plan(planned: RunEstimate, folder: Path) -> None:
     """Write a run's plan and the rate of its machine down as they were when it was begun, once its folder is bound to its content."""
-    once(RunEstimate, folder / RunEstimate.NAME, lambda: planned)
+    note_plan(planned, folder)
     once(Machine, folder / Machine.NAME, lambda: Machine(matrix_rate=planned.machine.matrix_rate))
 
 

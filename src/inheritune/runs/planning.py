@@ -127,7 +127,10 @@ def _untrained(bench: Bench, folder: Path, choice: Ordering, shallowest: int) ->
         tokens_BT = bench.sequences(bench.recipe.choice.sequences, bench.recipe.data.sequence_length)
         precision = bench.precision_of_cuts
         stack = Stack(bench.model, tokens_BT, bench.begin.unasked, precision=precision)
-        count = partial(Rates(bench.progress), "Losses of cuts before any training")
+        count = partial(
+            Rates(bench.progress, early=True),
+            "Losses of cuts before any training, to the first from which none matches",
+        )
         found, seconds = timed(lambda: _downwards(stack, choice, shallowest, hopeless(bench), count))
         losses = {depth: loss for depth, loss in sorted(found.items()) if math.isfinite(loss)}
         return Untrained(

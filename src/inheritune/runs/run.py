@@ -26,7 +26,7 @@ from inheritune.models.find import locate
 from inheritune.models.folder import CARD
 from inheritune.models.gguf import read_once
 from inheritune.models.hollow import tower_of
-from inheritune.models.quiet import reading
+from inheritune.models.quiet import loading
 from inheritune.models.reference import BUNDLED, Reference, load_reference, load_tokenizer, with_size
 from inheritune.progress import Progress
 from inheritune.records.made_of import MadeOf
@@ -46,7 +46,7 @@ from inheritune.runs.hardware import require_price
 from inheritune.runs.lab import FolderLab
 from inheritune.runs.made_of import bind, made_of, texts_of
 from inheritune.runs.outcome import assemble_result, footprint
-from inheritune.runs.plan import keep_plan, plan_of, shape_at
+from inheritune.runs.plan import keep_plan, note_plan, plan_of, shape_at
 from inheritune.runs.status import run_status
 from inheritune.runs.status_words import live_view
 from inheritune.runtime import processes
@@ -89,6 +89,8 @@ def _run(checked: RunRecipe, folder: Path, progress: Progress, price: float | No
             progress.note(line)
         progress.stage(f"Text: {named_sources(checked.data.train)}")
         with left_if_used(folder):
+            with writing(folder):
+                note_plan(planned, folder)
             bench = Bench(checked, folder, reference, progress)
         progress.note(
             f"{len(bench.train_tokens):,} training tokens; {len(bench.documents.weights):,} validation documents,"
@@ -107,7 +109,7 @@ def _opened(recipe: RunRecipe, folder: Path, progress: Progress) -> Iterator[tup
     source = recipe.reference
     here = "" if source == BUNDLED or Path(source).exists() else " (no such folder here: asking the hub)"
     with ExitStack() as held:
-        with progress.waiting(f"Reference: {with_size(source)}{here}", "tensors") as count, reading(count):
+        with loading(progress, f"Reference: {with_size(source)}{here}"):
             require(recipe.data.sources)
             place = locate(source, recipe.revision, trust=recipe.trust_remote_code)
             with read_once(place):
