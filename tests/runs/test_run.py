@@ -296,7 +296,7 @@ def test_literal_growth_cuts_the_reference_again(tree: dict[str, Any], gpt2: Pat
 
 
 @pytest.mark.parametrize(
-    ("room", "name", "round_"), [(bench, "inherit", "01-2-blocks"), (targets, "assemble", "02-3-blocks")]
+    ("room", "name", "round_"), [(bench, "assemble", "01-2-blocks"), (targets, "assemble", "02-3-blocks")]
 )
 def test_a_cut_or_growth_that_is_not_what_it_should_be_is_never_trained(
     room: ModuleType, name: str, round_: str, tree: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
