@@ -106,7 +106,10 @@ def test_the_best_single_removal_is_found(profile: Profile) -> None:
 def test_figures_name_their_lines_and_their_layers(profile: Profile) -> None:
     ranks, turns = rank_and_mass(profile.model_dump()), influence(profile.model_dump())
     named = [text.get_text() for text in ranks.legends[0].get_texts()]
-    assert named[1:] == ["untrained weights, T = 32, 5 sequences", "T = 16, 5 sequences"] and "T = 32" in named[0]
+    assert named[1:3] == ["untrained weights, T = 32, 5 sequences", "T = 16, 5 sequences"] and "T = 32" in named[0]
+    assert named[3:] == ["band: one standard error"]
+    assert [axes.get_xlabel() for axes in ranks.axes] == ["", "layer"]
+    assert "rank 1 too" in ranks.axes[1].texts[0].get_text() and not profile.plot(caveat=False).axes[1].texts
     assert turns.axes[-1].get_xlabel() == "layer"
 
 
@@ -321,7 +324,10 @@ def test_the_table_ends_with_the_whole_s_loss_on_the_sequences_of_the_cuts() -> 
 
 def test_a_model_at_chance_is_said_to_be_so_and_left_whole(profile: Profile) -> None:
     assert profile.at_chance and profile.chance_loss == pytest.approx(np.log(96))
-    assert profile.suggestion.blocks == list(range(LAYERS)) and "at chance" in profile.suggestion.reason
+    assert (profile.suggestion.depth, profile.suggestion.blocks) == (
+        None,
+        None,
+    ) and "at chance" in profile.suggestion.reason
     assert "at chance" in str(profile).split("layer")[0]
     knowing = profile.model_copy(update={"at_chance": False})
     assert "at chance" not in str(knowing).split("layer")[0]
@@ -652,9 +658,9 @@ def test_the_suggestion_is_the_smallest_depth_that_starts_near(profile: Profile)
         "losses of 7 cuts, none of them trained, on 5 sequences of 32 tokens, each at 4 of them or more; 2 others had no time"
     )
     nowhere = curves.model_copy(update={"run": curves.first, "scattered": curves.first})
-    assert suggest(profile.layers[:4], nowhere, 3, 6).blocks == [0, 1, 2, 3]
-    assert suggest(profile.layers[:4], None, 3, 6).depth == 4
-    assert suggest(profile.layers[:4], curves, 5.41, 6).blocks == [0, 1, 2, 3]
+    for measured, loss in ((nowhere, 3), (None, 3), (curves, 5.41)):
+        none = suggest(profile.layers[:4], measured, loss, 6)
+        assert (none.depth, none.blocks) == (None, None)
 
 
 def test_the_least_costly_cut_of_each_number_is_told_with_the_command_that_makes_it(profile: Profile) -> None:
@@ -679,7 +685,10 @@ def test_the_least_costly_cut_of_each_number_is_told_with_the_command_that_makes
     assert not list(
         cheapest_cuts(
             profile.model_copy(
-                update={"curves": None, "suggestion": profile.suggestion.model_copy(update={"depth": profile.depth})}
+                update={
+                    "curves": None,
+                    "suggestion": profile.suggestion.model_copy(update={"depth": None, "blocks": None}),
+                }
             )
         )
     )
@@ -687,7 +696,7 @@ def test_the_least_costly_cut_of_each_number_is_told_with_the_command_that_makes
 
 def test_a_cut_is_suggested_only_if_its_error_leaves_room(profile: Profile) -> None:
     """The same rise, 0.01 below the bound, with an error of 0.009 and of 0.011."""
-    for error, depth in ((0.009, 3), (0.011, 4)):
+    for error, depth in ((0.009, 3), (0.011, None)):
         one = [Cut(removed=1, blocks=[0, 1, 2], loss=3, rise=LARGEST_RISE - 0.01, rise_se=error)]
         curves = Curves(whole_loss=3, first=one, run=one, scattered=one, sequences=5, block_passes=0, head_passes=0)
         assert suggest(profile.layers[:4], curves, 3, 6).depth == depth
@@ -747,5 +756,27 @@ def test_standard_errors_are_numpy_s(values: list[float]) -> None:
 def test_confidences_worked_out_by_hand() -> None:
     assert wilson(100, 100) == pytest.approx((0.9630, 1.0), abs=1e-4)
     assert wilson(50, 100) == pytest.approx((0.4038, 0.5962), abs=1e-4)
-    assert probability_below(1.3, 0.1, 1.5) == pytest.approx(0.97725, abs=1e-5)
-    assert (probability_below(1.0, 0, 1.5), probability_below(2.0, 0, 1.5)) == (1.0, 0.0)
+    assert probability_below(1.3, 0.1, 1.5, 10**6) == pytest.approx(0.97725, abs=2e-4)
+    assert probability_below(1.0, 0, 1.5, 1) == 0.5 and probability_below(900.0, 0, 1.5, 100) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("freedom", "t", "tail"),
+    [
+        (1, 12.706, 0.025),
+        (2, 4.3027, 0.025),
+        (3, 3.1824, 0.025),
+        (7, 2.9980, 0.01),
+        (8, 1.8595, 0.05),
+        (30, 2.7500, 0.005),
+    ],
+)
+def test_a_probability_is_student_s_as_the_printed_tables_have_it(freedom: int, t: float, tail: float) -> None:
+    assert probability_below(1.5 - t, 1, 1.5, freedom + 1) == pytest.approx(1 - tail, abs=2e-5)
+    assert probability_below(1.5 + t, 1, 1.5, freedom + 1) == pytest.approx(tail, abs=2e-5)
+
+
+def test_where_all_sequences_agree_few_leave_it_open() -> None:
+    """As if one of 4 or of 8 had been another by one: t of 2 at 3 degrees of freedom, and of 4 at 7."""
+    assert probability_below(1.0, 0.0, 1.5, 4) == pytest.approx(0.9303, abs=1e-4)
+    assert probability_below(1.0, 0.0, 1.5, 8) == pytest.approx(0.9974, abs=1e-4)

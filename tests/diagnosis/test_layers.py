@@ -5,7 +5,8 @@ import torch
 
 from inheritune.diagnosis.layers import lazy_heads, summarise
 from inheritune.diagnosis.measuring import Measures
-from inheritune.records.profile import Layer
+from inheritune.records.profile import Layer, ProfileRecord, Suggestion
+from inheritune.report.profile_table import lazy
 
 # By layer and head, k* on four sequences.
 RANKS = [
@@ -59,3 +60,29 @@ def test_two_parts_of_the_sequences_are_measured_as_one() -> None:
     one, three = measured(first), measured(rest)
     one.angles_SS, three.angles_SS = torch.full((6, 6), 4.0), torch.full((6, 6), 24.0)
     assert torch.equal(Measures.joined([one, three]).angles_SS, torch.full((6, 6), 28.0))
+
+
+def test_the_lazy_ones_are_told_with_how_sure_it_is() -> None:
+    """Six sequences. By hand: t is 3 where all agree (sure at 5 degrees of freedom), 2 where one does not, 0 and -0.8 in layer 2."""
+    ranks = [
+        [[1] * 6, [1] * 6],
+        [[1] * 6, [1, 1, 1, 1, 1, 2]],
+        [[1, 2, 1, 2, 1, 2], [2, 2, 1, 2, 1, 2]],
+        [[9] * 6, [9] * 6],
+    ]
+    layers = summarise(measured(ranks))
+    shown = lazy(profile_of(layers, 6))
+    assert "layer 0, on 6 of 6 sequences (95% interval of the share: 61% to 100%). Lazy heads" in shown
+    assert "Lazy heads (mean k* up to 1.5), 5 of 8 (3 surely, 2 open; 1 other may be): layer 0: heads 0" in shown
+    nearest = lazy(profile_of([layer.model_copy(update={"lazy": False}) for layer in layers[1:]], 6))
+    assert "no layer; the nearest is layer 1, on 5 of 6 sequences (95% interval of the share: 44% to 97%)." in nearest
+    assert "): no layer. Lazy" in lazy(profile_of(layers[3:], 6))
+
+
+def profile_of(layers: list[Layer], sequences: int) -> ProfileRecord:
+    nothing = Suggestion(depth=None, blocks=None, reason="", rests_on="")
+    return ProfileRecord(
+        model="m", depth=len(layers), sequences=sequences, tokens=0, shortest=9, longest=9, trained_length=None, threshold=0.9,
+        loss=1, loss_se=0, layers=layers, lazy_heads=lazy_heads(layers), angular=[], curves=None, contrasts=[],
+        suggestion=nothing, caveats=[], seconds=0,
+    )  # fmt: skip

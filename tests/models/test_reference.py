@@ -104,6 +104,7 @@ def test_gguf_is_the_model_it_was_made_of(
 ) -> None:
     found, wanted = load_reference(str(gguf_file)), load_reference(str(references("llama"))).model
     assert {p.dtype for p in found.model.parameters()} == {torch.float32}
+    assert found.model.config.name_or_path == str(gguf_file)
     text = "ka lo mine ruso"
     assert found.tokenizer(text)["input_ids"] == tokenizer(text)["input_ids"]
     ids = torch.tensor([tokenizer(text)["input_ids"]])

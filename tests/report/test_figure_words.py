@@ -41,6 +41,7 @@ COMPARED = {
             "curve": [{"tokens": 1e3 * step, "flops": 1e12 * step, "val_loss": 4 - step / 9 - at / 50} for step in range(1, 4)],
             "max_ranks": [8.0, 4.0, None, 1.0 + at],
             "flops_to_random": None if name == "stacking" else 1e12 / (1 + at),
+            "tokens_to_random": None if name == "stacking" else 2e3,
         }
         for at, name in enumerate(METHODS)
     ],

@@ -11,7 +11,7 @@ from torch import Tensor
 from inheritune.diagnosis.gradients import Norms
 from inheritune.diagnosis.measuring import Measures
 from inheritune.diagnosis.statistics import mean_and_error, probability_below, standard_error, wilson
-from inheritune.records.profile import ATTENTION, OTHER, SLIDING, Contrast, Curves, Cut, Head, Layer
+from inheritune.records.profile import ATTENTION, OTHER, SLIDING, SURE, Contrast, Curves, Cut, Head, Layer
 
 LAZY_RANK = 1.5
 """A head is lazy in the useful sense when its mean k* is at most this."""
@@ -71,8 +71,8 @@ def _attention(measures: dict[str, Tensor], norms: Norms | None, window: int | N
         "lazy_sequences_low": low,
         "lazy_sequences_high": high,
         "lazy_share": _share([head.rank <= LAZY_RANK for head in heads]),
-        "lazy_share_low": _share([head.lazy_probability >= 0.975 for head in heads]),
-        "lazy_share_high": _share([head.lazy_probability > 0.025 for head in heads]),
+        "lazy_share_low": _share([head.lazy_probability >= SURE for head in heads]),
+        "lazy_share_high": _share([head.lazy_probability > 1 - SURE for head in heads]),
     }
 
 
@@ -84,7 +84,10 @@ def _heads(measures: dict[str, Tensor], norms: Norms | None) -> list[Head]:
         for name, by_head in zip(("query_gradient", "key_gradient"), norms, strict=True):
             fields[name] = [by_head[i * len(by_head) // count] for i in range(count)]
     rows = [{name: values[i] for name, values in fields.items()} for i in range(count)]
-    return [Head(**row, lazy_probability=probability_below(row["rank"], row["rank_se"], LAZY_RANK)) for row in rows]
+    number = len(measures["rank"])
+    return [
+        Head(**row, lazy_probability=probability_below(row["rank"], row["rank_se"], LAZY_RANK, number)) for row in rows
+    ]
 
 
 def contrast(name: str, length: int, measured: Measures) -> Contrast:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 _Z95 = 1.959964
+_MOST_FREEDOM = 1001  # from here on Student's t is as good as normal
 
 
 def standard_error(values: Tensor) -> Tensor:
@@ -20,11 +21,28 @@ def mean_and_error(values: Tensor) -> tuple[float, float]:
     return values.double().mean().item(), standard_error(values).item()
 
 
-def probability_below(mean: float, error: float, bound: float) -> float:
-    """How sure it is that the true mean is at most `bound`, if the sample mean is normal with that standard error."""
-    if error == 0:
-        return float(mean <= bound)
-    return 0.5 * math.erfc((mean - bound) / (error * math.sqrt(2)))
+def probability_below(mean: float, error: float, bound: float, count: int) -> float:
+    """How sure it is that the true mean of whole numbers is at most `bound`, by Student's t, to six digits; 0.5 from a single one.
+
+    The standard error counts as 1 / `count` at least, which it would be had one of them been another by one: that `count`
+    sequences agree does not say that all do.
+    """
+    if count < 2:
+        return 0.5
+    return round(_student_below((bound - mean) / max(error, 1 / count), count - 1), 6)
+
+
+def _student_below(t: float, freedom: int) -> float:
+    """The probability that Student's t is at most this, for whole degrees of freedom (Abramowitz and Stegun 26.7.3 and 26.7.4)."""
+    freedom = min(freedom, _MOST_FREEDOM)
+    angle = math.atan(t / math.sqrt(freedom))
+    odd, cosine = freedom % 2, math.cos(angle)
+    term = total = cosine if odd else 1.0
+    for power in range(2 + odd, freedom - 1, 2):
+        term *= cosine**2 * (power - 1) / power
+        total += term
+    total *= math.sin(angle) * (freedom > 1)
+    return min(1.0, max(0.0, 0.5 + ((angle + total) / math.pi if odd else total / 2)))
 
 
 def wilson(successes: int, trials: int) -> tuple[float, float]:

@@ -24,30 +24,25 @@ def fits(cut: Cut) -> bool:
 def suggest(layers: list[Layer], curves: Curves | None, loss: float, chance: float) -> Suggestion:
     """The smallest depth whose best measured cut starts at most `LARGEST_RISE` nats above the whole model.
 
-    A model whose `loss` is at `chance` is left whole: what cuts cost says nothing there.
+    None is suggested for a model whose `loss` is at `chance`: what cuts cost says nothing there.
     """
-    depth = len(layers)
     if at_chance(loss, chance):
-        return Suggestion(
-            depth=depth,
-            blocks=list(range(depth)),
-            reason=_guesses(loss, chance, layers),
-            rests_on="the model's loss alone",
-        )
+        return _none(_guesses(loss, chance, layers), "the model's loss alone")
     if curves is None or (curves.left_out and not curves.first):
-        return Suggestion(
-            depth=depth, blocks=list(range(depth)), reason=_unmeasured(layers), rests_on="attention maps only"
-        )
+        return _none(_unmeasured(layers), "attention maps only")
     cuts = [*curves.first, *curves.run, *curves.scattered]
     fitting = [cut for cut in cuts if fits(cut)]
     rests_on = _rests_on(curves)
     if not fitting:
-        blocks = list(range(depth))
-        return Suggestion(depth=depth, blocks=blocks, reason=_no_room(cuts, curves, layers), rests_on=rests_on)
+        return _none(_no_room(cuts, curves, layers), rests_on)
     best = min(fitting, key=lambda cut: (len(cut.blocks), cut.rise))
     return Suggestion(
         depth=len(best.blocks), blocks=best.blocks, reason=_reason(best, curves, layers), rests_on=rests_on
     )
+
+
+def _none(reason: str, rests_on: str) -> Suggestion:
+    return Suggestion(depth=None, blocks=None, reason=reason, rests_on=rests_on)
 
 
 def _rests_on(curves: Curves) -> str:

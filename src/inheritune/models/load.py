@@ -74,6 +74,7 @@ def load_model(
             raise ModelError(f"{path} cannot be loaded: {type(error).__name__}: {plain(error)[:200]}") from error
     if path.suffix == ".gguf":
         model.config = plain_numbers(model.config)
+        model.config.name_or_path = str(path)  # not the folder that it stands in
         # transformers calls quantised what it has unpacked, and refuses to turn it to another dtype or to save it
         model.is_quantized, model.hf_quantizer = False, None
     model.to(on)  # type: ignore[arg-type]

@@ -16,6 +16,8 @@ from inheritune.records.entry import Count, first_fault, json_text
 
 ATTENTION, SLIDING, OTHER = "softmax attention", "sliding attention", "no softmax attention"
 
+SURE = 0.975  # a head is surely lazy from this probability on, and surely not where the rest of it is left
+
 NO_TIME = "(no time)"  # behind what is left out
 
 
@@ -26,7 +28,10 @@ class ProfileEntry(BaseModel):
 
 
 class Head(ProfileEntry):
-    """One attention head. Shares are of attention, entropy in nats; `output` is relative to the residual's norm."""
+    """One attention head. Shares are of attention, entropy in nats; `output` is relative to the residual's norm.
+
+    `lazy_probability` is how sure it is that the true mean k* is at most 1.5, by Student's t over the sequences.
+    """
 
     rank: float
     rank_se: float
@@ -134,10 +139,10 @@ class DocumentsRead(ProfileEntry):
 
 
 class Suggestion(ProfileEntry):
-    """A depth and blocks to start from, why, and what that rests on."""
+    """A depth and blocks to start from, None where none is suggested; why, and what that rests on."""
 
-    depth: Annotated[int, Field(ge=1)]
-    blocks: list[Count]
+    depth: Annotated[int, Field(ge=1)] | None
+    blocks: list[Count] | None
     reason: str
     rests_on: str
 

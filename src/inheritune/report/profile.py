@@ -51,11 +51,14 @@ class Profile(ProfileRecord):
         ranks = {f"max_rank_{name}": rank for name, rank in beside.items()}
         return {"influence": layer.influence, "max_rank": layer.max_rank, **ranks}
 
-    def plot(self) -> "Figure":
-        """Rank and mass by layer with one standard error, beside untrained weights, as a matplotlib figure."""
+    def plot(self, caveat: bool = True) -> "Figure":
+        """Rank and mass by layer with one standard error, beside untrained weights, as a matplotlib figure.
+
+        Below it stands what a rank hides; with `caveat=False` it does not, for a paper that says it in its caption.
+        """
         from inheritune.report.profile_figures import rank_and_mass
 
-        return rank_and_mass(self.model_dump())
+        return rank_and_mass(self.model_dump(), caveat=caveat)
 
     def _repr_png_(self) -> bytes:
         from inheritune.report.profile_figures import png

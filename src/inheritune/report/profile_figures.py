@@ -50,13 +50,18 @@ HEAD_MEASURES = {
 }
 
 
-def rank_and_mass(profile: ProfileData, against: ProfileData | None = None, width: float = WIDE) -> Figure:
+def rank_and_mass(
+    profile: ProfileData, against: ProfileData | None = None, width: float = WIDE, caveat: bool = True
+) -> Figure:
     """MaxRank and mass by layer with bands of one standard error, beside untrained weights and other lengths, or a model.
 
-    Every rank hides something; a line below says what.
+    Every rank hides something; below stands what, unless a `caveat` is not wanted.
     """
     figure, (ranks, masses) = _panels(2, width)
-    for axes, key, label in ((ranks, "max_rank", "MaxRank"), (masses, "mass", "mass m*")):
+    for axes, key, label in (
+        (ranks, "max_rank", "MaxRank\n(largest k* of the heads)"),
+        (masses, "mass", "mass m*\n(mean of the heads)"),
+    ):
         _band(axes, profile, key, TARGET, "o", _name(profile))
         if against is not None:
             _band(axes, against, key, REFERENCE, "s", _name(against))
@@ -68,8 +73,13 @@ def rank_and_mass(profile: ProfileData, against: ProfileData | None = None, widt
     lazy = [layer["index"] for layer in profile["layers"] if layer["lazy"]]
     if lazy:
         ranks.plot(lazy, [1] * len(lazy), "v", color=LAZY, ms=7, label="lazy: rank 1 in every head and sequence")
+    ranks.fill_between([], [], color=MUTED, alpha=0.25, lw=0, label="band: one standard error")
     _finish(figure, ranks, masses)
-    masses.set_xlabel(f"layer\n{textwrap.fill(HIDDEN, 120 if width == WIDE else 44)}")
+    if caveat:
+        masses.annotate(
+            textwrap.fill(HIDDEN, 110 if width == WIDE else 34), (0, 0), (0, -32), xycoords="axes fraction",
+            textcoords="offset points", va="top", fontsize=8, color=INK,
+        )  # fmt: skip
     return figure
 
 
@@ -148,7 +158,7 @@ def inheritance_curve(profile: ProfileData, width: float = WIDE) -> Figure:
             losses = [cut["loss"] for cut in curves[key]]
             axes.plot(left, losses, color=colour, marker=marker, ms=4, ls=dashes, lw=1.4, label=label)
         axes.axhline(curves["whole_loss"], color=INK, lw=0.9, label="the whole model")
-        if suggestion["depth"] < profile["depth"]:
+        if suggestion["depth"] is not None:
             axes.axvline(suggestion["depth"], color=MUTED, lw=0.9, ls=(0, (1, 2)), label="suggested depth")
         axes.set(xlabel="blocks left, none of them trained", ylabel="loss, nats per token", yscale="log")
         _plain(axes.yaxis)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from inheritune.records.profile import NO_TIME, DocumentsRead, Layer, ProfileRecord
+from inheritune.records.profile import NO_TIME, SURE, DocumentsRead, Layer, ProfileRecord
 from inheritune.words import nouns, plural, ranges, show
 
 COLUMNS = ("mass", "k*≤1.5", "sink", "nats", "out", "infl", "exit", "w/o")
@@ -35,14 +35,39 @@ def again(profile: ProfileRecord, same: bool) -> Iterator[str]:
 
 
 def lazy(profile: ProfileRecord) -> str:
-    """The lazy layers, and the lazy heads by name, in a sentence each."""
-    layers = f"layers {ranges(profile.lazy_layers)}" if profile.lazy_layers else "no layer"
-    count, of = sum(map(len, profile.lazy_heads.values())), sum(len(layer.heads) for layer in profile.layers)
+    """The lazy layers, and the lazy heads by name, in a sentence each, with how sure either is."""
     named = [
         f"layer {layer}: {nouns(len(heads), 'head')} {ranges(heads)}" for layer, heads in profile.lazy_heads.items()
     ]
     names = f": {'; '.join(named)}" if named else ""
-    return f"Lazy in the strict sense (k* is 1 in every head on every sequence): {layers}. Lazy heads (mean k* up to 1.5), {count} of {of}{names}."
+    return (
+        f"Lazy in the strict sense (k* is 1 in every head on every sequence): {_strict(profile)}. "
+        f"Lazy heads (mean k* up to 1.5), {_counted(profile)}{names}."
+    )
+
+
+def _strict(profile: ProfileRecord) -> str:
+    """The lazy layers, or the nearest one, with the share of sequences and its interval."""
+    nearest = max(profile.layers, key=lambda layer: layer.lazy_sequences or 0)
+    if not nearest.lazy_sequences:
+        return "no layer"
+    on = f"on {round(nearest.lazy_sequences * profile.sequences)} of {plural(profile.sequences, 'sequence')}"
+    if nearest.lazy_sequences_low is not None and nearest.lazy_sequences_high is not None:
+        on += f" (95% interval of the share: {nearest.lazy_sequences_low:.0%} to {nearest.lazy_sequences_high:.0%})"
+    lazy_layers = profile.lazy_layers
+    if lazy_layers:
+        return f"{nouns(len(lazy_layers), 'layer')} {ranges(lazy_layers)}, {on}"
+    return f"no layer; the nearest is layer {nearest.index}, {on}"
+
+
+def _counted(profile: ProfileRecord) -> str:
+    """How many heads are lazy, how many of them surely, and of how many others it is open."""
+    heads = [head for layer in profile.layers for head in layer.heads]
+    count = sum(map(len, profile.lazy_heads.values()))
+    sure = sum(head.lazy_probability >= SURE for head in heads)
+    possible = sum(head.lazy_probability > 1 - SURE for head in heads)
+    others = f"; {plural(possible - count, 'other')} may be" if possible > count else ""
+    return f"{count} of {len(heads)} ({sure} surely, {count - sure} open{others})"
 
 
 def table_lines(profile: ProfileRecord) -> Iterator[Table | str]:
@@ -80,11 +105,11 @@ def cheapest_cuts(profile: ProfileRecord) -> Iterator[str]:
 
 def suggested(profile: ProfileRecord) -> Iterator[str]:
     """The depth that is suggested, why, what that rests on, and the command that makes it."""
-    suggestion, measured = profile.suggestion, profile.curves and not profile.at_chance
-    depth = f"Suggested depth {suggestion.depth} of {profile.depth}" if measured else "No depth is suggested"
+    suggestion = profile.suggestion
+    depth = f"Suggested depth {suggestion.depth} of {profile.depth}" if suggestion.depth else "No depth is suggested"
     yield f"{depth}: {suggestion.reason}"
     yield f"It rests on {suggestion.rests_on}."
-    if suggestion.depth < profile.depth and not profile.at_chance:
+    if suggestion.blocks is not None:
         yield f"To make the suggested one: inheritune inherit {shlex.quote(profile.model)} smaller --blocks {show(suggestion.blocks)}"
 
 
