@@ -19,6 +19,7 @@ from inheritune.cli import main
 from inheritune.diagnosis.text import spread_windows
 from inheritune.evaluation.token_losses import token_losses
 from inheritune.models.load import load_model, tokenizer_at
+from inheritune.records.profile import DocumentsRead
 
 WORDS = [f"w{i}" for i in range(60)]
 FIGURES = ["attention-maps", "heads", "influence", "inheritance-curve", "rank-and-mass"]
@@ -161,3 +162,21 @@ def test_a_stop_says_whether_anything_is_kept(
     assert capsys.readouterr().err.startswith(said)
     assert run(*given, "--out", tmp_path / "d") == 143
     assert capsys.readouterr().err.startswith("inheritune: stopped: this goes on from what is kept: ")
+
+
+def test_what_was_measured_serves_the_same_command_with_more_minutes(
+    model: Path, text: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    """Oracle: the same command that had the time from the first."""
+    how = (model, "--text", text, "--length", 20, "--sequences", 20, "--out")
+    kept = tmp_path / "d" / "maps.jsonl"
+    assert run(*how, tmp_path / "d", "--minutes", 0) == 0 and kept.exists()
+    assert "give more --minutes" in " ".join(capsys.readouterr().out.split())
+    before = kept.read_text()
+    assert run(*how, tmp_path / "d") == 0 and not kept.exists() and before
+    told = capsys.readouterr().err
+    assert "the same layers and heads are lazy" in told and "20 sequences of 20 tokens from one document" in told
+    assert run(*how, tmp_path / "whole") == 0
+    profiles = [Profile.load(tmp_path / name / "profile.json") for name in ("d", "whole")]
+    assert profiles[0].layers == profiles[1].layers and profiles[0].curves == profiles[1].curves
+    assert profiles[0].documents == DocumentsRead(read=1, of=1, whole=True)

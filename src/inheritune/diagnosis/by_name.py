@@ -24,7 +24,7 @@ from inheritune.progress import Progress, Rates
 from inheritune.records.profile import DocumentsRead
 from inheritune.records.stages import PROFILE
 from inheritune.report.profile import Profile
-from inheritune.report.profile_table import again, answer, lazy
+from inheritune.report.profile_table import again, answer, short_of_time
 from inheritune.runtime.device import device
 from inheritune.words import plural
 
@@ -103,12 +103,13 @@ class _SoFar:
     """Says and saves a profile as far as it stands: whoever waits no longer has it."""
 
     def __init__(self, model: str, out: Path | None, progress: Progress):
-        self.model, self.out, self.progress, self.told, self.lazy = model, out, progress, 0, ""
+        self.model, self.out, self.progress, self.told = model, out, progress, 0
+        self.lazy: tuple[list[int], dict[int, list[int]]] = ([], {})
 
     def seen(self, profile: Profile) -> None:
         """Say what the first sequences gave, and what more of them changed, and save the profile."""
         if profile.sequences > self.told:
-            found = lazy(profile)
+            found = profile.lazy_layers, profile.lazy_heads
             for line in answer(profile) if not self.told else again(profile, same=found == self.lazy):
                 self.progress.note(line)
             self.told, self.lazy = profile.sequences, found
@@ -130,5 +131,6 @@ def _write(
     with whole_file(out / MAPS) as file:
         np.savez_compressed(file, allow_pickle=False, **maps)
     figures = save_figures(profile.model_dump(), out, maps, None if other is None else other.model_dump())
-    forget(out)
+    if not short_of_time(profile):  # what was measured serves the same command with more minutes
+        forget(out)
     return [out / PROFILE, out / MAPS, *figures]

@@ -81,12 +81,17 @@ def table_lines(profile: ProfileRecord) -> Iterator[Table | str]:
     yield from suggested(profile)
 
 
+def short_of_time(profile: ProfileRecord) -> bool:
+    """Whether more minutes would measure more."""
+    curves = profile.curves
+    return any(NO_TIME in what for what in profile.left_out) or bool(curves and (curves.left_out or curves.cut_short))
+
+
 def left_out(profile: ProfileRecord, minutes: str) -> Iterator[str]:
     """What was not measured, and the setting of the `minutes` that were too few for it."""
     if profile.left_out:
         yield f"Left out: {'; '.join(profile.left_out)}."
-    curves = profile.curves
-    if any(NO_TIME in what for what in profile.left_out) or (curves and (curves.left_out or curves.cut_short)):
+    if short_of_time(profile):
         yield f"For what had no time, give more {minutes}."
 
 
