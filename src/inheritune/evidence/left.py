@@ -48,17 +48,17 @@ def left_after(lost: float, tokens: float, parameters: float) -> ExpectedGap:
 
 
 def taken_off(tokens: float, parameters: float) -> float:
-    """The share that a round of `tokens` takes off the gap which hardly any tokens leave."""
+    """The share that a round of `tokens` takes off the gap that a few steps leave."""
     return 1 - 1 / _fold(tokens, parameters)
 
 
 def tokens_that_halve(parameters: int) -> int:
-    """Tokens of a round that leave half of the gap which hardly any leave."""
+    """Tokens of a round that leave half of the gap that a few steps leave."""
     return round(_HALF * parameters)
 
 
 def _fold(tokens: float, parameters: float) -> float:
-    """How many times smaller the gap is after a round of `tokens` than after hardly any."""
+    """How many times smaller the gap is after a round of `tokens` than after a few steps."""
     return 1 + (min(tokens / parameters, _MOST) / _HALF) ** _STEEPNESS
 
 

@@ -66,8 +66,8 @@ def _bought_nothing(found: RunEstimate) -> Iterator[str]:
         counted = " that count" if tokens < found.round_tokens else ""
         yield (
             f"These tokens buy almost nothing: {words.large_number(tokens)}{counted} are {_plain(tokens / parameters)} for each of the reference's"
-            f" parameters, and take less than {math.floor(100 * share) + 1}% off the gap that hardly any leave, so what is left is what the cut"
-            f" leaves; about {words.large_number(tokens_that_halve(parameters))} of new text would halve it."
+            f" parameters, which make the gap less than {math.floor(100 * share) + 1}% smaller than a few steps would: it is the cut's own;"
+            f" about {words.large_number(tokens_that_halve(parameters))} of new text would halve it."
         )
 
 
