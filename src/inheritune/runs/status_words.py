@@ -42,7 +42,7 @@ def standing_words(model: Standing, going_on: bool) -> Iterator[str]:
     yield from _validation(model)
     if model.tokens_per_second:
         left = f", {clock(model.seconds_left)} left of this round" if model.seconds_left is not None else ""
-        left += f" for {model.cost_left:,.2f} in money" if model.cost_left is not None else ""
+        left += f" at a cost of {model.cost_left:,.2f}" if model.cost_left is not None else ""
         memory = f", {model.memory / 1e9:.2f} GB" if model.memory else ""
         yield f"{model.tokens_per_second:,} tokens/s{_used(model)}{left if going_on else ''}{memory}"
 
@@ -90,7 +90,7 @@ def _view(model: Standing, log: Path, depth: int | None) -> Iterator[str]:
     if depth is not None and model.blocks:
         facts[0] = f"{''.join('■' if block in model.blocks else '·' for block in range(depth))}  {facts[0]}"
     facts += [] if model.mfu is None else [f"MFU {100 * model.mfu:.0f}%"]
-    facts += [] if model.cost_left is None else [f"{model.cost_left:,.2f} in money to the round's end"]
+    facts += [] if model.cost_left is None else [f"{model.cost_left:,.2f} to pay to the round's end"]
     facts += [f"{model.memory / 1e9:.2f} GB of memory"] if model.memory else []
     yield ", ".join(facts)
     yield from _validation(model)
