@@ -67,7 +67,7 @@ def _counted(profile: ProfileRecord) -> str:
     sure = sum(head.lazy_probability >= SURE for head in heads)
     possible = sum(head.lazy_probability > 1 - SURE for head in heads)
     others = f"; {plural(possible - count, 'other')} may be" if possible > count else ""
-    return f"{count} of {len(heads)} ({sure} surely, {count - sure} open{others})"
+    return f"{count} of {len(heads)}" + (f" ({sure} surely, {count - sure} open{others})" if possible else "")
 
 
 def table_lines(profile: ProfileRecord) -> Iterator[Table | str]:
