@@ -47,7 +47,9 @@ def test_untrained_losses_are_those_of_the_cut_model(tmp_path, capsys) -> None: 
     found = _untrained(given, tmp_path, CHOICE, 2)
     assert sorted(found) == [2, 3, 4, 5]
     stage, first, *_ = capsys.readouterr().out.splitlines()
-    assert stage == "Losses of cuts before any training" and first.startswith("  1 of 3, ")
+    assert stage == "Losses of cuts before any training, to the first from which none matches" and first.startswith(
+        "  1 of 3, "
+    )
     tokens_BT = given.sequences(3, 16)
     for depth, loss in found.items():
         with torch.no_grad():
