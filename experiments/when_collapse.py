@@ -43,6 +43,11 @@ def places(folder: Path) -> Iterator[tuple[int, Path | None]]:
             yield step, place
 
 
+def named(folder: Path) -> str:
+    """The name of a training's recipe."""
+    return load_recipe(TrainRecipe, str(folder / "config.yaml"), {}).name
+
+
 def model_at(recipe: TrainRecipe, place: Path | None) -> PreTrainedModel:
     """The training's model with a checkpoint's weights, or as it began."""
     make_repeatable(recipe.seed)
@@ -80,7 +85,7 @@ def row(step: int, tokens: int, profile: Profile) -> dict[str, Any]:
 def measured(folder: Path, text: str, length: int, out: Path) -> list[dict[str, Any]]:
     """A row for each of a training's checkpoints; those that stand in `out` are not measured again."""
     recipe = load_recipe(TrainRecipe, str(folder / "config.yaml"), {})
-    kept = out / f"{folder.name}.jsonl"
+    kept = out / f"{recipe.name}.jsonl"
     rows = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
     known, tokens_NT = {one["step"] for one in rows}, sequences(folder, text, length)
     for step, place in places(folder):
@@ -104,6 +109,7 @@ def figure(found: dict[str, list[dict[str, Any]]]) -> Figure:
             axes.set_xlabel("million tokens")
             axes.set_ylabel("layer")
             axes.set_title(name, fontsize=9)
+            axes.grid(visible=False)
             bar = drawn.colorbar(shown, ax=axes, label="MaxRank", ticks=[1, 2, 5, 10, 20, 40])
             bar.ax.set_yticklabels(["1", "2", "5", "10", "20", "40"])
             bar.ax.minorticks_off()
@@ -131,7 +137,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
-    found = {folder.name: measured(folder, given.text, given.length, given.out) for folder in given.runs}
+    found = {named(folder): measured(folder, given.text, given.length, given.out) for folder in given.runs}
     for name, rows in found.items():
         print(f"\n**{name}**, {SEQUENCES} sequences of {given.length} tokens\n\n{table(rows)}")
     figure(found).savefig(given.out / "collapse-while-training.png", dpi=150)
