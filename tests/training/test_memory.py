@@ -74,7 +74,8 @@ def test_in_bf16_the_matrices_are_kept_once_more_until_the_backward_pass(family:
     """What autograd keeps and is a parameter rounded to bf16, and the head's matrix, which is rounded for all pieces together."""
     model, wanted = untrained_model(family), training(precision="bf16")
     head, own = OutputHead(model, torch.bfloat16), [p.detach().bfloat16() for p in model.parameters() if p.dim() == 2]
-    kept: dict[int, int] = {head.weight().data_ptr(): head.weight().nbytes}
+    weight = head.weight()  # held, so that no other tensor is given its address
+    kept: dict[int, int] = {weight.data_ptr(): weight.nbytes}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         sides = (tensor, tensor.T) if tensor.dtype == torch.bfloat16 and tensor.dim() == 2 else ()
