@@ -575,6 +575,7 @@ def test_text_is_read_as_the_command_reads_it_by_the_models_own_tokenizer_or_one
     for named in (str(tmp_path / "model"), AutoModelForCausalLM.from_pretrained(tmp_path / "model")):
         assert same(diagnose(named, text=str(tmp_path / "some.txt"), length=16, sequences=5, **how))
     assert same(diagnose(tmp_path / "model", rows_NT, unasked=1, **how))
+    assert diagnose("bundled:laptop", rows_NT, **how).model == "bundled:laptop", "as it was named, not where it lies"
     listed = spread_windows(texts[:8], words, 16, 5)
     assert diagnose(model, text=texts[:8], tokenizer=words, length=16, sequences=5, **how).loss == pytest.approx(
         diagnose(model, listed, unasked=1, **how).loss, rel=1e-9

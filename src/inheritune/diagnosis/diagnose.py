@@ -94,7 +94,8 @@ def diagnose(
         raise InputError(
             "A diagnosis reads tokens, or text: give one of both, and an attention_mask with tokens alone."
         )
-    found = _Found(decoder, threshold, time.perf_counter())
+    name = decoder.config.name_or_path if isinstance(model, PreTrainedModel) else str(model)
+    found = _Found(decoder, name or decoder.config.model_type, threshold, time.perf_counter())
     others = [unpadded(decoder, other, None) for other in other_lengths]
     known = KeptMeasures(None if kept is None else kept / MAPS, rows, threshold, unasked)
     measure = partial(measure_sequences, decoder, threshold=threshold, unasked=unasked, known=known)
@@ -136,6 +137,7 @@ class _Found:
     """What is measured so far, and the profile that it makes."""
 
     model: PreTrainedModel
+    name: str
     threshold: float
     began: float
     sequences: list[Tensor] = field(default_factory=list)
@@ -157,7 +159,7 @@ class _Found:
         chance = math.log(config.vocab_size)
         trained_length = getattr(config, "max_position_embeddings", None)
         return Profile(
-            model=self.model.config.name_or_path or self.model.config.model_type,
+            model=self.name,
             depth=len(layers),
             sequences=len(lengths),
             tokens=sum(lengths),
