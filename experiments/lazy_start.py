@@ -33,7 +33,7 @@ from inheritune.evidence.gap import Gap
 from inheritune.models.reference import load_reference
 from inheritune.progress import Progress
 from inheritune.records.rows import METRICS
-from inheritune.records.stages import Position
+from inheritune.records.stages import LOSSES, Position, read_losses
 from inheritune.report.profile import Profile
 from inheritune.runs.bench import Bench
 from inheritune.runs.folder import close_folder, open_folder
@@ -42,18 +42,15 @@ from inheritune.runtime.device import make_repeatable
 from inheritune.surgery.in_memory import inherit
 from inheritune.training.metrics import Metrics
 
-COLLAPSED, FEW, LENGTH, SEQUENCES = 1.5, 0.25, 100, 32
+FEW, LENGTH, SEQUENCES = 0.25, 100, 32
 STARTS = ("lazy", "near", "random", "first")
 Blocks = list[int]
 
 
 def lazy_heads(profiles: Sequence[Profile]) -> list[int]:
     """For each layer, how many heads have a mean k* of at most 1.5 on every profile."""
-    found = zip(*(profile.layers for profile in profiles), strict=True)
-    return [
-        sum(all(head.rank <= COLLAPSED for head in heads) for heads in zip(*(one.heads for one in layers), strict=True))
-        for layers in found
-    ]
+    found = [[set(profile.lazy_heads.get(layer.index, [])) for layer in profile.layers] for profile in profiles]
+    return [len(set.intersection(*of_layer)) for of_layer in zip(*found, strict=True)]
 
 
 def starts(lazy: Sequence[int], heads: int, count: int) -> dict[str, Blocks]:
@@ -93,7 +90,7 @@ def trained(name: str, blocks: Blocks, bench: Bench, folder: Path) -> dict[str, 
         row = {"start": name, "seed": bench.recipe.seed, "blocks": blocks, "loss": end.val_loss, "gap": asdict(end.gap)}
         write_text(place / "row.json", json.dumps(row | {"before": before, "after": measured(model, bench)}, indent=1))
     found: dict[str, Any] = json.loads((place / "row.json").read_text())
-    return found | {"losses": np.load(place / "losses.npy")}
+    return found | {"losses": read_losses(place / LOSSES)}
 
 
 def judged(rows: Mapping[str, list[dict[str, Any]]], bench: Bench) -> str:

@@ -33,6 +33,7 @@ from inheritune.evidence.gap import Gap, gap
 from inheritune.progress import Progress
 from inheritune.records.cells import CellResult, ComparisonBasis
 from inheritune.records.comparison import Comparison
+from inheritune.records.stages import LOSSES, read_losses
 
 MARGIN, RATES, TUNED_AT = 0.01, (1.5e-3, 3e-3, 6e-3), 16
 TUNED = ("published", "random", "reference", "inheritune")  # the others take the rate of the start that they resemble
@@ -95,8 +96,8 @@ class Table:
 
     def losses(self, cell: Cell) -> np.ndarray | None:
         """A cell's losses by document, the mean of its seeds; none where it was not trained."""
-        found = sorted(self.place(cell).glob("cells/*/losses.npy"))
-        return np.mean([np.load(one) for one in found], axis=0) if found else None
+        found = sorted(self.place(cell).glob(f"cells/*/{LOSSES}"))
+        return np.mean([read_losses(one) for one in found], axis=0) if found else None
 
     def results(self, cell: Cell) -> list[CellResult]:
         """What each seed of a cell took."""

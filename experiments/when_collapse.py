@@ -29,7 +29,7 @@ from inheritune.report.style import figure_style
 from inheritune.runtime.device import make_repeatable
 from inheritune.training import checkpoint
 
-COLLAPSED, SEQUENCES, EACH = 1.5, 32, 4  # mean k*; sequences in all, and of one document
+SEQUENCES, EACH = 32, 4  # in all, and of one document
 
 
 def places(folder: Path) -> Iterator[tuple[int, Path | None]]:
@@ -73,7 +73,7 @@ def sequences(folder: Path, text: str, length: int) -> torch.Tensor:
 def row(step: int, tokens: int, profile: Profile) -> dict[str, Any]:
     """What a checkpoint's profile says of collapse."""
     heads = [head for layer in profile.layers for head in layer.heads]
-    low = [sum(head.rank <= COLLAPSED for head in layer.heads) for layer in profile.layers]
+    low = [len(profile.lazy_heads.get(layer.index, [])) for layer in profile.layers]
     return {
         "step": step, "tokens": tokens, "loss": profile.loss, "heads": len(heads), "collapsed": low,
         "max_rank": [layer.max_rank for layer in profile.layers],

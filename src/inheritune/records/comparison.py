@@ -3,6 +3,7 @@
 `python -m inheritune.records.comparison` prints the JSON schema that stands in `schemas/compare.schema.json`.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
@@ -66,6 +67,11 @@ class Row(Entry):
     tried: dict[str, float | None] = Field(
         description="Final loss at each peak rate on the first seed; none: it failed."
     )
+
+
+def at_most(method: str, tokens_to_random: float | None, validations: Sequence[float]) -> str:
+    """The mark of tokens and FLOPs to random's loss where the first of a method's validations, by tokens, lay below it already."""
+    return "≤ " if method != "random" and tokens_to_random in validations[:1] else ""
 
 
 class Left(Entry):

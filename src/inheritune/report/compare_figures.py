@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from inheritune.disk.files import make_folder, whole_file
+from inheritune.records.comparison import at_most
 from inheritune.report.style import CONTROL, INK, LAZY, MUTED, REFERENCE, TARGET, WIDE, canvas, figure_style
 
 MethodData = dict[str, Any]
@@ -96,7 +97,7 @@ def time_to_loss(found: MethodData) -> Figure:
     rows = sorted(rows, key=lambda row: row["flops_to_random"])
     words = EngFormatter(places=1, sep="")
     figure, axes = _points(
-        [(row["method"], row["flops_to_random"], f"{_at_most(row)}{words(row['flops_to_random'])}") for row in rows]
+        [(row["method"], row["flops_to_random"], f"{_mark(row)}{words(row['flops_to_random'])}") for row in rows]
     )
     axes.set_xlim(left=0)
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))
@@ -108,10 +109,8 @@ def time_to_loss(found: MethodData) -> Figure:
     return figure
 
 
-def _at_most(row: dict[str, Any]) -> str:
-    """The mark of a method that stood below the loss at its first validation."""
-    first = row["curve"][0]["tokens"] if row["curve"] else None
-    return "≤ " if row["method"] != "random" and row["tokens_to_random"] == first else ""
+def _mark(row: dict[str, Any]) -> str:
+    return at_most(row["method"], row["tokens_to_random"], [point["tokens"] for point in row["curve"]])
 
 
 def gaps(found: MethodData) -> Figure:

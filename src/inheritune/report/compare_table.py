@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.table import Table
 
 from inheritune.disk.files import write_text
-from inheritune.records.comparison import Comparison, Row
+from inheritune.records.comparison import Comparison, Row, at_most
 from inheritune.words import code_span, literal
 
 _HEADS = (
@@ -114,8 +114,8 @@ def _cells(found: Comparison, row: Row) -> list[str]:
 
 
 def _to_random(row: Row) -> str:
-    at_most = row.method != "random" and row.tokens_to_random == row.curve[0].tokens
-    return f"{'≤ ' if at_most else ''}{row.tokens_to_random:,.0f}"
+    mark = at_most(row.method, row.tokens_to_random, [point.tokens for point in row.curve])
+    return f"{mark}{row.tokens_to_random:,.0f}"
 
 
 def _flat(row: Row) -> dict[str, str | float | None]:

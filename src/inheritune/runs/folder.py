@@ -24,7 +24,8 @@ from inheritune.runtime.launch import Launch
 
 CONFIG = "config.yaml"
 _SCHEDULE = "training.schedule"
-_BEGINNING = (CONFIG, Launched.NAME, RunEstimate.NAME, MadeOf.NAME)  # what stands in a folder before its work
+BEFORE_BOUND = (CONFIG, Launched.NAME, RunEstimate.NAME)  # what stands in a folder before it is bound to its content
+_BEGINNING = (*BEFORE_BOUND, MadeOf.NAME)  # and before its work
 _Value = TypeVar("_Value")
 Stored = TypeVar("Stored", bound=JsonFile)
 _held: dict[Path, HeldFolder] = {}

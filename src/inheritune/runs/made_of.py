@@ -14,19 +14,12 @@ from inheritune.data.coding import Coding
 from inheritune.data.store import Tokens, tokenizer_fingerprint
 from inheritune.disk.files import digest, writing
 from inheritune.errors import OutputError
-from inheritune.records.estimate import RunEstimate
 from inheritune.records.made_of import FileMark, MadeOf
-from inheritune.records.stages import Launched
+from inheritune.runs.folder import BEFORE_BOUND
 
 READ_WHOLE = 256 << 20  # bytes of a reference's files that are hashed whole
 _SAMPLES, _SAMPLE = 64, 1 << 16  # windows of a larger file, and bytes of each
 _DECISIVE = re.compile(r"config\.json|.*\.safetensors(\.index\.json)?|.*\.py")
-_BEFORE_WORK = (
-    "config.yaml",
-    "tokenizer",
-    Launched.NAME,
-    RunEstimate.NAME,
-)  # what stands in a folder before it is bound
 
 
 def texts_of(data: Data, coding: Coding, vocabulary: int, tell: tokens.Say) -> dict[str, Tokens]:
@@ -70,7 +63,9 @@ def bind(folder: Path, content: MadeOf) -> list[str]:
 
 def is_begun(folder: Path) -> bool:
     """Whether a folder is bound, or holds anything that was made of its content."""
-    return any(not entry.name.startswith(".") and entry.name not in _BEFORE_WORK for entry in folder.iterdir())
+    return any(
+        not entry.name.startswith(".") and entry.name not in (*BEFORE_BOUND, "tokenizer") for entry in folder.iterdir()
+    )
 
 
 def marks(place: Path) -> dict[str, FileMark]:

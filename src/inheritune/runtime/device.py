@@ -13,10 +13,8 @@ from inheritune.errors import InputError
 
 CPU = torch.device("cpu")
 NAMED = "INHERITUNE_DEVICE"
-_NARROW = (
-    "tf32",
-    "bf16",
-)  # in which products of fp32 numbers may be taken: a matrix's where a user allows it, cuDNN's convolutions' unasked
+# In which products of fp32 numbers may be taken: a matrix's where a user allows it, cuDNN's convolutions' unasked.
+_NARROW = ("tf32", "bf16")
 
 
 def device() -> torch.device:

@@ -253,9 +253,9 @@ class _Training:
             lr=rate,
             grad_norm=norm,
             tokens_per_second=round(tokens / seconds),
-            mfu=None
-            if used is None or used > 1
-            else round(used, 4),  # above one the machine was busier while its rate was measured
+            mfu=round(used, 4)
+            if used is not None and used <= 1
+            else None,  # more: the rate was measured on a busier machine
             memory=gauge.peak_memory(self.model.device),
         )
 
