@@ -127,6 +127,19 @@ def test_the_headline_follows_outcome_and_verdict(tmp_path: Path, outcome: str, 
 
 
 @pytest.mark.usefixtures("text_only")
+@pytest.mark.parametrize(
+    ("cautions", "said"),
+    [((), ""), (("few",), ", with 1 caution, below"), (("few", "books"), ", with 2 cautions, below")],
+)
+def test_the_headline_points_at_the_cautions(tmp_path: Path, cautions: tuple[str, ...], said: str) -> None:
+    """They stand word for word where the message has them, and the link leads to the first."""
+    message = "Matched: gap -0.1" + "".join(f". Caution: {caution}" for caution in cautions) + ". Guard: able"
+    page = page_of(run_with(tmp_path, message=message))
+    assert f"20 of 24 blocks match the reference{said} {message}." in text_of(page).replace(" , ", ", ")
+    assert ('<a href="#cautions">' in page) is ('<span id="cautions">Caution: few' in page) is bool(cautions)
+
+
+@pytest.mark.usefixtures("text_only")
 def test_samples_stand_side_by_side_with_their_marks(tmp_path: Path) -> None:
     """And the speed beside the sizes; a run that measured neither says so of the speed."""
     page = page_of(run_with(tmp_path, side_by_side=samples_data()))

@@ -19,6 +19,7 @@ from inheritune.records.samples import SideBySide
 from inheritune.records.token_by_token import TokenByToken
 
 RANDOM = "random"  # the control that starts from random weights
+CAUTION = "Caution: "  # begins each of them in a message
 PACKED = "packed (GGUF)"  # the dtype of a file of fewer bits a number than any dtype has
 if TYPE_CHECKING:
     import pandas
@@ -208,6 +209,11 @@ class Result(Entry):
     side_by_side: SideBySide | None = None
     planned: PlanHeld | None = None
     recipe: str | None = Field(None, description="Digest of the `config.yaml` that the run ended by.")
+
+    @property
+    def cautions(self) -> int:
+        """How many cautions the message holds."""
+        return self.message.count(CAUTION)
 
     @property
     def look_confidence(self) -> float:

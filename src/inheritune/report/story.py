@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from inheritune.records.gap import GapResult
 from inheritune.records.guard import Guard
-from inheritune.records.result import Control, Result, trained_on
+from inheritune.records.result import CAUTION, Control, Result, trained_on
 from inheritune.records.token_by_token import TokenByToken
 from inheritune.report import words
 from inheritune.report.folder import RunFolder
@@ -26,13 +26,15 @@ _REPEATED = "Repeated tokens of an answer, share"
 
 @dataclass(frozen=True)
 class Headline:
-    """The page's first words. `state` is good, bad or open, and picks colour and mark."""
+    """The page's first words. `state` is good, bad or open, and picks colour and mark; `cautions` end the message, where there are any."""
 
     state: str
     mark: str
     headline: str
     message: str
     evidence: str
+    warned: str = ""
+    cautions: str = ""
 
 
 def verdict(run: RunFolder, state: str | None = None) -> Headline:
@@ -50,7 +52,9 @@ def verdict_of(result: Result) -> Headline:
     """What a finished run found."""
     state = {"matched": "good", "fitted": "open"}.get(result.outcome, "bad")
     mark = {"good": "✓", "open": EN_DASH}.get(state, "✕")
-    return Headline(state, mark, _headline(result), result.message, evidence(result))
+    message, caution, cautions = result.message.partition(CAUTION)
+    warned = f"with {plural(result.cautions, 'caution')}, below" if result.cautions else ""
+    return Headline(state, mark, _headline(result), message, evidence(result), warned, caution + cautions)
 
 
 def _headline(result: Result) -> str:

@@ -18,6 +18,7 @@ from inheritune.records.estimate import RunEstimate
 from inheritune.records.gap import GapResult
 from inheritune.records.guard import Guard, GuardAnswers
 from inheritune.records.result import (
+    CAUTION,
     PACKED,
     Control,
     Decision,
@@ -55,7 +56,7 @@ from inheritune.training.metrics import Metrics
 
 _NEXT = "next: more tokens a round (training.tokens){}; another run on the same validation documents is a further look at them"
 ALONE = (
-    ". Caution: it learnt from this text, which the reference as it is did not, and that alone may make it better: --controls trains the"
+    f". {CAUTION}it learnt from this text, which the reference as it is did not, and that alone may make it better: --controls trains the"
     " reference on as many tokens too"
 )
 _DEEPER, _DEEPEST = (
@@ -137,7 +138,7 @@ def _message(
         f"; on {text.name!r} {text.gap.mean:+.4f} [{text.gap.low:+.4f}, {text.gap.high:+.4f}], {text.gap.verdict}"
         for text in outside
     )
-    warned = elsewhere + "".join(f". Caution: {caution}" for caution in cautions)
+    warned = elsewhere + "".join(f". {CAUTION}{caution}" for caution in cautions)
     if stop.outcome == "matched":
         return f"{gap.verdict.capitalize()}: {seen}{warned}"
     if stop.outcome == "fitted":
