@@ -81,7 +81,7 @@ def random_map(length: int, sharpness: float, sink_logit: float, locality: float
     return logits.softmax(-1)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     length=st.integers(2, 260),
     sharpness=st.floats(0, 6),

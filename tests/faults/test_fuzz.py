@@ -49,7 +49,7 @@ from inheritune.words import show
 
 EXAMPLES = int(os.environ.get("INHERITUNE_FUZZ", "0"))
 MOST_MEMORY = 512 << 20  # bytes that the whole of a fuzzer may add to the process
-SECONDS = 5  # for one example
+SECONDS = 60  # for one example, on a machine that does much else
 
 TREE = {
     "name": "tiny",

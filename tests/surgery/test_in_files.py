@@ -54,7 +54,7 @@ def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
 
 
 PARTS_LISTS = st.one_of(st.none(), st.lists(st.sampled_from(sorted(PARTS)), min_size=1, unique=True))
-HARD = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+HARD = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def read(out: Path) -> PreTrainedModel:
