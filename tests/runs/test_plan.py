@@ -24,7 +24,7 @@ from inheritune.models.packing import packed_bytes
 from inheritune.records.estimate import RunEstimate
 from inheritune.records.result import PACKED, Result
 from inheritune.report import words
-from inheritune.report.plan_words import already_fits, in_two_lines, packed_in_words
+from inheritune.report.plan_words import already_fits, held_in_words, in_two_lines, packed_in_words
 from inheritune.report.reach_words import reach_in_words
 from inheritune.runs.plan import PlanRequest, plan
 from inheritune.surgery.heal import heal
@@ -75,6 +75,13 @@ def test_a_round_is_planned_to_the_last_flop(
     assert held is not None and (held.planned_seconds, held.planned_memory) == (own.total.seconds, own.total.memory)
     assert held.seconds == result.ledger.total.seconds and held.memory > 1e8
     assert (held.planned_cost, held.cost) == pytest.approx((100 * held.planned_seconds, 100 * held.seconds))
+    (expected,) = (each for each in own.reach if each.depth == 3)
+    assert (held.expected_gap, held.expected_chance, held.expected_tokens) == (
+        expected.gap,
+        expected.chance,
+        own.round_tokens,
+    )
+    assert all(line in said for line in held_in_words(result))
     planned = {stage.name: stage for stage in own.stages}
     assert planned["samples"].tokens >= result.ledger.phases["samples"].tokens > 0
     assert planned["begin of text"].tokens == 16 * 128 * 3

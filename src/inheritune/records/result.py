@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 from inheritune.disk.files import read_whole, write_text
 from inheritune.errors import InputError
 from inheritune.records import entry
-from inheritune.records.entry import Amount, Count, Depth, Entry, Spent, first_fault
+from inheritune.records.entry import Amount, Count, Depth, Entry, Share, Spent, first_fault
 from inheritune.records.gap import GapResult
 from inheritune.records.guard import Guard
 from inheritune.records.outside import OutsideText
@@ -163,7 +163,8 @@ class Validation(Entry):
 class PlanHeld(Entry):
     """What was planned for as many rounds as there were, beside what it took: seconds, and the most bytes of a process.
 
-    Costs are there where the run was told a price, in its money.
+    Costs are there where the run was told a price, in its money. `expected_gap` and `expected_chance` are what was forecast of the first
+    round's depth after `expected_tokens`: the gap in nats per token with its 80% interval (low, mean, high), and how likely a match was.
     """
 
     planned_seconds: Amount
@@ -172,6 +173,9 @@ class PlanHeld(Entry):
     memory: Count
     planned_cost: Amount | None = None
     cost: Amount | None = None
+    expected_gap: tuple[float, float, float] | None = None
+    expected_chance: Share | None = None
+    expected_tokens: Count | None = None
 
 
 class Versions(Entry):

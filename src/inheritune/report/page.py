@@ -107,7 +107,7 @@ def _page(run: RunFolder, standing: Sequence[str], state: str | None) -> str:
         control_label=story.control_label,
         ledger=_ledger(result) if result else [],
         spent=story.spent(result) if result else "",
-        planned=held_in_words(result.planned) if result and result.planned else "",
+        planned=list(held_in_words(result)) if result else [],
         suggestion=_suggestion(run.profile),
         caveats=_caveats(run.profile),
         threshold=f"{100 * ((run.profile or {}).get('threshold') or 0.9):g}%",

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from inheritune.records.estimate import Machinery, RunEstimate
-from inheritune.records.result import Footprint, PlanHeld
+from inheritune.records.result import Footprint, Result
 from inheritune.report import words
 from inheritune.report.reach_words import gap_told, target_reach
 from inheritune.words import plural
@@ -58,7 +58,7 @@ def _expected(found: RunEstimate) -> str:
     """What the target can come to: a chance to match, or, of a size that was asked for, its gap."""
     target = target_reach(found)
     if found.goal == "fit":
-        return f"{gap_told(target)} is expected, and no match is claimed,"
+        return f"{gap_told(target.gap)} is expected, and no match is claimed,"
     return f"a chance of {100 * target.chance:.0f}% to match within {found.margin:g}"
 
 
@@ -103,12 +103,29 @@ def packed_in_words(found: RunEstimate) -> Iterator[str]:
     yield f"Packed too (inheritune export --to gguf --quantise) the target takes about {sizes}: {than}."
 
 
-def held_in_words(held: PlanHeld) -> str:
-    """The plan against what a run took."""
-    return (
+def held_in_words(result: Result) -> Iterator[str]:
+    """The plan against what a run took, and what was forecast of its first round against what came; nothing for a run without a plan."""
+    held = result.planned
+    if held is None:
+        return
+    yield (
         f"Planned were {words.about(held.planned_seconds)} and {words.size(held.planned_memory)} of memory{_paid(held.planned_cost)};"
         f" it took {words.duration(held.seconds)} and {words.size(held.memory)}{_paid(held.cost)}"
     )
+    if held.expected_gap and held.expected_tokens:
+        yield _forecast(result, held.expected_gap, held.expected_tokens)
+
+
+def _forecast(result: Result, expected: tuple[float, float, float], tokens: int) -> str:
+    """What was forecast of the first round, and what it came to; a round that ended early is not held against its forecast."""
+    first, chance = result.rounds[0], result.planned.expected_chance if result.planned else None
+    match = "" if chance is None or result.outcome == "fitted" else f", with a chance of {100 * chance:.0f}% to match"
+    (low, _, high), gap = expected, first.decisive
+    beside = "above" if gap.mean > high else "below" if gap.mean < low else "within"
+    came = f"it came to {words.interval(gap, 3)}, {beside} its 80% interval"
+    if first.tokens < tokens:
+        came = f"it ended after {words.large_number(first.tokens)}, at {words.interval(gap, 3)}"
+    return f"The forecast for {plural(first.depth, 'block')} after a round of {words.large_number(tokens)} tokens was {gap_told(expected)}{match}; {came}"
 
 
 def _paid(cost: float | None) -> str:

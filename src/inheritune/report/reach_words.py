@@ -93,7 +93,7 @@ def _rests_on(found: RunEstimate) -> str:
 
 def _told(reach: DepthReach, margin: float | None) -> str:
     """A depth's gap and, where a match may be claimed, the chance of it within the `margin` and the margin that has nine chances in ten."""
-    said = f"{plural(reach.depth, 'block')}: {gap_told(reach)}"
+    said = f"{plural(reach.depth, 'block')}: {gap_told(reach.gap)}"
     if margin is None:
         return said
     wide = reach.gap[2]  # one gap in ten is above an interval of 80%
@@ -101,9 +101,9 @@ def _told(reach: DepthReach, margin: float | None) -> str:
     return f"{said}, a chance of {100 * reach.chance:.0f}% to match within {margin:g}{within}"
 
 
-def gap_told(reach: DepthReach) -> str:
-    """A depth's gap and its interval."""
-    low, mean, high = reach.gap
+def gap_told(gap: tuple[float, float, float]) -> str:
+    """A gap and its interval."""
+    low, mean, high = gap
     return f"gap {words.signed(mean, 3)} [{words.signed(low, 3)}, {words.signed(high, 3)}]"
 
 

@@ -124,7 +124,7 @@ def assemble_result(
         guard=able,
         token_by_token=by_token,
         side_by_side=beside,
-        planned=_planned(lab, spent, len(rounds)),
+        planned=_planned(lab, spent, rounds),
         recipe=digest(lab.folder / CONFIG),
     )
 
@@ -163,17 +163,20 @@ def _able(guard: Guard | None) -> str:
     return f". Guard: {guard.told}" if guard else ""
 
 
-def _planned(lab: FolderLab, spent: Ledger, rounds: int) -> PlanHeld | None:
+def _planned(lab: FolderLab, spent: Ledger, rounds: list[Round]) -> PlanHeld | None:
     """The plan that the run began with, beside what it took; None for a run that began without one."""
     place = lab.folder / RunEstimate.NAME
     if not place.exists():
         return None
     plan = RunEstimate.load(place)
     held = [row.memory or 0 for row in lab.metrics.of(StepRow)]
-    seconds, took = plan.total.seconds + (rounds - 1) * plan.further_round.seconds, spent.total.seconds
+    seconds, took = plan.total.seconds + (len(rounds) - 1) * plan.further_round.seconds, spent.total.seconds
+    expected = next((each for each in plan.reach if each.depth == rounds[0].depth), None)
     return PlanHeld(
         planned_seconds=seconds, seconds=took, planned_cost=plan.cost(seconds), cost=plan.cost(took),
         planned_memory=plan.total.memory, memory=max([gauge.peak_memory(lab.bench.home), *held]),
+        expected_gap=expected.gap if expected else None, expected_chance=expected.chance if expected else None,
+        expected_tokens=plan.round_tokens if expected else None,
     )  # fmt: skip
 
 

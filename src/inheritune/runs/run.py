@@ -177,8 +177,8 @@ def _carry_out(recipe: RunRecipe, folder: Path, bench: Bench, progress: Progress
     processes.on_main(conclude)
     result = Result.load(folder / "result.json")
     progress.stage(result.message)
-    if result.planned:
-        progress.note(held_in_words(result.planned))
+    for line in held_in_words(result):
+        progress.note(line)
     progress.note(f"The model: {result.model_dir}")
     progress.note(f"The report: {result.report}")
     return result
