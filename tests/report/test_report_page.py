@@ -140,6 +140,19 @@ def test_the_headline_points_at_the_cautions(tmp_path: Path, cautions: tuple[str
 
 
 @pytest.mark.usefixtures("text_only")
+def test_the_page_tells_the_pace_where_the_log_has_it(tmp_path: Path) -> None:
+    """The medians, of the shares only those that can be: none is above the machine's rate."""
+    folder = run_with(tmp_path)
+    assert "tokens/s" not in text_of(page_of(folder)), "this log has no rates"
+    rows = ((100, 0.2), (1200, 0.25), (1300, None), (9000, 1.4), (1250, 0.9))
+    with (folder / "metrics.jsonl").open("a") as log:
+        for rate, share in rows:
+            log.write(json.dumps({"kind": "step", "tokens_per_second": rate, "mfu": share}) + "\n")
+    said = "Training went at 1,250 tokens/s, the median of all steps, and used 25% of its machine's rate of matrix products (MFU)."
+    assert said in text_of(page_of(folder))
+
+
+@pytest.mark.usefixtures("text_only")
 def test_samples_stand_side_by_side_with_their_marks(tmp_path: Path) -> None:
     """And the speed beside the sizes; a run that measured neither says so of the speed."""
     page = page_of(run_with(tmp_path, side_by_side=samples_data()))

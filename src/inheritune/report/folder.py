@@ -58,6 +58,10 @@ class RunFolder:
         """The log's rows of one kind, in order."""
         return [row for row in self.rows if row.get("kind") == kind]
 
+    def logged(self, kind: str, key: str) -> list[float]:
+        """The numbers that the log's rows of one kind have under a key, in order."""
+        return [float(row[key]) for row in self.of_kind(kind) if _is_number(row.get(key))]
+
 
 def read_run(path: Path) -> RunFolder:
     """Read a run folder. Raises InputError if there is no such folder or nothing of a run in it."""

@@ -107,6 +107,7 @@ def _page(run: RunFolder, standing: Sequence[str], state: str | None) -> str:
         control_label=story.control_label,
         ledger=_ledger(result) if result else [],
         spent=story.spent(result) if result else "",
+        pace=story.pace(run) if result else "",
         planned=list(held_in_words(result)) if result else [],
         suggestion=_suggestion(run.profile),
         caveats=_caveats(run.profile),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from statistics import median
 
 from inheritune.records.gap import GapResult
 from inheritune.records.guard import Guard
@@ -210,6 +211,22 @@ def spent(result: Result) -> str:
     if not trained:
         return said + "."
     return f"{said}, {words.percent(total.tokens, trained)} of as many as the reference was trained on."
+
+
+def pace(run: RunFolder) -> str:
+    """How fast training went in the middle of its steps, and what share of the machine's rate that is; nothing where it is not known."""
+    rates, shares = (
+        run.logged("step", "tokens_per_second"),
+        [share for share in run.logged("step", "mfu") if share <= 1],
+    )
+    if not rates:
+        return ""
+    said = f"Training went at {median(rates):,.0f} tokens/s, the median of all steps"
+    return (
+        f"{said}, and used {100 * median(shares):.0f}% of its machine's rate of matrix products (MFU)."
+        if shares
+        else f"{said}."
+    )
 
 
 def controls(result: Result) -> list[str]:
