@@ -4,10 +4,12 @@ import ast
 import re
 import sys
 import time
+from collections.abc import Callable
 from contextlib import redirect_stderr
 from functools import partial
 from io import StringIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.table import Table
@@ -19,17 +21,34 @@ from inheritune.words import harmless
 
 
 @pytest.fixture(autouse=True)
-def _every_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The lines below stages, none of which is left out, on a clock that stands still however slow the machine is."""
+    lines, line = list[str](), Progress._line
+
+    def telling(progress: Progress, text: str) -> None:
+        line(progress, text)
+        lines.append(text)
+
+    monkeypatch.setattr(Progress, "_line", telling)
     monkeypatch.setattr(module, "_SECONDS_BETWEEN_LINES", 0.0)
     monkeypatch.setattr(module, "_TICK", 0.01)
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: 100.0))
+    return lines
+
+
+def wait_until(seen: Callable[[], bool]) -> None:
+    """Until another thread has come so far; a minute at most."""
+    end = time.monotonic() + 60
+    while not seen() and time.monotonic() < end:
+        time.sleep(0.01)
 
 
 def test_what_cannot_be_counted_shows_its_time_also_where_others_are_kept_from_speaking(
-    capsys: pytest.CaptureFixture,
+    told: list[str], capsys: pytest.CaptureFixture
 ) -> None:
     progress, before = Progress(to_stderr=True), sys.stderr
     with progress.waiting("Model: a.gguf, 98 MB"), redirect_stderr(StringIO()):
-        time.sleep(0.1)
+        wait_until(lambda: len(told) > 2)
     progress.note("after")
     assert sys.stderr is before
     first, *middle, last = capsys.readouterr().err.splitlines()
@@ -38,14 +57,15 @@ def test_what_cannot_be_counted_shows_its_time_also_where_others_are_kept_from_s
 
 
 def test_what_is_waited_for_shows_the_parts_that_are_done_and_the_next_stage_none_of_them(
-    capsys: pytest.CaptureFixture,
+    told: list[str], capsys: pytest.CaptureFixture
 ) -> None:
     progress = Progress()
     with progress.waiting("Model", "tensors") as count:
         count(3, 1_272)
-        time.sleep(0.05)
+        wait_until(lambda: "tensors" in "".join(told))
+    told.clear()
     with progress.waiting("Another"):
-        time.sleep(0.05)
+        wait_until(lambda: len(told) > 2)
     before, after = capsys.readouterr().out.split("Another\n")
     assert before.splitlines()[-1] == "  0:00 so far, 3 of 1,272 tensors" and set(after.splitlines()) == {
         "  0:00 so far"
@@ -56,10 +76,10 @@ def test_what_is_waited_for_shows_the_parts_that_are_done_and_the_next_stage_non
     assert capsys.readouterr().out == "  a look: 2 of 3\n"
 
 
-def test_what_is_done_before_anything_is_counted_is_named(capsys: pytest.CaptureFixture) -> None:
+def test_what_is_done_before_anything_is_counted_is_named(told: list[str], capsys: pytest.CaptureFixture) -> None:
     progress = Progress()
     with loading(progress, "Model"):
-        time.sleep(0.05)
+        wait_until(lambda: len(told) > 2)
     assert set(capsys.readouterr().out.splitlines()[1:]) == {"  0:00 so far, reading its header, config and tokenizer"}
 
 
@@ -67,9 +87,9 @@ def test_a_stage_that_fails_stops_telling(capsys: pytest.CaptureFixture) -> None
     progress = Progress()
     with pytest.raises(ValueError), progress.waiting("Model"):
         raise ValueError
-    told = capsys.readouterr().out
+    said = capsys.readouterr().out
     time.sleep(0.05)
-    assert told.startswith("Model\n") and capsys.readouterr().out == ""
+    assert said.startswith("Model\n") and capsys.readouterr().out == ""
 
 
 def test_a_count_has_its_rate_and_the_time_left(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,11 +128,14 @@ def test_no_more_time_is_left_than_a_limit_leaves(
     assert ending(print, until) is print
 
 
-def test_a_stage_shows_its_time_until_it_can_count_and_after_its_end_nothing(capsys: pytest.CaptureFixture) -> None:
+def test_a_stage_shows_its_time_until_it_can_count_and_after_its_end_nothing(
+    told: list[str], capsys: pytest.CaptureFixture
+) -> None:
     tell = Rates(Progress())
     for total in (1, 2):
+        told.clear()
         tell(f"Loading {total}", 0, total)
-        time.sleep(0.1)
+        wait_until(lambda: len(told) > 2)
         tell(f"Loading {total}", total, total)
         said = capsys.readouterr().out.splitlines()
         time.sleep(0.05)
@@ -168,8 +191,8 @@ def test_a_terminal_sees_the_view_below_the_state_and_a_pipe_does_not(
         progress.close()
         piped = capsys.readouterr().out
         if terminal:
-            told = "3 blocks \N{REPLACEMENT CHARACTER}[31m and what is\n  longer than a line holds"
-            assert shown == f"  step 1 of 6\n  ■■·■  two\n  {told}"
+            second = "3 blocks \N{REPLACEMENT CHARACTER}[31m and what is\n  longer than a line holds"
+            assert shown == f"  step 1 of 6\n  ■■·■  two\n  {second}"
         else:
             assert (shown, piped) == ("", "  step 1 of 6\n")
 
