@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from inheritune.methods import METHODS
+from inheritune.progress import PlainConsole
 from inheritune.records.comparison import Comparison
 from inheritune.report.compare_figures import loss_over, time_to_loss
 from inheritune.report.compare_table import markdown, terminal
@@ -45,6 +47,25 @@ def test_methods_that_whole_batches_leave_unequal_are_said_to_be(budget: str, to
     found = comparison(budget, *ROWS)
     assert (said in markdown(found)) is told and (said in str(terminal(found).title)) is told
     assert said not in markdown(comparison(budget, *ROWS[:2])), "what is equal needs no word"
+
+
+def test_a_terminal_of_80_characters_shows_the_gap_whole() -> None:
+    """Also of the longest name, with a spread and a difference; the best method comes first."""
+    moved = {"mean": 1.7652, "low": 1.662, "high": 1.8683, "units": "seeds"}
+    wide = row(max(METHODS, key=len), 2.54e12, [6.0359], None) | {
+        "spread": 0.0413,
+        "difference": moved,
+        "gap": GAP | {"mean": -0.1, "low": -0.2},
+    }
+    console = PlainConsole(width=80, color_system=None)
+    with console.capture() as capture:
+        console.print(terminal(comparison("tokens", wide, row("random", 100.0, [5.0], 100.0))))
+    shown = [line.split() for line in capture.get().splitlines()]
+    assert shown[-3:] == [
+        ["method", "FLOPs", "loss", "gap", "difference"],
+        ["random", "100", "5.0000", "+0.1000"],
+        [wide["method"], "2.54e+12", "6.0359", "±", "0.0413", "-0.1000", "+1.7652", "[+1.6620,", "+1.8683]"],
+    ]
 
 
 def test_a_first_validation_below_randoms_loss_says_at_most() -> None:

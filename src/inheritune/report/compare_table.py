@@ -20,16 +20,18 @@ _LEGEND = (
     " documents and leaves the seeds out. Difference: from the first method, paired as the title says. Tokens to random's loss: of the first"
     " seed; ≤ where its first validation lay below already."
 )
-_SHORT = {0: "method", 6: "total FLOPs", 8: "loss", 10: "difference"}
+_GAP = 9
+_SHORT = {0: "method", 6: "total\nFLOPs", 8: "loss", _GAP: "gap", 10: "difference"}
 
 
 def terminal(found: Comparison) -> Table:
-    """The columns that 80 characters have room for, best method first."""
-    table = Table(box=None, title=_title(found, found.reference), title_justify="left")
+    """The columns that 80 characters have room for, best method first; the gap without its interval and verdict."""
+    table = Table(box=None, title=_title(found, found.reference), title_justify="left", padding=(0, 1, 0, 0))
     for head in _SHORT.values():
         table.add_column(head, no_wrap=True)
     for row in sorted(found.rows, key=lambda row: row.val_loss):
         values = _cells(found, row)
+        values[_GAP] = f"{row.gap.mean:+.4f}"
         table.add_row(*[values[at] for at in _SHORT])
     return table
 
