@@ -2,10 +2,12 @@
 
 import os
 import runpy
+import secrets
 import socket
 import sys
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 
@@ -22,11 +24,18 @@ def forked(act: Callable[[], object]) -> int:
     return child
 
 
+def free_port() -> int:
+    """One that nobody has, below those that the system gives to whoever takes any: nobody gets it before it is used."""
+    while True:
+        port = 20_000 + secrets.randbelow(10_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
 def launched(count: int, act: Callable[[], object]) -> list[int]:
     """The exit codes (minus the signal of one that was killed) of `count` processes that each do `act`, in the order of their ranks."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = str(probe.getsockname()[1])
+    port = free_port()
 
     def at(rank: int) -> None:
         place = {

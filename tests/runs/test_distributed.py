@@ -133,9 +133,10 @@ def test_each_process_takes_its_card_among_those_that_it_sees(
 def test_a_sum_on_gpus_that_a_dead_process_keeps_waiting_is_ended_once_torchrun_says_so(
     dies: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In place of a GPU's sum, which no CPU can see fail, an event that nothing but the abort sets."""
+    """In place of a GPU's sum, which no CPU can see fail, an event that nothing but the abort sets; signs of life may be late."""
     aborted, abort, config = threading.Event(), processes._abort_sums, dist.get_backend_config
-    monkeypatch.setattr(processes, "_LONG_PATIENCE", 1.5)
+    monkeypatch.setattr(processes, "_BEAT", 0.05)
+    monkeypatch.setattr(processes, "_LONG_PATIENCE", 1.5 if dies else 6.0)
     monkeypatch.setattr(processes, "_abort_sums", aborted.set)
     monkeypatch.setattr(dist, "get_backend_config", lambda group=None: config(group) if group else "cpu:gloo,cuda:nccl")
 
@@ -145,7 +146,7 @@ def test_a_sum_on_gpus_that_a_dead_process_keeps_waiting_is_ended_once_torchrun_
                 os.kill(os.getpid(), signal.SIGKILL)
             with on_request(lambda _: None):
                 signal.raise_signal(signal.SIGTERM)
-                assert aborted.wait(20 if dies else 2.5) == dies
+                assert aborted.wait(60 if dies else 7) == dies
             abort()  # what is over gloo stays
             processes.summed([1.0])
 
@@ -370,7 +371,7 @@ def test_a_run_goes_on_at_another_number_of_processes_and_another_way(
     same(out, alone)
 
 
-@pytest.mark.parametrize(("way", "patience"), [(signal.SIGKILL, 600.0), (signal.SIGSTOP, 4.0)])
+@pytest.mark.parametrize(("way", "patience"), [(signal.SIGKILL, 600.0), (signal.SIGSTOP, 20.0)])
 def test_a_process_that_dies_or_hangs_ends_the_run_by_name(
     way: signal.Signals, patience: float, recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -387,7 +388,7 @@ def test_a_process_that_dies_or_hangs_ends_the_run_by_name(
         began = time.monotonic()
         with pytest.raises(WorkerError, match=r"process 1 of 2 .*step-0000004.*same command") as caught:
             run(recipe, out=str(out), processes__timeout_seconds=patience)
-        assert caught.value.told_here and time.monotonic() - began < 60
+        assert caught.value.told_here and time.monotonic() - began < 300
         if way is signal.SIGSTOP:
             os.kill(int(hung.read_text()), signal.SIGKILL)
 
@@ -423,7 +424,7 @@ def test_workers_that_torchrun_starts_again_meet_each_other() -> None:
         os.environ |= {**agent, "TORCHELASTIC_RESTART_COUNT": str(attempt)}
         if os.environ["RANK"] == "1":
             time.sleep(0.5 * attempt)  # the other one looks for it meanwhile
-        with processes.joined(20):
+        with processes.joined(60):
             assert processes.summed([processes.rank() + 1.0]) == [3.0]
             if not attempt:
                 os._exit(9)
