@@ -7,8 +7,8 @@ from tiny import untrained_model
 from transformers import PreTrainedTokenizerFast
 
 from inheritune.evaluation import agreement as module
-from inheritune.evaluation.agreement import agreement
-from inheritune.evaluation.measure import OnText, Text, measure
+from inheritune.evaluation.agreement import agreement, gap_by_position
+from inheritune.evaluation.measure import OnRows, OnText, Text, measure
 from inheritune.evidence.gap import gap
 
 CONFIDENCE = 0.9
@@ -48,6 +48,30 @@ def test_divergence_and_choices_are_those_of_both_models(measured: tuple[list[to
         assert (estimate.mean, estimate.low, estimate.high) == pytest.approx(interval(values, own), abs=1e-5)
         assert estimate.tokens == sum(map(len, values)) == own.tokens.sum()
     assert agreement(models[0], models[0], own, own, CONFIDENCE).divergence.mean == pytest.approx(0, abs=1e-6)
+
+
+def test_a_gap_by_position_is_paired_by_document(measured: tuple[list[torch.nn.Module], list[OnText]]) -> None:
+    """Its mean is the difference of both losses in the band; its interval that of each document's mean there."""
+    _, (own, other) = measured
+    found = gap_by_position(own, other, CONFIDENCE)
+    assert len(found) == len(own.by_position) > 3
+    for gap_there, ours, theirs in zip(found, own.by_position, other.by_position, strict=True):
+        moved = [
+            a[ours.first : ours.last + 1] - b[ours.first : ours.last + 1]
+            for a, b in zip(own.losses, other.losses, strict=True)
+        ]
+        assert gap_there.mean == pytest.approx(ours.loss - theirs.loss)
+        assert (gap_there.mean, gap_there.low, gap_there.high) == pytest.approx(interval(moved, own))
+        assert gap_there.tokens == ours.tokens
+
+
+def test_a_band_that_one_document_reaches_has_no_gap() -> None:
+    """Two of its windows do, and they are one document; sections of one book are told apart where there is no other book."""
+    losses = [np.ones(4), np.ones(4), np.ones(2)]
+    text = OnRows(rows=[], losses=losses, owner=np.asarray([0, 0, 1]), sources=np.asarray([0, 0]))
+    zero = OnRows(rows=[], losses=[0 * row for row in losses], owner=text.owner, sources=text.sources)
+    first, second, third = gap_by_position(text, zero, CONFIDENCE)
+    assert (first.mean, first.low, second.high) == pytest.approx((1, 1, 1)) and third is None
 
 
 def test_of_a_long_text_windows_all_over_it_are_compared(

@@ -141,7 +141,7 @@ def test_the_command_compares_with_a_reference(
     assert ended.code == 0, ended.err
     found = json.loads(ended.out)
     own, other = found["models"]
-    gap = found["gap"]["nats_per_token"]
+    gap, place = found["gap"]["nats_per_token"], found["gap_by_position"][1]
     assert gap["mean"] == pytest.approx(own["text"]["val_loss"] - other["text"]["val_loss"])
     assert "use" not in own
     monkeypatch.setenv("COLUMNS", "200")
@@ -153,7 +153,7 @@ def test_the_command_compares_with_a_reference(
         ("blocks", [str(own["depth"]), str(other["depth"])]),
         ("loss, nats per token", [f"{own['text']['val_loss']:.4f}", f"{gap['mean']:+.4f} [{gap['low']:+.4f}"]),
         ("same next token as the reference", [f"{found['agreement']['same_choice']['mean']:.4f}"]),
-        ("1-1", [f"{own['text']['by_position'][1]['loss']:.4f}"]),
+        ("1-1", [f"{own['text']['by_position'][1]['loss']:.4f}", f"{place['mean']:+.4f} [{place['low']:+.4f}"]),
     ):
         assert all(value in printed[name] for value in values), printed
 

@@ -128,7 +128,7 @@ def _print(found: "Evaluation") -> None:
 
     console, models = PlainConsole(), found.models
     text = f"On {plural(found.data.documents, 'document')}"
-    for title, rows in ((text, _text(found)), ("Tasks", _tasks(found)), ("By position", _places(models))):
+    for title, rows in ((text, _text(found)), ("Tasks", _tasks(found)), ("By position", _places(found))):
         heads = [entry.model for entry in models] + ["beside the reference"] * (len(models) - 1)
         table = Table("", title=title, box=None, title_justify="left")
         for head in heads:
@@ -257,10 +257,11 @@ def _margin(found: "Evaluation") -> str:
     return f"A match is a difference whose {whole} lies below {found.data.margin:g} nats per token{also}."
 
 
-def _places(models: "list[EvaluatedModel]") -> Iterator[list[str]]:
-    for places in zip(*[entry.text.by_position for entry in models], strict=False):
-        change = f"{places[0].loss - places[1].loss:+.4f}" if len(places) == 2 else ""
-        yield [f"{places[0].first}-{places[0].last}", *[f"{place.loss:.4f}" for place in places], change]
+def _places(found: "Evaluation") -> Iterator[list[str]]:
+    gaps = [_estimate(gap, "+") for gap in found.gap_by_position or []]
+    for number, places in enumerate(zip(*[entry.text.by_position for entry in found.models], strict=False)):
+        losses = [f"{place.loss:.4f}" for place in places]
+        yield [f"{places[0].first}-{places[0].last}", *losses, *gaps[number : number + 1]]
 
 
 def _gap(gap: "Gap | None") -> str:

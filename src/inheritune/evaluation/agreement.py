@@ -47,6 +47,15 @@ def agreement(
     )
 
 
+def gap_by_position(own: OnRows, other: OnRows, confidence: float) -> list[Estimate | None]:
+    """The gap in each band of `own.by_position`; None where fewer than two documents reach it."""
+    moved = [ours - theirs for ours, theirs in zip(own.losses, other.losses, strict=True)]
+    return [
+        _estimate([row[band.first : band.last + 1] for row in moved], own.sources, own.owner, confidence)
+        for band in own.by_position
+    ]
+
+
 def _spread(lengths: Sequence[int]) -> list[int]:
     """Windows that have tokens, spread evenly over the text, of about `COMPARED` tokens."""
     there = np.flatnonzero(lengths)

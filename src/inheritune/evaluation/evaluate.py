@@ -16,7 +16,7 @@ from inheritune.decoder.anatomy import anatomy
 from inheritune.decoder.costs import parameter_count
 from inheritune.errors import DataError, InputError
 from inheritune.evaluation import tasks
-from inheritune.evaluation.agreement import agreement
+from inheritune.evaluation.agreement import agreement, gap_by_position
 from inheritune.evaluation.found import EvaluatedModel, Evaluation, TextLoss, TextMeasured, UseMeasured
 from inheritune.evaluation.generation import generate
 from inheritune.evaluation.going_on import going_on
@@ -129,6 +129,7 @@ def _beside(loaded: list[Reference], on_text: list[OnText], asked: Wanted, progr
     own, other = on_text
     found: dict[str, object] = {"gap": against(own, other, asked.margin, asked.confidence)}
     if _alike(own, other):
+        found["gap_by_position"] = gap_by_position(own, other, asked.confidence)
         model, reference = (one.model for one in loaded)
         with progress.waiting("Both models token by token"):
             found["agreement"] = agreement(model, reference, own, other, asked.confidence)

@@ -13,7 +13,7 @@ from inheritune.evaluation.measure import Against
 from inheritune.evaluation.tasks import Difference, Score
 from inheritune.records.entry import Count, Depth, Entry
 from inheritune.records.guard import Guard
-from inheritune.records.token_by_token import Agreement, GoingOn
+from inheritune.records.token_by_token import Agreement, Estimate, GoingOn
 
 
 class _Measured(Entry):
@@ -98,6 +98,9 @@ class Evaluation(_Measured):
     data: TextMeasured | RunMeasured
     models: list[EvaluatedModel]
     gap: Against | None = None
+    gap_by_position: list[Estimate | None] | None = Field(
+        None, description="The gap in each band of `by_position`; none: fewer than two documents reach it."
+    )
     agreement: Agreement | None = None
     going_on: GoingOn | None = None
     guard: Guard | None = None
