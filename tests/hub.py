@@ -1,7 +1,13 @@
-"""A stand-in of the hub's HTTP API, made of folders, on a port of this machine: one revision of each repository."""
+"""A stand-in of the hub's HTTP API, made of folders, on a port of this machine: one revision of each repository.
+
+And the command line, in a process of its own, that asks it.
+"""
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,6 +15,20 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
+
+
+def inheritune_at(
+    endpoint: str, home: Path, *arguments: str, patience: int = 60, **variables: str
+) -> subprocess.CompletedProcess[str]:
+    """`inheritune ARGUMENTS` with the hub at an address, and what is fetched from it kept at `home`.
+
+    It waits `patience` seconds for an answer: a slow machine takes longer than the few that a user waits.
+    """
+    code = f"from inheritune.models import find; find.SECONDS = {patience}; from inheritune.cli import main; main()"
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")} | variables
+    environment |= {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
+    command = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=600)
 
 
 @contextmanager

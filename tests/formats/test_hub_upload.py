@@ -2,9 +2,7 @@
 
 import base64
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
@@ -12,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hub import served
+from hub import inheritune_at, served
 
 
 class Held:
@@ -108,11 +106,8 @@ def model(tmp_path: Path) -> Path:
 def exported(
     endpoint: str, home: Path, *arguments: str, token: str = "hf_stand_in"
 ) -> subprocess.CompletedProcess[str]:
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
-    environment |= {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
-    environment |= {"HF_TOKEN": token} if token else {}
-    command = [sys.executable, "-m", "inheritune", "export", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    login = {"HF_TOKEN": token} if token else {}
+    return inheritune_at(endpoint, home, "export", *arguments, **login)
 
 
 def test_an_upload_is_private_says_itself_and_replaces_nothing(model: Path, tmp_path: Path) -> None:

