@@ -186,13 +186,13 @@ def test_generation_is_measured_in_a_process_of_its_own(gpt2: Path, corpus: Path
     assert own["use"]["peak_bytes"] > own["use"]["base_bytes"] + 4 * own["parameters"]
 
 
-def test_what_cannot_be_evaluated_is_said(gpt2: Path, corpus: Path) -> None:
+def test_what_cannot_be_evaluated_is_said(gpt2: Path, tmp_path: Path) -> None:
     assert "float8" in refused("evaluate", str(gpt2), "--dtype", "float8")
     assert "no file" in refused("evaluate", str(gpt2), "--data", "nothing.txt")
     assert "margin is -1" in refused("evaluate", str(gpt2), "--margin", "-1")
     assert "--tasks" in refused("evaluate", str(gpt2), "--task-files", "sets")
-    (corpus / "one.jsonl").write_text('{"text": "alone"}\n')
-    assert "2 or more" in refused("evaluate", str(gpt2), "--data", str(corpus / "one.jsonl"))
+    (tmp_path / "one.jsonl").write_text('{"text": "alone"}\n')
+    assert "2 or more" in refused("evaluate", str(gpt2), "--data", str(tmp_path / "one.jsonl"))
 
 
 def test_a_name_that_evaluate_does_not_have_is_refused_in_a_sentence() -> None:

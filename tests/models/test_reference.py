@@ -53,6 +53,7 @@ def test_gemma3_is_read_whole(tmp_path: Path, gpt2: Path) -> None:
     config = AutoConfig.for_model(
         "gemma3_text", vocab_size=VOCABULARY, num_key_value_heads=1, head_dim=12, max_position_embeddings=64, **shape
     )
+    torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config)
     model.save_pretrained(tmp_path / "gemma")
     load_tokenizer(str(gpt2)).save_pretrained(tmp_path / "gemma")

@@ -27,6 +27,8 @@ from inheritune.report import words
 from inheritune.report.plan_words import already_fits, held_in_words, in_two_lines, packed_in_words
 from inheritune.report.reach_words import reach_in_words
 from inheritune.runs.plan import PlanRequest, plan
+from inheritune.runtime import gauge
+from inheritune.runtime.device import CPU
 from inheritune.surgery.heal import heal
 from inheritune.surgery.in_memory import inherit
 from inheritune.training.activations import kept_for_backward
@@ -94,7 +96,8 @@ def test_a_repair_takes_what_was_planned(
 ) -> None:
     """To a quarter: how many passes a refitted block takes depends on how its MLP ends."""
     reference = load_model(references(family))
-    depth, tokens_BT = anatomy(reference).depth, torch.randint(0, 300, (16, 32))
+    depth, source = anatomy(reference).depth, torch.Generator().manual_seed(0)
+    tokens_BT = torch.randint(0, 300, (16, 32), generator=source)
     blocks = [0, 2, *range(4, depth)]
     healing = heal(inherit(reference, blocks), reference, blocks, tokens_BT)
     tree["reference"], tree["growth"] = str(references(family)), {"start": len(blocks), "max_depth": len(blocks)}
@@ -307,6 +310,7 @@ def test_tokens_that_buy_almost_nothing_are_told_as_such(gpt2: Path) -> None:
 def test_a_probe_tries_this_machine(tree: dict[str, Any], write_recipe: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     """The seconds of a round are those of its FLOPs at the rate that was tried; a clock that is told makes it a known one."""
     ticks = iter(range(10_000))
+    gauge.matrix_rate("fp32", CPU)  # kept for the whole process: the true one, not one by the clock below
     monkeypatch.setattr("inheritune.training.pace.time.perf_counter", lambda: float(next(ticks)))
     found = plan(write_recipe(tree), asked=PlanRequest(probe=True))
     assert found.machine.tried
