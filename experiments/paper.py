@@ -4,7 +4,7 @@
                                 [--depth 8] [--shortest 4] [--shard 1/2] [--gather]
 
 T is what the reference was trained on; a cell's length is a share of it. `--shortest N` leaves out cells longer than T/N. Learning
-rates come first, at T/16 on the tuning books: the best of three, and further ones while it is the grid's end. Each cell is an
+rates come first, at T/64 on the tuning books: the best of three, and further ones while it is the grid's end. Each cell is an
 `inheritune compare` of one method in a folder of its own, so the same command goes on after a stop; cells stand in the order of what
 most hangs on them. `--gather` trains nothing. The rules, written before any cell was trained; differences are means over seeds, paired
 by document, with books as clusters (95%), and the margin M is 0.01 nats:
@@ -35,7 +35,7 @@ from inheritune.records.cells import CellResult, ComparisonBasis
 from inheritune.records.comparison import Comparison
 from inheritune.records.stages import LOSSES, read_losses
 
-MARGIN, RATES, TUNED_AT = 0.01, (1.5e-3, 3e-3, 6e-3), 16
+MARGIN, RATES, TUNED_AT = 0.01, (1.5e-3, 3e-3, 6e-3), 64
 TUNED = ("published", "random", "reference", "inheritune")  # the others take the rate of the start that they resemble
 LIKE = {
     "stacking": "random", "stacking-twice": "random", "random-twice": "random", "logits-random": "random",
@@ -56,9 +56,9 @@ class Cell:
 
 
 CELLS = (
-    Cell("published", 4, 2), Cell("random", 4, 2), Cell("reference", 4, 2), Cell("inheritune", 8, 2), Cell("random-twice", 4),
-    *(Cell(name, 8) for name in ("published", "random", *RIVALS, *TAUGHT, *PARTS)),
-    Cell("inheritune", 16, 2), Cell("inheritune", 4), Cell("published", 1), Cell("reference", 1), Cell("random", 1),
+    *(Cell(name, 16) for name in ("published", "reference", "random", "inheritune", *RIVALS, *TAUGHT, "random-twice", *PARTS)),
+    *(Cell(name, 4) for name in ("published", "random", "reference", "inheritune", "random-twice")),
+    *(Cell(name, 1) for name in ("published", "reference", "random")),
 )  # fmt: skip
 
 

@@ -117,7 +117,7 @@ def test_greedy_ends_at_a_cut_that_no_round_could_match(model: PreTrainedModel, 
     given = {"hopeless": lambda nats: nats == lost[1], "kept": tmp_path / "removals.jsonl"}
     short = greedily(model, **given)
     assert short.order[:2] == whole.order[:2] and short.flops < whole.flops
-    assert "down to 3 blocks, where no round could match, and the rest by influence" in short.reason
+    assert "down to 3 blocks, where a match is too unlikely, and the rest by influence" in short.reason
     assert greedily(model, **given) == short, "nothing is searched again, or further"
 
 

@@ -72,7 +72,7 @@ def test_no_cut_is_measured_below_one_that_is_hopeless(tmp_path) -> None:  # typ
     for loss, tokens in ((0.2, 64), (0.2, 1 << 40)):
         given.recipe.training = given.recipe.training.model_copy(update={"tokens": tokens})
         chance = left_after(loss, tokens, sum(weight.numel() for weight in given.model.parameters())).chance_below(1e-9)
-        assert hopeless(given)(loss) == (chance < 0.01)
+        assert hopeless(given)(loss) == (chance < 1 / 6)
     given.recipe.growth = Growth(literal=True)
     assert not hopeless(given)(100.0)
 

@@ -55,7 +55,7 @@ def order(reference: PreTrainedModel, tokens_BT: Tensor, profile: Profile, searc
     rest = [held[i] for i in by_score([profile.layers[block].influence for block in held])] if len(held) > 1 else held
     early = ""
     if len(held) > search.shallowest:
-        early = ", where no round could match" if hopeless else f"; at {len(held)} the time was over"
+        early = ", where a match is too unlikely" if hopeless else f"; at {len(held)} the time was over"
     down = f", down to {len(held)} blocks{early}, and the rest by influence" if len(held) > 1 else ""
     reason = f"blocks are left out one by one, each time the one that costs the least loss on {tokens_BT.numel():,} tokens{down}"
     return Ordering("greedy", reason, stack.depth, (*gone, *rest), tokens_BT.numel(), stack.flops)

@@ -18,12 +18,12 @@ from inheritune.records.stages import FittedDepth, PlannedLooks, Untrained
 from inheritune.runs.actions import Plan
 from inheritune.runs.bench import Bench
 from inheritune.runs.folder import once, timed
-from inheritune.runs.policy import starting_depth
+from inheritune.runs.policy import FAIR, starting_depth
 from inheritune.runs.size import deepest
 from inheritune.training.costs import step_flops
 from inheritune.training.schedule import learning_rate, of_steps, steps_of
 
-_NONE = 0.01  # a chance to match
+_HOPELESS = FAIR / 2  # a chance to match: a run starts at a fair one and only grows, so that it asks for no cut with less
 
 
 def make_plan(bench: Bench, folder: Path, choice: Ordering, by_hand: int) -> Plan:
@@ -65,7 +65,7 @@ def plan_looks(looks: int, reads: int, confidence: float) -> PlannedLooks:
 
 
 def hopeless(bench: Bench) -> Callable[[float], bool]:
-    """Whether a cut that loses so many nats untrained has less than one chance in a hundred to match after a round.
+    """Whether a cut that loses so many nats untrained has too small a chance to match after a round for a run to ask for it.
 
     No cut is hopeless where the recipe names the start itself.
     """
@@ -73,7 +73,7 @@ def hopeless(bench: Bench) -> Callable[[float], bool]:
     tokens = new_tokens(round_tokens(recipe), len(bench.train_tokens))
     if recipe.growth.literal or recipe.growth.start or recipe.growth.target or recipe.choice.blocks:
         return Search.hopeless
-    return lambda lost: left_after(lost, tokens, parameters).chance_below(recipe.match.margin) < _NONE
+    return lambda lost: left_after(lost, tokens, parameters).chance_below(recipe.match.margin) < _HOPELESS
 
 
 def _left(bench: Bench, choice: Ordering, untrained: dict[int, float]) -> dict[int, ExpectedGap]:

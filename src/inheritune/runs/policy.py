@@ -16,7 +16,7 @@ _SEEN_AT_LEAST, _SEEN_AT_MOST, _SURE = 0.6, 0.9, 0.995
 _FEWEST_LOOKS = 2
 _LEAST_SHARE = 0.1  # of a round: what a limit leaves below that is not worth a warm-up
 # To match: for a depth to be started at, where a failure costs three fifths of a round, and to be grown to, where one has failed already.
-_FAIR, _LIKELY = 1 / 3, 0.8
+FAIR, _LIKELY = 1 / 3, 0.8
 
 
 class Rules(Protocol):
@@ -100,7 +100,7 @@ class Fit(Ours):
 
 def starting_depth(left: Mapping[int, ExpectedGap], deepest: int, margin: float) -> int:
     """The smallest depth whose cut is likely enough to be within the margin after a round, or else the deepest allowed."""
-    fair = (d for d in sorted(left) if d < deepest and left[d].chance_below(margin) >= _FAIR)
+    fair = (d for d in sorted(left) if d < deepest and left[d].chance_below(margin) >= FAIR)
     return next(fair, deepest)
 
 
