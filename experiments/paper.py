@@ -1,7 +1,7 @@
 """The paper's claims against a reference that is trained out: each method at several lengths, and a verdict on each claim by a rule.
 
     python experiments/paper.py --reference MODEL --train TEXT --tune BOOKS.jsonl --held BOOKS.jsonl --tokens T --out DIR
-                                [--depth 8] [--shortest 4] [--shard 1/2] [--gather]
+                                [--depth 8] [--shortest 4] [--shard 1/2] [--gather] [--figure PNG]
 
 T is what the reference was trained on; a cell's length is a share of it. `--shortest N` leaves out cells longer than T/N. Learning
 rates come first, at T/64 on the tuning books: the best of three, and further ones while it is the grid's end. Each cell is an
@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from inheritune.comparison.sweep import compare
 from inheritune.disk.files import write_text
@@ -34,6 +35,7 @@ from inheritune.progress import Progress
 from inheritune.records.cells import CellResult, ComparisonBasis
 from inheritune.records.comparison import Comparison
 from inheritune.records.stages import LOSSES, read_losses
+from inheritune.report.style import CONTROL, INK, LAZY, MUTED, REFERENCE, TARGET, WIDE, figure_style
 
 MARGIN, RATES, TUNED_AT = 0.01, (1.5e-3, 3e-3, 6e-3), 64
 TUNED = ("published", "random", "reference", "inheritune")  # the others take the rate of the start that they resemble
@@ -44,6 +46,10 @@ LIKE = {
 RIVALS = ("stacking", "stacking-twice", "hybrid", "half-width")
 TAUGHT = ("logits-inherited", "logits-random", "distilbert")
 PARTS = ("attention-only", "mlp-only", "without-norms")
+LOOKS = {
+    "published": {"color": INK}, "inheritune": {"color": TARGET}, "reference": {"color": REFERENCE},
+    "random": {"color": CONTROL, "linestyle": ":"}, "stacking": {"color": LAZY, "linestyle": "--"},
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -140,9 +146,14 @@ class Verdicts:
     table: Table
     cells: tuple[Cell, ...]
 
+    @property
+    def basis(self) -> ComparisonBasis:
+        """The documents that all cells are measured on, and the reference's losses there."""
+        return ComparisonBasis.load(next(self.table.place(self.cells[0]).glob(f"shards/*/{ComparisonBasis.NAME}")))
+
     def difference(self, one: Cell, other: Cell | None) -> Gap:
         """A cell from another or, without one, from the reference: paired by document, books as clusters."""
-        basis = ComparisonBasis.load(next(self.table.place(one).glob(f"shards/*/{ComparisonBasis.NAME}")))
+        basis = self.basis
         losses = np.array(basis.losses) if other is None else self.table.losses(other)
         own = self.table.losses(one)
         assert own is not None and losses is not None
@@ -210,6 +221,34 @@ def rows(verdicts: Verdicts) -> Iterator[str]:
         )
 
 
+def draw(verdicts: Verdicts) -> Figure:
+    """Left: validation loss over tokens of the cells of one length, the most that were run. Right: every cell's gap with its interval."""
+    figure = Figure(figsize=(WIDE, 5.0), layout="constrained")
+    curves, gaps = figure.subplots(1, 2)
+    shares = [cell.share for cell in verdicts.cells]
+    share = max(set(shares), key=shares.count)
+    for cell in (cell for cell in verdicts.cells if cell.share == share):
+        row = json.loads((verdicts.table.place(cell) / "compare.json").read_text(encoding="utf-8"))["rows"][0]
+        points = [(point["tokens"] / 1e6, point["val_loss"]) for point in row["curve"]]
+        shown = LOOKS.get(cell.method, {"color": MUTED, "linewidth": 0.8})
+        curves.plot(*zip(*points, strict=True), label=cell.method if cell.method in LOOKS else None, **shown)
+    level = np.average(verdicts.basis.losses, weights=verdicts.basis.weights)
+    curves.axhline(level, color=REFERENCE, linestyle="--", linewidth=1, label="reference as it is")
+    curves.set_ylim(level - 0.1, level + 1.2)
+    curves.set_xlabel("million tokens")
+    curves.set_ylabel("validation loss, nats per token")
+    curves.legend(frameon=False, fontsize=7)
+    found = [(f"{cell.method}, T/{cell.share}", verdicts.difference(cell, None)) for cell in reversed(verdicts.cells)]
+    for height, (_, between) in enumerate(found):
+        gaps.plot([between.low, between.high], [height, height], color=INK, linewidth=1.2)
+        gaps.plot(between.mean, height, "o", color=INK, markersize=3.5)
+    gaps.axvspan(-1, MARGIN, color=MUTED, alpha=0.12, linewidth=0)
+    gaps.set_yticks(range(len(found)), [name for name, _ in found], fontsize=7)
+    gaps.set_xlim(min(between.low for _, between in found) - 0.05, max(between.high for _, between in found) + 0.05)
+    gaps.set_xlabel("gap to the reference, nats per token")
+    return figure
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("reference", "train", "tune", "held"):
@@ -219,6 +258,7 @@ def main() -> None:
     parser.add_argument("--shortest", type=int, default=1, help="no cell longer than this part of the tokens")
     parser.add_argument("--shard", default="1/1", help="I/N: every N-th cell, from the I-th on")
     parser.add_argument("--gather", action="store_true", help="train nothing")
+    parser.add_argument("--figure", type=Path, help="draw what was run")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     table = Table(given.reference, given.train, given.tune, given.held, given.tokens, given.depth, given.out)
@@ -231,6 +271,9 @@ def main() -> None:
             table.run(cell)
     verdicts = Verdicts(table, tuple(cell for cell in chosen if table.results(cell)))
     print("\n".join([*rows(verdicts), "", *verdicts.lines()]))
+    if given.figure:
+        with figure_style():
+            draw(verdicts).savefig(given.figure, dpi=150)
 
 
 if __name__ == "__main__":
