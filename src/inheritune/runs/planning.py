@@ -23,7 +23,8 @@ from inheritune.runs.size import deepest
 from inheritune.training.costs import step_flops
 from inheritune.training.schedule import learning_rate, of_steps, steps_of
 
-_HOPELESS = FAIR / 2  # a chance to match: a run starts at a fair one and only grows, so that it asks for no cut with less
+# A chance to match. A run starts at a fair one and only grows, so that it asks for no cut with less than half of that.
+_HOPELESS = FAIR / 2
 
 
 def make_plan(bench: Bench, folder: Path, choice: Ordering, by_hand: int) -> Plan:
