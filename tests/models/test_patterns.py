@@ -41,7 +41,7 @@ def splitting(pattern: str, normalizes: bool) -> Tokenizer:
 def test_what_models_have_is_soon_tried(name, normalizes, tmp_path):
     began = time.thread_time()
     require_quick(splitting(SOUND[name], normalizes), tmp_path)
-    assert time.thread_time() - began < 1
+    assert time.thread_time() - began < 10
 
 
 @pytest.mark.parametrize("normalizes", [False, True])

@@ -83,6 +83,19 @@ def test_memory_is_told_or_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (system.peak_host_memory(), system.free_host_memory()) == (0, system.UNKNOWN)
 
 
+@pytest.mark.parametrize(("most", "left"), [("1000", [450]), ("max", [])])
+def test_of_a_containers_limit_what_files_hold_can_still_be_had(
+    most: str, left: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 1,000 bytes 800 are held, 250 of them by files that nobody is reading."""
+    for name, content in (("max", most), ("current", "800"), ("stat", "anon 500\ninactive_file 250\nactive_file 50")):
+        (tmp_path / f"memory.{name}").write_text(f"{content}\n")
+    monkeypatch.setattr(system, "_GROUP", tmp_path)
+    assert system._container() == left
+    (tmp_path / "memory.max").unlink()
+    assert system._container() == []
+
+
 @pytest.mark.parametrize("way", ["kernel", "no kernel", "refused"])
 def test_bytes_are_copied_from_a_place_to_a_place(way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> int:
@@ -128,5 +141,5 @@ def test_a_full_disk_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.Monk
 @pytest.mark.skipif(system.resource is None, reason="the system bounds no process")
 def test_a_process_is_bound_in_time_and_in_memory(bound: str, act: str, ended: int) -> None:
     code = f"from inheritune.runtime import system\n{bound}\n{act}"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert found.returncode == ended and ("MemoryError" in found.stderr) == (ended == 1), found.stderr

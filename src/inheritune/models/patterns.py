@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 
 from inheritune.errors import ModelError
 
-_LENGTH, _SECONDS = 4096, 1.0  # of a run, in characters; of processor time, for which sound ones take a hundredth
+_LENGTH, _SECONDS = 4096, 3.0  # of a run, in characters; of processor time, of which sound ones take a thirtieth
 _ALWAYS, _MOST, _BEHIND = (
     "a0 ,\n",
     32,

@@ -17,6 +17,7 @@ except ImportError:  # Windows
 
 BUFFER = 8 << 20  # bytes, where the kernel cannot copy by itself
 UNKNOWN = sys.maxsize  # bytes of free memory, where the system does not say
+_GROUP = Path("/sys/fs/cgroup")  # this process's, within a container
 _REFUSED = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
@@ -47,13 +48,13 @@ def _free() -> int:
 
 
 def _container() -> list[int]:
-    """Bytes left of a control group's limit, where there is one."""
-    group = Path("/sys/fs/cgroup")
+    """Bytes left of a control group's limit, where there is one; files that were read or written once are held only until they are asked for."""
     try:
-        most, held = ((group / f"memory.{name}").read_text().strip() for name in ("max", "current"))
-        return [] if most == "max" else [int(most) - int(held)]
+        most, held, kinds = ((_GROUP / f"memory.{name}").read_text().strip() for name in ("max", "current", "stat"))
     except OSError:
         return []
+    of_files = next((int(line.split()[1]) for line in kinds.splitlines() if line.startswith("inactive_file ")), 0)
+    return [] if most == "max" else [int(most) - int(held) + of_files]
 
 
 def is_locked(file: Path) -> bool | None:
