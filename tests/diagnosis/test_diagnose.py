@@ -34,6 +34,7 @@ from inheritune.diagnosis.watch import watch
 from inheritune.records.profile import Curves, Cut, schema_text
 from inheritune.report.profile_figures import influence, rank_and_mass
 from inheritune.report.profile_table import cheapest_cuts, table_lines
+from inheritune.report.words import about
 
 TOKENS_NT = torch.randint(3, 96, (5, 32), generator=torch.Generator().manual_seed(0))
 LAYERS = 6
@@ -498,6 +499,28 @@ def test_contrasts_have_half_of_the_minutes_and_cuts_the_rest(monkeypatch: pytes
     for seconds, read in ((140, [5, 5]), (128, [5, 4]), (92, [5, 1]), (30, [1]), (28, [])):
         profile = diagnose(model, TOKENS_NT, other_lengths=[TOKENS_NT], minutes=seconds / 60)
         assert [one.sequences for one in profile.contrasts] == read
+
+
+def test_what_the_cuts_that_were_left_out_would_take_is_about_what_they_then_take(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A block's pass takes a second of a clock that nothing else moves."""
+    model, now = slow(monkeypatch)
+    monkeypatch.setattr("inheritune.diagnosis.curves.time", SimpleNamespace(monotonic=lambda: now[0]))
+    ends: list[float] = []
+
+    def take(minutes: float | None) -> Profile:
+        found = diagnose(model, TOKENS_NT, untrained=False, minutes=minutes)
+        ends.append(now[0])
+        return found
+
+    begun = now[0]
+    whole, few = take(None), take(65 / 60)
+    assert whole.curves is not None and whole.curves.seconds_left is None and "give more" not in str(whole)
+    assert few.curves is not None and few.curves.left_out > 2 and few.curves.seconds_left is not None
+    left = (ends[0] - begun) - (ends[1] - ends[0])
+    assert 0.5 * left < few.curves.seconds_left < 2 * left, (left, few.curves)
+    assert f"the cuts that were left out take about {about(few.curves.seconds_left)}." in " ".join(str(few).split())
 
 
 def test_where_a_second_model_has_no_room_its_contrast_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 Shapes: B sequences, T tokens, D hidden size, S = L + 1 hidden states of a model of L blocks.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -117,6 +118,7 @@ def inheritance_curves(
     count(0, wanted := 2 * (depth - 1) + (depth if depth > 1 else 0) + sum(map(len, shortlists)))
     kept = Kept(place, {"whole": stack.whole_losses.tolist(), "depth": depth})
     bench = _Bench(stack, kept, count, wanted, Pace(deadline))
+    began, before = time.monotonic(), stack.block_passes
     first, run, scattered, without = list[Loss](), list[Loss](), list[Loss](), dict[int, Loss]()
     with bench.in_time():
         for removed, shortlist in enumerate(shortlists, 1):
@@ -132,6 +134,8 @@ def inheritance_curves(
             run.append(least([bench.measure(blocks) for blocks in shortlist], bench.late))
             scattered.append(bench.measure(sorted(order[removed:])))
     _settle([*first, *run, *scattered], bench)
+    took, passes = time.monotonic() - began, stack.block_passes - before
+    left, passes_left = _left_out(bench, shortlists, len(scattered)), passes_of_curves(depth)[0] - stack.block_passes
     curves = Curves(
         whole_loss=stack.whole_losses.mean().item(),
         first=[loss.cut() for loss in first],
@@ -141,7 +145,8 @@ def inheritance_curves(
         tokens=sum(part.numel() for part in stack.tokens),
         measured=len(bench.measured),
         places=bench.places.first if bench.places.sampled else None,
-        left_out=_left_out(bench, shortlists, len(scattered)),
+        left_out=left,
+        seconds_left=max(0.0, passes_left) * took / passes if left and passes else None,
         cut_short=bench.cut_short,
         block_passes=stack.block_passes,
         head_passes=round(stack.head_passes),

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from inheritune.disk.files import read_whole, write_text
 from inheritune.errors import InputError
-from inheritune.records.entry import Count, first_fault, json_text
+from inheritune.records.entry import Amount, Count, first_fault, json_text
 
 ATTENTION, SLIDING, OTHER = "softmax attention", "sliding attention", "no softmax attention"
 
@@ -98,7 +98,7 @@ class Curves(ProfileEntry):
     """The inheritance curve: what is left of the model when blocks go. Index `removed` - 1 in each list.
 
     The losses are of `sequences` of one length, together `tokens`. `measured` different cuts were run; the lists hold the lowest.
-    Lists end early where the time was over: `left_out` more were wanted. Of a large vocabulary each cut is first read at `places`
+    Lists end early where the time was over: `left_out` more were wanted, which would take about `seconds_left`. Of a large vocabulary each cut is first read at `places`
     of each sequence, and at more where that leaves open which is lower; `cut_short`: the time was over before all was read that was wanted.
     """
 
@@ -111,6 +111,7 @@ class Curves(ProfileEntry):
     measured: Count = 0
     places: Count | None = None
     left_out: Count = 0
+    seconds_left: Amount | None = None
     cut_short: bool = False
     block_passes: Count
     head_passes: Count

@@ -7,6 +7,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from inheritune.records.profile import NO_TIME, SURE, DocumentsRead, Layer, ProfileRecord
+from inheritune.report import words
 from inheritune.words import nouns, plural, ranges, show
 
 COLUMNS = ("mass", "k*≤1.5", "sink", "nats", "out", "infl", "exit", "w/o")
@@ -92,7 +93,9 @@ def left_out(profile: ProfileRecord, minutes: str) -> Iterator[str]:
     if profile.left_out:
         yield f"Left out: {'; '.join(profile.left_out)}."
     if short_of_time(profile):
-        yield f"For what had no time, give more {minutes}."
+        left = profile.curves.seconds_left if profile.curves else None
+        takes = "" if left is None else f": the cuts that were left out take about {words.about(left)}"
+        yield f"For what had no time, give more {minutes}{takes}."
 
 
 def cheapest_cuts(profile: ProfileRecord) -> Iterator[str]:
