@@ -79,8 +79,10 @@ def test_of_a_long_text_windows_all_over_it_are_compared(
 ) -> None:
     monkeypatch.setattr(module, "COMPARED", 72)
     assert module._spread([24] * 9 + [0]) == [0, 4, 8], "72 of 216 tokens are three windows; the last has none"
-    models, (own, other) = measured
-    assert agreement(*models, own, other, CONFIDENCE).divergence.tokens < own.tokens.sum() / 2
+    (models, (own, other)), told = measured, list[tuple[int, int]]()
+    found = agreement(*models, own, other, CONFIDENCE, lambda *counts: told.append(counts))
+    assert found.divergence.tokens < own.tokens.sum() / 2
+    assert told == [(number, len(told)) for number in range(1, len(told) + 1)] and len(told) > 2
 
 
 def test_rare_tokens_are_the_rarest_tenth_with_all_that_are_as_frequent() -> None:

@@ -16,6 +16,7 @@ from inheritune.decoder.stack import evaluating
 from inheritune.evaluation.logits import logits_in_pieces, rows_at_once
 from inheritune.evaluation.measure import OnRows
 from inheritune.evidence.gap import clusters, gap
+from inheritune.progress import Tally, silent
 from inheritune.records.token_by_token import Agreement, Estimate
 
 COMPARED = 16_384  # tokens whose distributions are compared
@@ -25,12 +26,20 @@ _PASSAGE = 3  # tokens, of which the last is copied
 
 
 def agreement(
-    model: PreTrainedModel, reference: PreTrainedModel, own: OnRows, other: OnRows, confidence: float
+    model: PreTrainedModel,
+    reference: PreTrainedModel,
+    own: OnRows,
+    other: OnRows,
+    confidence: float,
+    count: Tally = silent,
 ) -> Agreement:
-    """What both make of the same rows; `own` and `other` are what was measured of model and reference on them."""
+    """What both make of the same rows; `own` and `other` are what was measured of model and reference on them, and `count` counts rows."""
     asked = own.asked
     picked = _spread([len(row) for row in asked])
-    apart = [_apart(model, reference, own.rows[place], len(asked[place])) for place in picked]
+    apart = []
+    for number, place in enumerate(picked, 1):
+        apart.append(_apart(model, reference, own.rows[place], len(asked[place])))
+        count(number, len(picked))
 
     def estimate(values: Sequence[np.ndarray], places: Sequence[int]) -> Estimate | None:
         return _estimate(values, own.sources, own.owner[list(places)], confidence)

@@ -131,9 +131,10 @@ def _beside(loaded: list[Reference], on_text: list[OnText], asked: Wanted, progr
     if _alike(own, other):
         found["gap_by_position"] = gap_by_position(own, other, asked.confidence)
         model, reference = (one.model for one in loaded)
-        with progress.waiting("Both models token by token"):
-            found["agreement"] = agreement(model, reference, own, other, asked.confidence)
-            if asked.generation:
+        with progress.waiting("Both models token by token", "windows") as count:
+            found["agreement"] = agreement(model, reference, own, other, asked.confidence, count)
+        if asked.generation:
+            with progress.waiting("How both go on"):
                 found["going_on"] = going_on(model, reference, loaded[1].tokenizer, own, asked.confidence)
     return found
 
