@@ -62,6 +62,11 @@ def test_runs_beside_each_other(runs: tuple[Path, Path], tmp_path: Path) -> None
     rows = [text_of(row) for row in page.split("<tr>")[2:]]
     assert rows[0].startswith("whole matched bundled:laptop 20 of 24 1.26 M 3.5701 +0.0041 [+0.0003, +0.0079]")
     assert rows[1].startswith(f"stopped not finished bundled:laptop 20 {3.566 + GAPS[20]['mean']:.4f}")
+    warned = write_run(tmp_path / "warned", result_data() | {"message": "Matched. Caution: few. Caution: books"})
+    command("report", str(runs[0]), str(warned), "--compare", str(tmp_path / "warn"))
+    assert "warned matched, 2 cautions bundled:laptop" in text_of(
+        (tmp_path / "warn" / "compare.html").read_text("utf-8")
+    )
     assert page.count("<svg") == 2 and "2 runs beside each other" in page
 
 

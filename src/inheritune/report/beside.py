@@ -17,7 +17,7 @@ from inheritune.report.folder import RowData, RunFolder, read_run
 from inheritune.report.page import environment
 from inheritune.report.pictures import drawn_twice
 from inheritune.report.story import target_gap
-from inheritune.words import harmless
+from inheritune.words import harmless, plural
 
 PAGE = "compare.html"
 
@@ -76,8 +76,9 @@ def _row(run: RunFolder) -> RunRow:
     if result is None:
         return _unfinished(run)
     target, held = result.target, result.target.footprint
+    warned = f", {plural(result.cautions, 'caution')}" if result.cautions else ""
     return RunRow(
-        name=run.path.name, state=result.outcome.replace("_", " "), reference=result.reference.model,
+        name=run.path.name, state=result.outcome.replace("_", " ") + warned, reference=result.reference.model,
         blocks=f"{target.depth} of {result.reference.depth}", parameters=words.large_number(target.parameters),
         loss=f"{target.val_loss:.4f}", gap=target_gap(result),
         guard=result.guard.told if result.guard else "",
