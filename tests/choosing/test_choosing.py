@@ -15,6 +15,7 @@ from inheritune.choosing.choice import Ordering
 from inheritune.config.sections import Growth
 from inheritune.decoder.stack import Stack
 from inheritune.errors import RecipeError
+from inheritune.report.words import about
 from inheritune.surgery.in_memory import inherit
 
 
@@ -125,6 +126,24 @@ def test_greedy_ends_when_its_time_is_over(model: PreTrainedModel) -> None:
     found = greedily(model, minutes=0)
     assert found.order[0] == greedily(model).order[0] and "at 4 the time was over" in found.reason
     assert sorted(found.order) == [0, 1, 2, 3, 4]
+
+
+def test_what_greedy_had_no_time_for_is_told_by_the_pace_of_what_it_had(
+    model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that moves a second with each pass through a block: what the whole search takes beyond the short one."""
+    made, plain = list[Stack](), Stack.__init__
+    monkeypatch.setattr(
+        Stack, "__init__", lambda stack, *args, **how: (made.append(stack), plain(stack, *args, **how))[1]
+    )
+    clock = SimpleNamespace(monotonic=lambda: float(made[-1].block_passes) if made else 0.0)
+    monkeypatch.setattr("inheritune.choosing.greedy.time", clock)
+    greedily(model)
+    whole = clock.monotonic()
+    made.clear()
+    found = greedily(model, minutes=0)
+    assert 0 < clock.monotonic() < whole
+    assert f"(down to 1 takes at most about {about(whole - clock.monotonic())} more)" in found.reason
 
 
 def test_greedy_goes_on_after_a_stop_to_the_same_choice(model: PreTrainedModel, tmp_path: Path) -> None:

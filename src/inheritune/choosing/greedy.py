@@ -14,6 +14,7 @@ from inheritune.diagnosis.cuts import Loss, Places, least
 from inheritune.diagnosis.deadline import Deadline
 from inheritune.disk.kept import Kept
 from inheritune.progress import Tally, ending
+from inheritune.report import words
 from inheritune.report.profile import Profile
 from inheritune.runtime import processes
 
@@ -54,8 +55,10 @@ def order(reference: PreTrainedModel, tokens_BT: Tensor, profile: Profile, searc
         late = over()
     rest = [held[i] for i in by_score([profile.layers[block].influence for block in held])] if len(held) > 1 else held
     early = ""
-    if len(held) > search.shallowest:
-        early = ", where a match is too unlikely" if hopeless else f"; at {len(held)} the time was over"
+    if len(held) > search.shallowest and hopeless:
+        early = ", where a match is too unlikely"
+    elif len(held) > search.shallowest:
+        early = _over(stack, len(held), search.shallowest, spent + time.monotonic() - began)
     down = f", down to {len(held)} blocks{early}, and the rest by influence" if len(held) > 1 else ""
     reason = f"blocks are left out one by one, each time the one that costs the least loss on {tokens_BT.numel():,} tokens{down}"
     return Ordering("greedy", reason, stack.depth, (*gone, *rest), tokens_BT.numel(), stack.flops)
@@ -68,6 +71,13 @@ def _telling(tell: Tally, depth: int, left: int, shallowest: int) -> Callable[[]
         tell(tried, wanted)
     numbers = count(tried + 1)
     return lambda: tell(next(numbers), wanted)
+
+
+def _over(stack: Stack, held: int, shallowest: int, took: float) -> str:
+    """That the time was over at `held` blocks, and what is left down to `shallowest`, at the pace of the passes through blocks so far."""
+    passes = sum(blocks * (blocks + 1) / 2 for blocks in range(shallowest + 1, held + 1))
+    left = words.about(took * passes / stack.block_passes)
+    return f"; at {held} the time was over (down to {shallowest} takes at most about {left} more)"
 
 
 def _tried(depth: int, left: int) -> int:
