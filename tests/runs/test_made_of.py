@@ -3,14 +3,16 @@
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from restored import restored
 from safetensors.numpy import load_file, save_file
 from shell import command, refused
-from tiny import FAMILIES, LENGTH
+from tiny import FAMILIES, LENGTH, recipe_tree
 
 from inheritune.records.made_of import FileMark, MadeOf
 from inheritune.records.stages import Launched
@@ -19,18 +21,24 @@ from inheritune.runs import made_of as made
 Write = Callable[[dict[str, Any]], str]
 
 
+@pytest.fixture(scope="module")
+def finished(gpt2: Path, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a finished run of one round, and the reference and the text that it was made of."""
+    folder = tmp_path_factory.mktemp("begun") / "all"
+    shutil.copytree(gpt2, folder / "reference")
+    shutil.copy(corpus / "words.jsonl", folder)
+    tree = recipe_tree(folder / "reference", folder / "words.jsonl")
+    tree["growth"], tree["training"]["tokens"] = {"start": 2, "max_depth": 2}, 512
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(tree))
+    assert command("run", str(folder / "recipe.yaml"), "--out", str(folder / "out"), "--quiet").code == 0
+    return folder
+
+
 @pytest.fixture
-def begun(tree: dict[str, Any], gpt2: Path, corpus: Path, tmp_path: Path, write_recipe: Write) -> tuple[Path, ...]:
-    """A finished run of one round on a reference and a text of its own: recipe, folder, reference, text."""
-    reference, text, out = tmp_path / "reference", tmp_path / "words.jsonl", tmp_path / "out"
-    shutil.copytree(gpt2, reference)
-    shutil.copy(corpus / "words.jsonl", text)
-    tree |= {"reference": str(reference), "growth": {"start": 2, "max_depth": 2}}
-    tree["data"]["train"] = str(text)
-    tree["training"]["tokens"] = 512
-    recipe = Path(write_recipe(tree))
-    assert command("run", str(recipe), "--out", str(out), "--quiet").code == 0
-    return recipe, out, reference, text
+def begun(finished: Path, tmp_path: Path) -> Iterator[tuple[Path, ...]]:
+    """Of that run, which may be changed: recipe, folder, reference, text."""
+    with restored(finished, tmp_path / "aside") as folder:
+        yield tuple(folder / name for name in ("recipe.yaml", "out", "reference", "words.jsonl"))
 
 
 def go_on(begun: tuple[Path, ...]) -> tuple[str, ...]:
