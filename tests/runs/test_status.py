@@ -10,16 +10,18 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
+from restored import restored
 from safetensors.numpy import load_file, save_file
 from shell import command, refused
 from test_run import content
-from tiny import FAMILIES, LENGTH
+from tiny import FAMILIES, LENGTH, recipe_tree
 
 from inheritune.comparison.status import status
 from inheritune.config.loading import check
@@ -112,26 +114,34 @@ def test_a_choice_tells_how_many_blocks_it_has_left_out(stopped: Stop) -> None:
     assert (found.done, found.total, found.unit) == (2, 3, "block left out")
 
 
-@pytest.fixture
-def in_round_two(tree: dict[str, Any], write_recipe: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+@pytest.fixture(scope="module")
+def interrupted(gpt2: Path, corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that SIGINT stopped after the fourth step of its second round, the tenth in all, on a machine of a known rate.
 
     Of one that was measured on a busier machine no share would be told.
     """
-    steps, out, step = iter(range(1, 100)), tmp_path / "out", _Training._step
+    steps, step, folder = iter(range(1, 100)), _Training._step, tmp_path_factory.mktemp("interrupted")
+    recipe, out = folder / "recipe.yaml", folder / "out"
 
     def counted(self: _Training) -> None:
         step(self)
         if next(steps) == 10:
             os.kill(os.getpid(), signal.SIGINT)
 
-    recipe = write_recipe(tree)
-    with monkeypatch.context() as patch:
+    recipe.write_text(yaml.safe_dump(recipe_tree(gpt2, corpus / "words.jsonl")))
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_Training, "_step", counted)
         patch.setattr("inheritune.runtime.gauge.matrix_rate", lambda precision, on: 1e15)
-        ended = command("run", recipe, "--out", str(out), "--quiet")
+        ended = command("run", str(recipe), "--out", str(out), "--quiet")
     assert ended.code == 130 and "stopped after step 4 of the round" in ended.err
     return out
+
+
+@pytest.fixture
+def in_round_two(interrupted: Path, tmp_path: Path) -> Iterator[Path]:
+    """That run, which may be changed; its recipe stands beside it."""
+    with restored(interrupted, tmp_path / "aside") as folder:
+        yield folder
 
 
 def test_a_round_is_told_as_its_log_has_it(in_round_two: Path) -> None:
@@ -213,7 +223,7 @@ def test_the_command_that_is_told_goes_on_to_the_same_bits(in_round_two: Path, t
     ended = command(*shlex.split(goes_on)[1:])
     assert ended.code == 0 and ended.out.count("  Goes on after step 4 of 6\n") == 1 == ended.out.count("Goes on after")
     whole = tmp_path / "whole"
-    assert command("run", str(tmp_path / "recipe.yaml"), "--out", str(whole), "--quiet").code == 0
+    assert command("run", str(in_round_two.parent / "recipe.yaml"), "--out", str(whole), "--quiet").code == 0
     weights = "model/model.safetensors"
     assert (in_round_two / weights).read_bytes() == (whole / weights).read_bytes()
 
