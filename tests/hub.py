@@ -18,13 +18,14 @@ from urllib.parse import unquote, urlsplit
 
 
 def inheritune_at(
-    endpoint: str, home: Path, *arguments: str, patience: int = 60, **variables: str
+    endpoint: str, home: Path, *arguments: str, patience: int = 60, first: str = "pass", **variables: str
 ) -> subprocess.CompletedProcess[str]:
     """`inheritune ARGUMENTS` with the hub at an address, and what is fetched from it kept at `home`.
 
-    It waits `patience` seconds for an answer: a slow machine takes longer than the few that a user waits.
+    It waits `patience` seconds for an answer: a slow machine takes longer than the few that a user waits. `first` is Python that its
+    process does before.
     """
-    code = f"from inheritune.models import find; find.SECONDS = {patience}; from inheritune.cli import main; main()"
+    code = f"{first}; from inheritune.models import find; find.SECONDS = {patience}; from inheritune.cli import main; main()"
     environment = {key: value for key, value in os.environ.items() if not key.startswith("HF_")} | variables
     environment |= {"HF_ENDPOINT": endpoint, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
     command = [sys.executable, "-c", code, *arguments]
