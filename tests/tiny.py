@@ -69,6 +69,13 @@ def trained_model(family: str, texts: list[str], tokenizer: PreTrainedTokenizerF
     return model
 
 
+def in_bf16(reference: Path, place: Path) -> Path:
+    """A copy of a reference's folder with its weights as most are published."""
+    AutoModelForCausalLM.from_pretrained(reference, dtype=torch.bfloat16).save_pretrained(place)
+    PreTrainedTokenizerFast.from_pretrained(reference).save_pretrained(place)
+    return place
+
+
 def with_begin(tokenizer: PreTrainedTokenizerFast, single: str = f"{BEGIN} $A") -> PreTrainedTokenizerFast:
     """A tokenizer that puts special tokens around a text, as `single` says; `BEGIN` has the id `VOCABULARY`."""
     own = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())

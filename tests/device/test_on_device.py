@@ -15,7 +15,7 @@ from rounds import BATCH, train_round
 from rounds import LENGTH as ROUND_LENGTH
 from shell import command
 from stopping import stopping_at
-from tiny import LENGTH, recipe_tree, untrained_model
+from tiny import LENGTH, in_bf16, recipe_tree, untrained_model
 from torch import nn
 from transformers import PreTrainedTokenizerFast
 
@@ -156,6 +156,7 @@ ASKED: dict[str, dict[str, Any]] = {
         "controls": True,
         "training": {"precision": "fp32"},
         "growth": {"new_blocks": "copied"},
+        "model_dtype": "float32",
     },
     "gpt2": {
         "training": {"tokens": 512, "precision": "bf16", "checkpoint_activations": True, "optimizer": "muon"},
@@ -174,17 +175,17 @@ def test_a_whole_run_stopped_and_continued_has_the_losses_of_the_cpu(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Diagnosis, choice, repair, watching, growth, controls and saving, over two rounds, stopped in each of them."""
-    tree = recipe_tree(references(family), corpus / "words.jsonl")
+    """Diagnosis, choice, repair, watching, growth, controls and saving, over two rounds, stopped in each of them; of a file in bf16."""
+    tree = recipe_tree(in_bf16(references(family), tmp_path / "reference"), corpus / "words.jsonl")
     tree["choice"]["heal"], tree["diagnosis"]["watch_every"] = True, 3
     tree["training"] |= {"tokens": 768, "evaluate_every": 2}
     tree["data"]["outside"] = {"same": str(corpus / "words.jsonl")}
     for key, value in ASKED[family].items():
         tree[key] = {**tree.get(key, {}), **value} if isinstance(value, dict) else value
-    recipe, out, told, reference_at = write_recipe(tree), tmp_path / "out", RoundFolder._observe, set[str]()
+    recipe, out, told, reference_at = write_recipe(tree), tmp_path / "out", RoundFolder._observe, set[object]()
 
     def observe(self: RoundFolder, step: StepDone) -> None:
-        reference_at.add(self.bench.reference.model.device.type)
+        reference_at.update((weight.device, weight.dtype) for weight in self.bench.reference.model.parameters())
         told(self, step)
 
     monkeypatch.setattr(RoundFolder, "_observe", observe)
@@ -194,7 +195,9 @@ def test_a_whole_run_stopped_and_continued_has_the_losses_of_the_cpu(
             run(recipe, out=str(out))
     found = run(recipe, out=str(out))
     assert [done.depth for done in found.rounds] == [2, 3]
-    assert reference_at == {"cpu"}, "it is set aside in every training; where it teaches in bf16, a copy in halves does"
+    assert reference_at == {(CPU, torch.bfloat16)}, (
+        "it is set aside in every training; in bf16 a copy in halves teaches"
+    )
     assert len(found.controls or []) == 2 * bool(tree.get("controls"))
     monkeypatch.setenv(NAMED, "cpu")
     with emulated.unused():

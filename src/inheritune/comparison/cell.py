@@ -97,6 +97,8 @@ class Work:
     def _begin(self, number: int, before: PreTrainedModel | None) -> PreTrainedModel:
         """The model that a phase trains; its first checkpoint is written whole or not at all."""
         place, phase = self._phase(number), self.method.phases[number - 1]
+        if before is not None:
+            self.bench.set_aside()  # in fp32, as a start takes it: a training has kept it narrow
         model = phase.start(self.given, before)
         if not place.exists():
             with whole_folder(place) as beside:

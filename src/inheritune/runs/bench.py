@@ -37,6 +37,7 @@ from inheritune.runs.folder import once, timed
 from inheritune.runs.made_of import bind, made_of, texts_of
 from inheritune.runtime import gauge, processes
 from inheritune.runtime.device import CPU
+from inheritune.runtime.narrow import narrow, widen
 from inheritune.surgery.in_memory import as_map, assemble
 from inheritune.training.halves import in_halves
 
@@ -140,28 +141,46 @@ class Bench:
 
     @property
     def model(self) -> PreTrainedModel:
-        """The reference model, where it was loaded."""
-        model = self.reference.model
-        return model if model.device == self.home else model.to(self.home)  # type: ignore[arg-type]
+        """The reference model, where it was loaded, in fp32."""
+        return self._moved(self.home)
 
     def teacher(self, objective: Objective | None) -> PreTrainedModel | None:
-        """The reference where a training is taught by it; else None, and it is set aside.
+        """The reference where a training is taught by it; else None, and on a GPU it is kept narrow.
 
-        On a GPU in bf16 it is a copy which gives the same bits in half the memory, and the reference itself is set aside.
+        On a GPU in bf16 it is a copy which gives the same bits in half the memory, and the reference itself is kept narrow.
         """
         taught = objective is not None and objective.taught
         if taught and (self.home == CPU or self.recipe.training.precision != "bf16"):
             return self.model
-        aside = self.set_aside()
+        aside = self.kept_narrow()
         return in_halves(aside).to(self.home) if taught else None  # type: ignore[arg-type]
 
     def set_aside(self) -> PreTrainedModel:
-        """The reference in the CPU's memory, where it stays until `model` is asked for, so that a training or a cut has the GPU's."""
-        return self.reference.model.to(CPU)  # type: ignore[arg-type]
+        """The reference in the CPU's memory in fp32, until `model` is asked for: to be held against a cut, which has the GPU's."""
+        return self._moved(CPU)
+
+    def kept_narrow(self) -> PreTrainedModel:
+        """The reference set aside in the dtype of its file, where that holds its numbers; who computes with a copy widens it.
+
+        On a machine without a GPU it stays as it is.
+        """
+        model = self.reference.model
+        if self.home != CPU:
+            narrow(model, self.reference.dtype)  # before it moves, so that half of it does
+        return model.to(CPU)  # type: ignore[arg-type]
+
+    def _moved(self, there: torch.device) -> PreTrainedModel:
+        model = self.reference.model
+        if model.device != there:
+            model.to(there)  # type: ignore[arg-type]
+        widen(model.parameters())
+        return model
 
     def cut(self, blocks: Sequence[int]) -> PreTrainedModel:
-        """A model of these blocks of the reference, where that was loaded; the reference is set aside."""
-        return assemble([self.set_aside()], as_map(blocks), self.recipe.seed, on=self.home)
+        """A model of these blocks of the reference, where that was loaded, in fp32; the reference is kept narrow."""
+        made = assemble([self.kept_narrow()], as_map(blocks), self.recipe.seed, on=self.home, dtype=torch.float32)
+        widen(made.parameters())
+        return made
 
     @property
     def precision_of_cuts(self) -> str:

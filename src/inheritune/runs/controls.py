@@ -3,6 +3,7 @@
 import copy
 from pathlib import Path
 
+import torch
 from transformers import PreTrainedModel
 
 from inheritune.config.sections import Objective, Training
@@ -17,6 +18,7 @@ from inheritune.runs.bench import Bench
 from inheritune.runs.own_rate import own_rate
 from inheritune.runs.rounds import RoundFolder, newest_checkpoint
 from inheritune.runtime import processes
+from inheritune.runtime.narrow import widen
 from inheritune.surgery.in_memory import fresh
 from inheritune.training import checkpoint
 from inheritune.training.metrics import Metrics
@@ -77,6 +79,8 @@ class Controls:
         ).train(model)  # fmt: skip
 
     def _start(self, name: str) -> PreTrainedModel:
-        reference = self.bench.set_aside()
-        made = fresh(reference, self.depth, self.bench.recipe.seed) if name == RANDOM else copy.deepcopy(reference)
-        return made.to(self.bench.home)  # type: ignore[arg-type]
+        reference, seed = self.bench.kept_narrow(), self.bench.recipe.seed
+        made = fresh(reference, self.depth, seed, torch.float32) if name == RANDOM else copy.deepcopy(reference)
+        made.to(self.bench.home)  # type: ignore[arg-type]
+        widen(made.parameters())
+        return made

@@ -79,25 +79,30 @@ def growth(
 
 @torch.no_grad()
 def assemble(
-    sources: Sequence[PreTrainedModel], block_map: BlockMap, seed: int = 0, on: torch.device | None = None
+    sources: Sequence[PreTrainedModel],
+    block_map: BlockMap,
+    seed: int = 0,
+    on: torch.device | None = None,
+    dtype: torch.dtype | None = None,
 ) -> PreTrainedModel:
     """A new model as `block_map` says, from `sources`, on a device, or where the first of them is.
 
     The config is that of the first, and what it says by layer that of the last, cut to the map's kinds.
-    What is not inherited is initialised as the architecture does it, from `seed`. Raises InputError for blocks
-    that do not exist and ModelError for models whose blocks cannot stand where the map wants them.
+    What is not inherited is initialised as the architecture does it, from `seed`. Whatever is computed, not copied, is in `dtype`,
+    or in that of the last. Raises InputError for blocks that do not exist and ModelError for models whose blocks
+    cannot stand where the map wants them.
     """
     stacks = [anatomy(source) for source in sources]
     block_map.within(*(stack.depth for stack in stacks))
     parent, path = sources[-1], stacks[-1].path
     configs = [true_config(source) for source in sources]
     config = cut_config(configs[-1], block_map.kinds, base=configs[0])
-    target = new_model(type(parent), config, parent.dtype, seed, not block_map.whole)
+    target = new_model(type(parent), config, dtype or parent.dtype, seed, not block_map.whole)
     state = _zeros(parent.state_dict(), block_map, path)
     for number, source in enumerate(sources):
         state |= _carried(source.state_dict(), block_map, path, number)
     for name, factor in fold.factors(target.config, path, block_map.before).items():
-        state[name] = fold.scaled(state[name], factor)
+        state[name] = fold.scaled(state[name].to(dtype or state[name].dtype), factor)
     on = on or sources[0].device
     _fill(target, state, block_map.whole, on)
     require_kinds(anatomy(target).blocks, repeated(stacks, block_map), configs, fold.folded(parent.config))
@@ -148,8 +153,10 @@ def require_identities(model: PreTrainedModel, block_map: BlockMap) -> None:
         raise ModelError(f"A block of {kind!r} cannot be made an identity: let new blocks start otherwise.")
 
 
-def fresh(source: PreTrainedModel | PretrainedConfig, depth: int, seed: int) -> PreTrainedModel:
-    """A model of `depth` blocks of this kind, initialised as its architecture does it, from `seed`."""
+def fresh(
+    source: PreTrainedModel | PretrainedConfig, depth: int, seed: int, dtype: torch.dtype | None = None
+) -> PreTrainedModel:
+    """A model of `depth` blocks of this kind, initialised as its architecture does it, from `seed`, in `dtype` or that of a model."""
     if depth < 1:
         raise InputError(f"A model of {depth} blocks cannot be made: ask for at least one.")
     config = source.config if isinstance(source, PreTrainedModel) else source
@@ -158,8 +165,9 @@ def fresh(source: PreTrainedModel | PretrainedConfig, depth: int, seed: int) -> 
     cut = cut_config(config, kinds)
     if not isinstance(source, PreTrainedModel):
         kind: Any = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
-        return new_model(kind, cut, None, seed, initialised=True)
-    return _as_is(new_model(type(source), cut, source.dtype, seed, initialised=True), source, source.device)
+        return new_model(kind, cut, dtype, seed, initialised=True)
+    made = new_model(type(source), cut, dtype or source.dtype, seed, initialised=True)
+    return _as_is(made, source, source.device)
 
 
 def as_map(blocks: Sequence[int] | str | BlockMap) -> BlockMap:

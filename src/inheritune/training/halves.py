@@ -10,17 +10,21 @@ from transformers.pytorch_utils import Conv1D
 
 from inheritune.decoder.anatomy import is_tied
 from inheritune.decoder.costs import parameter_count
+from inheritune.runtime.narrow import widen
 
 
 def in_halves(model: PreTrainedModel) -> PreTrainedModel:
     """A copy of `model` with its matrices in bf16, which under bf16 autocast gives the same bits as `model`.
 
-    Embeddings, norms and whatever is no plain matrix stay as they are: autocast does not round those.
+    Embeddings, norms and whatever is no plain matrix are in fp32, also where `model` is kept narrow: autocast does not round those.
     """
     halved: dict[int, object] = {}  # what a copy takes in place of its own: no matrix is copied whole
     for whole in _halved(model):
         halved[id(whole)] = nn.Parameter(whole.detach().to(torch.bfloat16), whole.requires_grad)
-    return copy.deepcopy(model, halved)
+    made = copy.deepcopy(model, halved)
+    in_bf16 = set(_halved(made))
+    widen(weight for weight in made.parameters() if weight not in in_bf16)
+    return made
 
 
 def halved_bytes(model: PreTrainedModel) -> int:
