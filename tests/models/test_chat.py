@@ -72,7 +72,8 @@ def test_the_day_is_always_the_same() -> None:
     ],
 )
 def test_a_template_of_no_use_is_told(template: str | None, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rendering, "SECONDS", 1)
+    if "end within" in said:  # all others end by themselves, on a slow machine later
+        monkeypatch.setattr(rendering, "SECONDS", 1)
     with pytest.raises(DataError, match=said):
         rendered(template, MESSAGES)
 
@@ -100,8 +101,7 @@ def test_a_template_reaches_nothing_but_its_messages(template: str) -> None:
         sandboxed(template, {})(MESSAGES)
 
 
-def test_the_process_serves_on_after_an_error_and_begins_anew_after_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rendering, "SECONDS", 1)
+def test_the_process_serves_on_after_an_error_and_begins_anew_after_its_end() -> None:
     template = "{% for m in messages %}{% if m.content == 'raise' %}{{ raise_exception('no') }}{% endif %}{{ m.content }}{% endfor %}"
     with Renderer(Chat(template, {}), 1 << 20) as renderer:
         with pytest.raises(DataError):
