@@ -1,5 +1,6 @@
 """Several processes over gloo: the losses of one, through growth, stops, a teacher, controls and another number of processes."""
 
+import fcntl
 import json
 import os
 import re
@@ -131,9 +132,12 @@ def test_each_process_takes_its_card_among_those_that_it_sees(
 
 @pytest.mark.parametrize("dies", [True, False])
 def test_a_sum_on_gpus_that_a_dead_process_keeps_waiting_is_ended_once_torchrun_says_so(
-    dies: bool, monkeypatch: pytest.MonkeyPatch
+    dies: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In place of a GPU's sum, which no CPU can see fail, an event that nothing but the abort sets; signs of life may be late."""
+    """In place of a GPU's sum, which no CPU can see fail, an event that nothing but the abort sets; signs of life may be late.
+
+    As of torchrun, the signal comes once the other process is dead: its lock is free then.
+    """
     aborted, abort, config = threading.Event(), processes._abort_sums, dist.get_backend_config
     monkeypatch.setattr(processes, "_BEAT", 0.05)
     monkeypatch.setattr(processes, "_LONG_PATIENCE", 1.5 if dies else 6.0)
@@ -142,8 +146,14 @@ def test_a_sum_on_gpus_that_a_dead_process_keeps_waiting_is_ended_once_torchrun_
 
     def work() -> None:
         with pytest.raises(WorkerError, match="process 1 of 2") if dies else nullcontext(), processes.joined(60):
-            if processes.rank() == 1 and dies:
-                os.kill(os.getpid(), signal.SIGKILL)
+            with (tmp_path / "alive").open("w") as alive:
+                if processes.rank() == 1:
+                    fcntl.flock(alive, fcntl.LOCK_EX)
+                processes.summed([1.0])
+                if processes.rank() == 1 and dies:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                if dies:
+                    fcntl.flock(alive, fcntl.LOCK_EX)
             with on_request(lambda _: None):
                 signal.raise_signal(signal.SIGTERM)
                 assert aborted.wait(60 if dies else 7) == dies
