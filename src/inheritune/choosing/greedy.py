@@ -73,10 +73,14 @@ def _telling(tell: Tally, depth: int, left: int, shallowest: int) -> Callable[[]
     return lambda: tell(next(numbers), wanted)
 
 
+def passes_of_search(held: int, shallowest: int) -> int:
+    """At most so many passes through a block leave `held` blocks with `shallowest`."""
+    return sum(blocks * (blocks + 1) // 2 for blocks in range(shallowest + 1, held + 1))
+
+
 def _over(stack: Stack, held: int, shallowest: int, took: float) -> str:
     """That the time was over at `held` blocks, and what is left down to `shallowest`, at the pace of the passes through blocks so far."""
-    passes = sum(blocks * (blocks + 1) / 2 for blocks in range(shallowest + 1, held + 1))
-    left = words.about(took * passes / stack.block_passes)
+    left = words.about(took * passes_of_search(held, shallowest) / stack.block_passes)
     return f"; at {held} the time was over (down to {shallowest} takes at most about {left} more)"
 
 

@@ -8,6 +8,7 @@ from typing import Any, get_args
 import torch
 from transformers import PreTrainedModel
 
+from inheritune.choosing.greedy import passes_of_search
 from inheritune.config.recipes import RunRecipe
 from inheritune.decoder.anatomy import anatomy, embedding_rows, positions_of, text_config
 from inheritune.decoder.costs import forward_flops_per_token, parameter_count
@@ -214,7 +215,7 @@ class Outlook:
         tokens, shallowest = choice.sequences * self.length, self.recipe.growth.start or 1
         passes = self.whole
         if choice.method == "greedy":
-            passes += sum(kept * (kept + 1) // 2 for kept in range(shallowest + 1, self.whole + 1))
+            passes += passes_of_search(self.whole, shallowest)
         flops = tokens * (passes * self._block + self._head * passes / self.whole)
         rate = self.pace.measuring if self._on_cpu else self.pace.reading  # as `Bench.precision_of_cuts`
         seconds = min(flops / rate, 60 * choice.minutes)
