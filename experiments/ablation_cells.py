@@ -46,7 +46,7 @@ def kept(place: Path, make: Callable[[], Row]) -> Row:
 
 @dataclass(frozen=True)
 class Cell:
-    """One training run: which blocks, how the cut starts (`no heal`, `heal`, `heal all`), how it is trained.
+    """One training run: which blocks, how the cut starts (`no heal`, `heal`, `heal all`; without it as the recipe says), how it is trained.
 
     `training` are changes of the recipe's section, `objective` stands in place of the recipe's. `budget` are its training FLOPs,
     `choice` those of choosing its blocks; without them the base's.
@@ -54,7 +54,7 @@ class Cell:
 
     name: str
     blocks: list[int]
-    start: str = "heal"
+    start: str | None = None
     training: dict[str, Any] = field(default_factory=dict)
     objective: Objective | None = None
     budget: float | None = None
@@ -164,9 +164,10 @@ class Lab:
         """A cut as it starts, and the FLOPs of its repair."""
         model, length = inherit(self.bench.model, cell.blocks, seed=self.recipe.seed), self.recipe.data.sequence_length
         tokens_BT = self.bench.sequences(max(2, self.recipe.choice.heal_tokens // length), length)
-        if cell.start == "no heal":
+        start = cell.start or ("heal" if self.recipe.choice.heal else "no heal")
+        if start == "no heal":
             return model, {"flops": 0.0}
-        if cell.start == "heal all":
+        if start == "heal all":
             return model, {"flops": heal_all(model, self.bench.model, cell.blocks, tokens_BT)}
         healing = heal(model, self.bench.model, cell.blocks, tokens_BT, unasked=self.bench.begin.unasked)
         return model, {"flops": float(healing.flops)}

@@ -10,6 +10,8 @@ import torch
 from ablation_cells import Cell, Lab, Row, kept
 
 from inheritune.progress import Progress
+from inheritune.records.stages import Position
+from inheritune.runs.rounds import newest_checkpoint
 from inheritune.runs.run import run
 from inheritune.surgery.in_memory import inherit
 from inheritune.training import checkpoint
@@ -40,6 +42,24 @@ def halving(lab: Lab) -> Row:
     (winner,) = left.values()
     row = lab.cell(Cell("blocks-halving", winner, budget=rest, choice=choosing))
     return row | {key: row[key] + value for key, value in sums.items()}
+
+
+def two_steps(lab: Lab) -> Row:
+    """Half of the cut and half of the budget, then the rest of both, taught by the whole reference all through."""
+    between = lab.choice.blocks((lab.whole + lab.depth) // 2)
+    cells = lab.folder / "cells"
+    kept_trained = {"checkpoints_kept": lab.training.checkpoints_kept}
+    first = lab.cell(Cell("steps-first", between, training=kept_trained, budget=lab.budget / 2))
+    place = cells / "steps-two"
+    if not (place / "start.json").exists():
+        trained = inherit(lab.bench.model, between)
+        checkpoint.load(newest_checkpoint(cells / "steps-first"), trained)
+        cut = inherit(trained, [between.index(block) for block in lab.blocks])
+        checkpoint.save(place / "checkpoints", cut, {}, Position())
+        kept(place / "start.json", lambda: {"flops": 0.0})
+    second = lab.cell(Cell("steps-two", lab.blocks, budget=lab.budget / 2))
+    sums = {key: first[key] + second[key] for key in ("tokens", "training_flops")}
+    return second | sums | {"flops": second["flops"] + first["training_flops"]}
 
 
 def grown(lab: Lab, recipe: str, settings: dict[str, Any], new_blocks: str) -> Row:

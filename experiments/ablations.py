@@ -16,7 +16,10 @@ after each. Tune on text that no result is reported on.
              random cuts (ends kept) share a fifth of the budget in rungs of equal cost, the worse half dropped after each,
              and the one left is trained from its start on what remains.
   start-*    how the cut starts: not healed; every block healed, not those before gaps alone.
-  teach-*    the text alone; half and half with the reference's logits; the logits alone, and with the hidden states at the cut.
+  teach-*    the text alone; half and half with the reference's logits; the logits alone; both of these with the hidden states too: at the
+             cut alone, after every block those of the same share of depth (`share`), those of the block that it was inherited from
+             (`origin`), and these without the last two; by their squares or by their angle (`cosine`).
+  steps-two  a cut half as deep first, and after half of the budget the rest of it, by the same order of blocks; the teacher stays.
   grow-*     from half the reference's depth to the base's by the policy, rounds of at most half the base's tokens, which
              may end sooner; new blocks as named. It may stop below the base's FLOPs, as at a match.
   depth-*    the base's recipe one and two blocks shallower.
@@ -33,7 +36,7 @@ from typing import Any
 
 import numpy as np
 from ablation_cells import Cell, Lab, Row
-from ablation_special import averaged, grown, halving
+from ablation_special import averaged, grown, halving, two_steps
 
 from inheritune.config.loading import load_recipe, parse_setting
 from inheritune.config.recipes import RunRecipe
@@ -67,7 +70,18 @@ def teaching(lab: Lab) -> Iterator[tuple[str, Objective]]:
     yield "text", Objective()
     yield "half", Objective(cross_entropy=0.5, logits=0.5)
     yield "logits", Objective(cross_entropy=0.0, logits=1.0)
-    yield "logits-hidden", Objective(cross_entropy=0.0, logits=1.0, hidden=1.0, layers=lab.gaps(lab.blocks))
+    origins = dict(enumerate(lab.blocks))
+    maps = {
+        "cut": lab.gaps(lab.blocks),
+        "share": None,
+        "origin": origins,
+        "origin-but-two": dict([*origins.items()][:-2]),
+    }
+    for name, layers in maps.items():
+        states = {"hidden": 1.0, "layers": layers}
+        yield f"logits-{name}", Objective(cross_entropy=0.0, logits=1.0, **states)
+        yield f"logits-{name}-cosine", Objective(cross_entropy=0.0, logits=1.0, hidden_loss="cosine", **states)
+        yield f"half-{name}", Objective(cross_entropy=0.5, logits=0.5, **states)
 
 
 def changes(training: Training) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -91,6 +105,7 @@ def work(
     for cell in cells(lab):
         yield cell.name, partial(_rows, lab, cell)
     yield "blocks-halving", lambda: [halving(lab)]
+    yield "steps-two", lambda: [two_steps(lab)]
     for new in ("inherited", "copied", "identity", "random"):
         yield f"grow-{new}", partial(_grown, lab, given.recipe, settings, new)
     yield "train-averaged", lambda: averaged(lab)

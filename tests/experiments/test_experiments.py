@@ -42,13 +42,18 @@ def test_a_variation_has_the_bases_flops_and_is_paired_with_it(
     recipe: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "ablations"
-    asked(monkeypatch, ablations.main, "--recipe", recipe, "--out", str(out), "--only", "teach-logits", "train-linear")
+    wanted = ("teach-logits-cut", "teach-half-origin", "train-linear", "steps")
+    asked(monkeypatch, ablations.main, "--recipe", recipe, "--out", str(out), "--only", *wanted)
     rows = {row["name"]: row for row in json.loads((out / "table.json").read_text())}
-    assert set(rows) == {"base", "teach-logits", "teach-logits-hidden", "train-linear"}
+    taught = {"teach-logits-cut", "teach-logits-cut-cosine", "teach-half-origin", "teach-half-origin-but-two"}
+    assert set(rows) == {"base", "train-linear", "steps-two", *taught}
     assert rows["base"]["difference"]["mean"] == 0
     assert rows["train-linear"]["training_flops"] == rows["base"]["training_flops"]
-    taught = rows["teach-logits"]
-    assert taught["tokens"] < rows["base"]["tokens"], "a teacher's passes are paid for with tokens"
+    assert all(rows[name]["tokens"] < rows["base"]["tokens"] for name in taught), (
+        "a teacher's passes are paid for with tokens"
+    )
+    assert rows["steps-two"]["blocks"] == rows["base"]["blocks"]
+    assert rows["steps-two"]["training_flops"] == pytest.approx(rows["base"]["training_flops"], rel=0.2)
     gaps = [rows[name]["gap"]["mean"] for name in ("train-linear", "base")]
     assert rows["train-linear"]["difference"]["mean"] == pytest.approx(gaps[0] - gaps[1], abs=1e-9)
 
