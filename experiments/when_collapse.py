@@ -23,6 +23,7 @@ from inheritune.config.loading import load_recipe
 from inheritune.config.recipes import TrainRecipe
 from inheritune.data import corpora
 from inheritune.diagnosis.diagnose import diagnose
+from inheritune.models.begin import begin_of
 from inheritune.models.reference import load_tokenizer
 from inheritune.report.profile import Profile
 from inheritune.report.style import figure_style
@@ -57,14 +58,18 @@ def model_at(recipe: TrainRecipe, place: Path | None) -> PreTrainedModel:
     return model.eval()
 
 
-def sequences(folder: Path, text: str, length: int) -> torch.Tensor:
-    """Sequences (N, T) of a text's first documents, from evenly spaced places of each."""
+def sequences(folder: Path, recipe: TrainRecipe, text: str, length: int) -> torch.Tensor:
+    """Sequences (N, T) of a text's first documents, from evenly spaced places of each, behind what the training puts in front."""
     tokenizer = load_tokenizer(str(folder / "tokenizer"))
+    front = list(begin_of(tokenizer, recipe.data.begin).ids)
+    length -= len(front)
     rows: list[list[int]] = []
     for document in corpora.documents(text):
         ids = tokenizer(document.text, add_special_tokens=False)["input_ids"]
         if len(ids) >= EACH * length:
-            rows += [ids[begin : begin + length] for begin in np.linspace(0, len(ids) - length, EACH).astype(int)]
+            rows += [
+                front + ids[begin : begin + length] for begin in np.linspace(0, len(ids) - length, EACH).astype(int)
+            ]
         if len(rows) >= SEQUENCES:
             break
     return torch.tensor(rows[:SEQUENCES])
@@ -87,7 +92,7 @@ def measured(folder: Path, text: str, length: int, out: Path) -> list[dict[str, 
     recipe = load_recipe(TrainRecipe, str(folder / "config.yaml"), {})
     kept = out / f"{recipe.name}.jsonl"
     rows = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
-    known, tokens_NT = {one["step"] for one in rows}, sequences(folder, text, length)
+    known, tokens_NT = {one["step"] for one in rows}, sequences(folder, recipe, text, length)
     for step, place in places(folder):
         if step in known:
             continue
