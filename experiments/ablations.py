@@ -78,10 +78,10 @@ def teaching(lab: Lab) -> Iterator[tuple[str, Objective]]:
         "origin-but-two": dict([*origins.items()][:-2]),
     }
     for name, layers in maps.items():
-        states = {"hidden": 1.0, "layers": layers}
-        yield f"logits-{name}", Objective(cross_entropy=0.0, logits=1.0, **states)
-        yield f"logits-{name}-cosine", Objective(cross_entropy=0.0, logits=1.0, hidden_loss="cosine", **states)
-        yield f"half-{name}", Objective(cross_entropy=0.5, logits=0.5, **states)
+        states = Objective(cross_entropy=0.0, logits=1.0, hidden=1.0, layers=layers)
+        yield f"logits-{name}", states
+        yield f"logits-{name}-cosine", states.model_copy(update={"hidden_loss": "cosine"})
+        yield f"half-{name}", states.model_copy(update={"cross_entropy": 0.5, "logits": 0.5})
 
 
 def changes(training: Training) -> Iterator[tuple[str, dict[str, Any]]]:

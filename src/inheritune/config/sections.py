@@ -1,6 +1,7 @@
 """The sections of a recipe, as data: every key known, of its type, with a description."""
 
 import re
+from collections.abc import Sequence
 from itertools import chain
 from typing import Annotated, Any, Literal
 
@@ -42,7 +43,7 @@ class Objective(Section):
     )
     layers: dict[int, int] | None = Field(
         None,
-        description="Block of the model: block of the teacher, for `hidden`; without it every block, at the same share of depth.",
+        description="Block of the model: block of the teacher, for `hidden`; without it, in `run`, each block and the one it was inherited from, else those at the same share of depth.",
     )
 
     @property
@@ -54,6 +55,10 @@ class Objective(Section):
     def taught(self) -> bool:
         """Whether a teacher is needed."""
         return bool(self.logits or self.hidden)
+
+    def by_origin(self, blocks: Sequence[int]) -> "Objective":
+        """Hidden states held against those of the teacher's `blocks` that the model was made of, where `layers` does not say otherwise."""
+        return self if self.layers else self.model_copy(update={"layers": dict(enumerate(blocks))})
 
     @model_validator(mode="after")
     def _something(self) -> "Objective":

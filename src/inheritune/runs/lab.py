@@ -239,10 +239,11 @@ class FolderLab:
 
     def round(self, round_: int) -> RoundFolder:
         """The round as something to train."""
+        blocks = self.blocks(round_)
         return RoundFolder(
             self.bench, self.progress, self._folder(round_), self.metrics,
-            number=round_, depth=len(self.blocks(round_)), training=self._training(round_), before=self._before(round_),
-            planned=self.planned, objective=self.recipe.objective,
+            number=round_, depth=len(blocks), training=self._training(round_), before=self._before(round_),
+            planned=self.planned, objective=self.recipe.objective.by_origin(blocks),
         )  # fmt: skip
 
     def _before(self, round_: int) -> Position:

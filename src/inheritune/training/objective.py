@@ -144,7 +144,7 @@ def _asked(rows: Tensor, asked_BT: Tensor | None) -> Tensor:
 
 
 def _pairs(model: PreTrainedModel, teacher: PreTrainedModel, wanted: config.Objective) -> list[tuple[int, int]]:
-    """Which block of the model is held against which of the teacher; the last two always stand at the same share of depth."""
+    """Which block of the model is held against which of the teacher: as `layers` says, or at the same share of depth."""
     rows = [m.get_output_embeddings().weight.shape[0] for m in (model, teacher)]
     if wanted.logits and rows[0] != rows[1]:
         raise RecipeError(
