@@ -60,7 +60,7 @@ def model_at(recipe: TrainRecipe, place: Path | None) -> PreTrainedModel:
 
 def sequences(folder: Path, recipe: TrainRecipe, text: str, length: int) -> torch.Tensor:
     """Sequences (N, T) of a text's first documents, from evenly spaced places of each, behind what the training puts in front."""
-    tokenizer = load_tokenizer(str(folder / "tokenizer"))
+    tokenizer = load_tokenizer(recipe.tokenizer or str(folder / "tokenizer"))
     front = list(begin_of(tokenizer, recipe.data.begin).ids)
     length -= len(front)
     rows: list[list[int]] = []
