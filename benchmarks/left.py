@@ -26,7 +26,7 @@ class Round(NamedTuple):
     gap: float
 
 
-BUNDLED, BOOKS, A, B, C, SMOL = 0.8875e6, 0.45e6, 2.9e6, 2.2e6, 1.46e6, 134.5e6
+BUNDLED, BOOKS, A, B, C, SMOL, PAPER = 0.8875e6, 0.45e6, 2.9e6, 2.2e6, 1.46e6, 134.5e6, 0.45e6
 ROUNDS = [
     Round("bundled", BUNDLED, "22 of 24", 0.0516, 0.303e6, 0.0269),
     Round("bundled", BUNDLED, "22 of 24", 0.0516, 0.303e6, 0.0183),
@@ -37,10 +37,15 @@ ROUNDS = [
     Round("bundled", BUNDLED, "21 of 24", 0.0895, 0.401e6, 0.0247),
     Round("bundled", BUNDLED, "21 of 24", 0.0895, 0.844e6, -0.0004),
     Round("bundled", BUNDLED, "21 of 24", 0.0895, 0.844e6, -0.0026),
+    Round("bundled", BUNDLED, "21 of 24", 0.0895, 0.602e6, 0.0042),
     Round("bundled", BUNDLED, "20 of 24", 0.1269, 0.844e6, 0.0055),
     Round("bundled", BUNDLED, "16 of 24", 0.3659, 0.098e6, 0.1695),
     Round("bundled", BUNDLED, "16 of 24", 0.3659, 0.844e6, 0.0470),
     Round("books", BOOKS, "11 of 12", 0.110, 0.401e6, 0.0355),
+    Round("books", BOOKS, "11 of 12", 0.109, 0.401e6, 0.0344),
+    Round("books", BOOKS, "11 of 12", 0.109, 0.831e6, 0.0118),
+    Round("books", BOOKS, "11 of 12", 0.109, 0.831e6, 0.0066),
+    Round("books", BOOKS, "10 of 12", 0.231, 0.831e6, 0.0363),
     Round("books", BOOKS, "11 of 12", 0.110, 1.253e6, 0.0016),
     Round("books", BOOKS, "11 of 12", 0.110, 2.253e6, 0.0012),
     Round("12 x 128", A, "6 of 12", 1.36, 1.2e6, 0.148),
@@ -49,6 +54,11 @@ ROUNDS = [
     Round("24 x 64", C, "16 of 24", 0.582, 1.23e6, 0.0695),
     Round("smollm2", SMOL, "26 of 30", 0.25, 0.0164e6, 0.1012),
     Round("smollm2", SMOL, "20 of 30", 1.9, 0.41e6, 0.624),
+    Round("paper-12", PAPER, "11 of 12", 0.083, 0.754e6, 0.0147),
+    Round("paper-12", PAPER, "11 of 12", 0.083, 0.754e6, 0.0132),
+    Round("paper-12", PAPER, "10 of 12", 0.270, 0.754e6, 0.0355),
+    Round("paper-12", PAPER, "8 of 12", 0.721, 0.754e6, 0.0733),
+    Round("paper-12", PAPER, "8 of 12", 0.721, 3.002e6, 0.0963),
 ]
 REFERENCES = list(dict.fromkeys(row.reference for row in ROUNDS))
 # What was thought of the constants before the rounds, and how much of e: part, half, steepness, bend, spread, apart.

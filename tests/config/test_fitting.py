@@ -12,15 +12,15 @@ from inheritune.errors import RecipeError
 
 # What is set, and then: tokens, batch_tokens, micro_batch_size, warmup_tokens, sequence_length.
 LAPTOP: list[tuple[dict[str, int], tuple[int, ...]]] = [
-    ({}, (840_000, 4096, 8, 40_000, 256)),
-    ({"training.tokens": 400_000}, (400_000, 4096, 8, 40_000, 256)),
-    ({"training.tokens": 20_000}, (20_000, 4096, 8, 20_000 * 40_000 // 840_000, 256)),
-    ({"training.tokens": 1000}, (1000, 768, 3, 1000 * 40_000 // 840_000, 256)),
-    ({"training.batch_tokens": 256}, (840_000, 256, 1, 40_000, 256)),
-    ({"training.micro_batch_size": 32}, (840_000, 8192, 32, 40_000, 256)),
-    ({"training.tokens": 1000, "training.micro_batch_size": 1}, (1000, 768, 1, 1000 * 40_000 // 840_000, 256)),
-    ({"data.sequence_length": 100}, (840_000, 4000, 8, 40_000, 100)),
-    ({"limits.max_tokens": 100_000}, (100_000, 4096, 8, 40_000, 256)),
+    ({}, (600_000, 4096, 8, 28_672, 256)),
+    ({"training.tokens": 400_000}, (400_000, 4096, 8, 28_672, 256)),
+    ({"training.tokens": 20_000}, (20_000, 4096, 8, 20_000 * 28_672 // 600_000, 256)),
+    ({"training.tokens": 1000}, (1000, 768, 3, 1000 * 28_672 // 600_000, 256)),
+    ({"training.batch_tokens": 256}, (600_000, 256, 1, 28_672, 256)),
+    ({"training.micro_batch_size": 32}, (600_000, 8192, 32, 28_672, 256)),
+    ({"training.tokens": 1000, "training.micro_batch_size": 1}, (1000, 768, 1, 1000 * 28_672 // 600_000, 256)),
+    ({"data.sequence_length": 100}, (600_000, 4000, 8, 28_672, 100)),
+    ({"limits.max_tokens": 100_000}, (100_000, 4096, 8, 28_672, 256)),
 ]
 
 

@@ -8,7 +8,7 @@ from transformers import AutoModelForCausalLM
 
 SHORTER = (
     "training.tokens=24576 training.warmup_tokens=4096 training.evaluate_every=3 limits.max_rounds=1 growth.start=18"
-    " growth.max_depth=19 choice.sequences=2 choice.heal_tokens=8192 diagnosis.sequences=2 diagnosis.minutes=0 data.valid_documents=60"
+    " growth.max_depth=19 choice.sequences=2 choice.heal=true choice.heal_tokens=8192 diagnosis.sequences=2 diagnosis.minutes=0 data.valid_documents=60"
 )
 
 
