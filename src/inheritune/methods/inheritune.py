@@ -11,7 +11,7 @@ def _start(given: Given, before: PreTrainedModel | None) -> PreTrainedModel:
     return given.heal(inherit(given.reference, blocks, seed=given.seed), blocks)
 
 
-OBJECTIVE = {"cross_entropy": 0.5, "logits": 0.5}  # as in the recipe `laptop`
+OBJECTIVE = {"cross_entropy": 0.5, "logits": 0.5}  # what the tables of docs/results/ were made with
 METHODS = {
     "inheritune": Method(
         "greedy choice, cut repaired, half the loss the reference's logits", (Phase(_start),), objective=OBJECTIVE
