@@ -50,7 +50,7 @@ def _little_of_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # What float32 sums in another order may differ by in a loss of 3; halves round more.
-CLOSE = {"fp32": 2e-5, "bf16": 0.03}
+CLOSE = {"fp32": 2e-5, "bf16": 2e-3}
 
 
 def test_the_device_is_no_cpu_and_models_are_loaded_there(gpt2: Path) -> None:
@@ -161,6 +161,8 @@ ASKED: dict[str, dict[str, Any]] = {
     "gpt2": {
         "training": {"tokens": 512, "precision": "bf16", "checkpoint_activations": True, "optimizer": "muon"},
         "objective": {"cross_entropy": 0.6, "logits": 0.4, "hidden": 0.1, "temperature": 2.0},
+        # In bf16 a choice by losses may take other blocks of so small a model than in fp32, and then other states are held apart.
+        "choice": {"method": "first"},
     },
 }
 
