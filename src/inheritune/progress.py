@@ -228,6 +228,11 @@ def ending(tell: Callable[..., None], until: float) -> Callable[..., None]:
     return partial(tell, until=until) if isinstance(shows, Rates) else tell
 
 
+def pace(rate: int, left: int) -> str:
+    """Tokens a second, and the time that so many more take."""
+    return f", {rate:,} tokens/s, {clock(left / max(1, rate))} left"
+
+
 def clock(seconds: float) -> str:
     """Seconds as 1:02:03 or 2:03."""
     minutes, rest = divmod(round(seconds), 60)

@@ -21,6 +21,7 @@ from inheritune.config.sections import Data, Source
 from inheritune.data import building, store, writer
 from inheritune.data.building import Job, build
 from inheritune.data.coding import Coding
+from inheritune.data.corpora import tokens_in_files
 from inheritune.data.tokens import prepare, prepare_folder
 from inheritune.errors import DataError, OutputError
 from inheritune.models.begin import begin_of
@@ -59,6 +60,17 @@ def test_it_tells_how_far_it_is(
     whole = f" of about {float(f'{about:.2g}'):,.0f}" if sum(sizes) < about else ""
     assert len(told) == 150 and f"150 documents, {sum(sizes):,}{whole} tokens, " in told[-1]
     assert f" of about {float(f'{about:.2g}'):,.0f} tokens, " in told[0]
+
+
+def test_a_plan_counts_what_is_prepared_and_guesses_the_rest(
+    tokenizer: PreTrainedTokenizerFast, corpus: Path, tmp_path: Path
+) -> None:
+    build(job(tokenizer, corpus / "words.jsonl"), tmp_path / "out", print)
+    exact = sum(len(store.read_side(tmp_path / "out", side)) for side in store.SIDES)
+    prepared, plain = Source(source=str(tmp_path / "out")), Source(source=str(corpus / "words.txt"))
+    assert tokens_in_files([prepared]) == exact
+    assert tokens_in_files([prepared, plain]) == round(exact + (corpus / "words.txt").stat().st_size / 4.2)
+    assert tokens_in_files([prepared, Source(source="hf:some/text")]) is None
 
 
 @pytest.mark.parametrize("documents", [1, 40, 149, 153, 158])

@@ -29,11 +29,12 @@ from inheritune.evaluation.token_losses import label_losses, token_losses
 from inheritune.models.load import load_model
 from inheritune.records.rows import StepDone
 from inheritune.runs.rounds import RoundFolder
-from inheritune.runtime.device import CPU, NAMED, device
+from inheritune.runtime.device import CPU, NAMED, device, make_repeatable
 from inheritune.surgery.heal import heal
 from inheritune.surgery.in_memory import as_map, assemble, growth, inherit
 from inheritune.surgery.proof import prove
 from inheritune.training.metrics import Metrics
+from inheritune.training.replay import Sums, _Recorded
 
 pytestmark = pytest.mark.device
 
@@ -232,6 +233,34 @@ def test_ranks_of_long_maps_wait_for_the_device_no_more_often_for_more_maps() ->
         return sum(emulated.waits.values())
 
     assert waits(6) == waits(2)
+
+
+@pytest.mark.skipif(device().type != "cuda", reason="a CUDA GPU alone records")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("family", ["gpt2", "llama"])
+def test_a_recorded_training_gives_the_same_bits_again_and_those_of_one_that_is_not(
+    family: str, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eight steps of two micro-batches each, with another of the same weights in between."""
+    make_repeatable(0)
+    recorded, replay = list[object](), _Recorded.replay
+
+    def noting(self: _Recorded, *given: Any, **named: Any) -> Sums:
+        recorded.append(self)
+        return replay(self, *given, **named)
+
+    monkeypatch.setattr(_Recorded, "replay", noting)
+    found = []
+    for name, compiled in (("one", "graph"), ("two", "graph"), ("three", "blocks")):
+        model = untrained_model(family).to(device())  # type: ignore[arg-type]
+        wanted = {"precision": precision, "compile": compiled, "evaluate_every": 3, "tokens": 8 * BATCH * ROUND_LENGTH}
+        rows: list[dict[str, Any]] = []
+        train_round(tmp_path / name, model, observe=rows.append, **wanted)
+        found.append(([row["loss"] for row in rows], [weight.cpu() for weight in model.parameters()]))
+    assert len(recorded) == 2 * 14 and len(set(recorded)) == 2
+    for losses, weights in found[1:]:
+        assert losses == found[0][0]
+        assert all(map(torch.equal, weights, found[0][1]))
 
 
 def losses(out: Path) -> list[float]:

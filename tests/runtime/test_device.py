@@ -11,7 +11,7 @@ import torch
 from inheritune.decoder.stack import evaluating
 from inheritune.errors import InputError
 from inheritune.runtime import gauge
-from inheritune.runtime.device import CPU, NAMED, device, whole_products
+from inheritune.runtime.device import CPU, NAMED, device, strictly_repeatable, whole_products
 
 ROOT = Path(__file__).parents[2]
 
@@ -69,3 +69,21 @@ def test_what_is_meant_for_a_device_passes_on_one_that_is_emulated() -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-x", "--device", "emulated", str(ROOT / "tests" / "device")]
     ended = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     assert ended.returncode == 0, ended.stdout[-6000:]
+
+
+@pytest.mark.parametrize(
+    ("asked", "on", "strict"), [(True, "cuda", True), (True, "cpu", False), (False, "cuda", False)]
+)
+def test_what_is_to_repeat_is_asked_for_strictly_on_a_gpu_alone(asked: bool, on: str, strict: bool) -> None:
+    """While a block runs, and also where that fails; a mere warning before and after."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    try:
+        torch.use_deterministic_algorithms(asked, warn_only=True)
+        with pytest.raises(ValueError), strictly_repeatable(torch.device(on)):
+            assert torch.are_deterministic_algorithms_enabled() == asked
+            assert (asked and not torch.is_deterministic_algorithms_warn_only_enabled()) == strict
+            raise ValueError
+        assert torch.are_deterministic_algorithms_enabled() == asked
+        assert not asked or torch.is_deterministic_algorithms_warn_only_enabled()
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])

@@ -118,3 +118,15 @@ def test_a_cpu_that_is_slow_in_bf16_is_said_to_be(monkeypatch: pytest.MonkeyPatc
     assert len(said) == 1 and "6.0 times slower" in said[0] and "training.precision=fp32" in said[0]
     monkeypatch.setattr(gauge, "_product", lambda matrix: 1.0)
     assert guards.slow_bf16(training(precision="bf16"), CPU) is None
+
+
+def test_a_kernel_that_cannot_repeat_is_told_with_what_allows_it() -> None:
+    asked = "but you set 'torch.use_deterministic_algorithms(True)'"
+    error = RuntimeError(
+        f"cumsum_cuda_kernel does not have a deterministic implementation, {asked}. You can turn it off."
+    )
+    assert str(guards.not_repeatable(error)) == (
+        "'cumsum_cuda_kernel' gives other bits each time on this GPU, and training.repeatable asks for the same ones:"
+        " set training.repeatable=false, also to go on with this run"
+    )
+    assert guards.not_repeatable(RuntimeError("shapes differ")) is None

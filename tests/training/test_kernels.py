@@ -15,11 +15,11 @@ from inheritune.training.objective import TrainingLoss
 BATCH_BT = torch.from_numpy(batches()[0])
 
 
-def test_auto_is_bf16_and_compiled_blocks_on_a_gpu_and_neither_elsewhere() -> None:
+def test_auto_is_bf16_and_a_graph_on_a_gpu_and_neither_elsewhere() -> None:
     for on, meant in (
         (CPU, ("fp32", "none")),
         (torch.device("mps"), ("fp32", "none")),
-        (torch.device("cuda"), ("bf16", "blocks")),
+        (torch.device("cuda"), ("bf16", "graph")),
     ):
         found = kernels.settled(training(), on)
         assert (found.precision, found.compile) == meant

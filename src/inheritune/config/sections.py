@@ -181,9 +181,10 @@ class Training(Section):
         "auto",
         description="Precision of forward and backward: bf16 on a CUDA GPU and fp32 elsewhere, or as named; weights and optimizer stay fp32.",
     )
-    compile: Literal["auto", "blocks", "none"] = Field(
+    compile: Literal["auto", "graph", "blocks", "none"] = Field(
         "auto",
-        description="Whether blocks are compiled, all of a kind by one compilation: on a CUDA GPU alone, or as named.",
+        description="`blocks` are compiled, all of a kind by one compilation; with `graph` one process on a CUDA GPU also records"
+        " what a micro-batch does and replays it: so on a CUDA GPU and `none` elsewhere, or as named.",
     )
     repeatable: bool = Field(
         True, description="Ask for kernels that give the same bits each time; on a GPU they cost time."

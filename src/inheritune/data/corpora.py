@@ -7,6 +7,7 @@ from inheritune.config.sections import Source
 from inheritune.data.documents import LONGEST, Document
 from inheritune.data.kinds import source_kind
 from inheritune.data.kinds.plain_files import PlainFiles
+from inheritune.data.kinds.prepared import Prepared
 from inheritune.errors import DataError
 from inheritune.models.chat import PLAIN, Chat, Renderer
 
@@ -54,14 +55,16 @@ def require(sources: list[Source]) -> None:
 
 
 def tokens_in_files(sources: list[Source]) -> int | None:
-    """About how many tokens the files of these sources hold, by their bytes; None where one is not of files."""
-    sizes = [_file_bytes(source) for source in sources]
-    return None if None in sizes else round(sum(size or 0 for size in sizes) / _BYTES_A_TOKEN)
+    """How many tokens these sources hold, of files by their bytes and so about; None where one is neither prepared nor of files."""
+    counts = [_tokens_in(source) for source in sources]
+    return None if None in counts else round(sum(count or 0 for count in counts))
 
 
-def _file_bytes(source: Source) -> int | None:
-    """About how many bytes of text, packed ones being a third."""
+def _tokens_in(source: Source) -> float | None:
     kind = source_kind(source)
+    if isinstance(kind, Prepared):
+        return kind.tokens
     if not isinstance(kind, PlainFiles):
         return None
-    return sum(file.path.stat().st_size * (3 if file.is_packed else 1) for file in kind.files)
+    size = sum(file.path.stat().st_size * (3 if file.is_packed else 1) for file in kind.files)  # packed ones are a third
+    return size / _BYTES_A_TOKEN

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
+import inheritune
 from inheritune.records.entry import Count, Depth, Entry, JsonFile
 from inheritune.words import show
 
@@ -23,7 +24,8 @@ class Healing:
 
 
 def _versions() -> dict[str, str]:
-    return {name: version(name) for name in ("inheritune", "torch", "transformers", "safetensors")}
+    others = {name: version(name) for name in ("torch", "transformers", "safetensors")}
+    return {"inheritune": inheritune.__version__, **others}  # also where it runs from a folder that was never installed
 
 
 class ModelOrigin(JsonFile):

@@ -63,7 +63,8 @@ class SkippedRow(_Done):
 class StepDone:
     """An optimizer step as the loop tells it: `step`, `tokens` and `flops` count from the round's first step.
 
-    `parts` has `loss` and, where the objective has several terms, each term's own. `skipped` says why a step changed nothing.
+    `parts` has `loss` and, where the objective has several terms, each term's own. `skipped` says why a step changed nothing. The `first`
+    one of a process may have waited for what was compiled, so that its pace says nothing of the next ones.
     """
 
     step: int
@@ -76,6 +77,7 @@ class StepDone:
     mfu: float | None
     memory: int | None
     skipped: str | None = None
+    first: bool = False
 
     @property
     def text_loss(self) -> float:

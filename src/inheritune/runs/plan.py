@@ -34,6 +34,7 @@ from inheritune.runtime.device import device
 from inheritune.training.kernels import settled
 from inheritune.training.pace import assumed, tried
 
+_GPU_SECONDS = 2.0  # of training and reading before a run's plan
 _PLAIN: dict[str, Any] = {"name": "plan", "training": {"tokens": 10_000_000, "batch_tokens": 65_536}}
 
 
@@ -93,11 +94,15 @@ def plan_of(recipe: RunRecipe, reference: Reference, folder: Path, price: float 
         MadeOf.load(bound)  # where it is damaged, whatever it seals is no more to blame
     if kept.exists() and (bound.exists() or bears_seal(read_whole(kept))):
         return RunEstimate.load(kept)
-    model, precision = reference.model, recipe.training.precision
-    machine = machinery(HERE, processes.count(), precision, price, folder)
+    model, training = reference.model, recipe.training
+    machine = machinery(HERE, processes.count(), training.precision, price, folder)
+    pace = assumed(machine.matrix_rate, machine.fp32_rate)
+    if model.device.type == "cuda" and processes.count() == 1:
+        # A model may be far too small to keep a GPU busy. What is compiled here, the run has.
+        pace = tried(model.config, training, recipe.data.sequence_length, machine.matrix_rate, _GPU_SECONDS)
     return Outlook(
         recipe, hollow(model.config, type(model)).float(), weight_bytes=weight_bytes(reference.place),
-        dtype=reference.written_dtype(recipe.model_dtype), machine=machine, pace=assumed(machine.matrix_rate, machine.fp32_rate),
+        dtype=reference.written_dtype(recipe.model_dtype), machine=machine.model_copy(update={"tried": pace.tried}), pace=pace,
         text_tokens=tokens_in_files(recipe.data.train),
     ).estimate()  # fmt: skip
 

@@ -27,7 +27,7 @@ from inheritune.models.export import write_model
 from inheritune.models.load import DTYPES
 from inheritune.models.quiet import quiet
 from inheritune.models.reference import load_tokenizer
-from inheritune.progress import LOOK, Progress, clock
+from inheritune.progress import LOOK, Progress, pace
 from inheritune.records.entry import Spent
 from inheritune.records.made_of import MadeOf
 from inheritune.records.rows import METRICS, StepDone, ValidationRow, step_of
@@ -172,12 +172,9 @@ class _Pretraining:
         self.metrics.add(step.row(self._done(step)))
         if step.skipped is not None:
             return
-        left = (self.recipe.training.tokens - step.tokens) / max(1, step.tokens_per_second)
-        loss = "" if self.looked else f"training loss {step.parts['loss']:.3f}, "
-        self.progress.now(
-            f"step {step.step:,} of {steps_of(self.recipe.training):,}, {loss}"
-            f"{step.tokens_per_second:,} tokens/s, {clock(left)} left"
-        )
+        loss = "" if self.looked else f", training loss {step.parts['loss']:.3f}"
+        left = "" if step.first else pace(step.tokens_per_second, self.recipe.training.tokens - step.tokens)
+        self.progress.now(f"step {step.step:,} of {steps_of(self.recipe.training):,}{loss}{left}")
 
     def _evaluate(self, model: PreTrainedModel, position: Position) -> float:
         precision, count = self.recipe.training.precision, self.progress.tally(LOOK)

@@ -12,7 +12,7 @@ from inheritune.config.sections import Objective, Training
 from inheritune.decoder.costs import forward_flops_per_token
 from inheritune.diagnosis.watch import watch
 from inheritune.errors import OutputError
-from inheritune.progress import Progress, clock
+from inheritune.progress import Progress, pace
 from inheritune.records.entry import Spent
 from inheritune.records.result import Reading
 from inheritune.records.rows import DecisionRow, SkippedRow, StepDone, StepRow, ValidationRow, WatchRow, step_of
@@ -159,10 +159,8 @@ class RoundFolder:
         if step.skipped is not None:
             return
         steps = steps_of(self.schedule)
-        left = (steps - step.step) * self.training.batch_tokens / max(1, step.tokens_per_second)
-        self.progress.now(
-            f"{self.depth} blocks, step {step.step:,} of {steps:,}, {self._gap}{step.tokens_per_second:,} tokens/s, {clock(left)} left"
-        )
+        left = "" if step.first else pace(step.tokens_per_second, (steps - step.step) * self.training.batch_tokens)
+        self.progress.now(f"{self.depth} blocks, step {step.step:,} of {steps:,}{self._gap}{left}")
         self._look(Position(step.step, step.tokens, step.flops))
 
     def _watching(self, model: PreTrainedModel) -> Callable[[Position], None]:
@@ -195,7 +193,7 @@ class RoundFolder:
                 cost=measured.spent,
             )
         )
-        self._gap = f"last gap {measured.gap.mean:+.3f}, "
+        self._gap = f", last gap {measured.gap.mean:+.3f}"
         self.progress.note(
             f"{self.depth} blocks, step {position.step:,}: validation loss {measured.val_loss:.4f}, gap {measured.gap}"
         )

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -91,9 +92,28 @@ def whole_products() -> Iterator[None]:
             part.fp32_precision = kept
 
 
+@contextlib.contextmanager
+def strictly_repeatable(on: torch.device) -> Iterator[None]:
+    """While the block runs on a GPU, what was asked to be repeatable is: a kernel that cannot be is refused with a RuntimeError.
+
+    Attention's backward pass gives the same bits each time only if no mere warning is asked for.
+    """
+    if on.type != "cuda" or not torch.are_deterministic_algorithms_enabled():
+        yield
+        return
+    warned = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(True, warn_only=warned)
+
+
 def make_repeatable(seed: int, kernels: bool = True) -> None:
     """Seed torch and, with `kernels`, ask for kernels that give the same bits each time."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(kernels, warn_only=True)
+    # Training is strict about it, and what is measured beside it asks for no gradient's bits.
+    warnings.filterwarnings("ignore", ".*defaults to a non-deterministic algorithm", UserWarning)
     deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a pass over all that is allocated

@@ -76,6 +76,17 @@ def out_of_memory(error: RuntimeError, training: Training) -> TrainingError | No
     return None
 
 
+def not_repeatable(error: RuntimeError) -> TrainingError | None:
+    """What to do about an error that was a kernel which cannot give the same bits each time; None for any other."""
+    kernel, found, _ = str(error).partition(" does not have a deterministic implementation")
+    if not found:
+        return None
+    return TrainingError(
+        f"{kernel.split()[-1]!r} gives other bits each time on this GPU, and training.repeatable asks for the same ones:"
+        " set training.repeatable=false, also to go on with this run"
+    )
+
+
 def _proposal(trouble: str, training: Training) -> str:
     smaller = max(1, training.micro_batch_size // 2)
     halve = f"training.micro_batch_size={smaller} (the result stays the same)" if training.micro_batch_size > 1 else ""

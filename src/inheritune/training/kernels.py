@@ -3,6 +3,7 @@
 N rows, D hidden size, V vocabulary.
 """
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache, partial
@@ -29,8 +30,13 @@ _TILE = 1 << 12  # rows of the weight whose gradient is added at once on the CPU
 def settled(training: Training, on: torch.device) -> Training:
     """A training in which precision and compilation are as `auto` means them on a device."""
     gpu = on.type == "cuda"
-    meant = {"precision": "bf16" if gpu else "fp32", "compile": "blocks" if gpu else "none"}
+    meant = {"precision": "bf16" if gpu else "fp32", "compile": "graph" if gpu else "none"}
     return training.model_copy(update={key: value for key, value in meant.items() if getattr(training, key) == "auto"})
+
+
+def is_compiled(training: Training) -> bool:
+    """Whether blocks, and what is computed of the logits, are compiled."""
+    return training.compile in ("blocks", "graph")
 
 
 def chunk_logits(on: torch.device) -> int:
@@ -56,7 +62,7 @@ def _swaps(model: PreTrainedModel, training: Training) -> Iterator[tuple[nn.Modu
     """Modules, and what computes their forward pass faster."""
     if model.device.type != "cpu":
         yield from ((module, _fused_gelu) for module in model.modules() if isinstance(module, NewGELUActivation))
-    if training.compile == "blocks":
+    if is_compiled(training):
         yield from ((block, MethodType(_compiled(type(block).forward), block)) for block in anatomy(model).blocks)
 
 
@@ -65,9 +71,10 @@ _fused_gelu = partial(F.gelu, approximate="tanh")
 
 
 @lru_cache(maxsize=8)
-def _compiled(forward: Callable[..., Any]) -> Callable[..., Any]:
-    """A block's forward pass, compiled for all blocks of its class: what is compiled takes the block as an argument."""
-    return torch.compile(forward)
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function, compiled once a process. A block's forward pass takes the block as an argument, so that all of a class share one compilation."""
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\._inductor")  # advice to who writes kernels
+    return torch.compile(function)
 
 
 @contextmanager
@@ -82,22 +89,37 @@ def _never_packed() -> Iterator[None]:
 
 
 def row_losses(
-    logits_NV: Tensor, labels_N: Tensor, teacher_NV: Tensor | None, wanted: Objective, scale: float = 1.0
+    logits_NV: Tensor,
+    labels_N: Tensor,
+    teacher_NV: Tensor | None,
+    wanted: Objective,
+    scale: float = 1.0,
+    compiled: bool = False,
 ) -> dict[str, Tensor]:
     """Sums over rows of each term, not yet weighted; `logits_NV` is overwritten by `scale` times the weighted sum's gradient."""
     count = max(1, len(logits_NV))  # without rows, sums of nothing
     rows = max(1, _IN_CACHE // logits_NV.shape[1]) if logits_NV.device.type == "cpu" else count
     sums: dict[str, Tensor] = {}
+    of_piece = _compiled(_of_piece) if compiled else _of_piece
     for first in range(0, count, rows):
         piece = slice(first, first + rows)
-        taught = None if teacher_NV is None else teacher_NV[piece].float()
-        parts, gradient = _of_piece(Rows(logits_NV[piece].float(), labels_N[piece], taught, wanted))
-        logits_NV[piece] = gradient.mul_(scale)
-        sums = {name: sums.get(name, 0.0) + value.sum(dtype=torch.float64) for name, value in parts.items()}
+        taught = None if teacher_NV is None else teacher_NV[piece]
+        parts = of_piece(logits_NV[piece], labels_N[piece], taught, wanted, scale)
+        sums = {name: sums.get(name, 0.0) + value for name, value in parts.items()}
     return sums
 
 
-def _of_piece(rows: Rows) -> tuple[dict[str, Tensor], Tensor]:
+def _of_piece(
+    logits_NV: Tensor, labels_N: Tensor, teacher_NV: Tensor | None, wanted: Objective, scale: float
+) -> dict[str, Tensor]:
+    """A piece's sums; its logits are overwritten. In float32 between the two."""
+    taught = None if teacher_NV is None else teacher_NV.float()
+    parts, gradient = _terms(Rows(logits_NV.float(), labels_N, taught, wanted))
+    logits_NV.copy_(gradient.mul_(scale))
+    return {name: part.sum(dtype=torch.float64) for name, part in parts.items()}
+
+
+def _terms(rows: Rows) -> tuple[dict[str, Tensor], Tensor]:
     """Each term of a piece that has a weight, cross-entropy always, and the gradient of their weighted sum."""
     given = [name for name in OF_ROWS if rows.teacher_NV is not None or name not in TAUGHT]
     names = [name for name in given if rows.wanted.weights[name] or name == "cross_entropy"]

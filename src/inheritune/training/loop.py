@@ -84,9 +84,11 @@ def _falls(round_: Loop) -> bool:
 
 
 def _explained(error: WorkerError | RuntimeError, round_: Loop) -> Exception:
-    """What stopped a step, in words for people: memory, another process, or the error as it is."""
-    if isinstance(error, RuntimeError) and (full := guards.out_of_memory(error, round_.training)):
-        return full
+    """What stopped a step, in words for people: memory, a kernel that cannot repeat, another process, or the error as it is."""
+    if isinstance(error, RuntimeError):
+        known = guards.out_of_memory(error, round_.training) or guards.not_repeatable(error)
+        if known:
+            return known
     lost = error if isinstance(error, WorkerError) else processes.lost()
     if lost is None:
         return error
@@ -98,7 +100,7 @@ class _Training:
 
     def __init__(self, model: PreTrainedModel, round_: Loop):
         self.model, self.round, self.training = model, round_, round_.training
-        self.objective = TrainingLoss(model, self.training, round_.wanted, round_.teacher)
+        self.objective = TrainingLoss(model, self.training, round_.wanted, round_.teacher, round_.say)
         self.sharded = round_.parallel == "fsdp" and processes.count() > 1
         if self.sharded:
             sharded.shard(model, anatomy(model).blocks, half=self.training.precision == "bf16")
@@ -112,6 +114,7 @@ class _Training:
             self.objective.around_last = self.sums.beside_pass
         self.writing = Background()
         length = round_.batches.length
+        self.steps_here = 0
         self.flops = step_flops(model, self.training, length, self.objective.teacher)
         self.divergence = guards.Divergence()
         self.last = steps_of(self.training)
@@ -183,6 +186,7 @@ class _Training:
         return dict(zip(parts, sums, strict=True))
 
     def _move_on(self, by: Position, finite: bool) -> None:
+        self.steps_here += by.step
         self.position.step += by.step
         self.position.tokens += by.tokens
         self.position.flops += by.flops
@@ -213,6 +217,8 @@ class _Training:
 
     def _evaluate(self) -> None:
         if self.position.step % self.training.evaluate_every == 0 and self.position.step < self.last:
+            if self.objective.replay:
+                self.objective.replay.make_room()
             ended = self.round.evaluate(self.model, self.position) is True
             self.position.ended = bool(processes.agreed(ended))
 
@@ -257,6 +263,7 @@ class _Training:
             if used is not None and used <= 1
             else None,  # more: the rate was measured on a busier machine
             memory=gauge.peak_memory(self.model.device),
+            first=self.steps_here == 1,
         )
 
 

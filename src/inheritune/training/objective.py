@@ -16,18 +16,20 @@ from inheritune.config import sections as config
 from inheritune.decoder.anatomy import anatomy
 from inheritune.decoder.stack import evaluating
 from inheritune.errors import RecipeError
-from inheritune.runtime import sharded
-from inheritune.runtime.device import autocast
+from inheritune.progress import silent
+from inheritune.runtime import processes, sharded
+from inheritune.runtime.device import autocast, strictly_repeatable
 from inheritune.training.head import OutputHead
-from inheritune.training.kernels import fastest, row_losses
+from inheritune.training.kernels import fastest, is_compiled, row_losses
+from inheritune.training.replay import Replay
 from inheritune.training.terms.hidden import hidden
 
 
 class TrainingLoss:
     """The loss of one model's training; made once a round.
 
-    `teacher` is needed where `wanted` has a term that it gives, is run in evaluation mode and never trained.
-    Raises RecipeError where teacher and model cannot be compared.
+    `teacher` is needed where `wanted` has a term that it gives, is run in evaluation mode and never trained. `say` is told a sentence
+    where a GPU cannot record what a micro-batch does. Raises RecipeError where teacher and model cannot be compared.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class TrainingLoss:
         training: config.Training,
         wanted: config.Objective | None = None,
         teacher: PreTrainedModel | None = None,
+        say: Callable[[str], None] = silent,
     ):
         self.model, self.training, self.wanted = model, training, wanted or config.Objective()
         if training.checkpoint_activations:
@@ -51,6 +54,9 @@ class TrainingLoss:
         if self.teacher is not None:
             self.pairs = _pairs(model, self.teacher, self.wanted)
             self.teacher_head = OutputHead(self.teacher, dtype)
+        self.replay: Replay | None = None
+        if _can_record(model, training):
+            self.replay = Replay(self._plainly, model, [self.teacher] if self.teacher else [], say)
 
     def backward(self, batch_BT: Tensor, tokens: int, asked_BT: Tensor | None = None) -> dict[str, Tensor]:
         """Add the gradient of the loss summed over `batch_BT`, divided by `tokens`; returns `loss` and, where it has several terms, each.
@@ -62,7 +68,7 @@ class TrainingLoss:
         """
         sums: dict[str, Tensor] = {}
         spread, size = sharded.is_sharded(self.model.parameters()), self.training.micro_batch_size
-        weight_VD = None if spread else self.head.weight()
+        weight_VD = None if spread or self.replay else self.head.weight()
         asked = itertools.repeat(None) if asked_BT is None else asked_BT.split(size)
         left = len(parts := batch_BT.split(size))
         for sequences_BT, own_BT in zip(parts, asked, strict=False):
@@ -82,8 +88,13 @@ class TrainingLoss:
         self, sequences_BT: Tensor, asked_BT: Tensor | None, weight_VD: Tensor | None, scale: float
     ) -> dict[str, Tensor]:
         # The backward pass too: under checkpoint_activations it computes the blocks again.
-        with fastest(self.model, self.training):
+        with fastest(self.model, self.training), strictly_repeatable(self.model.device):
+            if self.replay and asked_BT is None:
+                return self.replay(sequences_BT, scale)
             return self._differentiate(sequences_BT, asked_BT, weight_VD, scale)
+
+    def _plainly(self, sequences_BT: Tensor, scale: float) -> dict[str, Tensor]:
+        return self._differentiate(sequences_BT, None, None, scale)
 
     def _differentiate(
         self, sequences_BT: Tensor, asked_BT: Tensor | None, weight_VD: Tensor | None, scale: float
@@ -115,7 +126,8 @@ class TrainingLoss:
         for rows in self.head.chunks(states):
             logits = self.head.logits(states[rows], weight_VD)
             theirs = None if taught is None else self.teacher_head.logits(taught[rows], teacher_weight)
-            for name, value in row_losses(logits, labels[rows], theirs, self.wanted, scale).items():
+            found = row_losses(logits, labels[rows], theirs, self.wanted, scale, is_compiled(self.training))
+            for name, value in found.items():
                 sums[name] = sums.get(name, 0.0) + value
             gradient[rows] = self.head.backward(states[rows], logits, weight_VD)
         return sums, gradient
@@ -134,6 +146,12 @@ class TrainingLoss:
         ):
             states = _asked(self.teacher_head.states(ids_BT), asked_BT)
         return (states if self.wanted.logits else None), outputs
+
+
+def _can_record(model: PreTrainedModel, training: config.Training) -> bool:
+    """Whether a micro-batch's passes may be one CUDA graph: nothing is sent in between, and nothing computed twice."""
+    alone = processes.count() == 1 and not training.checkpoint_activations
+    return training.compile == "graph" and model.device.type == "cuda" and alone
 
 
 def _asked(rows: Tensor, asked_BT: Tensor | None) -> Tensor:

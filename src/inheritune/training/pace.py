@@ -64,7 +64,12 @@ def tried(
     rows, width = _tokens_at_once(training.micro_batch_size, length, seconds / 4 / step)
     whole, ids_BT = training.micro_batch_size * length, torch.zeros(rows, width + 1, dtype=torch.long, device=device())
     loss, optimizer = TrainingLoss(model, training, Objective()), Optimizer(model, training)
-    step = _extended(lambda ids_BT: loss.backward(ids_BT, ids_BT[:, 1:].numel()), ids_BT, whole, seconds / 2)
+
+    def learn(ids_BT: Tensor) -> None:
+        model.zero_grad()  # as each step does, before which a GPU records nothing
+        loss.backward(ids_BT, ids_BT[:, 1:].numel())
+
+    step = _extended(learn, ids_BT, whole, seconds / 2)
     update = _middle(lambda: optimizer.step(0.0), 0.0)
     model.zero_grad()
 

@@ -19,6 +19,12 @@ class Prepared(SourceKind):
         """A folder with a manifest."""
         return (Path(source.source).expanduser() / store.MANIFEST).is_file()
 
+    @property
+    def tokens(self) -> int:
+        """Of both sides."""
+        sides = store.read_manifest(self.place).sides
+        return sides.train.tokens + sides.valid.tokens
+
     def contents(self) -> list[tuple[str, Path]]:
         """All files of the folder."""
         return all_files(self.place)
