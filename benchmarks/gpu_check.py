@@ -2,14 +2,14 @@
 
     python benchmarks/gpu_check.py [--tiny]
 
-Called by `gpu_check.sh`. Random weights, random tokens, nothing fetched. `--tiny`: the same sections on tiny models.
+Called by `gpu_check.sh`. Random weights, random tokens, nothing fetched. What matters most comes first, since compiling takes most of the time.
+`--tiny`: the same sections on tiny models.
 """
 
 import argparse
 import gc
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
 from functools import partial
 from statistics import median
 from typing import Any
@@ -21,6 +21,7 @@ from training_peers import NanoGPT
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from inheritune.config.sections import Training
+from inheritune.decoder.anatomy import anatomy
 from inheritune.decoder.costs import forward_flops_per_token
 from inheritune.diagnosis.diagnose import diagnose
 from inheritune.runtime import gauge
@@ -41,10 +42,14 @@ SHAPES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 TINY = {"n_embd": 24, "n_layer": 2, "n_head": 2, "vocab_size": 320, "hidden_size": 24, "intermediate_size": 48, "num_hidden_layers": 2,
         "num_attention_heads": 2, "num_key_value_heads": 1}  # fmt: skip
+# A model that is far too small to keep a GPU busy: steps of 4,096 tokens.
+SMALL: dict[str, Any] = {"model_type": "gpt2", "vocab_size": 2048, "n_positions": 256, "n_embd": 48, "n_layer": 8, "n_head": 2,
+                         "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0, "bos_token_id": 0, "eos_token_id": 0}  # fmt: skip
 # Each remedy left out of what a GPU gets by default, so that what it gives is seen.
 WITHOUT: dict[str, dict[str, Any]] = {
-    "ours": {}, "without compiled blocks": {"compile": "none"}, "kernels that need not repeat": {"repeatable": False},
-    "in fp32": {"precision": "fp32"}, "activations again": {"checkpoint_activations": True},
+    "blocks compiled, not recorded": {"compile": "blocks"}, "without compiled blocks": {"compile": "none"},
+    "kernels that need not repeat": {"repeatable": False}, "in fp32": {"precision": "fp32"},
+    "activations again, so not recorded": {"checkpoint_activations": True},
 }  # fmt: skip
 # The same for what no key asks for: names of `kernels`, and what stands there instead.
 SWAPPED: dict[str, dict[str, Any]] = {
@@ -52,18 +57,30 @@ SWAPPED: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+Step = Callable[[], float]
+_WARM = 3  # steps after the first, before a step is timed: the second one is recorded
+
+
 def main() -> None:
     """Every section, each in lines of its own; one that fails says with what, and the others go on."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tiny", action="store_true")
     tiny = parser.parse_args().tiny
+    make_repeatable(0)
     print(f"device: {device()}, PyTorch {torch.__version__}")
     for precision in ("bf16", "fp32"):
-        print(f"products in {precision}: {gauge.matrix_rate(precision, device()) / 1e12:.2f} TFLOP/s")
-    for name, fields in SHAPES.items():
-        own = {**fields, **{key: value for key, value in TINY.items() if key in fields}} if tiny else fields
-        for section in (speed, profile, diagnosis, cutting):
-            _tried(name, section, own, tiny)
+        print(f"products in {precision}: {gauge.matrix_rate(precision, device()) / 1e12:.2f} TFLOP/s", flush=True)
+    shapes = {name: _fitted(fields, tiny) for name, fields in SHAPES.items()}
+    for name, fields in shapes.items():
+        _tried(name, speed, fields, tiny)
+    _tried("GPT-2 8 x 48", small, _fitted(SMALL, tiny), tiny)
+    for section in (profile, diagnosis, cutting, remedies):
+        for name, fields in shapes.items():
+            _tried(name, section, fields, tiny)
+
+
+def _fitted(fields: dict[str, Any], tiny: bool) -> dict[str, Any]:
+    return {**fields, **{key: value for key, value in TINY.items() if key in fields}} if tiny else fields
 
 
 def _tried(
@@ -77,55 +94,61 @@ def _tried(
             f"{name}, {section.__name__}: FAILED, {type(error).__name__}: {str(error).splitlines()[0][:200]}",
             flush=True,
         )
-    gc.collect()
-    if device().type == "cuda":
-        torch.cuda.empty_cache()
 
 
 def speed(fields: dict[str, Any], tiny: bool) -> Iterator[str]:
-    """A step of two micro-batches: tokens a second, the share of the products' rate, bytes; ours with each remedy left out, a plain loop, and nanoGPT's."""
+    """A step of two micro-batches: tokens a second, the share of the products' rate, bytes; ours, nanoGPT's beside it in turns, and a plain loop's."""
     batch_BT = _batch(fields, tiny)
-    names = [*WITHOUT, *(name for name in SWAPPED if "gelu" not in name or fields["model_type"] == "gpt2")]
-    for name in names:
-        training = _training(batch_BT, **WITHOUT.get(name, {}))
-        make_repeatable(0, training.repeatable)
-        model = _model(fields)
-        with patch.multiple(kernels, **SWAPPED[name]) if name in SWAPPED else nullcontext():
-            told = _told(name, model, batch_BT, training, _ours(model, training, batch_BT))
-        yield told
-    for name, compiled in (("plain loop", False), ("plain loop, blocks compiled", True)):
-        torch.use_deterministic_algorithms(False)
-        model, training = _model(fields), _training(batch_BT, repeatable=False)
-        for block in (
-            (model.get_decoder().layers if hasattr(model, "model") else model.transformer.h)
-            if compiled and not tiny
-            else ()
-        ):
-            block.compile()
-        yield _told(name, model, batch_BT, training, _plain(model, training, batch_BT))
+    told, ours = _measured("ours", _ours, fields, batch_BT)
+    yield told
     if fields["model_type"] == "gpt2":
-        model, training = _model(fields), _training(batch_BT, repeatable=False)
-        peer = NanoGPT(model, None, training.micro_batch_size, training.precision, compiled=not tiny)
-        model.to(CPU)  # type: ignore[arg-type]
-        yield _told("nanoGPT, model compiled", model, batch_BT, training, partial(peer, batch_BT))
+        told, peer = _measured("nanoGPT, model compiled", partial(_nanogpt, compiled=not tiny), fields, batch_BT)
+        yield told
+        yield f"ours and nanoGPT in turns: {_in_turns(ours, peer)}"
+        del peer
+    del ours
+    for name, compiled in (("plain loop, blocks compiled", True), ("plain loop", False)):
+        yield _measured(name, partial(_plain, compiled=compiled and not tiny), fields, batch_BT)[0]
+
+
+def small(fields: dict[str, Any], tiny: bool) -> Iterator[str]:
+    """A step of one micro-batch of a small model, as it is by default and less."""
+    batch_BT = _batch(fields, tiny, 256)
+    for precision in ("fp32", "bf16"):
+        for name, compiled in (("ours", "auto"), ("blocks compiled, not recorded", "blocks"), ("neither", "none")):
+            wanted = _quick(tiny, {"precision": precision, "compile": compiled, "micro_batch_size": len(batch_BT)})
+            yield _measured(name, _ours, fields, batch_BT, **wanted)[0]
+
+
+def remedies(fields: dict[str, Any], tiny: bool) -> Iterator[str]:
+    """Our step with each remedy left out."""
+    batch_BT = _batch(fields, tiny)
+    for name, changes in WITHOUT.items():
+        yield _measured(name, _ours, fields, batch_BT, **_quick(tiny, changes))[0]
+    for name, swap in SWAPPED.items():
+        if "gelu" not in name or fields["model_type"] == "gpt2":
+            with patch.multiple(kernels, **swap):
+                yield _measured(name, _ours, fields, batch_BT)[0]
 
 
 def profile(fields: dict[str, Any], tiny: bool) -> Iterator[str]:
-    """Where our step spends its time on the device."""
-    batch_BT = _batch(fields, tiny)
-    model, training = _model(fields), _training(batch_BT)
-    step = _ours(model, training, batch_BT)
-    step()
-    with torch.profiler.profile() as seen:
+    """Where our step spends its time on the device: kernels alone, which a step may wait longer for than they run."""
+    batch_BT, gpu = _batch(fields, tiny), device().type == "cuda"
+    step = _ours(_model(fields), _training(batch_BT), batch_BT)
+    for _ in range(1 + _WARM):
+        step()
+    took = median(_seconds(step) for _ in range(4))
+    kinds = torch.profiler.ProfilerActivity
+    with torch.profiler.profile(activities=[kinds.CUDA if gpu else kinds.CPU]) as seen:
         step()
         _wait()
-    on_gpu = device().type == "cuda"
-    rows = sorted(
-        seen.key_averages(), key=lambda row: -(row.self_device_time_total if on_gpu else row.self_cpu_time_total)
-    )
-    for row in rows[:12]:
-        spent = row.self_device_time_total if on_gpu else row.self_cpu_time_total
-        yield f"{spent / 1e3:8.2f} ms in {row.count} x {row.key[:80]}"
+    spent = {
+        (row.key, row.count): row.self_device_time_total if gpu else row.self_cpu_time_total
+        for row in seen.key_averages()
+    }
+    yield f"{sum(spent.values()) / 1e3:.2f} ms in all kernels of a step of {took * 1e3:.2f} ms"
+    for (key, count), time_spent in sorted(spent.items(), key=lambda one: -one[1])[:12]:
+        yield f"{time_spent / 1e3:8.2f} ms in {count} x {key[:80]}"
 
 
 def diagnosis(fields: dict[str, Any], tiny: bool) -> Iterator[str]:
@@ -140,13 +163,13 @@ def diagnosis(fields: dict[str, Any], tiny: bool) -> Iterator[str]:
 
 def cutting(fields: dict[str, Any], tiny: bool) -> Iterator[str]:
     """A cut and its proof: seconds, and the most bytes held."""
+    stood = _begun()
     model = _model(fields).eval()
     blocks = range(1 if tiny else 8)
     began = time.perf_counter()
     proof = prove(inherit(model, list(blocks)), model, list(blocks))
-    held = gauge.peak_memory(device()) / 1e9
     failed = [f"{check.name}: {check.detail}" for check in proof.checks if not check.passed]
-    yield f"{time.perf_counter() - began:.2f} s, most {held:.2f} GB, {'; '.join(failed) or 'proved'}"
+    yield f"{time.perf_counter() - began:.2f} s, most {_held(stood)}, {'; '.join(failed) or 'proved'}"
 
 
 def _model(fields: dict[str, Any]) -> PreTrainedModel:
@@ -154,24 +177,30 @@ def _model(fields: dict[str, Any]) -> PreTrainedModel:
     return AutoModelForCausalLM.from_config(AutoConfig.for_model(**fields)).to(device())
 
 
-def _batch(fields: dict[str, Any], tiny: bool) -> Tensor:
-    rows, length = (4, 16) if tiny else (16, 1024)
+def _batch(fields: dict[str, Any], tiny: bool, length: int = 1024) -> Tensor:
+    rows, length = (4, 16) if tiny else (16, length)
     return torch.randint(0, fields["vocab_size"], (rows, length + 1), generator=torch.Generator().manual_seed(0))
+
+
+def _quick(tiny: bool, changes: dict[str, Any]) -> dict[str, Any]:
+    """The same, and of tiny models nothing is compiled."""
+    return {**changes, **({"compile": "none"} if tiny else {})}
 
 
 def _training(batch_BT: Tensor, **changes: Any) -> Training:
     tokens = batch_BT[:, 1:].numel()
-    wanted = Training(tokens=tokens, batch_tokens=tokens, micro_batch_size=len(batch_BT) // 2, **changes)
-    return settled(wanted, device())
+    wanted = {"tokens": tokens, "batch_tokens": tokens, "micro_batch_size": len(batch_BT) // 2, **changes}
+    return settled(Training(**wanted), device())
 
 
-def _ours(model: PreTrainedModel, training: Training, batch_BT: Tensor) -> Callable[[], float]:
+def _ours(model: PreTrainedModel, training: Training, batch_BT: Tensor) -> Step:
     """A step as the loop takes it; gives the loss."""
     if training.checkpoint_activations:
         model.activation_checkpointing_enable({"use_reentrant": False})
-    loss, optimizer = TrainingLoss(model.train(), training), Optimizer(model, training)
+    loss, optimizer = TrainingLoss(model.train(), training, say=print), Optimizer(model, training)
 
     def step() -> float:
+        torch.use_deterministic_algorithms(training.repeatable, warn_only=True)
         parts = loss.backward(batch_BT.to(device()), batch_BT[:, 1:].numel())
         norm = nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         found = torch.stack([parts["loss"], norm.double()]).tolist()
@@ -181,11 +210,14 @@ def _ours(model: PreTrainedModel, training: Training, batch_BT: Tensor) -> Calla
     return step
 
 
-def _plain(model: PreTrainedModel, training: Training, batch_BT: Tensor) -> Callable[[], float]:
+def _plain(model: PreTrainedModel, training: Training, batch_BT: Tensor, compiled: bool) -> Step:
     """A plain loop on the model's own loss: autocast, gradients accumulated, clipped, fused AdamW."""
     optimizer = torch.optim.AdamW(model.train().parameters(), lr=3e-4, betas=(0.9, 0.95), fused=True)
+    for block in anatomy(model).blocks if compiled else ():
+        block.compile()
 
     def step() -> float:
+        torch.use_deterministic_algorithms(False)
         parts = batch_BT.to(device()).split(training.micro_batch_size)
         losses = []
         for part in parts:
@@ -203,21 +235,62 @@ def _plain(model: PreTrainedModel, training: Training, batch_BT: Tensor) -> Call
     return step
 
 
-def _told(name: str, model: PreTrainedModel, batch_BT: Tensor, training: Training, step: Callable[[], float]) -> str:
-    tokens, length = batch_BT[:, 1:].numel(), batch_BT.shape[1] - 1
-    if device().type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
+def _nanogpt(model: PreTrainedModel, training: Training, batch_BT: Tensor, compiled: bool) -> Step:
+    peer = NanoGPT(model, None, training.micro_batch_size, training.precision, compiled)
+    model.to(CPU)  # type: ignore[arg-type]
+
+    def step() -> float:
+        torch.use_deterministic_algorithms(False)
+        return peer(batch_BT)
+
+    return step
+
+
+def _measured(
+    name: str, make: Callable[..., Step], fields: dict[str, Any], batch_BT: Tensor, **changes: Any
+) -> tuple[str, Step]:
+    """What a step made by `make` reaches, in words, and the step itself."""
+    stood = _begun()
+    model, training = _model(fields), _training(batch_BT, **changes)
+    step = make(model, training, batch_BT)
     first = step()
+    for _ in range(_WARM):
+        step()
     took = median(_seconds(step) for _ in range(4))
-    flops, rate = (
-        3 * forward_flops_per_token(model, length) * tokens / took,
-        gauge.matrix_rate(training.precision, device()),
-    )
-    held, least = gauge.peak_memory(device()), step_memory(model, training, length).total
+    tokens, length = batch_BT[:, 1:].numel(), batch_BT.shape[1] - 1
+    flops = 3 * forward_flops_per_token(model, length) * tokens / took
+    share = flops / gauge.matrix_rate(training.precision, device())
+    least = step_memory(model, training, length).total if make is _ours else None
     return (
-        f"{name}: {tokens / took:,.0f} tokens/s, {flops / rate:.0%} of the products' rate in {training.precision}, first loss {first:.4f},"
-        f" most {held / 1e9:.2f} GB held where the formula says at least {least / 1e9:.2f}"
-    )
+        f"{name}: {tokens / took:,.0f} tokens/s, {took * 1e3:.2f} ms a step, {share:.0%} of the products' rate in {training.precision},"
+        f" first loss {first:.4f}, most {_held(stood)}{f' where the formula says at least {least / 1e9:.2f}' if least else ''}"
+    ), step
+
+
+def _in_turns(ours: Step, peer: Step) -> str:
+    """Eight steps of each, one after the other: by how much ours is faster."""
+    took = [(_seconds(ours), _seconds(peer)) for _ in range(8)]
+    mine, theirs = (median(column) for column in zip(*took, strict=True))
+    each = [other / own for own, other in took]
+    return f"{theirs / mine:.2f} times nanoGPT's tokens a second (single turns {min(each):.2f} to {max(each):.2f})"
+
+
+def _begun() -> tuple[int, int]:
+    """Bytes that stand allocated and reserved before a model is made, once what is no longer used is gone; the peaks count from here."""
+    gc.collect()
+    if device().type != "cuda":
+        return 0, 0
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    return torch.cuda.memory_allocated(), torch.cuda.memory_reserved()
+
+
+def _held(stood: tuple[int, int]) -> str:
+    """Most bytes held beyond those: a recording's memory is reserved, and allocated only while it is made."""
+    allocated = f"{(gauge.peak_memory(device()) - stood[0]) / 1e9:.2f} GB held"
+    if device().type != "cuda":
+        return allocated
+    return f"{allocated} and {(torch.cuda.max_memory_reserved() - stood[1]) / 1e9:.2f} GB reserved"
 
 
 def _seconds(step: Callable[[], float]) -> float:

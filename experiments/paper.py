@@ -4,10 +4,10 @@
                                 [--depth 8] [--shortest 4] [--shard 1/2] [--gather] [--figure PNG]
 
 T is what the reference was trained on; a cell's length is a share of it. `--shortest N` leaves out cells longer than T/N. Learning
-rates come first, at T/64 on the tuning books: the best of three, and further ones while it is the grid's end. Each cell is an
-`inheritune compare` of one method in a folder of its own, so the same command goes on after a stop; cells stand in the order of what
-most hangs on them. `--gather` trains nothing. The rules, written before any cell was trained; differences are means over seeds, paired
-by document, with books as clusters (95%), and the margin M is 0.01 nats:
+rates come first, at T/64 on the tuning books: the best of three, and further ones while it is the grid's end. Each cell's seed is an
+`inheritune compare` of one method in a folder of its own, so the same command goes on after a stop, and several of them share the work
+(`--shard`); cells stand in the order of what most hangs on them. `--gather` trains nothing. The rules, written before any cell was
+trained; differences are means over seeds, paired by document, with books as clusters (95%), and the margin M is 0.01 nats:
 
 - *A. matches* (claims 2, 3 of the paper's section 5): `published` at its longest is not above the reference by M. Beside it: not above
   the reference trained on for as many tokens by M, which alone says what depth costs.
@@ -63,8 +63,9 @@ class Cell:
 
 CELLS = (
     *(Cell(name, 16) for name in ("published", "reference", "random", "inheritune", *RIVALS, *TAUGHT, "random-twice", *PARTS)),
-    *(Cell(name, 4) for name in ("published", "random", "reference", "inheritune", "random-twice")),
-    *(Cell(name, 1) for name in ("published", "reference", "random")),
+    *(Cell(name, 4, 3) for name in ("published", "random", "reference", "inheritune")),
+    *(Cell(name, 4) for name in ("random-twice", *RIVALS, *TAUGHT, *PARTS)),
+    *(Cell(name, 1, 2) for name in ("published", "reference", "random")),
 )  # fmt: skip
 
 
@@ -84,35 +85,35 @@ class Table:
         """The best peak rate of a method's start at T/16 on the tuning books; the grid grows until the best is inside."""
         start, rates = LIKE.get(method, method if method in TUNED else "published"), list(RATES)
         while True:
-            found = self._compare(start, TUNED_AT, 1, rates, self.tune, self.out / "rates" / start)
+            found = self._compare(start, TUNED_AT, 0, rates, self.tune, self.out / "rates" / start)
             tried = {float(rate): loss for rate, loss in found.rows[0].tried.items() if loss is not None}
             best = min(tried, key=lambda rate: tried[rate])
             if min(rates) < best < max(rates):
                 return best
             rates.append(best * 2 if best == max(rates) else best / 2)
 
-    def run(self, cell: Cell) -> None:
-        """Train a cell, or read what was trained."""
-        rate = self.rate(cell.method)
-        self._compare(cell.method, cell.share, cell.seeds, [rate], self.held, self.place(cell))
+    def run(self, cell: Cell, seed: int) -> None:
+        """Train a cell on a seed, or read what was trained."""
+        place = self.out / f"{cell.method}-{cell.share}-s{seed}"
+        self._compare(cell.method, cell.share, seed, [self.rate(cell.method)], self.held, place)
 
-    def place(self, cell: Cell) -> Path:
-        """A cell's folder."""
-        return self.out / f"{cell.method}-{cell.share}"
+    def trained(self, cell: Cell, file: str) -> list[Path]:
+        """A file of each seed on which a cell was trained to its end."""
+        return sorted(path.parent / file for path in self.out.glob(f"{cell.method}-{cell.share}-s*/cells/*/cell.json"))
 
     def losses(self, cell: Cell) -> np.ndarray | None:
         """A cell's losses by document, the mean of its seeds; none where it was not trained."""
-        found = sorted(self.place(cell).glob(f"cells/*/{LOSSES}"))
+        found = self.trained(cell, LOSSES)
         return np.mean([read_losses(one) for one in found], axis=0) if found else None
 
     def results(self, cell: Cell) -> list[CellResult]:
         """What each seed of a cell took."""
-        return [CellResult.load(one) for one in sorted(self.place(cell).glob("cells/*/cell.json"))]
+        return [CellResult.load(one) for one in self.trained(cell, "cell.json")]
 
-    def _compare(self, method: str, share: int, seeds: int, rates: list[float], valid: str, out: Path) -> Comparison:
+    def _compare(self, method: str, share: int, seed: int, rates: list[float], valid: str, out: Path) -> Comparison:
         tokens = self.tokens // share
         return compare(
-            str(self.out / "recipe.yaml"), out=str(out), progress=Progress(), methods=[method], seeds=seeds,
+            str(self.out / "recipe.yaml"), out=str(out), progress=Progress(), methods=[method], seeds=1, seed=seed,
             learning_rates=rates, data__valid=valid, training__tokens=tokens,
             training__warmup_tokens=min(tokens // 20, 1_000_000),
         )  # fmt: skip
@@ -149,7 +150,7 @@ class Verdicts:
     @property
     def basis(self) -> ComparisonBasis:
         """The documents that all cells are measured on, and the reference's losses there."""
-        return ComparisonBasis.load(next(self.table.place(self.cells[0]).glob(f"shards/*/{ComparisonBasis.NAME}")))
+        return ComparisonBasis.load(next(self.table.out.glob(f"*-s[0-9]*/shards/*/{ComparisonBasis.NAME}")))
 
     def difference(self, one: Cell, other: Cell | None) -> Gap:
         """A cell from another or, without one, from the reference: paired by document, books as clusters."""
@@ -228,7 +229,8 @@ def draw(verdicts: Verdicts) -> Figure:
     shares = [cell.share for cell in verdicts.cells]
     share = max(set(shares), key=shares.count)
     for cell in (cell for cell in verdicts.cells if cell.share == share):
-        row = json.loads((verdicts.table.place(cell) / "compare.json").read_text(encoding="utf-8"))["rows"][0]
+        place = verdicts.table.trained(cell, "cell.json")[0].parents[2]
+        row = json.loads((place / "compare.json").read_text(encoding="utf-8"))["rows"][0]
         points = [(point["tokens"] / 1e6, point["val_loss"]) for point in row["curve"]]
         shown = LOOKS.get(cell.method, {"color": MUTED, "linewidth": 0.8})
         curves.plot(*zip(*points, strict=True), label=cell.method if cell.method in LOOKS else None, **shown)
@@ -256,7 +258,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, required=True, help="what the reference was trained on")
     parser.add_argument("--depth", type=int, default=8)
     parser.add_argument("--shortest", type=int, default=1, help="no cell longer than this part of the tokens")
-    parser.add_argument("--shard", default="1/1", help="I/N: every N-th cell, from the I-th on")
+    parser.add_argument("--shard", default="1/1", help="I/N: every N-th cell and seed, from the I-th on")
     parser.add_argument("--gather", action="store_true", help="train nothing")
     parser.add_argument("--figure", type=Path, help="draw what was run")
     parser.add_argument("--out", type=Path, required=True)
@@ -267,8 +269,9 @@ def main() -> None:
         given.out.mkdir(parents=True, exist_ok=True)
         table.recipe()
         first, count = map(int, given.shard.split("/"))
-        for cell in chosen[first - 1 :: count]:
-            table.run(cell)
+        work = [(cell, seed) for cell in chosen for seed in range(cell.seeds)]
+        for cell, seed in work[first - 1 :: count]:
+            table.run(cell, seed)
     verdicts = Verdicts(table, tuple(cell for cell in chosen if table.results(cell)))
     print("\n".join([*rows(verdicts), "", *verdicts.lines()]))
     if given.figure:

@@ -56,7 +56,7 @@ class TrainingLoss:
             self.teacher_head = OutputHead(self.teacher, dtype)
         self.replay: Replay | None = None
         if _can_record(model, training):
-            self.replay = Replay(self._plainly, model, [self.teacher] if self.teacher else [], say)
+            self.replay = Replay(model, [self.teacher] if self.teacher else [], say)
 
     def backward(self, batch_BT: Tensor, tokens: int, asked_BT: Tensor | None = None) -> dict[str, Tensor]:
         """Add the gradient of the loss summed over `batch_BT`, divided by `tokens`; returns `loss` and, where it has several terms, each.
@@ -90,7 +90,7 @@ class TrainingLoss:
         # The backward pass too: under checkpoint_activations it computes the blocks again.
         with fastest(self.model, self.training), strictly_repeatable(self.model.device):
             if self.replay and asked_BT is None:
-                return self.replay(sequences_BT, scale)
+                return self.replay(self._plainly, sequences_BT, scale)
             return self._differentiate(sequences_BT, asked_BT, weight_VD, scale)
 
     def _plainly(self, sequences_BT: Tensor, scale: float) -> dict[str, Tensor]:

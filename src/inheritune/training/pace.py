@@ -69,6 +69,8 @@ def tried(
         model.zero_grad()  # as each step does, before which a GPU records nothing
         loss.backward(ids_BT, ids_BT[:, 1:].numel())
 
+    if loss.replay:
+        learn(ids_BT)  # the second one records, and is not what a step takes either: `_middle` leaves the first out
     step = _extended(learn, ids_BT, whole, seconds / 2)
     update = _middle(lambda: optimizer.step(0.0), 0.0)
     model.zero_grad()

@@ -20,54 +20,55 @@ _CLOSE = 1e-3
 
 
 class Replay:
-    """`passes(sequences_BT, scale)`, which adds to the gradients of `model` and gives sums, as one launch.
+    """`passes(sequences_BT, scale)`, always the same ones, which add to the gradients of `model` and give sums, as one launch.
 
-    The first calls run as they are, so that all is compiled. The first after them that finds no gradients records, once it has run as it is too:
+    They come with each call and are not kept, so that who holds this and gives them is freed at once. The first calls run as they are, so that all is compiled. The first after them that finds no gradients records, once it has run as it is too:
     a replay that gives other sums or gradients is told (`say`) and not used, and neither is a recording that fails. `read` is what
     the passes read beside the model. Another shape or scale, or a weight that stands elsewhere, is recorded anew.
     """
 
-    def __init__(self, passes: Passes, model: nn.Module, read: Iterable[nn.Module], say: Callable[[str], None]):
-        self.passes, self.say = passes, say
+    def __init__(self, model: nn.Module, read: Iterable[nn.Module], say: Callable[[str], None]):
+        self.say = say
         self.parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.read = [tensor for each in (model, *read) for tensor in (*each.parameters(), *each.buffers())]
         self.stream = torch.cuda.Stream(self.parameters[0].device)
         self.usable, self.warm = True, False
         self.recorded: _Recorded | None = None
 
-    def __call__(self, sequences_BT: Tensor, scale: float) -> Sums:
+    def __call__(self, passes: Passes, sequences_BT: Tensor, scale: float) -> Sums:
         if not self.usable:
-            return self.passes(sequences_BT, scale)
+            return passes(sequences_BT, scale)
         if self.recorded and not self.recorded.fits(sequences_BT, scale, self.read):
             self.recorded = None
         if self.recorded:
             return self.recorded.replay(sequences_BT)
-        fresh = all(parameter.grad is None for parameter in self.parameters)
-        found = self._beside(sequences_BT, scale)
-        if self.warm and fresh:
-            return self._record(sequences_BT, scale, found)
+        if self.warm and all(parameter.grad is None for parameter in self.parameters):
+            return self._record(passes, sequences_BT, scale)
         self.warm = True
-        return found
+        return self._beside(passes, sequences_BT, scale)
 
     def make_room(self) -> None:
         """Let the recording go where the device has less memory left than that holds; a later call records anew."""
         if self.recorded and gauge.free_memory(self.stream.device) < self.recorded.held:
             self.recorded = None
 
-    def _beside(self, sequences_BT: Tensor, scale: float) -> Sums:
+    def _beside(self, passes: Passes, sequences_BT: Tensor, scale: float) -> Sums:
         """The passes as they are, on the stream that is recorded."""
         now = torch.cuda.current_stream(self.stream.device)
         self.stream.wait_stream(now)
         with torch.cuda.stream(self.stream):
-            found = self.passes(sequences_BT, scale)
+            found = passes(sequences_BT, scale)
         now.wait_stream(self.stream)
         return found
 
-    def _record(self, sequences_BT: Tensor, scale: float, found: Sums) -> Sums:
-        """Record, and replay what has just run as it is; what that gave, whichever way."""
+    def _record(self, passes: Passes, sequences_BT: Tensor, scale: float) -> Sums:
+        """Run as it is, record, and replay the same, with the same dropout; what that gave, whichever way."""
+        device, random = self.stream.device, torch.cuda.get_rng_state(self.stream.device)
+        found = self._beside(passes, sequences_BT, scale)
         meant, norms = torch.stack([value.double() for value in found.values()]), self._norms()
         try:
-            recorded = _Recorded(self.passes, sequences_BT, scale, self.parameters, self.read, self.stream)
+            recorded = _Recorded(passes, sequences_BT, scale, self.parameters, self.read, self.stream)
+            torch.cuda.set_rng_state(random, device)
             again = recorded.replay(sequences_BT, anew=True)
             same = torch.allclose(torch.stack([value.double() for value in again.values()]), meant, rtol=_CLOSE)
             same = same and torch.allclose(self._norms(), norms, rtol=_CLOSE, atol=_CLOSE * float(norms.max()))
@@ -81,7 +82,8 @@ class Replay:
         self.say(f"A micro-batch of this model cannot be recorded, and runs as it is, which takes longer ({why})")
         for parameter in self.parameters:
             parameter.grad = None
-        return self._beside(sequences_BT, scale)
+        torch.cuda.set_rng_state(random, device)
+        return self._beside(passes, sequences_BT, scale)
 
     def _norms(self) -> Tensor:
         return torch.stack(torch._foreach_norm([p.grad for p in self.parameters if p.grad is not None])).double()
