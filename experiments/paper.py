@@ -223,11 +223,11 @@ def rows(verdicts: Verdicts) -> Iterator[str]:
 
 
 def draw(verdicts: Verdicts) -> Figure:
-    """Left: validation loss over tokens of the cells of one length, the most that were run. Right: every cell's gap with its interval."""
+    """Left: validation loss over tokens of the cells of one length, the longest of which several were run. Right: every cell's gap with its interval."""
     figure = Figure(figsize=(WIDE, 5.0), layout="constrained")
     curves, gaps = figure.subplots(1, 2)
     shares = [cell.share for cell in verdicts.cells]
-    share = max(set(shares), key=shares.count)
+    share = min(share for share in shares if shares.count(share) > 2 or len(set(shares)) == len(shares))
     for cell in (cell for cell in verdicts.cells if cell.share == share):
         place = verdicts.table.trained(cell, "cell.json")[0].parents[2]
         row = json.loads((place / "compare.json").read_text(encoding="utf-8"))["rows"][0]
