@@ -1,5 +1,7 @@
 """What is swapped in for speed computes the same, and is gone afterwards."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from rounds import batches, training
@@ -9,7 +11,7 @@ from torch._dynamo.testing import CompileCounter
 from transformers.activations import NewGELUActivation
 
 from inheritune.runtime.device import CPU
-from inheritune.training import kernels
+from inheritune.training import guards, kernels
 from inheritune.training.objective import TrainingLoss
 
 BATCH_BT = torch.from_numpy(batches()[0])
@@ -25,6 +27,33 @@ def test_auto_is_bf16_and_a_graph_on_a_gpu_and_neither_elsewhere() -> None:
         assert (found.precision, found.compile) == meant
     named = training(precision="bf16", compile="none")
     assert kernels.settled(named, CPU) == kernels.settled(named, torch.device("cuda")) == named
+
+
+@pytest.mark.parametrize(
+    ("compiler", "headers", "missing"),
+    [("gcc", True, None), ("clang", True, None), (None, True, "a C compiler"), ("gcc", False, "Python's header files")],
+)
+def test_a_gpu_without_what_triton_builds_with_trains_as_it_is_and_is_told(
+    compiler: str | None, headers: bool, missing: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}" if name == compiler else None)
+    monkeypatch.setattr("sysconfig.get_path", lambda name: str(tmp_path))
+    if headers:
+        (tmp_path / "Python.h").touch()
+    kernels.lacks_to_compile.cache_clear()
+    assert kernels.lacks_to_compile() == missing
+    assert kernels.is_compiled(training(compile="graph")) == (missing is None)
+    told = (
+        missing
+        and f"Warning: nothing is compiled, which makes steps slower: this machine has a GPU and lacks {missing}"
+    )
+    assert guards.not_compiled(training(compile="graph")) == guards.not_compiled(training(compile="blocks")) == told
+    assert guards.not_compiled(training(compile="none")) is None
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    kernels.lacks_to_compile.cache_clear()
+    assert kernels.lacks_to_compile() is None, "and so it stays for the tests that follow"
 
 
 def test_gelu_new_is_the_fused_function_within_rounding() -> None:

@@ -13,6 +13,7 @@ from inheritune.errors import OutputError, RecipeError, TrainingError
 from inheritune.runtime import gauge, processes
 from inheritune.runtime.memory import ran_out
 from inheritune.training import checkpoint
+from inheritune.training.kernels import lacks_to_compile
 from inheritune.training.memory import step_memory
 
 _STATES = 2  # numbers an optimizer keeps for each weight, at most
@@ -47,6 +48,14 @@ def slow_bf16(training: Training, on: torch.device) -> str | None:
     if training.precision != "bf16" or on.type != "cpu" or (times := gauge.bf16_slowness()) < _SLOWER:
         return None
     return f"Warning: bf16 products are {times:.1f} times slower than fp32's on this CPU: training.precision=fp32 in a new run"
+
+
+def not_compiled(training: Training) -> str | None:
+    """A warning where a training is to be compiled and this machine cannot; None otherwise."""
+    missing = lacks_to_compile()
+    if training.compile not in ("blocks", "graph") or missing is None:
+        return None
+    return f"Warning: nothing is compiled, which makes steps slower: this machine has a GPU and lacks {missing}"
 
 
 def require_training_memory(model: PreTrainedModel, training: Training, length: int, parallel: str) -> None:

@@ -3,10 +3,14 @@
 N rows, D hidden size, V vocabulary.
 """
 
+import os
+import shutil
+import sysconfig
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache, partial
+from pathlib import Path
 from types import MethodType
 from typing import Any
 
@@ -36,7 +40,17 @@ def settled(training: Training, on: torch.device) -> Training:
 
 def is_compiled(training: Training) -> bool:
     """Whether blocks, and what is computed of the logits, are compiled."""
-    return training.compile in ("blocks", "graph")
+    return training.compile in ("blocks", "graph") and not lacks_to_compile()
+
+
+@lru_cache
+def lacks_to_compile() -> str | None:
+    """What a machine with a GPU lacks of what Triton builds its launchers with; None where nothing is missing, and where there is no GPU."""
+    if not torch.cuda.is_available():
+        return None
+    if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
+        return "a C compiler"
+    return None if Path(sysconfig.get_path("include"), "Python.h").is_file() else "Python's header files"
 
 
 def chunk_logits(on: torch.device) -> int:

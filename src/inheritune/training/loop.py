@@ -70,8 +70,10 @@ def train_to_end(model: PreTrainedModel, round_: Loop) -> Position:
     batch = round_.batches[round_.first_batch]
     guards.require_shares(round_.training, len(batch), round_.parallel)
     guards.require_training_memory(model, round_.training, batch.shape[1] - 1, round_.parallel)
-    if round_.first_batch == 0 and processes.is_main() and (warning := guards.slow_bf16(round_.training, model.device)):
-        round_.say(warning)
+    if round_.first_batch == 0 and processes.is_main():
+        for warning in (guards.slow_bf16(round_.training, model.device), guards.not_compiled(round_.training)):
+            if warning:
+                round_.say(warning)
     try:
         return _Training(model, round_).to_the_end()
     except (WorkerError, RuntimeError) as error:
