@@ -718,6 +718,20 @@ def test_the_least_costly_cut_of_each_number_is_told_with_the_command_that_makes
     )
 
 
+def test_where_only_the_first_blocks_were_tried_no_cut_is_called_the_least_costly(profile: Profile) -> None:
+    """Of two blocks less, none; of one, the better of what was tried."""
+    curves = Curves(
+        whole_loss=3, first=[cut([0, 1, 2], 0.9), cut([0, 1], 2)], run=[cut([0, 2, 3], 0.1)], scattered=[],
+        sequences=5, block_passes=0, head_passes=0,
+    )  # fmt: skip
+    one, none = (
+        profile.model_copy(update={"depth": 4, "curves": each})
+        for each in (curves, curves.model_copy(update={"run": []}))
+    )
+    assert list(cheapest_cuts(one))[1:] == ["- 3 blocks, without 1: +0.100 nats"]
+    assert not list(cheapest_cuts(none))
+
+
 def test_a_cut_is_suggested_only_if_its_error_leaves_room(profile: Profile) -> None:
     """The same rise, 0.01 below the bound, with an error of 0.009 and of 0.011."""
     for error, depth in ((0.009, 3), (0.011, None)):

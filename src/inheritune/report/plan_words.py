@@ -50,7 +50,10 @@ def _machine(machine: Machinery) -> str:
     how = "as tried" if machine.tried else "by half a second of matrix products when this was planned"
     if machine.shares:
         most, least = (f"{100 * share:.0f}%" for share in machine.shares)
-        how = f"by {most} (as in the table) to {least} of its data sheet's rate, since nothing was ever measured on such a card"
+        how = (
+            f"by {most} (as in the table) to {least} of its data sheet's rate; one H200 reached 39% and 46% with models of 0.4 and 1.2 billion"
+            " parameters, and small models reach less"
+        )
     return f"{count}{machine.name}, {how}"
 
 

@@ -99,10 +99,12 @@ def left_out(profile: ProfileRecord, minutes: str) -> Iterator[str]:
 
 
 def cheapest_cuts(profile: ProfileRecord) -> Iterator[str]:
-    """Of each of the first few numbers of blocks left out, the measured cut that costs the least."""
+    """Of each of the first few numbers of blocks left out, the measured cut that costs the least, where more than the first blocks were tried."""
     curves = profile.curves
-    measured = [*curves.first, *curves.run, *curves.scattered] if curves else []
-    few = [[cut for cut in measured if cut.removed == count] for count in range(1, _SHOWN + 1)]
+    chosen = [*curves.run, *curves.scattered] if curves else []
+    measured = [*chosen, *(curves.first if curves else [])]
+    tried = {cut.removed for cut in chosen}
+    few = [[cut for cut in measured if cut.removed == count] for count in range(1, _SHOWN + 1) if count in tried]
     best = [min(cuts, key=lambda cut: cut.rise) for cuts in few if cuts]
     if best:
         yield "The least costly cuts that were measured, before any training:"

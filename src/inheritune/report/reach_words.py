@@ -40,7 +40,7 @@ def _bought(found: RunEstimate) -> Iterator[str]:
     if min(each.depth for each in (target, *fair)) * 2 < found.reference.depth:
         yield "Of cuts to fewer than half of the blocks no round was ever recorded: their chances are a guess."
     if found.tokens_for_even is None:
-        yield f"No number of tokens gives {plural(target.depth, 'block')} an even chance, by this forecast."
+        yield f"No number of tokens gives {plural(target.depth, 'block')} an even chance, by this forecast, of text that the reference knows."
     elif target.chance < _EVEN:
         yield _for_even(plural(target.depth, "block"), found.tokens_for_even, found.text_tokens)
 
