@@ -227,7 +227,7 @@ def draw(verdicts: Verdicts) -> Figure:
     figure = Figure(figsize=(WIDE, 5.0), layout="constrained")
     curves, gaps = figure.subplots(1, 2)
     shares = [cell.share for cell in verdicts.cells]
-    share = min(share for share in shares if shares.count(share) > 2 or len(set(shares)) == len(shares))
+    share = min(shares, key=lambda share: (shares.count(share) < 3, share))
     for cell in (cell for cell in verdicts.cells if cell.share == share):
         place = verdicts.table.trained(cell, "cell.json")[0].parents[2]
         row = json.loads((place / "compare.json").read_text(encoding="utf-8"))["rows"][0]

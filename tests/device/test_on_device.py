@@ -241,7 +241,7 @@ def test_ranks_of_long_maps_wait_for_the_device_no_more_often_for_more_maps() ->
 def test_a_recorded_training_gives_the_same_bits_again_and_those_of_one_that_is_not(
     family: str, precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Eight steps of two micro-batches each, with another of the same weights in between."""
+    """Eight steps of two micro-batches each, recorded twice, and once with blocks compiled alone."""
     make_repeatable(0)
     recorded, replay = list[object](), _Recorded.replay
 

@@ -20,8 +20,9 @@ from inheritune.data.batches import Batches
 from inheritune.decoder.costs import forward_flops_per_token
 from inheritune.disk.files import digest
 from inheritune.errors import OutputError, TrainingError
+from inheritune.records.rows import StepDone
 from inheritune.records.stages import Position
-from inheritune.training import checkpoint
+from inheritune.training import checkpoint, loop
 
 
 def bits(model: nn.Module) -> dict[str, bytes]:
@@ -51,6 +52,23 @@ def test_a_step_asks_for_what_its_batch_does(tmp_path: Path, monkeypatch: pytest
     logits = untrained_model("gpt2")(batch[:, :-1]).logits
     wanted = nn.functional.cross_entropy(logits.flatten(0, 1), labels.flatten(), ignore_index=-100)
     assert rows[0]["loss"] == pytest.approx(wanted.item(), rel=1e-5) and rows[0]["tokens"] == BATCH * LENGTH
+
+
+def test_the_first_step_of_each_process_is_told_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newest checkpoint gone, the round goes on from the one before: after step 6, as if its process had died there."""
+    told: list[tuple[int, bool]] = []
+
+    def noting(**values: Any) -> StepDone:
+        told.append((values["step"], values["first"]))
+        return StepDone(**values)
+
+    monkeypatch.setattr(loop, "StepDone", noting)
+    train_round(tmp_path)
+    assert told == [(step, step == 1) for step in range(1, 9)]
+    told.clear()
+    shutil.rmtree(tmp_path / "step-0000008")
+    train_round(tmp_path)
+    assert told == [(7, True), (8, False)]
 
 
 def test_learns_what_can_be_learnt(tmp_path: Path) -> None:

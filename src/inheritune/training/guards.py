@@ -13,7 +13,7 @@ from inheritune.errors import OutputError, RecipeError, TrainingError
 from inheritune.runtime import gauge, processes
 from inheritune.runtime.memory import ran_out
 from inheritune.training import checkpoint
-from inheritune.training.kernels import lacks_to_compile
+from inheritune.training.kernels import is_to_compile, lacks_to_compile
 from inheritune.training.memory import step_memory
 
 _STATES = 2  # numbers an optimizer keeps for each weight, at most
@@ -53,7 +53,7 @@ def slow_bf16(training: Training, on: torch.device) -> str | None:
 def not_compiled(training: Training) -> str | None:
     """A warning where a training is to be compiled and this machine cannot; None otherwise."""
     missing = lacks_to_compile()
-    if training.compile not in ("blocks", "graph") or missing is None:
+    if missing is None or not is_to_compile(training):
         return None
     return f"Warning: nothing is compiled, which makes steps slower: this machine has a GPU and lacks {missing}"
 

@@ -40,7 +40,12 @@ def settled(training: Training, on: torch.device) -> Training:
 
 def is_compiled(training: Training) -> bool:
     """Whether blocks, and what is computed of the logits, are compiled."""
-    return training.compile in ("blocks", "graph") and not lacks_to_compile()
+    return is_to_compile(training) and not lacks_to_compile()
+
+
+def is_to_compile(training: Training) -> bool:
+    """Whether a training asks for that, on whatever machine."""
+    return training.compile in ("blocks", "graph")
 
 
 @lru_cache

@@ -116,7 +116,6 @@ class _Training:
             self.objective.around_last = self.sums.beside_pass
         self.writing = Background()
         length = round_.batches.length
-        self.steps_here = 0
         self.flops = step_flops(model, self.training, length, self.objective.teacher)
         self.divergence = guards.Divergence()
         self.last = steps_of(self.training)
@@ -126,6 +125,7 @@ class _Training:
             self.optimizer.load_state(state)
         if self.before_fall is not None:
             processes.on_main(lambda: checkpoint.drop_after(round_.checkpoints, self.position.step))
+        self.began = self.position.step
         round_.resume(self.position)
 
     def _fits(self, position: Position) -> bool:
@@ -188,7 +188,6 @@ class _Training:
         return dict(zip(parts, sums, strict=True))
 
     def _move_on(self, by: Position, finite: bool) -> None:
-        self.steps_here += by.step
         self.position.step += by.step
         self.position.tokens += by.tokens
         self.position.flops += by.flops
@@ -265,7 +264,7 @@ class _Training:
             if used is not None and used <= 1
             else None,  # more: the rate was measured on a busier machine
             memory=gauge.peak_memory(self.model.device),
-            first=self.steps_here == 1,
+            first=self.position.step == self.began + 1,
         )
 
 

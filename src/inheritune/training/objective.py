@@ -68,7 +68,7 @@ class TrainingLoss:
         """
         sums: dict[str, Tensor] = {}
         spread, size = sharded.is_sharded(self.model.parameters()), self.training.micro_batch_size
-        weight_VD = None if spread or self.replay else self.head.weight()
+        weight_VD = None if spread or self._recording(asked_BT) else self.head.weight()
         asked = itertools.repeat(None) if asked_BT is None else asked_BT.split(size)
         left = len(parts := batch_BT.split(size))
         for sequences_BT, own_BT in zip(parts, asked, strict=False):
@@ -89,9 +89,13 @@ class TrainingLoss:
     ) -> dict[str, Tensor]:
         # The backward pass too: under checkpoint_activations it computes the blocks again.
         with fastest(self.model, self.training), strictly_repeatable(self.model.device):
-            if self.replay and asked_BT is None:
-                return self.replay(self._plainly, sequences_BT, scale)
+            if replay := self._recording(asked_BT):
+                return replay(self._plainly, sequences_BT, scale)
             return self._differentiate(sequences_BT, asked_BT, weight_VD, scale)
+
+    def _recording(self, asked_BT: Tensor | None) -> Replay | None:
+        """What records and replays, of a batch all of whose labels are asked for: else each has another shape."""
+        return self.replay if asked_BT is None else None
 
     def _plainly(self, sequences_BT: Tensor, scale: float) -> dict[str, Tensor]:
         return self._differentiate(sequences_BT, None, None, scale)

@@ -22,9 +22,10 @@ _CLOSE = 1e-3
 class Replay:
     """`passes(sequences_BT, scale)`, always the same ones, which add to the gradients of `model` and give sums, as one launch.
 
-    They come with each call and are not kept, so that who holds this and gives them is freed at once. The first calls run as they are, so that all is compiled. The first after them that finds no gradients records, once it has run as it is too:
-    a replay that gives other sums or gradients is told (`say`) and not used, and neither is a recording that fails. `read` is what
-    the passes read beside the model. Another shape or scale, or a weight that stands elsewhere, is recorded anew.
+    They come with each call and are not kept, so that who holds this and gives them is freed at once. The first call runs as it is,
+    so that all is compiled. The next one that finds no gradients records, once it has run as it is too: a replay that gives other
+    sums or gradients is told (`say`) and not used, and neither is a recording that fails. `read` is what the passes read beside the
+    model. Another shape or scale, or a weight that stands elsewhere, is recorded anew.
     """
 
     def __init__(self, model: nn.Module, read: Iterable[nn.Module], say: Callable[[str], None]):
