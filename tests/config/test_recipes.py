@@ -46,6 +46,7 @@ def test_openllama_is_thirteen_blocks_and_eight_passes_of_the_mixture() -> None:
 def test_todays_models_run_as_we_run(name: str) -> None:
     run = load_recipe(RunRecipe, name, {})
     assert run.choice.heal and run.choice.method == "greedy" and not run.growth.literal
+    assert run.objective == load_recipe(RunRecipe, "laptop", {}).objective, "taught as the default is"
     assert run.data.train[0].source == "hf:HuggingFaceFW/fineweb-edu"
 
 

@@ -61,7 +61,7 @@ def test_a_round_is_planned_to_the_last_flop(
     ended = command("run", recipe, "--out", str(out), "--price", "3.6e5")
     assert ended.code == 0
     result, own = Result.load(out / "result.json"), RunEstimate.load(out / "plan.json")
-    training = {stage.name: stage for stage in found.stages}["round"]
+    training = {stage.name: stage for stage in found.stages}["training"]
     assert (training.tokens, training.flops) == (result.rounds[0].tokens, result.rounds[0].flops)
     assert (found.target.parameters, found.target.footprint) == (result.target.parameters, result.target.footprint)
     assert (found.reference.parameters, found.reference.footprint) == (
@@ -103,7 +103,7 @@ def test_a_repair_takes_what_was_planned(
     tree["reference"], tree["growth"] = str(references(family)), {"start": len(blocks), "max_depth": len(blocks)}
     tree["choice"] |= {"heal": True, "heal_tokens": 512}
     stages = {stage.name: stage for stage in plan(write_recipe(tree)).stages}
-    assert 0.75 < stages["cut, proof and repair"].flops / healing.flops < 1.25
+    assert 0.75 < stages["heal"].flops / healing.flops < 1.25
 
 
 def test_no_weight_is_read(
@@ -116,7 +116,7 @@ def test_no_weight_is_read(
         r"\nA round goes at about [\d,]+ tokens/s. In a training step: \d+ MB for the program itself, [\d.]+ [kM]B for ",
         ended.out,
     )
-    assert "cut, proof and repair" in ended.out and "Gaps are nats per token" in ended.out
+    assert "heal" in ended.out and "Gaps are nats per token" in ended.out
 
 
 def test_it_is_printed_as_data(tree: dict[str, Any], write_recipe: Write) -> None:
@@ -128,7 +128,7 @@ def test_it_is_printed_as_data(tree: dict[str, Any], write_recipe: Write) -> Non
     assert found.total.seconds == pytest.approx(sum(stage.seconds for stage in found.stages))
     stages = {stage.name: stage for stage in found.stages}
     assert stages["choice"].seconds == pytest.approx(stages["choice"].flops / 0.6 / 989e12), "cuts are compared in bf16"
-    assert stages["cut, proof and repair"].seconds > stages["cut, proof and repair"].flops / 0.6 / 67e12, "in fp32"
+    assert stages["heal"].seconds > stages["heal"].flops / 0.6 / 67e12, "in fp32"
     assert stages["validation"].seconds == pytest.approx(stages["validation"].flops / 0.6 / 989e12), (
         "a run on a GPU is in bf16"
     )
@@ -143,9 +143,9 @@ def test_controls_are_rounds_and_the_references_rate_is_tried_three_times(
     stages = {stage.name: stage for stage in plan(write_recipe(tree)).stages}
     whole = {stage.name: stage for stage in plan(write_recipe(tree | {"growth": {"start": 5, "max_depth": 5}})).stages}
     own, trained_on = stages["control: random"], stages["control: reference"]
-    assert (own.tokens, own.flops) == (25_600, stages["round"].flops)
-    assert trained_on.tokens == 25_600 * 1.24 and trained_on.flops == pytest.approx(1.24 * whole["round"].flops)
-    assert trained_on.seconds == pytest.approx(1.24 * whole["round"].seconds, rel=0.2)
+    assert (own.tokens, own.flops) == (25_600, stages["training"].flops)
+    assert trained_on.tokens == 25_600 * 1.24 and trained_on.flops == pytest.approx(1.24 * whole["training"].flops)
+    assert trained_on.seconds == pytest.approx(1.24 * whole["training"].seconds, rel=0.2)
 
 
 def test_what_each_stage_costs_is_printed_where_a_price_is_given(tree: dict[str, Any], write_recipe: Write) -> None:
@@ -237,7 +237,7 @@ def test_a_checkpoint_that_is_written_beside_the_training_is_counted_where_there
 
     def memory(every: int) -> tuple[int, int]:
         found = plan(recipe, training__checkpoint_every=every)
-        return {stage.name: stage.memory for stage in found.stages}["round"], found.step.weights + found.step.states
+        return {stage.name: stage.memory for stage in found.stages}["training"], found.step.weights + found.step.states
 
     (beside, copy), (after, _) = memory(1), memory(100)
     monkeypatch.setattr("inheritune.runtime.gauge.free_memory", lambda on: beside + copy)
@@ -314,7 +314,7 @@ def test_a_probe_tries_this_machine(tree: dict[str, Any], write_recipe: Write, m
     monkeypatch.setattr("inheritune.training.pace.time.perf_counter", lambda: float(next(ticks)))
     found = plan(write_recipe(tree), asked=PlanRequest(probe=True))
     assert found.machine.tried
-    training = {stage.name: stage for stage in found.stages}["round"]
+    training = {stage.name: stage for stage in found.stages}["training"]
     steps, micro_batches = 6, 1
     assert training.seconds > steps * micro_batches * 0.1, (
         "a micro-batch took a tick, and a cut of two of five blocks less"
@@ -472,11 +472,11 @@ def test_on_a_gpu_the_reference_is_beside_a_training_only_where_it_teaches(gpt2:
     reference = load_model(gpt2)
     whole = sum(parameter.nbytes for parameter in reference.parameters())
     halves = sum(parameter.nbytes for parameter in in_halves(reference).parameters())
-    taught: dict[str, Any] = {"objective__logits": 0.5}
+    alone: dict[str, Any] = {"objective__logits": 0}
     card = PlanRequest(gpu="h100")
     held = [
         plan(str(gpt2), asked=asked, **more).step.reference
-        for asked, more in ((card, {}), (card, taught), (None, taught))
+        for asked, more in ((card, alone), (card, {}), (None, {}))
     ]
     assert held == [0, halves, whole]
     beside = {stage.name: stage.memory for stage in plan(str(gpt2), asked=card).stages}
@@ -484,7 +484,7 @@ def test_on_a_gpu_the_reference_is_beside_a_training_only_where_it_teaches(gpt2:
     on_cpu = {stage.name: stage.memory for stage in plan(str(gpt2)).stages}
     assert (
         on_cpu["diagnosis"] - beside["diagnosis"] == whole
-        and on_cpu["cut, proof and repair"] - beside["cut, proof and repair"] == 2 * cut
+        and on_cpu["heal"] - beside["heal"] == 2 * cut
     )
 
 

@@ -314,8 +314,7 @@ def test_the_ledger_is_the_sum_of_what_the_stages_wrote_down(done: Run) -> None:
     watched = [row["cost"] for folder in (place, *controls) for row in rows_of(folder, "watch")]
     phases = {
         "diagnosis": [read(place / "diagnosis.json"), *(row["cost"] for row in rows_of(place, "watch"))],
-        "choice": [read(place / "choice.json")],
-        "probes": [read(place / "untrained.json")],
+        "choice": [read(place / "choice.json"), read(place / "untrained.json")],
         "heal": [read(folder / "start.json") for folder in rounds],
         "training": [read(folder / "round.json") for folder in rounds],
         "validation": [

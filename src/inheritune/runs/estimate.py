@@ -235,7 +235,7 @@ class Outlook:
         seconds = flops / self.pace.measuring + 8 * cut / _READ_BYTES
         # On a GPU, where one model stands at a time, the states are beside the reference alone.
         states = tokens * width * 4 * (gaps + 2)
-        return self._reading("cut, proof and repair", tokens, flops, seconds, 2 * cut * self._on_cpu + states)
+        return self._reading("heal", tokens, flops, seconds, 2 * cut * self._on_cpu + states)
 
     def _round(self, depth: int, taught: bool = True) -> StageEstimate:
         steps, processes = self._steps, self.machine.processes
@@ -253,7 +253,7 @@ class Outlook:
         memory = max(whole, saving + self._copied(step, saving))
         kept = self.training.checkpoints_kept + 1
         return StageEstimate(
-            name="round", tokens=tokens, flops=alone + teaching, seconds=seconds, memory=memory,
+            name="training", tokens=tokens, flops=alone + teaching, seconds=seconds, memory=memory,
             disk=kept * 3 * self._wide_cut(depth),
         )  # fmt: skip
 

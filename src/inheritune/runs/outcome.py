@@ -59,10 +59,7 @@ ALONE = (
     f". {CAUTION}it learnt from this text, which the reference as it is did not, and that alone may make it better: --controls trains the"
     " reference on as many tokens too"
 )
-_DEEPER, _DEEPEST = (
-    ", another learning rate (training.peak_lr), or deeper (growth.max_depth)",
-    " or another learning rate (training.peak_lr)",
-)
+_DEEPER, _DEEPEST = ", another learning rate (training.peak_lr), or deeper ({})", " or another learning rate (training.peak_lr)"
 
 
 def assemble_result(
@@ -143,8 +140,10 @@ def _message(
         return f"{gap.verdict.capitalize()}: {seen}{warned}"
     if stop.outcome == "fitted":
         return f"Fitted: {seen}, {gap.verdict}; no match is claimed{warned}"
-    more = _DEEPER if target.depth < reference.depth - 1 else _DEEPEST
-    why = "the limits are reached" if stop.outcome == "budget_spent" else "the deepest target allowed does not match"
+    spent = stop.outcome == "budget_spent"
+    more = _DEEPER.format("growth.start" if spent else "growth.max_depth")
+    more = more if target.depth < reference.depth - 1 else _DEEPEST
+    why = "the limits are reached" if spent else "the deepest target allowed does not match"
     return f"Not matched ({gap.verdict}): {seen}; {why}; {_NEXT.format(more)}{warned}"
 
 
@@ -262,7 +261,7 @@ def _entries(
     yield "diagnosis", DiagnosisCost.load(lab.folder / DiagnosisCost.NAME)
     yield "choice", BlockOrder.load(lab.folder / BlockOrder.NAME)
     if (untrained := lab.folder / Untrained.NAME).exists():
-        yield "probes", Untrained.load(untrained)
+        yield "choice", Untrained.load(untrained)
     yield "validation", lab.bench.beginnings
     yield "validation", lab.bench.reference_measured
     for number in range(1, rounds + 1):

@@ -35,7 +35,9 @@ from inheritune.training.kernels import settled
 from inheritune.training.pace import assumed, tried
 
 _GPU_SECONDS = 2.0  # of training and reading before a run's plan
-_PLAIN: dict[str, Any] = {"name": "plan", "training": {"tokens": 10_000_000, "batch_tokens": 65_536}}
+_PLAIN: dict[str, Any] = {
+    "name": "plan", "training": {"tokens": 10_000_000, "batch_tokens": 65_536}, "objective": {"cross_entropy": 0.25, "logits": 0.75},
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def plan(
     progress: Progress | None = None,
     **overrides: Any,
 ) -> RunEstimate:
-    """Plan a run of a recipe (name or path), or of a model on `text` with the defaults of a recipe and ten million tokens a round.
+    """Plan a run of a recipe (name or path), or of a model on `text`: the defaults of a recipe, ten million tokens a round, taught as the README's recipe is.
 
     `overrides` are recipe keys. Raises InputError for whatever the user has to mend.
     """
