@@ -132,7 +132,7 @@ def test_a_run_to_a_size_and_one_to_the_smallest_depth(tree: dict[str, Any], tmp
         found = inheritune.run(str(tmp_path / "recipe.yaml"), out=str(tmp_path / name))
         steps[name] = [round_.steps for round_ in found.rounds]
         if name == "fit":
-            assert found.outcome == "fitted" and found.target.depth == 3 and "no match is claimed" in found.message
+            assert found.outcome == "fitted" and found.target.depth == 3 and "No match is claimed" in found.message
             assert found.validation.looks == 1
         else:
             assert sum(round_.tokens for round_ in found.rounds) <= 4000

@@ -54,7 +54,7 @@ from inheritune.runs.sampled import side_by_side
 from inheritune.runtime import gauge
 from inheritune.training.metrics import Metrics
 
-_NEXT = "next: more tokens a round (training.tokens){}; another run on the same validation documents is a further look at them"
+_NEXT = "Next: more tokens a round (training.tokens){}. Another run on the same validation documents is a further look at them"
 ALONE = (
     f". {CAUTION}it learnt from this text, which the reference as it is did not, and that alone may make it better: --controls trains the"
     " reference on as many tokens too"
@@ -131,20 +131,20 @@ def _message(
 ) -> str:
     gap = target.decisive
     seen = f"{target.depth} of {reference.depth} blocks, gap {gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}] nats per token"
-    elsewhere = "".join(
+    seen += "".join(
         f"; on {text.name!r} {text.gap.mean:+.4f} [{text.gap.low:+.4f}, {text.gap.high:+.4f}], {text.gap.verdict}"
         for text in outside
     )
-    warned = elsewhere + "".join(f". {CAUTION}{caution}" for caution in cautions)
+    warned = "".join(f". {CAUTION}{caution}" for caution in cautions)
     if stop.outcome == "matched":
         return f"{gap.verdict.capitalize()}: {seen}{warned}"
     if stop.outcome == "fitted":
-        return f"Fitted: {seen}, {gap.verdict}; no match is claimed{warned}"
+        return f"Fitted ({gap.verdict}): {seen}. No match is claimed{warned}"
     spent = stop.outcome == "budget_spent"
     more = _DEEPER.format("growth.start" if spent else "growth.max_depth")
     more = more if target.depth < reference.depth - 1 else _DEEPEST
-    why = "the limits are reached" if spent else "the deepest target allowed does not match"
-    return f"Not matched ({gap.verdict}): {seen}; {why}; {_NEXT.format(more)}{warned}"
+    why = "The limits are reached" if spent else "The deepest target allowed does not match"
+    return f"Not matched ({gap.verdict}): {seen}. {why}. {_NEXT.format(more)}{warned}"
 
 
 def _beside_whole(target: Round, controls: list[Control], margin: float) -> str:
