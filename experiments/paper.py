@@ -1,9 +1,10 @@
 """The paper's claims against a reference that is trained out: each method at several lengths, and a verdict on each claim by a rule.
 
     python experiments/paper.py --reference MODEL --train TEXT --tune BOOKS.jsonl --held BOOKS.jsonl --tokens T --out DIR
-                                [--depth 8] [--shortest 4] [--shard 1/2] [--gather] [--figure PNG]
+                                [--depth 8] [--shortest 4] [--only METHOD/N ...] [--shard 1/2] [--gather] [--figure PNG]
 
-T is what the reference was trained on; a cell's length is a share of it. `--shortest N` leaves out cells longer than T/N. Learning
+T is what the reference was trained on; a cell's length is a share of it. `--shortest N` leaves out cells longer than T/N, and
+`--only published/1` takes that method at that share alone. The rounds of the literal loop are `published` at T, a `--depth` and a folder each. Learning
 rates come first, at T/64 on the tuning books: the best of three, and further ones while it is the grid's end. Each cell's seed is an
 `inheritune compare` of one method in a folder of its own, so the same command goes on after a stop, and several of them share the work
 (`--shard`); cells stand in the order of what most hangs on them. `--gather` trains nothing. The rules, written before any cell was
@@ -258,13 +259,17 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, required=True, help="what the reference was trained on")
     parser.add_argument("--depth", type=int, default=8)
     parser.add_argument("--shortest", type=int, default=1, help="no cell longer than this part of the tokens")
+    parser.add_argument("--only", nargs="+", metavar="METHOD/N", help="cells of these methods at T/N")
     parser.add_argument("--shard", default="1/1", help="I/N: every N-th cell and seed, from the I-th on")
     parser.add_argument("--gather", action="store_true", help="train nothing")
     parser.add_argument("--figure", type=Path, help="draw what was run")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     table = Table(given.reference, given.train, given.tune, given.held, given.tokens, given.depth, given.out)
-    chosen = [cell for cell in CELLS if cell.share >= given.shortest]
+    named = {f"{cell.method}/{cell.share}": cell for cell in CELLS if cell.share >= given.shortest}
+    if unknown := set(given.only or ()) - set(named):
+        parser.error(f"--only: no cell {', '.join(sorted(unknown))}; there are {', '.join(named)}")
+    chosen = [cell for name, cell in named.items() if given.only is None or name in given.only]
     if not given.gather:
         given.out.mkdir(parents=True, exist_ok=True)
         table.recipe()
