@@ -1,12 +1,14 @@
 # ruff: noqa: RUF001  (the page's own minus, dash and times signs)
 """The model card: what it says, plain YAML in front, and names from outside stay text."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from made_up_run import CONFIG, control_data, result_data
+from transformers import AutoTokenizer
 
 from inheritune.config.loading import check
 from inheritune.config.recipes import RunRecipe
@@ -48,6 +50,24 @@ def said_in(card: str) -> str:
 )
 def test_the_card_says(said: str) -> None:
     assert said in said_in(card_of())
+
+
+@pytest.mark.parametrize("chats", [False, True])
+def test_the_code_that_loads_the_model_runs(
+    gpt2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, chats: bool
+) -> None:
+    """In the model's folder, with plain transformers; a model with a chat template is asked as its template has it."""
+    shutil.copytree(gpt2, folder := tmp_path / "model")
+    own = AutoTokenizer.from_pretrained(folder)
+    own.chat_template = "{{ 'ASKED ' + messages[0]['content'] }}" if chats else None
+    own.save_pretrained(folder)
+    result = Result.model_validate(result_data())
+    card = model_card(result, check(RunRecipe, yaml.safe_load(CONFIG)), chats=chats)
+    monkeypatch.chdir(folder)
+    exec(card.partition("```python\n")[2].partition("```")[0], {})
+    asked = "What is rain?" if chats else "The first of"
+    start = own.decode(own("ASKED " * chats + asked).input_ids)
+    assert len(start.split()) > 1 and capsys.readouterr().out.startswith(start)
 
 
 def test_a_begin_of_text_by_hand_is_said() -> None:

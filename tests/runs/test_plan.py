@@ -475,17 +475,13 @@ def test_on_a_gpu_the_reference_is_beside_a_training_only_where_it_teaches(gpt2:
     alone: dict[str, Any] = {"objective__logits": 0}
     card = PlanRequest(gpu="h100")
     held = [
-        plan(str(gpt2), asked=asked, **more).step.reference
-        for asked, more in ((card, alone), (card, {}), (None, {}))
+        plan(str(gpt2), asked=asked, **more).step.reference for asked, more in ((card, alone), (card, {}), (None, {}))
     ]
     assert held == [0, halves, whole]
     beside = {stage.name: stage.memory for stage in plan(str(gpt2), asked=card).stages}
     cut = 4 * plan(str(gpt2)).target.parameters
     on_cpu = {stage.name: stage.memory for stage in plan(str(gpt2)).stages}
-    assert (
-        on_cpu["diagnosis"] - beside["diagnosis"] == whole
-        and on_cpu["heal"] - beside["heal"] == 2 * cut
-    )
+    assert on_cpu["diagnosis"] - beside["diagnosis"] == whole and on_cpu["heal"] - beside["heal"] == 2 * cut
 
 
 def test_in_bf16_rounded_matrices_are_counted_once(gpt2: Path, tree: dict[str, Any], write_recipe: Write) -> None:

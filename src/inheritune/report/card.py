@@ -18,8 +18,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
-def model_card(result: Result, config: RunRecipe, license_name: str | None = None) -> str:
-    """The model card as Markdown with YAML front matter, for `README.md` in the saved model's folder.
+def model_card(result: Result, config: RunRecipe, license_name: str | None = None, chats: bool = False) -> str:
+    """The model card as Markdown with YAML front matter, for `README.md` in the saved model's folder; `chats` if it has a chat template.
 
     It can be read without any other file of the run. Names and reasons from outside are escaped.
     """
@@ -28,6 +28,7 @@ def model_card(result: Result, config: RunRecipe, license_name: str | None = Non
         front_matter=_front_matter(result, license_name),
         result=result,
         config=config,
+        chats=chats,
         headline=story.verdict_of(result).headline,
         evidence=story.evidence(result),
         gap=story.target_gap(result),

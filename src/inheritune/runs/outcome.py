@@ -59,7 +59,10 @@ ALONE = (
     f". {CAUTION}it learnt from this text, which the reference as it is did not, and that alone may make it better: --controls trains the"
     " reference on as many tokens too"
 )
-_DEEPER, _DEEPEST = ", another learning rate (training.peak_lr), or deeper ({})", " or another learning rate (training.peak_lr)"
+_DEEPER, _DEEPEST = (
+    ", another learning rate (training.peak_lr), or deeper ({})",
+    " or another learning rate (training.peak_lr)",
+)
 
 
 def assemble_result(

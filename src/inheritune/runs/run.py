@@ -197,7 +197,8 @@ def _save_model(lab: FolderLab, target: PreTrainedModel, result: Result) -> Resu
         takes = footprint(beside, target, lab.bench.written_dtype)
         result = result.model_copy(update={"target": result.target.model_copy(update={"footprint": takes})})
         _origin(lab, target, result).save(beside / ModelOrigin.NAME)
-        write_text(beside / CARD, model_card(result, lab.recipe, license_of(reference.place)))
+        chats = bool(reference.tokenizer.chat_template)
+        write_text(beside / CARD, model_card(result, lab.recipe, license_of(reference.place), chats))
     return result
 
 
