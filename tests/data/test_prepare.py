@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import lzma
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
 import pytest
 from shell import command, refused
 from tiny import BEGIN, VOCABULARY, with_begin
@@ -71,6 +73,18 @@ def test_a_plan_counts_what_is_prepared_and_guesses_the_rest(
     assert tokens_in_files([prepared]) == exact
     assert tokens_in_files([prepared, plain]) == round(exact + (corpus / "words.txt").stat().st_size / 4.2)
     assert tokens_in_files([prepared, Source(source="hf:some/text")]) is None
+
+
+def test_packed_prose_is_guessed_by_how_it_is_packed(tmp_path: Path) -> None:
+    """The pages of this project, packed in each way."""
+    prose = b"".join(page.read_bytes() for page in sorted(Path(__file__).parents[2].glob("docs/*.md")))
+    zstd = pyarrow.compress(prose, codec="zstd", asbytes=True)
+    packed = {"txt": prose, "txt.gz": gzip.compress(prose), "txt.xz": lzma.compress(prose), "txt.zst": zstd}
+    guessed = []
+    for suffix, content in packed.items():
+        (tmp_path / f"prose.{suffix}").write_bytes(content)
+        guessed.append(tokens_in_files([Source(source=str(tmp_path / f"prose.{suffix}"))]))
+    assert guessed == [pytest.approx(len(prose) / 4.2, rel=0.25)] * 4
 
 
 @pytest.mark.parametrize("documents", [1, 40, 149, 153, 158])

@@ -66,7 +66,4 @@ def _tokens_in(source: Source) -> float | None:
         return kind.tokens
     if not isinstance(kind, PlainFiles):
         return None
-    size = sum(
-        file.path.stat().st_size * (3 if file.is_packed else 1) for file in kind.files
-    )  # packed ones are a third
-    return size / _BYTES_A_TOKEN
+    return sum(file.about_bytes for file in kind.files) / _BYTES_A_TOKEN

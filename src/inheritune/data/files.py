@@ -10,7 +10,8 @@ from pathlib import Path
 
 from inheritune.errors import DataError
 
-PACKED_SUFFIXES = (".gz", ".xz", ".zst")
+# What packs a file, by suffix, and to about which part it packs English prose (gzip -6, xz -6, zstd -3 on ten books).
+PACKED_SUFFIXES = {".gz": 1 / 2.7, ".xz": 1 / 3.5, ".zst": 1 / 2.9}
 # What stands beside data without being any.
 _ABOUT = re.compile(r"(readme|licen[cs]e|notice|changelog|citation|dataset_infos?)\b.*", re.IGNORECASE)
 
@@ -27,6 +28,11 @@ class File:
     def is_packed(self) -> bool:
         """Whether it has to be unpacked."""
         return self.path.suffix.lower() in PACKED_SUFFIXES
+
+    @property
+    def about_bytes(self) -> float:
+        """How many bytes it has unpacked, about if it is packed."""
+        return self.path.stat().st_size / PACKED_SUFFIXES.get(self.path.suffix.lower(), 1)
 
 
 def files(source: str, wanted: str) -> list[File]:

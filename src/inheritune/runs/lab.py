@@ -139,8 +139,9 @@ class FolderLab:
             plan = replace(plan, reach_left=left)
         if plan.fit:
             return plan
+        raised = " (limits.max_rounds may be raised later)" if plan.max_rounds < plan.looks else ""
         self.progress.note(
-            f"At most {plural(plan.looks, 'look')} may call a match, each at {100 * planned.confidence:.3g}% confidence, so that the"
+            f"At most {plural(plan.looks, 'look')} may call a match{raised}, each at {100 * planned.confidence:.3g}% confidence, so that the"
             f" whole run errs in less than {100 * (1 - whole):.2g}%"
             + (f"; one that cannot tell reads up to {self.bench.most_documents:,} documents" if planned.reads else "")
         )
