@@ -68,7 +68,7 @@ class Outlook:
         machine: Machinery, pace: ReachedRate, text_tokens: int | None = None, depth: int | None = None,
     ):  # fmt: skip
         self.recipe, self.reference, self.weight_bytes, self.dtype = recipe, reference, weight_bytes, dtype
-        self.machine, self.pace, self.text_tokens = machine, pace, text_tokens
+        self.machine, self.pace, self.text_tokens = machine.model_copy(update={"tried": pace.tried}), pace, text_tokens
         self.whole, self.parameters = anatomy(reference).depth, parameter_count(reference)
         self.depth = depth or starting(recipe, reference, dtype, text_tokens)
         self.length, self.training = recipe.data.sequence_length, recipe.training

@@ -84,7 +84,7 @@ def plan(
     dtype = kept_dtype(place) if recipe.model_dtype == "auto" else DTYPES[recipe.model_dtype]
     outlook = Outlook(
         recipe, shape, weight_bytes=weight_bytes(place), dtype=dtype,
-        machine=machine.model_copy(update={"tried": pace.tried}), pace=pace, text_tokens=tokens_in_files(recipe.data.train),
+        machine=machine, pace=pace, text_tokens=tokens_in_files(recipe.data.train),
     )  # fmt: skip
     return outlook.estimate()
 
@@ -104,7 +104,7 @@ def plan_of(recipe: RunRecipe, reference: Reference, folder: Path, price: float 
         pace = tried(model.config, training, recipe.data.sequence_length, machine.matrix_rate, _GPU_SECONDS)
     return Outlook(
         recipe, hollow(model.config, type(model)).float(), weight_bytes=weight_bytes(reference.place),
-        dtype=reference.written_dtype(recipe.model_dtype), machine=machine.model_copy(update={"tried": pace.tried}), pace=pace,
+        dtype=reference.written_dtype(recipe.model_dtype), machine=machine, pace=pace,
         text_tokens=tokens_in_files(recipe.data.train),
     ).estimate()  # fmt: skip
 
