@@ -271,10 +271,10 @@ def test_a_text_that_is_too_short_for_an_even_chance_is_told_as_such_once(gpt2: 
     short = found.model_copy(update={"reach": reach, "text_tokens": 3_000})
     enough, more = (total_words(short.model_copy(update={"tokens_for_even": each})) for each in (12_000, 12_001))
     assert "For an even chance, 4 blocks take a round of about 12 k tokens, 4.0 readings of the text." in enough
-    assert "With this text" not in enough and "For an even chance" not in more
+    assert "However often" not in enough and "For an even chance" not in more
     assert (
-        "With this text no number of tokens gives 4 blocks an even chance: that takes about 12 k, and no more than 4 readings of a text count,"
-        " so one of about 3 k tokens; yours has about 3 k."
+        "However often it is read, this text gives 4 blocks no even chance: that takes a round of about 12 k tokens, and no more than 4 readings"
+        " of a text count, so it takes a text of about 3 k. Yours has about 3 k."
     ) in more
     (readings,) = re.findall(r"[^.]*tokens: each is read .*?of it\.", more)
     assert (
@@ -301,7 +301,7 @@ def test_tokens_that_buy_almost_nothing_are_told_as_such(gpt2: Path) -> None:
     assert (
         "131 k are 0.0013 for each of the reference's parameters, which make the gap less than 3% smaller" in lines[0]
     )
-    assert "about 52.7 M of new text would halve it." in lines[0]
+    assert "About 52.7 M tokens of new text would halve it." in lines[0]
     assert left(52_700_000, parameters) == pytest.approx(left(1, parameters) / 2, rel=1e-3)
     read = found.model_copy(update={"reference": reference, "text_tokens": 2_000, "goal": "fit"})
     assert "These tokens buy almost nothing: 8 k that count are 0.00008 for each" in total_words(read)
@@ -365,7 +365,7 @@ def test_a_packed_reference_is_held_against_the_packed_target(gpt2: Path) -> Non
             found.model_copy(update={"reference": reference, "packed_bytes": {"q8_0": 141_000, "q4_k_m": 103_000}})
         )
 
-    line = "Packed too (inheritune export --to gguf --quantise) the target takes about 141 kB as q8_0 and 103 kB as q4_k_m: "
+    line = "Packed as well (inheritune export --to gguf --quantise), the target takes about 141 kB as q8_0 and 103 kB as q4_k_m: "
     assert f"{line}no less than your file, so this cut saves nothing on disk." in told(103_000)
     assert f"{line}about 2 kB less than your file." in told(105_000)
     assert told(103_000).count("packed") == 1, "(the reference's are packed in 103 kB)"

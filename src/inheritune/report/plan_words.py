@@ -103,7 +103,7 @@ def packed_in_words(found: RunEstimate) -> Iterator[str]:
         if saved > 0
         else "no less than your file, so this cut saves nothing on disk"
     )
-    yield f"Packed too (inheritune export --to gguf --quantise) the target takes about {sizes}: {than}."
+    yield f"Packed as well (inheritune export --to gguf --quantise), the target takes about {sizes}: {than}."
 
 
 def held_in_words(result: Result) -> Iterator[str]:

@@ -38,9 +38,9 @@ def _bought(found: RunEstimate) -> Iterator[str]:
     elif target.chance < _FAIR:
         yield f"Not with these tokens: {_told(target, found.margin)}; {fair[-1].depth} blocks are the fewest with a fair chance."
     if min(each.depth for each in (target, *fair)) * 2 < found.reference.depth:
-        yield "Of cuts to fewer than half of the blocks no round was ever recorded: their chances are a guess."
+        yield "No round was ever recorded with fewer than half of the blocks: these chances are a guess."
     if found.tokens_for_even is None:
-        yield f"No number of tokens gives {plural(target.depth, 'block')} an even chance, by this forecast, of text that the reference knows."
+        yield f"By this forecast no number of tokens gives {plural(target.depth, 'block')} an even chance on text that the reference knows."
     elif target.chance < _EVEN:
         yield _for_even(plural(target.depth, "block"), found.tokens_for_even, found.text_tokens)
 
@@ -51,8 +51,8 @@ def _for_even(blocks: str, tokens: int, text: int | None) -> str:
     if text is not None and tokens > new_tokens(tokens, text):
         wanted = words.large_number(math.ceil(tokens / READINGS))
         return (
-            f"With this text no number of tokens gives {blocks} an even chance: that takes about {told}, and no more than {READINGS} readings"
-            f" of a text count, so one of about {wanted} tokens; yours has about {words.large_number(text)}."
+            f"However often it is read, this text gives {blocks} no even chance: that takes a round of about {told} tokens, and no more than"
+            f" {READINGS} readings of a text count, so it takes a text of about {wanted}. Yours has about {words.large_number(text)}."
         )
     readings = f", {tokens / text:,.1f} readings of the text" if text and tokens > text else ""
     return f"For an even chance, {blocks} take a round of about {told} tokens{readings}."
@@ -66,8 +66,8 @@ def _bought_nothing(found: RunEstimate) -> Iterator[str]:
         counted = " that count" if tokens < found.round_tokens else ""
         yield (
             f"These tokens buy almost nothing: {words.large_number(tokens)}{counted} are {_plain(tokens / parameters)} for each of the reference's"
-            f" parameters, which make the gap less than {math.floor(100 * share) + 1}% smaller than a few steps would: it is the cut's own;"
-            f" about {words.large_number(tokens_that_halve(parameters))} of new text would halve it."
+            f" parameters, which make the gap less than {math.floor(100 * share) + 1}% smaller than a few steps would."
+            f" About {words.large_number(tokens_that_halve(parameters))} tokens of new text would halve it."
         )
 
 
