@@ -16,14 +16,14 @@ Each message is one sentence that names the value and says what to do.
 
 
 def plain(text: object) -> str:
-    """A text as one line that a terminal may be given: control characters stand as their escapes, a long middle is left out."""
+    """Return a text as one line that is safe in a terminal: control characters escaped, the middle of a long text left out."""
     line = " ".join(str(text).split())
     line = line if len(line) <= 1000 else f"{line[:500]} ... {line[-500:]}"
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in line)
 
 
 def last_line(said: str) -> str:
-    """The last line of a program's output that says something, made plain and short; empty where none does."""
+    """Return the last line of a program's output that is not blank, as `plain` text of at most 300 characters; empty if all are."""
     lines = [line for line in said.splitlines() if line.strip()]
     return plain(lines[-1])[:300] if lines else ""
 
@@ -67,7 +67,7 @@ class TrainingError(InherituneError):
 
 
 class WorkerError(InherituneError):
-    """A process of a launch that died or hangs; one of the others tells it."""
+    """A process of a torchrun launch died or hangs; raised in the processes that are left."""
 
     def __init__(self, lost: list[int], count: int, told_here: bool, kept: str = "none"):
         who = (
@@ -78,7 +78,7 @@ class WorkerError(InherituneError):
 
 
 class Interrupted(InherituneError):
-    """Stopped by a signal: what is lost of the work, and the exit code."""
+    """Stopped by a signal: a sentence on what work is lost, and the exit code."""
 
     def __init__(self, said: str, exit_code: int):
         super().__init__(said)

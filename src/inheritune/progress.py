@@ -1,6 +1,6 @@
-"""What a person sees while work goes on: a live line in a terminal, plain lines in a pipe, nothing when quiet.
+"""Progress display: a live line in a terminal, plain lines in a pipe, nothing when quiet.
 
-Whatever takes long is told of in one way: a function of several stages takes a `Tell`, one of a single stage a `Tally`.
+Long computations report through a callback: a function of several stages takes a `Tell`, one of a single stage a `Tally`.
 """
 
 import math
@@ -22,9 +22,9 @@ from rich.text import Text
 from inheritune.errors import plain
 from inheritune.words import harmless
 
-# Called with the name of a stage, and how many of how many parts of it are done.
+# Callback (stage, done, total): so many of the parts of the named stage are done.
 Tell = Callable[[str, int, int], None]
-# The same within one stage: how many of how many parts are done.
+# Callback (done, total): the same within a single stage.
 Tally = Callable[[int, int], None]
 LOOK = "a look at the validation documents"
 _SECONDS_BETWEEN_LINES = 10.0
@@ -32,25 +32,25 @@ _TICK = 1.0  # seconds between two looks at the clock while waiting
 
 
 def silent(*_: object) -> None:
-    """Tell nobody."""
+    """Ignore every report: the default `Tell` and `Tally`."""
 
 
 class PlainConsole(Console):
-    """One to which text means only itself: no markup, no emoji names, no characters that command a terminal.
+    """A rich console that prints text literally: no markup, no emoji names, no terminal control characters.
 
-    Its reader may go (`| head -1`): the work goes on untold, where rich would end it.
+    If the reader of its output goes away (`| head -1`), the work goes on without output, where rich would end the program.
     """
 
     def render_str(self, text: str, **options: Any) -> Text:
-        """Every text that is printed, those of a table and its title too, comes through here."""
+        """Make a text literal and harmless; rich passes every string that it prints through here, those of tables too."""
         return super().render_str(harmless(text), **{**options, "markup": False, "emoji": False, "highlight": False})
 
     def sentence(self, text: str, indent: str = "", style: str = "") -> None:
-        """Print a text whose lines end between words in a terminal, and nowhere in a pipe."""
+        """Print a text, wrapped between words in a terminal and not wrapped in a pipe."""
         self.print(Text(self.filled(text, indent), style=style), soft_wrap=True)
 
     def filled(self, text: str, indent: str = "") -> str:
-        """A text with its indent: in a terminal in lines that fit, of which no word is broken, a path for example."""
+        """Indent a text and, in a terminal, wrap it to the width without breaking any word, such as a path."""
         if not self.is_terminal:
             return indent + text
         return textwrap.fill(
@@ -58,53 +58,53 @@ class PlainConsole(Console):
         )  # fmt: skip
 
     def on_broken_pipe(self) -> None:
-        """Say no more, and let what is still held back lead nowhere."""
+        """Print nothing more, and send what is still buffered to the null device."""
         self.quiet = True
         with open(os.devnull, "wb") as nowhere:
             os.dup2(nowhere.fileno(), self.file.fileno())
 
 
 class Progress:
-    """Stages and the state of the current one. It writes to standard error where standard output is for JSON."""
+    """Shows the stages of a command and the state of the current one, on standard error if standard output is for JSON."""
 
     def __init__(self, quiet: bool = False, to_stderr: bool = False):
-        # The stream as it is now: what others' progress bars are kept from must not keep ours away.
+        # The stream as it is now: redirecting it later, to silence other libraries' progress bars, must not silence ours.
         file = sys.stderr if to_stderr else sys.stdout
         self.console = PlainConsole(file=file, quiet=quiet)
         self._live: Live | None = None
         self._thread: Thread | None = None
         self._over = Event()
         self._last = 0.0
-        self._state, self._said = Text(), ""  # what a terminal shows now, and what was said at once
-        self._counted = ""  # how many of how many parts are done of what is waited for
+        self._state, self._said = Text(), ""  # what a terminal shows now, and the last text of `at_once`
+        self._counted = ""  # the parts done of what is waited for, as text
         self.view: Callable[[], str] | None = None  # what a terminal shows below the state of the current stage
 
     def stage(self, text: str) -> None:
-        """Begin a stage, with a sentence that stays; what it first tells of its state is shown at once."""
+        """Begin a stage with a sentence that stays on the screen; the first state of the stage is shown without delay."""
         self._end()
         self._last = 0.0
         self.console.sentence(plain(text), style="bold")
         self.console.file.flush()
 
     def note(self, text: str) -> None:
-        """A sentence that stays, below its stage."""
+        """Print a sentence that stays on the screen, below its stage."""
         self._end()
         self._line(text)
 
     def goes_on(self, what: str, kept: Path) -> None:
-        """Say of what was stopped that it continues, where something is kept of it."""
+        """Note that `what`, which was stopped, continues, if something was kept of it at the path `kept`."""
         if kept.exists():
             self.note(f"{what} goes on from what was kept of it")
 
     def now(self, text: str) -> None:
-        """The state of the current stage: replaces itself in a terminal, a line each ten seconds in a pipe."""
+        """Show the state of the current stage: in a terminal it replaces the last one, in a pipe it is a line every ten seconds."""
         if self._thread:
             self._end_wait()
-            self._last = 0.0  # what is first told of its state is shown at once
+            self._last = 0.0  # so that the first state is shown without delay
         self._show(text)
 
     def tally(self, what: str) -> Tally:
-        """One that shows how many parts are done of `what`, which is done within the current stage and has more than one."""
+        """Return a `Tally` that shows, as the state of the current stage, how many parts of `what` are done, if it has several."""
 
         def count(done: int, total: int) -> None:
             if total > 1:
@@ -113,7 +113,7 @@ class Progress:
         return count
 
     def at_once(self, text: str) -> None:
-        """Say a sentence from another thread, without waiting for whoever tells the state: a terminal shows it below that."""
+        """Print a sentence from another thread, without waiting for the thread that shows the state; a terminal shows it below that."""
         if self._live:
             self._said = f"\n  {plain(text)}"
         elif not self.console.quiet:
@@ -121,7 +121,7 @@ class Progress:
                 os.write(self.console.file.fileno(), f"  {plain(text)}\n".encode())
 
     def wait(self, doing: str = "") -> None:
-        """Show the time that the stage has taken so far, and what it is `doing`, until its state is told, or another stage, or `done`."""
+        """Show the time that the stage has taken so far, and what it is `doing`, until the next `now`, `note`, `stage` or `done`."""
         self._end_wait()
         self._counted = f", {doing}" if doing else ""
         began = self._last = time.monotonic()
@@ -136,14 +136,14 @@ class Progress:
         self._thread.start()
 
     def done(self) -> None:
-        """The current stage has no more to tell."""
+        """End the live display of the current stage."""
         self._end()
 
     @contextmanager
     def waiting(self, text: str, parts: str = "parts", first: str = "") -> Iterator[Tally]:
-        """A stage whose time cannot be told, such as loading a model: it shows the time so far, and of its `parts` what the tally is told.
+        """Run a block as a stage of unknown length, such as loading a model: show the time so far and the `parts` that are counted.
 
-        `first` is what is done before these are counted.
+        Yields the `Tally` that counts the parts; `first` says what is done before any part is counted.
         """
         self.stage(text)
         self.wait(first)
@@ -199,16 +199,16 @@ class Progress:
 
 
 class Rates:
-    """A `Tell` that shows how far each stage of a long measurement is: its rate and the time left, or the time that it has taken.
+    """A `Tell` that shows the progress of each stage of a long measurement: rate and time left, or the time taken so far.
 
-    `early`: a stage may end before all its parts are done, so that the time left is the most that it may take.
+    `early`: a stage may end before all its parts are done, so the time left is shown as an upper bound.
     """
 
     def __init__(self, progress: Progress, early: bool = False):
         self.progress, self.early, self._stage, self._start = progress, early, "", 0.0
 
     def __call__(self, stage: str, done: int, total: int, until: float = math.inf) -> None:
-        """`done` of `total` parts of `stage`, which ends `until` then, on the monotonic clock; a stage begins when it is first named."""
+        """Report `done` of `total` parts of `stage`, which ends by `until` (monotonic clock); a stage begins when it is first named."""
         if stage != self._stage:
             self._stage, self._start = stage, time.monotonic()
             self.progress.stage(stage)
@@ -223,13 +223,13 @@ class Rates:
 
 
 def ending(tell: Callable[..., None], until: float) -> Callable[..., None]:
-    """A `Tell` or `Tally` of what ends `until` then, on the monotonic clock, with all of its parts or not."""
+    """Add to a `Tell` or `Tally` the time `until` (monotonic clock) at which the work ends, whether all parts are done or not."""
     shows = tell.func if isinstance(tell, partial) else tell
     return partial(tell, until=until) if isinstance(shows, Rates) else tell
 
 
 def pace(rate: int, left: int) -> str:
-    """Tokens a second, and the time that so many more take."""
+    """Tokens per second, and the time that the tokens `left` take at that rate, as text."""
     return f", {rate:,} tokens/s, {clock(left / max(1, rate))} left"
 
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-# What commands a terminal, turns the direction of writing round, or can stand in no file.
+# Terminal control characters, bidirectional controls, and surrogates, which no UTF-8 file can hold.
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 EN_DASH = "\N{EN DASH}"
 
@@ -40,22 +40,22 @@ def plural(number: int, noun: str) -> str:
 
 
 def nouns(number: int, noun: str) -> str:
-    """A noun for so many, without their number: block, blocks."""
+    """The singular or plural of a noun, without the number: block, blocks."""
     return noun if number == 1 else f"{noun}s"
 
 
 def harmless(text: str) -> str:
-    """A text without characters that command a terminal or that no file can hold."""
+    """Replace the characters of a text that control a terminal or that no file can hold."""
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def literal(text: str) -> str:
-    """Text from outside as one line of Markdown that means only itself."""
+    """Escape text from outside as one line of literal Markdown."""
     return re.sub(r"([\\`*_{}\[\]<>#|~$&!])", r"\\\1", " ".join(harmless(text).split()))
 
 
 def code_span(text: str) -> str:
-    """Text from outside as a code span, fenced by more backticks than it holds in a row; a tag in it is none."""
+    """Text from outside as a code span, fenced by more backticks than it holds in a row; `<` is replaced, so no tag opens in it."""
     line = " ".join(harmless(text).split()).replace("<", "\N{SINGLE LEFT-POINTING ANGLE QUOTATION MARK}")
     fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
     pad = " " if "`" in line else ""

@@ -1,4 +1,4 @@
-"""Which of the reference's blocks a target inherits, one criterion a file.
+"""Criteria for which of the reference's blocks a target inherits, one per file.
 
 A criterion is a function `order(reference, tokens_BT, profile, search) -> Ordering`; a new one is a file and a line here.
 """

@@ -1,4 +1,4 @@
-"""Angular distance: one run of blocks, grown from where the hidden state turns least (Gromov et al.)."""
+"""Angular distance: remove one run of adjacent blocks, grown from where the hidden state turns least (Gromov et al.)."""
 
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -8,7 +8,7 @@ from inheritune.report.profile import Profile
 
 
 def order(reference: PreTrainedModel, tokens_BT: Tensor, profile: Profile, search: Search = FULL_SEARCH) -> Ordering:
-    """Remove the block of least angular distance first. Then extend the run to the side where the distance stays smaller."""
+    """Remove the block of least angular distance first, then extend the run to the side where the distance stays smaller."""
     depth, distances = profile.depth, profile.angular
     first = last = min(range(depth), key=lambda block: distances[0][block])
     gone = [first]

@@ -10,7 +10,7 @@ from inheritune.words import plural
 
 
 def refuse_depths(recipe: RunRecipe, depth: int) -> None:
-    """Raise RecipeError if blocks or depths of the recipe do not exist in a reference of this depth, or the start lies above the end."""
+    """Raise RecipeError if blocks or depths of the recipe do not exist in a reference of this depth, or the start lies above the end; ModelError for a single block."""
     growth = recipe.growth
     if depth < 2:
         raise ModelError(
@@ -31,12 +31,15 @@ def refuse_depths(recipe: RunRecipe, depth: int) -> None:
 
 
 def start_by_hand(growth: Growth, depth: int) -> int | None:
-    """The depth that a recipe itself starts at, in a reference of this depth: as it says, or half, by the paper's loop; None if it names none."""
+    """The starting depth that a recipe fixes: `growth.start`, or half of the reference's `depth` in the paper's loop; else None."""
     return growth.start or (depth // 2 if growth.literal else None)
 
 
 def blocks_by_hand(recipe: RunRecipe, depth: int) -> list[int]:
-    """The first target's blocks as `choice.blocks` names them; empty if it names none. Raises RecipeError if they are no cut."""
+    """The first target's blocks, as named by `choice.blocks`; empty if it names none.
+
+    Raises RecipeError unless they rise and are all below `depth`.
+    """
     text = recipe.choice.blocks
     if text is None:
         return []
@@ -47,5 +50,5 @@ def blocks_by_hand(recipe: RunRecipe, depth: int) -> list[int]:
 
 
 def last_to_go(order: Sequence[int], blocks: Sequence[int]) -> tuple[int, ...]:
-    """A criterion's order, in which these blocks go after all others."""
+    """Return a criterion's order of removal with these blocks moved behind all others."""
     return (*(b for b in order if b not in blocks), *(b for b in order if b in blocks))

@@ -1,4 +1,4 @@
-"""What a criterion gives: the order in which the reference's blocks can go, and why."""
+"""What a criterion returns: the order in which the reference's blocks can be removed, and why."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -38,9 +38,9 @@ class Ordering:
 class Search:
     """Limits and progress of a criterion that measures losses.
 
-    It orders blocks down to the depth `shallowest`, for at most `minutes`, and no further than a cut that is `hopeless` by the
-    nats that it loses. Losses, at a `precision`, leave out the first token and the `unasked` ones after it. Results are kept in the file `kept`, so that they
-    are not measured again after a stop. `count` is told how far it is.
+    It orders blocks down to the depth `shallowest`, for at most `minutes`, and stops at a cut that is `hopeless`, judged by the
+    nats that the cut loses. Losses are computed at `precision` and leave out the first token and the `unasked` ones after it.
+    Results are kept in the file `kept`, so that they are not measured again after a stop. `count` receives the progress.
     """
 
     shallowest: int = 1
@@ -64,18 +64,18 @@ class Criterion(Protocol):
 
 
 def by_score(scores: Sequence[float]) -> tuple[int, ...]:
-    """Blocks from the least score to the greatest; of equals the deeper one first."""
+    """Blocks by rising score; among equal ones the deeper block comes first."""
     return tuple(sorted(range(len(scores)), key=lambda block: (scores[block], -block)))
 
 
 def to_record(choice: Ordering, seconds: float, precision: str) -> BlockOrder:
-    """A choice as it is kept, with the blocks of every depth; it took `seconds`, at a `precision`."""
+    """Return the record of a choice, with the blocks of every depth, the `seconds` that it took and its `precision`."""
     depths = {depth: choice.blocks(depth) for depth in range(1, choice.depth + 1)}
     return BlockOrder(**asdict(choice), seconds=seconds, depths=depths, precision=precision)
 
 
 def from_record(found: BlockOrder, depth: int) -> Ordering:
-    """A choice that was kept; OutputError where it is not one of a reference of this depth."""
+    """Return the choice of a record. Raises OutputError if it does not order the blocks of a reference of this depth."""
     if sorted(found.order) != list(range(depth)):
         raise OutputError(f"{BlockOrder.NAME} orders other blocks than 0 to {depth - 1}: {BlockOrder.MENDED_BY}")
     return Ordering(found.method, found.reason, depth, found.order, found.tokens, found.flops)

@@ -8,5 +8,5 @@ from inheritune.report.profile import Profile
 
 
 def order(reference: PreTrainedModel, tokens_BT: Tensor, profile: Profile, search: Search = FULL_SEARCH) -> Ordering:
-    """Blocks go from the top (paper, Algorithm 1)."""
+    """Remove blocks from the top (paper, Algorithm 1)."""
     return Ordering("first", "the first blocks, as in the paper", profile.depth, tuple(reversed(range(profile.depth))))

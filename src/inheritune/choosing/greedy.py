@@ -1,4 +1,4 @@
-"""Greedy: of all the blocks still there, the one whose absence costs the least loss goes first."""
+"""Greedy: always remove the remaining block whose absence raises the loss least."""
 
 import time
 from collections.abc import Callable
@@ -20,17 +20,17 @@ from inheritune.runtime import processes
 
 
 def order(reference: PreTrainedModel, tokens_BT: Tensor, profile: Profile, search: Search = FULL_SEARCH) -> Ordering:
-    """Remove one block after another by the loss on `tokens_BT` without any training.
+    """Remove one block after another by the loss on `tokens_BT`, without any training.
 
-    It ends at the shallowest depth that is searched, at a hopeless cut, or when the time is over. The blocks that are left then go
-    by influence.
+    The search ends at the shallowest depth wanted, at a hopeless cut, or when the time is over. The blocks that are left then are
+    ordered by influence.
     """
     began = time.monotonic()
     search.count(0, _tried(anatomy(reference).depth, search.shallowest))  # before the first pass, which takes a while
     stack = Stack(reference, tokens_BT, search.unasked, precision=search.precision)
     question = {"whole": stack.whole_losses.tolist(), "depth": stack.depth}
     kept = processes.main_first(lambda: Kept(search.kept, question, writes=processes.is_main()))
-    processes.meet()  # all have read it before anything is added
+    processes.meet()  # every process has read it before anything is added
     held, gone, spent, hopeless = list(range(stack.depth)), list[int](), 0.0, False
     for step in kept.results:
         hopeless = search.hopeless(step["lost"])
@@ -65,7 +65,7 @@ def order(reference: PreTrainedModel, tokens_BT: Tensor, profile: Profile, searc
 
 
 def _telling(tell: Tally, depth: int, left: int, shallowest: int) -> Callable[[], None]:
-    """Counts the cuts that are tried, from those on that were before a stop."""
+    """Return a function that counts the cuts tried; it continues the count from before a stop."""
     tried, wanted = (_tried(depth, low) for low in (left, shallowest))
     if tried:
         tell(tried, wanted)
@@ -74,27 +74,27 @@ def _telling(tell: Tally, depth: int, left: int, shallowest: int) -> Callable[[]
 
 
 def passes_of_search(held: int, shallowest: int) -> int:
-    """At most so many passes through a block leave `held` blocks with `shallowest`."""
+    """The most passes through a block that a search from `held` blocks down to `shallowest` takes."""
     return sum(blocks * (blocks + 1) // 2 for blocks in range(shallowest + 1, held + 1))
 
 
 def _over(stack: Stack, held: int, shallowest: int, took: float) -> str:
-    """That the time was over at `held` blocks, and what is left down to `shallowest`, at the pace of the passes through blocks so far."""
+    """Say that the time was over at `held` blocks, and how long the rest down to `shallowest` takes at the pace of block passes so far."""
     left = words.about(took * passes_of_search(held, shallowest) / stack.block_passes)
     return f"; at {held} the time was over (down to {shallowest} takes at most about {left} more)"
 
 
 def _tried(depth: int, left: int) -> int:
-    """How many cuts are tried down to `left` blocks: of k blocks, k."""
+    """The number of cuts tried from `depth` down to `left` blocks: k while there are k blocks."""
     return sum(range(left + 1, depth + 1))
 
 
 def _cheapest(
     stack: Stack, places: Places, held: list[int], told: Callable[[], None], late: Callable[[], bool]
 ) -> tuple[int, float]:
-    """The block whose removal leaves the lowest loss, of equals the deepest, and what that cut loses beside the whole model.
+    """Find the block whose removal leaves the lowest loss (among equals the deepest), and how much that cut loses to the whole model.
 
-    What stands before a block is run once for all candidates.
+    The blocks before a candidate are run once for all candidates.
     """
     found: list[tuple[Loss, int]] = []
     before = stack.hidden0

@@ -8,7 +8,7 @@ from inheritune.report.profile import Profile
 
 
 def order(reference: PreTrainedModel, tokens_BT: Tensor, profile: Profile, search: Search = FULL_SEARCH) -> Ordering:
-    """The blocks that turn the hidden state least go first."""
+    """Remove the blocks that turn the hidden state least first."""
     scores = [layer.influence for layer in profile.layers]
     return Ordering(
         "influence",

@@ -1,4 +1,4 @@
-"""Lazy-aware: the layers whose attention collapsed most go first."""
+"""Lazy-aware: remove the layers whose attention collapsed most first."""
 
 from torch import Tensor
 from transformers import PreTrainedModel
@@ -9,7 +9,7 @@ from inheritune.report.profile import Profile
 
 
 def order(reference: PreTrainedModel, tokens_BT: Tensor, profile: Profile, search: Search = FULL_SEARCH) -> Ordering:
-    """Layers by their MaxRank (paper, section 2); a layer without softmax attention is never called lazy."""
+    """Remove layers by rising MaxRank (paper, section 2). A layer without softmax attention is never called lazy, and goes last."""
     count = len(profile.lazy_layers)
     reason = f"the layers with the lowest attention rank are left out ({count} of {profile.depth} are lazy)"
     return Ordering("lazy", reason, profile.depth, by_score([_rank(layer) for layer in profile.layers]))

@@ -23,7 +23,7 @@ _KEEP = (
     "compare",
     "prepare",
     "diagnose",
-)  # commands that a stop does not throw back to their beginning
+)  # commands that continue after a stop instead of beginning again
 ORDER = ("plan", "run", "status", "report", "train", "diagnose", "inherit", "grow", "prove", "export", "config")
 
 app = typer.Typer(
@@ -56,13 +56,13 @@ def _commands() -> list[str]:
 
 
 def _told(name: str) -> Callable[..., None]:
-    """A command that Ctrl-C or SIGTERM ends in a sentence, wherever it is."""
+    """Wrap a command so that Ctrl-C or SIGTERM ends it in a sentence, wherever it is."""
     command = importlib.import_module(f"inheritune.cli.{name}").command
 
     @functools.wraps(command)
     def told(*args: object, **options: object) -> None:
         if options.get("quiet") is False and sys.stderr.isatty():
-            print(f"inheritune {name} begins", file=sys.stderr, flush=True)  # what it imports takes seconds
+            print(f"inheritune {name} begins", file=sys.stderr, flush=True)  # its imports take seconds
         try:
             with terminable():
                 command(*args, **options)
@@ -101,13 +101,13 @@ def main() -> None:
             raise
         _end("the memory is used up: take a smaller training.micro_batch_size, shorter sequences or a smaller model", 2)
     except BaseException as error:
-        if type(error).__name__ != "PanicException":  # of the tokenizers library, which gives it no other name
+        if type(error).__name__ != "PanicException":  # raised by the tokenizers library; only its name tells it apart
             raise
         _end(f"the tokenizer cannot split this text ({error}): fetch its tokenizer.json again", 2)
 
 
 def _open_streams() -> None:
-    """A stream that is closed leads nowhere, and characters that a terminal does not know are written as their escapes."""
+    """Point closed streams to the null device, and write characters that a terminal does not know as their escapes."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -117,14 +117,17 @@ def _open_streams() -> None:
 
 
 def _going_on(error: Interrupted) -> str:
-    """The command that goes on in the run folder, as `status` tells it; before there is one, and for what has none, the command as it was given."""
+    """The command that continues in the run folder, as `status` tells it; where there is no run folder (yet), the command as given."""
     from inheritune.runs.going_on import launched_as, noted
 
     return noted(error) or f"{launched_as('RANK' in os.environ)} {shlex.join(sys.argv[1:])}"
 
 
 def _speaks(error: InherituneError) -> bool:
-    """Whether this process tells an error: of a launch's, one does what all meet; what another meets alone, it tells later."""
+    """Whether this process tells an error.
+
+    In a launch the first process tells what all meet; what another one meets alone, that one tells, a second later.
+    """
     rank = os.environ.get("RANK", "0")
     if isinstance(error, WorkerError):
         return error.told_here
@@ -139,7 +142,7 @@ def _end(said: object, code: int) -> NoReturn:
 
 
 def _is_memory(error: BaseException) -> bool:
-    """Python's, the CPU allocator's and the accelerator's ways of saying so."""
+    """Whether an error means that the memory is used up, as Python, the CPU allocator and the accelerator say it."""
     return isinstance(error, MemoryError) or any(
         part in str(error) for part in ("can't allocate memory", "out of memory", "bad_alloc")
     )

@@ -150,7 +150,7 @@ def _print(found: "Evaluation") -> None:
 
 
 def _require_place(figure: Path, rivals: str | None) -> None:
-    """Before anything is measured, that there will be a figure, and its folder."""
+    """Check before anything is measured that there will be a figure, and make its folder."""
     from inheritune.disk.files import make_folder
 
     if rivals is None:
@@ -161,7 +161,7 @@ def _require_place(figure: Path, rivals: str | None) -> None:
 
 
 def _draw(found: "Evaluation", place: Path) -> None:
-    """Quality over memory; in bits per byte where the tokens of model and reference differ."""
+    """Draw quality over memory; in bits per byte where the tokens of model and reference differ."""
     from inheritune.disk.files import write_text, writing
     from inheritune.report.rivals_figure import PackedPoint, rivals_figure
     from inheritune.report.style import inline_svg, standalone_svg
@@ -232,7 +232,7 @@ def _tasks(found: "Evaluation") -> Iterator[list[str]]:
 
 
 def _guard_table(guard: "Guard", width: int) -> "Table":
-    """Numbers stay in a line; below 100 columns the items and what chance would have right are left to `--json`."""
+    """The guard's rows, with numbers never wrapped; below 100 columns the items and what chance would have right are left to `--json`."""
     from rich.table import Table
 
     left_out = 0 if width >= 100 else 2
@@ -281,7 +281,7 @@ def _answers(found: "OfAnswers") -> list[str]:
 
 
 def _side_by_side(gone: "GoingOn", models: "list[EvaluatedModel]") -> Iterator[str]:
-    """The first places, and how both go on from each."""
+    """Yield the first prompts, and how both models go on from each."""
     for one in gone.answers[:_SHOWN]:
         yield f"Both go on from: {_in_a_line(one.prompt)}"
         for entry, said in zip(models, (one.model, one.reference), strict=True):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Format(StrEnum):
-    """What a model can be handed over as."""
+    """The formats that a model can be exported to."""
 
     GGUF = "gguf"
     OLLAMA = "ollama"
@@ -85,7 +85,7 @@ def command(
 
 
 def _require_tools(to: Format, quantise: Quantised | None) -> None:
-    """Raise ModelError where a tool is missing: at once, as it is looked for without torch."""
+    """Raise ModelError where a tool is missing: before anything else, as it is looked for without torch."""
     if to is Format.MLX:
         from inheritune.formats.mlx import require_mlx
 

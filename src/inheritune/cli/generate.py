@@ -58,7 +58,7 @@ def _stream(pieces: "Iterator[str]") -> None:
 
 
 def _beside(pieces: "dict[str, Iterator[str]]") -> None:
-    """Two columns that grow in a terminal; one below the other, when they are whole, in a pipe."""
+    """Show both texts as columns that grow in a terminal; in a pipe, one below the other once they are whole."""
     from rich.live import Live
     from rich.table import Table
     from rich.text import Text

@@ -55,7 +55,7 @@ def command(
 
 
 def _dtype(name: str | None) -> "torch.dtype | None":
-    """The torch dtype of this name; only for one is torch loaded."""
+    """The torch dtype of this name; torch is imported only if one is given."""
     if name is None:
         return None
     from inheritune.models.load import dtype_named
@@ -64,7 +64,7 @@ def _dtype(name: str | None) -> "torch.dtype | None":
 
 
 def _sentence(record: "ModelOrigin", dest: Path) -> str:
-    """What was done, for people."""
+    """Say in a sentence what was done."""
     lines = [f"{dest}: {len(record.blocks)} of {record.reference_depth} blocks ({record.blocks_shown})"]
     if record.tower_of:
         lines.append(f"this is the text tower of a {record.tower_of!r} model: it reads text alone")

@@ -29,7 +29,7 @@ def command(
 
 
 def _standing(run: Path) -> tuple[list[str], str | None]:
-    """Where an unfinished run stands, as `status` says it, and its state; nothing where its files do not tell."""
+    """The lines of `status` for an unfinished run, and its state; empty and None where its files do not tell."""
     from inheritune.comparison.status import status
     from inheritune.errors import InputError
     from inheritune.runs.status_words import status_lines

@@ -23,7 +23,7 @@ def phase_tokens(
 
 
 def why_other_tokens(budget: Budget, own: bool) -> str:
-    """Why a method has other tokens than `training.tokens` under a budget, which may be its `own` and not the recipe's."""
+    """Say why a method trains on other than `training.tokens` tokens; `own`: its budget is its own and not the recipe's."""
     if own:
         return "it trains until it has spent in all what `inheritune` spends"
     return {

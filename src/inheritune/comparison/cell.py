@@ -1,4 +1,4 @@
-"""A cell: one method, one seed, one learning rate, in a run folder of its own. Asked again, it goes on where it stopped."""
+"""A cell of a comparison: one method, one seed, one learning rate, in a folder of its own. Run again, it continues where it stopped."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ def given(bench: Bench, depth: int, choices: Path, tell: Tell) -> Given:
 
 
 def save_profile(model: PreTrainedModel, bench: Bench, place: Path, tell: Tell) -> None:
-    """Write what each layer of a model does, without cuts and contrasts."""
+    """Diagnose a model and write its profile to `place`, without losses of cuts and without contrasts."""
     tokens_BT = bench.sequences(bench.recipe.diagnosis.sequences, bench.recipe.diagnosis.length)
     profile = diagnose(model, tokens_BT, unasked=bench.begin.unasked, curve_sequences=0, untrained=False, tell=tell)
     profile.save(place)
@@ -72,7 +72,7 @@ class Work:
         self.metrics = Metrics(folder / METRICS)
 
     def run(self, tokens_of_phases: Callable[["Work"], list[int]]) -> CellResult:
-        """Train every phase, compare, measure the ranks; `cell.json`."""
+        """Train every phase, compare, measure the ranks, and write `cell.json`; a finished cell is read from there."""
         if (self.folder / CellResult.NAME).exists():
             return CellResult.load(self.folder / CellResult.NAME)
         start = self._begin(1, None)
@@ -98,7 +98,7 @@ class Work:
         """The model that a phase trains; its first checkpoint is written whole or not at all."""
         place, phase = self._phase(number), self.method.phases[number - 1]
         if before is not None:
-            self.bench.set_aside()  # in fp32, as a start takes it: a training has kept it narrow
+            self.bench.set_aside()  # a start needs the reference in fp32, and the training before it has narrowed the weights
         model = phase.start(self.given, before)
         if not place.exists():
             with whole_folder(place) as beside:
@@ -130,7 +130,7 @@ class Work:
         return training.model_copy(update=changes | ({"schedule": schedule} if schedule else {}))
 
     def _keep(self, model: PreTrainedModel) -> None:
-        """The final model as a folder, in the reference's own dtype."""
+        """Write the final model as a folder, in the reference's own dtype."""
         reference, dtype = self.bench.reference, self.bench.written_dtype
         words = None if reference.place.is_dir() else reference.tokenizer
         with whole_folder(self.folder / "model") as beside:

@@ -1,4 +1,4 @@
-"""A folder of finished cells as a comparison: from files alone, whoever trained them."""
+"""Gather a folder of finished cells into a comparison, from files alone, whoever trained them."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -23,7 +23,7 @@ from inheritune.training.metrics import Metrics
 
 
 def gather(recipe: CompareRecipe, folder: Path) -> Comparison:
-    """What the cells under `folder` say; a cell that is not there yet is named. OutputError where there is none at all."""
+    """Gather the cells under `folder`; those that are not there yet are listed. Raises OutputError if there are none at all."""
     refuse_mixed(folder)
     about = next(iter(sorted(folder.glob(f"shards/*/{ComparisonBasis.NAME}"))), None)
     if about is None:
@@ -43,7 +43,7 @@ def gather(recipe: CompareRecipe, folder: Path) -> Comparison:
 
 
 def refuse_mixed(folder: Path) -> None:
-    """OutputError where shards and cells, made on one machine or several, were begun with different content."""
+    """Raise OutputError if shards and cells, made on one machine or several, were begun with different content."""
     paths = sorted((*folder.glob(f"shards/*/{MadeOf.NAME}"), *folder.glob(f"cells/*/{MadeOf.NAME}")))
     for first, path in pairwise(paths):
         if found := list(MadeOf.load(first).elsewhere.differences(MadeOf.load(path).elsewhere)):
@@ -132,12 +132,12 @@ class _Gathering:
         return np.stack([read_losses(self._place(each) / LOSSES, len(self.basis.losses)) for each in found])
 
     def _first_loss(self, method: str) -> float | None:
-        """The loss to be reached by the others' curves, which are the first seed's as well."""
+        """A method's final loss on its first seed; the others' curves, also of the first seed, are asked when they reach it."""
         found = self.chosen.get(method)
         return found[0].val_loss if found else None
 
     def _difference(self, method: str, found: list[CellResult]) -> Interval | None:
-        """From the first method, paired by seed where there are several, else by document."""
+        """The difference from the first method: paired by seed where there are several, else by document."""
         first = self.recipe.methods[0]
         others = {each.seed: each for each in self.chosen[first]}
         pairs = [(each, others[each.seed]) for each in found if each.seed in others]
@@ -160,7 +160,7 @@ class _Gathering:
 
 
 def _reached(curve: Sequence[Point], loss: float | None, what: str) -> float | None:
-    """Tokens or FLOPs at which a curve first comes down to a loss, linear between two validations."""
+    """Tokens or FLOPs at which a curve first comes down to `loss`, interpolated linearly between validations; None if it never does."""
     before = None
     for point in curve:
         here = getattr(point, what)

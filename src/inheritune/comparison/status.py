@@ -16,7 +16,7 @@ from inheritune.runs.status import RunStatus, Stage, Standing, in_training, run_
 
 
 def status(folder: str | Path) -> RunStatus:
-    """Where the run, training or comparison in `folder` stands. It reads only, and may be asked at any moment.
+    """Tell where the run, training or comparison in `folder` stands. It only reads, and may be called at any moment.
 
     Raises InputError for a folder that is missing or none of these, or whose files are damaged.
     """
@@ -46,7 +46,7 @@ def _recipe(config: Path) -> Mapping[str, Any]:
 
 
 def _compare_status(folder: Path, shards: list[Path]) -> RunStatus:
-    """Cells that are done of those that the recipe asks for; one that went to pieces, or was refused, is done too."""
+    """The status by cells: how many are done of those that the recipe asks for. A cell that failed or was refused counts as done."""
     recipe = check(CompareRecipe, dict(_recipe(shards[0])))
     places = [place for place in sorted(folder.glob("cells/*")) if place.is_dir()]
     left = [place for place in places if not any((place / kind.NAME).exists() for kind in (CellResult, Failure))]
@@ -66,7 +66,7 @@ def _compare_status(folder: Path, shards: list[Path]) -> RunStatus:
 
 
 def cell_standing(place: Path, recipe: CompareRecipe) -> Standing | None:
-    """How far the cell in `place` is in the phase that it trains; None before its first step."""
+    """How far the cell in `place` is in the phase that it trains; None before the phase's first step and after the last phase."""
     if not (place / PhaseTokens.NAME).exists():
         return None
     phases = PhaseTokens.load(place / PhaseTokens.NAME).phases

@@ -61,7 +61,7 @@ def compare(
         checked = checked.model_copy(update={"methods": list(METHODS)})
     folder, progress = Path(out or f"runs/{checked.name}"), progress or Progress(quiet=True)
     _refuse_unknown(checked, shard)
-    for place in sorted(folder.glob("shards/*")):  # a cell does not know its budget, and all stand in one table
+    for place in sorted(folder.glob("shards/*")):  # a cell does not record its budget, and all cells go into one table
         refuse_another(place, checked)
     if not gather_only:
         place = folder / "shards" / f"{shard[0]}-of-{shard[1]}"
@@ -113,7 +113,7 @@ class _Sweep:
             self._method(method)
 
     def _told(self, methods: list[str]) -> str:
-        """What is trained, and in what it is equal."""
+        """Say what is trained, and in what the methods are equal."""
         recipe, rates, whole = self.recipe, len(self.recipe.rates()), anatomy(self.reference.model).depth
         seeds = f", then the best on {plural(recipe.seeds - 1, 'further seed')}" if recipe.seeds > 1 else ""
         return (
@@ -133,7 +133,7 @@ class _Sweep:
         return reference
 
     def _about(self) -> None:
-        """What gathering needs to know of the reference and the documents, so that it loads no model."""
+        """Write what gathering needs to know of the reference and the documents, so that it need not load a model."""
         bench, model = self.bench, self.reference.model
         trained = self.reference.trained_tokens
         per_token = token_flops(model, self.recipe.training, self.recipe.data.sequence_length)
@@ -165,7 +165,7 @@ class _Sweep:
                 self._cell(Cell(method, seed, best.peak_lr))
 
     def _cell(self, cell: Cell) -> CellResult | None:
-        """A cell's result; None, written down, where its training went to pieces."""
+        """Train a cell and return its result; None where training failed, with the reason written down."""
         self.asked += 1
         self.progress.stage(f"Cell {self.asked} of {self.cells} at most: {cell.name}")
         objective = Objective(**METHODS[cell.method].objective)
@@ -205,7 +205,7 @@ class _Sweep:
         shares = [phase.share for phase in method.phases]
         if budget == "tokens":
             return phase_tokens(shares, [1.0] * len(shares), 0, training.tokens, training.batch_tokens, None)
-        # Equal in tokens, `inheritune` spends its teacher's passes too, and who spends as much as it has them to train with.
+        # With equal tokens, `inheritune` also spends its teacher's passes; a method that may spend as much in all trains with those FLOPs too.
         taught = self.recipe.budget == "tokens" and bool(METHODS["inheritune"].objective)
         most = training.tokens * self._flops(fresh(self.reference.model, self.depth, 0), taught)
         prepared = 0.0
@@ -215,14 +215,14 @@ class _Sweep:
         return phase_tokens(shares, costs, prepared, training.tokens, training.batch_tokens, most)
 
     def _costs(self, work: Work) -> Iterator[float]:
-        """Training FLOPs of a token in each phase."""
+        """Yield the training FLOPs per token of each phase."""
         before, own = None, replace(work.given)
         for phase in work.method.phases:
             before = phase.start(own, before)
             yield self._flops(before, bool(work.method.objective))
 
     def _flops(self, model: PreTrainedModel, taught: bool) -> float:
-        """Training FLOPs of a token, the optimizer's with them and, where the reference teaches, its pass."""
+        """Training FLOPs per token, including the optimizer's and, where the reference teaches, its forward pass."""
         training, teacher = self.recipe.training, self.reference.model if taught else None
         return step_flops(model, training, self.recipe.data.sequence_length, teacher) / training.batch_tokens
 

@@ -1,1 +1,1 @@
-"""A run as data: recipes are YAML, checked whole before anything is loaded."""
+"""Recipes: YAML files that describe a run, validated completely before anything is loaded."""

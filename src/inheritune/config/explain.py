@@ -1,4 +1,4 @@
-"""A recipe's keys described, and its errors in one sentence: the key, the value, and what would be right."""
+"""Describe a recipe's keys, and explain its errors in one sentence: the key, the value, and what would be right."""
 
 import difflib
 from collections.abc import Container, Mapping, Sequence
@@ -22,12 +22,12 @@ _REMEDIES = {
 }
 
 _TYPES = {str: "text", int: "whole number", float: "number", bool: "true or false", list: "list", dict: "mapping"}
-# What only one kind of recipe has; a comparison has a reference too.
+# The keys that tell a recipe's kind, in the order in which they are tried: a comparison has a `reference` too.
 _KINDS = {"methods": "compare", "reference": "run", "model": "train"}
 
 
 def explain(error: ValidationError, valid: Sequence[str], others: Mapping[str, Container[str]]) -> str:
-    """What is wrong first; `valid` are the keys that there are, `others` those of the other kinds of recipes by their commands."""
+    """Return the first error as a sentence. `valid` are this recipe's keys, `others` those of the other kinds of recipe, by command."""
     first = _first(error)
     location = [str(part) for part in first["loc"]]
     key = ".".join(location)[:100]
@@ -47,21 +47,21 @@ def explain(error: ValidationError, valid: Sequence[str], others: Mapping[str, C
 
 
 def _first(error: ValidationError) -> Any:
-    """The error to tell first: of a key that is missing and one beside it that is unknown, the unknown, as it is misspelt."""
+    """The error to report. Where a key is missing, an unknown key in the same section comes first: it is the missing one misspelt."""
     first, *others = error.errors()
     beside = (e for e in others if e["type"] == "extra_forbidden" and e["loc"][:-1] == first["loc"][:-1])
     return next(beside, first) if first["type"] == "missing" else first
 
 
 def nearest(key: str, valid: Sequence[str]) -> str:
-    """The key that was probably meant: the same name elsewhere, else one that is spelt alike."""
+    """A hint at the key that was probably meant: the same name in another section, else one that is spelt alike."""
     same = [name for name in valid if name.split(".")[-1] == key.split(".")[-1]]
     near = same or difflib.get_close_matches(key, valid, n=1, cutoff=0.5)
     return f"did you mean {near[0]!r}?" if near else "`inheritune config` lists the valid ones"
 
 
 def refuse_other_kind(kind: type[BaseModel], keys: Container[str], name: str) -> None:
-    """Raise RecipeError for a recipe with `keys` of another kind than `kind`, told by the key that only that kind has."""
+    """Raise RecipeError if the `keys` of the recipe `name` show that it is of another kind than `kind`."""
     wanted = kind.__name__.removesuffix("Recipe").lower()
     key = next((key for key in _KINDS if key in keys), None)
     if key and wanted in _KINDS.values() and (found := _KINDS[key]) != wanted:

@@ -1,4 +1,4 @@
-"""Keys that nobody set give way to those that somebody did: a default never refuses a recipe."""
+"""Fit the values that nobody set to those that the user set, so that a default never makes a recipe invalid."""
 
 from collections.abc import Container, Iterable
 from typing import Any
@@ -9,7 +9,7 @@ Tree = dict[str, Any]
 
 
 def set_in(tree: Tree) -> set[str]:
-    """The dotted keys of a recipe's tree, of whole sections and of what stands in them."""
+    """The dotted keys that a recipe's tree sets: its sections, and the keys within them."""
     inside = (f"{key}.{name}" for key, section in tree.items() if isinstance(section, dict) for name in section)
     return {*tree, *inside}
 
@@ -40,14 +40,17 @@ def fitted(tree: Tree, by_hand: Iterable[str], before: Tree) -> Tree:
 
 
 def within_positions(tree: Tree, positions: int, by_hand: Iterable[str], known: Container[str]) -> Tree:
-    """The tree with those of the `known` lengths that a model of so many positions can read, where they are not set by hand."""
+    """Return the tree with sequence lengths reduced to a model's number of `positions`, where they are not set `by_hand`.
+
+    Only `known` keys are set: not every kind of recipe has all lengths.
+    """
     values, free = _Numbers(tree), {"data.sequence_length", "diagnosis.length"} - set(by_hand)
     shorter = values.changed({key: min(values[key] or positions, positions) for key in free if key in known})
     return fitted(shorter, by_hand, tree)
 
 
 class _Numbers:
-    """The whole numbers of a tree by their dotted keys, with the defaults of those that are not there."""
+    """The integers of a tree by their dotted keys; keys that are not there have their defaults."""
 
     def __init__(self, tree: Tree):
         self.tree = tree
@@ -61,7 +64,7 @@ class _Numbers:
         return value if type(value) is int else None
 
     def changed(self, values: dict[str, int]) -> Tree:
-        """A copy of the tree with other values; what is as it was is not written down."""
+        """Return a copy of the tree with these values. A value that stays the same is not written into it."""
         found = {key: dict(value) if isinstance(value, dict) else value for key, value in self.tree.items()}
         for key, value in values.items():
             if self[key] is not None and self[key] != value:

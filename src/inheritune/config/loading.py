@@ -1,4 +1,4 @@
-"""Recipes by name or path, checked whole before anything is loaded; unknown keys name the nearest valid one."""
+"""Load recipes by name or path, validated completely before anything else is loaded; an unknown key is told the nearest valid one."""
 
 import copy
 import difflib
@@ -23,9 +23,10 @@ def recipe_names() -> list[str]:
 
 
 def load_recipe(kind: type[Recipe], name_or_path: str, overrides: dict[str, Any]) -> Recipe:
-    """A recipe by name or path, with dotted `overrides` applied; RecipeError names what is wrong and what would be right.
+    """Load a recipe by name or path, with dotted `overrides` applied.
 
-    What the user did not set, a default or a value of a recipe in the package, fits what the user did set.
+    Values that the user did not set, defaults and those of a recipe in the package, are fitted to those that the user did set.
+    Raises RecipeError, which names what is wrong and what would be right.
     """
     before = read_yaml(_find(name_or_path), f"the recipe {name_or_path!r}")
     refuse_other_kind(kind, with_values(before, overrides), name_or_path)
@@ -33,7 +34,10 @@ def load_recipe(kind: type[Recipe], name_or_path: str, overrides: dict[str, Any]
 
 
 def load_tree(kind: type[Recipe], before: dict[str, Any], by_hand: dict[str, Any], overrides: dict[str, Any]) -> Recipe:
-    """The recipe of the tree `before`, of which `by_hand` was set by the user, with dotted `overrides` applied; RecipeError as `load_recipe`."""
+    """Load a recipe from the tree `before`, with dotted `overrides` applied. `by_hand` is the part of it that the user set.
+
+    Raises RecipeError, as `load_recipe` does.
+    """
     return check(kind, fitted(with_values(before, overrides), set_in(with_values(by_hand, overrides)), before))
 
 
@@ -46,7 +50,7 @@ def with_values(tree: dict[str, Any], overrides: dict[str, Any]) -> dict[str, An
 
 
 def load_for_positions(recipe: Recipe, positions: int | None) -> Recipe:
-    """The recipe with default lengths that a model of so many positions can read; None: any number."""
+    """Return the recipe with default lengths reduced to a model's number of `positions`; None: no limit."""
     if positions is None:
         return recipe
     tree = recipe.model_dump(mode="json", exclude_unset=True)
@@ -55,7 +59,7 @@ def load_for_positions(recipe: Recipe, positions: int | None) -> Recipe:
 
 
 def check(kind: type[Recipe], tree: dict[str, Any]) -> Recipe:
-    """`tree` as a checked recipe; RecipeError names the first wrong key or value."""
+    """Validate `tree` as a recipe. Raises RecipeError, which names the first wrong key or value."""
     try:
         return kind.model_validate(tree)
     except ValidationError as error:
@@ -69,12 +73,12 @@ def _keys(kind: type[BaseModel]) -> list[str]:
 
 
 def to_yaml(recipe: BaseModel) -> str:
-    """The resolved recipe, every field written out."""
+    """The resolved recipe as YAML, every field written out."""
     return text_of(recipe.model_dump(mode="json"))
 
 
 def parse_setting(setting: str) -> tuple[str, Any]:
-    """`key=value` from the command line, its value read as YAML."""
+    """Split a `key=value` from the command line, and read its value as YAML. Raises RecipeError for anything else."""
     key, equals, value = setting.partition("=")
     if not equals or not key:
         raise RecipeError(f"--set {setting!r} is not key=value, as in --set training.peak_lr=1e-3")
@@ -85,7 +89,7 @@ def parse_setting(setting: str) -> tuple[str, Any]:
 
 
 def _is_named(name_or_path: str) -> bool:
-    """Whether a recipe of the package is meant."""
+    """Whether this names a recipe of the package, and not a path."""
     return Path(name_or_path).suffix not in (".yaml", ".yml") and name_or_path in recipe_names()
 
 

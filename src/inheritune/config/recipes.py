@@ -1,4 +1,4 @@
-"""Whole recipes: of a run, of a training without a reference, of a comparison."""
+"""The three kinds of recipe: a run, a training without a reference, a comparison."""
 
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -20,7 +20,7 @@ from inheritune.config.sections import (
     Training,
 )
 
-# What may change when a run is continued: where it ends, and what is told and kept of it, not one step of it.
+# Keys that may change when a run is continued: they decide where it ends, and what is reported and kept of it, but no step of it.
 MAY_CHANGE = (
     "limits", "controls", "methods", "seeds", "learning_rates", "processes", "track", "training.evaluate_every", "training.checkpoint_every",
     "training.checkpoints_kept", "training.compile", "training.repeatable", "diagnosis.minutes", "choice.minutes",
@@ -104,7 +104,7 @@ Recipe = TypeVar("Recipe", bound=_Whole)
 
 
 class CompareRecipe(_Whole):
-    """Every method on the same batches and documents, from one reference to one depth."""
+    """A comparison: every method on the same batches and documents, from one reference to one depth."""
 
     reference: str = Field(
         description="The pretrained model: a Hugging Face folder, a `.gguf` file, a hub id, or `bundled:laptop`."
@@ -131,7 +131,7 @@ class CompareRecipe(_Whole):
     match: Match = Match()
 
     def rates(self) -> list[float]:
-        """The peak rates that are tried."""
+        """The peak learning rates to try."""
         return self.learning_rates or [self.training.peak_lr]
 
     def all_seeds(self) -> list[int]:

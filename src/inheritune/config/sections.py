@@ -1,4 +1,4 @@
-"""The sections of a recipe, as data: every key known, of its type, with a description."""
+"""The sections of a recipe as pydantic models: every key has a type and a description, and no other key is accepted."""
 
 import re
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-# No run needs more, and what is counted with them stays exact and within memory.
+# Upper bounds: no run needs more, and what is computed from them stays exact and within memory.
 MOST_TOKENS = 1 << 50
 MOST_IN_A_STEP = 1 << 27  # tokens
 MOST_STEPS = 1 << 30
@@ -17,13 +17,13 @@ MOST_RATE = 1e30  # beyond it fp32 overflows
 
 
 class Section(BaseModel):
-    """A part of a recipe: every key known, of its type, and fixed."""
+    """A part of a recipe: no unknown keys, strict types, immutable."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class Objective(Section):
-    """What training minimises: cross-entropy, and terms that a teacher (in `run`, the reference) gives."""
+    """What training minimises: cross-entropy, and terms computed against a teacher (in `run`, the reference)."""
 
     cross_entropy: float = Field(1.0, ge=0, le=1000, description="Weight of the cross-entropy with the text.")
     logits: float = Field(
@@ -57,7 +57,7 @@ class Objective(Section):
         return bool(self.logits or self.hidden)
 
     def by_origin(self, blocks: Sequence[int]) -> "Objective":
-        """Hidden states held against those of the teacher's `blocks` that the model was made of, where `layers` does not say otherwise."""
+        """Compare each block's hidden states with those of the teacher's block that it was made of (`blocks`), unless `layers` is set."""
         return self if self.layers else self.model_copy(update={"layers": dict(enumerate(blocks))})
 
     @model_validator(mode="after")
@@ -86,7 +86,7 @@ class Source(Section):
 
 
 def _as_list(value: Any) -> Any:
-    """`corpus.jsonl` is short for `[{source: corpus.jsonl}]`."""
+    """Expand the short form: `corpus.jsonl` stands for `[{source: corpus.jsonl}]`."""
     listed = [value] if isinstance(value, str | dict) else value
     if not isinstance(listed, list):
         return listed
@@ -100,12 +100,12 @@ Sources = Annotated[list[Source], _AsList, Field(min_length=1)]
 
 
 def named_sources(sources: list[Source]) -> str:
-    """Sources as a sentence names them."""
+    """The sources by name, quoted, for a sentence."""
     return ", ".join(repr(source.source) for source in sources)
 
 
 class Data(Section):
-    """Text in: where it is, and how it becomes sequences."""
+    """The text: where it comes from, and how it becomes sequences."""
 
     train: Sources = Field(description="Training text: one source, or a list of them with `weight`.")
     valid: Annotated[list[Source] | None, _AsList] = Field(
@@ -143,7 +143,7 @@ class Data(Section):
 
     @property
     def sources(self) -> list[Source]:
-        """All that a run reads."""
+        """All sources that a run reads: training, validation and outside texts."""
         return [*self.train, *(self.valid or []), *chain.from_iterable(self.outside.values())]
 
 
@@ -262,19 +262,19 @@ _AMOUNT = re.compile(r"(\d{1,15}(?:\.\d{1,9})?) ?(?:([kMGT])B|([kMGBT]?))", re.I
 
 
 def _amount(value: Any) -> Any:
-    """`135M` and `1.5 G` as numbers, in small letters too; a unit of bytes at the end (`200MB`) is left out."""
+    """Parse `135M` or `1.5 G` as a number, in any case; a final B for bytes (`200MB`) is ignored. Other values are returned as they are."""
     found = _AMOUNT.fullmatch(value) if isinstance(value, str) else None
     return int(float(found[1]) * _UNITS[(found[2] or found[3]).upper()]) if found else value
 
 
 def _times(value: Any) -> Any:
-    """`1.5x` as a number."""
+    """Parse `1.5x` as a number. Other values are returned as they are."""
     found = re.fullmatch(r"(\d{1,6}(?:\.\d{1,9})?)[xX]", value) if isinstance(value, str) else None
     return float(found[1]) if found else value
 
 
 class Size(Section):
-    """How large a model is to be at most, in one of four ways."""
+    """The largest size that a model may have, given in exactly one of four ways."""
 
     depth: int | None = Field(None, ge=1, le=MOST_LAYERS, description="Blocks.")
     parameters: Annotated[int | None, BeforeValidator(_amount)] = Field(
@@ -292,7 +292,7 @@ class Size(Section):
 
     @property
     def told(self) -> str:
-        """The size as a person says it."""
+        """The size in words, as in `12 blocks`."""
         (name, value), *_ = self.model_dump(exclude_none=True).items()
         unit = {"depth": "blocks", "parameters": "parameters", "memory": "bytes", "latency": "times the speed"}[name]
         return f"{value:,} {unit}"
@@ -305,7 +305,7 @@ class Size(Section):
 
 
 class Growth(Section):
-    """From which depth to which, in which steps."""
+    """How the target grows: from which depth, to which, in which steps."""
 
     goal: Literal["cheapest", "smallest", "fit"] = Field(
         "cheapest",
@@ -353,7 +353,7 @@ class Match(Section):
 
 
 class RunMatch(Match):
-    """What counts as a match in a run, and whether what a loss does not see is asked for too."""
+    """What counts as a match in a run, and whether the guard set tests what a loss does not show."""
 
     guard: float | None = Field(
         None,
@@ -365,7 +365,7 @@ class RunMatch(Match):
 
 
 class Limits(Section):
-    """Where a run ends though nothing matched. These may change when a run is continued."""
+    """Where a run ends even without a match. These may change when a run is continued."""
 
     max_rounds: int = Field(8, ge=1, le=MOST_LAYERS, description="Most rounds trained.")
     max_tokens: int | None = Field(None, gt=0, le=MOST_TOKENS, description="Most training tokens, over all rounds.")

@@ -1,4 +1,4 @@
-"""YAML from strangers: small, shallow, plain values, each key once, nothing built and nothing unfolded."""
+"""Read untrusted YAML: small, shallow, plain values, each key once, no constructed objects and no aliases."""
 
 import re
 from pathlib import Path
@@ -21,7 +21,7 @@ _REAL = re.compile(
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML without aliases, which make bombs, and with numbers as people write them (`_plain_numbers`)."""
+    """A safe loader without aliases, which allow YAML bombs, and with numbers as people write them (`_plain_numbers`)."""
 
     depth = 0
 
@@ -62,11 +62,14 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Safe YAML that `_Loader` reads back as what it was."""
+    """A safe dumper whose output `_Loader` reads back unchanged."""
 
 
 def _plain_numbers(kind: Any) -> None:
-    """Numbers are decimal, `1e-3` is one, and nothing else is: YAML 1.1 takes 1:30 for 90 and 010 for 8, and reads dates."""
+    """Make a loader or dumper take decimal numbers alone for numbers, `1e-3` among them.
+
+    YAML 1.1 would read 1:30 as 90 and 010 as 8, and would also read dates.
+    """
     kind.yaml_implicit_resolvers = {
         first: [(tag, form) for tag, form in forms if tag.rpartition(":")[2] not in ("int", "float", "timestamp")]
         for first, forms in kind.yaml_implicit_resolvers.items()
@@ -82,7 +85,7 @@ _Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_yaml_float)
 
 
 def value_of(text: str) -> Any:
-    """The value that a YAML text holds; raises ValueError, with the reason and its line, for what is not read."""
+    """Parse a YAML text. Raises ValueError, with the reason and its line, for whatever is not allowed."""
     if len(text) > MOST_BYTES:
         raise ValueError(f"it has {len(text):,} characters, and a recipe has at most {MOST_BYTES:,}")
     try:
@@ -102,13 +105,13 @@ def value_of(text: str) -> Any:
 
 
 def text_of(tree: Any) -> str:
-    """A tree of plain values as YAML that `value_of` reads back."""
+    """Dump a tree of plain values as YAML that `value_of` reads back."""
     text = yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
     return text if text == harmless(text) else yaml.dump(tree, Dumper=_Dumper, sort_keys=False)
 
 
 def read_yaml(text: str, source: str = "this recipe") -> dict[str, Any]:
-    """The mapping that a YAML text holds; RecipeError if it is none."""
+    """Parse a YAML text that holds a mapping. Raises RecipeError, which names the `source`, if it does not."""
     try:
         tree = value_of(text)
     except ValueError as error:
@@ -123,7 +126,7 @@ def read_yaml(text: str, source: str = "this recipe") -> dict[str, Any]:
 
 
 def read_file(path: Path) -> str:
-    """The text of a recipe's file; RecipeError for one that cannot be read or is no text."""
+    """Read a recipe's file. Raises RecipeError if it cannot be read or is not UTF-8 text."""
     try:
         return read_whole(path).decode("utf-8")
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What the buffers of an Arrow message unpack to, by what stands in the message: pyarrow takes that memory before it looks at them.
+"""The size that an Arrow message declares for its buffers when unpacked: pyarrow allocates it before it reads them.
 
 A message is a flatbuffer, of which the four fields needed here are followed: `header` of Message, `data` of DictionaryBatch,
 `buffers` and `compression` of RecordBatch (the columnar format's Message.fbs).
@@ -13,7 +13,7 @@ _DICTIONARY, _RECORD = 2, 3  # kinds of header
 
 
 def unpacked_size(message: Any) -> int:
-    """Bytes that the compressed buffers of a `pyarrow.Message` say they unpack to; 0 where none is. Raises DataError for damage."""
+    """Bytes that the compressed buffers of a `pyarrow.Message` declare to unpack to; 0 if none is. Raises DataError for damage."""
     try:
         return _unpacked_size(bytes(message.metadata), memoryview(message.body or b""))
     except (struct.error, IndexError) as error:
@@ -33,7 +33,7 @@ def _unpacked_size(metadata: bytes, body: memoryview) -> int:
     found = 0
     for place in range(first + 4, first + 4 + 16 * _number("<I", metadata, first), 16):
         start, length = struct.unpack_from("<qq", metadata, place)
-        # Each compressed buffer begins with its own length, which is negative where it was left as it is.
+        # Each compressed buffer begins with its unpacked length, which is negative if it was stored uncompressed.
         own = _number("<q", body, start) if length else 0
         found += own if own >= 0 else length
     return found
@@ -46,14 +46,14 @@ class _Table(NamedTuple):
     at: int
 
     def field(self, number: int) -> int | None:
-        """Where a field's value stands, if it has one."""
+        """The offset of a field's value; None if it has none."""
         own = self.at - _number("<i", self.data, self.at)
         slot = 4 + 2 * number
         offset = _number("<H", self.data, own + slot) if slot < _number("<H", self.data, own) else 0
         return self.at + offset if offset else None
 
     def table(self, number: int) -> "_Table | None":
-        """The table that a field leads to."""
+        """The table that a field points to; None if there is none."""
         place = self.field(number)
         return None if place is None else _Table(self.data, place + _number("<I", self.data, place))
 

@@ -1,12 +1,12 @@
-"""Which tokens are in batch i: a pure function of (seed, i), whatever the restarts, rounds and methods.
+"""The tokens of batch i, as a pure function of (seed, i): the same across restarts, rounds and methods.
 
 The row of tokens is cut into sequences without gaps, documents running on across cuts (as in the paper, no mask between
-documents). Each pass over them is a fresh permutation, starting at a fresh offset. Where the row has several parts, each
-place in the order of sequences draws its part by weight, and each part goes through passes of its own.
+documents). Each pass over them is a fresh permutation, starting at a fresh offset. If the row has several parts, each place in
+the order of sequences draws its part by weight, and each part has passes of its own.
 
-A begin of text stands in front of each sequence, in place of the token that would only be read: a begin of one token, as
-nearly all are, leaves the tokens asked for what they are. Each further one takes the place of one more. Where losses ask for the
-assistant's turns alone, `asked` says which these are.
+A begin of text opens each sequence, in place of the token that would only be read: a begin of one token, as nearly all are,
+leaves the predicted tokens as they are. Each further token of a begin replaces one of them. If the loss covers the assistant's
+turns alone, `asked` marks their tokens.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ _PLACES = 1 << 16
 
 
 class Batches:
-    """Batch i as ids of shape (sequences, sequence_length + 1): inputs are [:, :-1] and labels [:, 1:], of which some are not asked for."""
+    """Batch i as ids of shape (sequences, sequence_length + 1): inputs are [:, :-1] and labels [:, 1:], which `asked` may mask."""
 
     def __init__(self, tokens: Tokens, seed: int, sequences: int, sequence_length: int, begin: Begin | None = None):
         self.seed, self.sequences, self.length, self.begin = seed, sequences, sequence_length, begin or Begin()
@@ -45,7 +45,7 @@ class Batches:
         return np.stack([part[place] for part, place in self._sequences(index)])
 
     def asked(self, index: int) -> np.ndarray | None:
-        """Which labels of batch `index` losses ask for, of shape (sequences, sequence_length); None: all."""
+        """Which labels of batch `index` the loss covers, of shape (sequences, sequence_length); None: all."""
         if not (self.begin.unasked or self._marked):
             return None
         return np.stack([part.asked(place) for part, place in self._sequences(index)])
@@ -97,12 +97,12 @@ class _Passes:
         return np.asarray(found[: self.length + 1], dtype=np.int64)
 
     def asked(self, place: int) -> np.ndarray:
-        """Which labels of a sequence losses ask for, (length,)."""
+        """Which labels of a sequence the loss covers, (length,)."""
         span = self._span(place)
         return self.begin.asked(self.tokens.read(*span), self.tokens.read_asked(*span))[1 : self.length + 1]
 
     def _span(self, place: int) -> tuple[int, int]:
-        """Where in the tokens a sequence is read from."""
+        """The span of tokens, (first, last), that a sequence is read from."""
         number, row = divmod(place, self.count)
         offset, order = self._pass(number)
         start = self.part.first + offset + int(order[row]) * self.length + bool(self.begin)

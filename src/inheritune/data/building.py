@@ -1,7 +1,8 @@
-"""Sources to a folder of tokens: split by book or by section, exact repeats removed, in bounded memory, and going on after a kill.
+"""Turn sources into a folder of tokens: split by book or section, exact repeats removed, in bounded memory, resumable after a kill.
 
-What is held at once: four batches of 2 MB of text and their tokens (about 100 bytes a token while it is tokenised; a document
-of 32 MB, the longest, takes 1 GB), and 100 bytes or so for each distinct document (its digest). A chunk is whole on the disk before the journal says so.
+Held in memory are four batches of 2 MB of text and their tokens (about 100 bytes per token while it is tokenised; a document of
+32 MB, the longest, takes 1 GB), and about 100 bytes for each distinct document (its digest). A chunk is whole on the disk before
+the journal says so.
 """
 
 import hashlib
@@ -31,7 +32,7 @@ from inheritune.records.prepared import ASSISTANT, JournalStart, NamedSource, Or
 from inheritune.words import plural
 
 _CHUNK = 4 << 20  # tokens
-_SECONDS = 1.0  # between two words on how far it is
+_SECONDS = 1.0  # between two messages of progress
 Say = Callable[[str], None]
 
 
@@ -39,7 +40,7 @@ Say = Callable[[str], None]
 class Job:
     """What is prepared: sources for both sides, or a share of the training documents for validation.
 
-    `remedy` is what its user can give where too few documents are held out.
+    `remedy` names what its user can give if too few documents are held out.
     """
 
     train: list[Source]
@@ -69,9 +70,9 @@ class Job:
 
 
 def build(job: Job, folder: Path, tell: Say) -> None:
-    """Fill `folder`, or go on filling it; nothing is done where it is finished. A second process waits for the first.
+    """Fill `folder`, or go on filling it; do nothing if it is finished. A second process waits for the first.
 
-    Raises DataError for text that is no use (what was written is removed), OSError where the folder cannot be written.
+    Raises DataError for unusable text (what was written is removed, unless a source is streamed), OSError if the folder cannot be written.
     """
     if (folder / MANIFEST).exists():
         return
@@ -84,7 +85,7 @@ def build(job: Job, folder: Path, tell: Say) -> None:
             _require_both_sides(job, writer)
             writer.finish(folder_origin(job), job.coding.vocabulary, job.coding.chat.fingerprint)
         except DataError:
-            # A stream that broke off goes on from here; a file that is wrong has to change first.
+            # A stream that broke off can go on from here; a file that is wrong has to change first, so it starts anew.
             if not any(source_kind(source).streamed for source in (*job.train, *job.valid)):
                 writer.remove()
             raise
@@ -119,7 +120,7 @@ def _fill(job: Job, writer: Writer, tell: Say) -> None:
 
 
 class _Filling:
-    """Documents put on their sides: those that stand on one already are passed over."""
+    """Puts documents on their side of the split; repeats of a document on either side are skipped."""
 
     def __init__(self, job: Job, writer: Writer, tell: Say):
         self.job, self.writer, self.tell = job, writer, tell
@@ -130,7 +131,7 @@ class _Filling:
         self.about = tokens_in_files([*job.valid, *job.train]) or 0
 
     def read(self, source: Source, share: float | None) -> None:
-        """Add a source's documents from where the journal stands; `share` of them is held out, or, with None, all."""
+        """Add a source's documents from where the journal stands; `share` of them is held out, or all if it is None."""
         state = self.writer.state
         for document in encoded(source, self.job.field, self.job.coding, state.read, state.by_section):
             state.count(document)
@@ -183,7 +184,7 @@ def _require_both_sides(job: Job, writer: Writer) -> None:
 
 
 def folder_origin(job: Job) -> Origin:
-    """What a folder is made from. No date and no machine: the same text gives the same bytes."""
+    """What a folder is made from, without date or machine, so that the same text gives the same bytes."""
     valid = [_named(source, "valid", job.field) for source in job.valid]
     return Origin(
         tokenizer=store.tokenizer_fingerprint(job.coding.tokenizer),
@@ -196,12 +197,12 @@ def folder_origin(job: Job) -> Origin:
 
 
 def _begin(coding: Coding) -> dict[str, list[int]]:
-    """Named only where there is one, so that text prepared before it was named stays as it is."""
+    """The field `begin`, only if there is a begin, so that text prepared before the field existed stays as it is."""
     return {"begin": list(coding.begin.ids)} if coding.begin else {}
 
 
 def _loss_on(coding: Coding) -> dict[str, Literal["assistant"]]:
-    """Named only where it is no default, for the same reason."""
+    """The field `loss_on`, only if it is not the default, for the same reason."""
     return {"loss_on": ASSISTANT} if coding.chat.of_assistant else {}
 
 

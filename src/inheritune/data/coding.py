@@ -14,7 +14,7 @@ from inheritune.models.chat import PLAIN, Chat, chat_of
 
 @dataclass(frozen=True)
 class Coding:
-    """A tokenizer without its own cutting and padding, the id that ends a document, what opens one, and how it renders conversations."""
+    """A tokenizer without truncation and padding, the id that ends a document, what opens one, and how conversations are rendered."""
 
     tokenizer: Tokenizer
     end: int
@@ -23,7 +23,7 @@ class Coding:
 
     @classmethod
     def of(cls, tokenizer: Tokenizer, end: int, begin: Begin | None = None, chat: Chat = PLAIN) -> "Coding":
-        """A coding of its own, whatever truncation and padding were saved with `tokenizer`."""
+        """A coding with a copy of `tokenizer`, without the truncation and padding that were saved with it."""
         own = Tokenizer.from_str(tokenizer.to_str())
         own.no_truncation()
         own.no_padding()
@@ -31,7 +31,7 @@ class Coding:
 
     @classmethod
     def of_model(cls, tokenizer: PreTrainedTokenizerFast, begin: str = AUTO, loss_on: str = "all") -> "Coding":
-        """How a model's tokenizer makes ids of text; `begin` and `loss_on` are as in a recipe's `data`.
+        """The coding of a model's tokenizer; `begin` and `loss_on` are as in a recipe's `data`.
 
         Raises RecipeError for a begin that the tokenizer does not have.
         """
@@ -49,9 +49,9 @@ class Coding:
         return np.dtype("<u2" if self.vocabulary <= 1 << 16 else "<u4")
 
     def encode(self, documents: Sequence[Document]) -> list[Encoded]:
-        """Texts as ids, without a begin and with one end of text. Raises TypeError for what is no text."""
+        """Tokenise documents, each without a begin and with one end of text. Raises TypeError for what is no text."""
         marked = any(document.asked is not None for document in documents)
-        encode = self.tokenizer.encode_batch if marked else self.tokenizer.encode_batch_fast  # which knows no offsets
+        encode = self.tokenizer.encode_batch if marked else self.tokenizer.encode_batch_fast  # which gives no offsets
         encodings = encode([document.text for document in documents], add_special_tokens=False)
         return [self._encoded(*pair) for pair in zip(documents, encodings, strict=True)]
 
@@ -65,7 +65,7 @@ class Coding:
         return self.bare(Encoded(document.name, document.book, row, asked, rendered))
 
     def bare(self, document: Encoded) -> Encoded:
-        """A document without the begin that it may open with, and closed, where only the next one's begin ended it."""
+        """Strip the begin that a document may open with, and close the document if only the next one's begin ended it."""
         if not self.begin.ids:
             return document
         ids, asked = document.ids, document.asked

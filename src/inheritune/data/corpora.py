@@ -15,14 +15,14 @@ _BYTES_A_TOKEN = 4.2  # of English in vocabularies of some ten thousand words an
 
 
 def named(text: str) -> Source:
-    """A source as a command names it; raises DataError for none at all."""
+    """The source that a command names; raises DataError for an empty name."""
     if not text:
         raise DataError("the text's name is empty: give a file, a folder, a glob or hf:ID of the hub")
     return Source(source=text)
 
 
 def documents(source: Source | str, field: str = "text", chat: Chat = PLAIN) -> Iterator[Document]:
-    """The documents of a source of text, streamed: a section of running text, or a row of JSONL or a table, each.
+    """Stream the documents of a source of text: each is a section of running text, or a row of JSONL or of a table.
 
     Conversations are rendered by `chat`. Raises DataError for what is missing, empty, damaged, not UTF-8, or not what its name says.
     """
@@ -55,7 +55,7 @@ def require(sources: list[Source]) -> None:
 
 
 def tokens_in_files(sources: list[Source]) -> int | None:
-    """How many tokens these sources hold, of files by their bytes and so about; None where one is neither prepared nor of files."""
+    """How many tokens these sources hold, estimated by bytes for files; None if one is neither prepared nor made of files."""
     counts = [_tokens_in(source) for source in sources]
     return None if None in counts else round(sum(count or 0 for count in counts))
 

@@ -1,4 +1,4 @@
-"""What text is made of."""
+"""Documents, the units that text is split and paired by: as text and as token ids."""
 
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -13,11 +13,11 @@ LONGEST = 32 << 20
 
 @dataclass(frozen=True)
 class Document:
-    """One text and a name that stays the same between machines, by which it is put on a side of the split.
+    """A text and its name, which is the same on all machines and decides the side of the train/validation split.
 
-    It is the unit that is kept whole: it never stands on both sides, and losses are paired by it. `book` names the text
-    that it is a section of; a document that is a section of nothing is its own. A conversation has `messages`, and no text until it is
-    rendered. `asked` has the spans of characters that losses ask for; without it they ask for all.
+    A document is kept whole: it is never on both sides, and losses are paired by it. `book` names the text that it is a section of; a
+    document that is no section is its own book. A conversation has `messages`, and no text until it is rendered. `asked` has the spans
+    of characters that the loss covers; None: all.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Document:
 
 
 class Encoded(NamedTuple):
-    """A document's token ids, with its name and its book's; whether losses ask for each, if not for all; whether it was rendered."""
+    """A document's token ids, its name and its book's; which ids the loss covers (None: all); whether it was rendered from messages."""
 
     name: str
     book: str

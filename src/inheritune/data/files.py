@@ -1,4 +1,4 @@
-"""Which files a source names, and the bytes in them, unpacked and as UTF-8."""
+"""Which files a source names."""
 
 import glob
 import os
@@ -10,15 +10,15 @@ from pathlib import Path
 
 from inheritune.errors import DataError
 
-# What packs a file, by suffix, and to about which part it packs English prose (gzip -6, xz -6, zstd -3 on ten books).
+# Compression by suffix, and the share to which it packs English prose (gzip -6, xz -6, zstd -3 on ten books).
 PACKED_SUFFIXES = {".gz": 1 / 2.7, ".xz": 1 / 3.5, ".zst": 1 / 2.9}
-# What stands beside data without being any.
+# Files that stand beside data without being data.
 _ABOUT = re.compile(r"(readme|licen[cs]e|notice|changelog|citation|dataset_infos?)\b.*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class File:
-    """A file: its path, a name that neither the machine nor packing changes, and its suffix without packing."""
+    """A file: its path, a name that depends on neither machine nor compression, and its suffix without compression."""
 
     path: Path
     name: str
@@ -31,14 +31,14 @@ class File:
 
     @property
     def about_bytes(self) -> float:
-        """How many bytes it has unpacked, about if it is packed."""
+        """Its size in bytes when unpacked, estimated if it is packed."""
         return self.path.stat().st_size / PACKED_SUFFIXES.get(self.path.suffix.lower(), 1)
 
 
 def files(source: str, wanted: str) -> list[File]:
-    """The files that a path, a folder or a glob names, in order; `wanted` says in words what is read.
+    """The files that a path, a folder or a glob names, in order; `wanted` says in words, for messages, what can be read.
 
-    Raises DataError where there are none, for links that lead out or to nothing, and for pipes, sockets and devices.
+    Raises DataError if there are none, for links that lead out or to nothing, and for pipes, sockets and devices.
     """
     path = Path(source).expanduser()
     if path.is_dir():
@@ -70,7 +70,7 @@ def _of_glob(pattern: str) -> list[File]:
 
 
 def _matches(pattern: Path, root: Path) -> Iterator[Path]:
-    """What a glob finds. `**` goes through no link to a folder, as `glob` would, so that it ends."""
+    """The paths that a glob matches; unlike in `glob`, `**` follows no links to folders, so that it ends."""
     if "**" not in pattern.parts:
         yield from map(Path, glob.glob(str(pattern)))
         return
@@ -81,7 +81,7 @@ def _matches(pattern: Path, root: Path) -> Iterator[Path]:
 
 
 def _walk(top: str, root: Path) -> Iterator[tuple[str, list[str]]]:
-    """Each folder that is not hidden with its files. What a link to a folder leads to stands in `root`, or is refused."""
+    """Yield each folder that is not hidden, with its files; a link to a folder outside `root` is refused."""
     for folder, inside, names in os.walk(top):
         inside[:] = [name for name in inside if not name.startswith(".")]
         for link in (path for name in inside if (path := Path(folder) / name).is_symlink()):
@@ -111,7 +111,7 @@ def _refuse_leading_out(path: Path, root: Path) -> None:
 
 
 def require_regular(path: Path) -> None:
-    """Raise DataError for what may never end, or never begin: a pipe, a socket, a device; and for a link to nothing."""
+    """Raise DataError for a pipe, socket or device, which may never end or never begin, and for a link to nothing."""
     if not path.exists():
         raise DataError(f"{str(path)!r} is a link to nothing: mend it or leave it out by a glob")
     if not stat.S_ISREG(path.stat().st_mode):
@@ -119,5 +119,5 @@ def require_regular(path: Path) -> None:
 
 
 def all_files(folder: Path) -> list[tuple[str, Path]]:
-    """Whatever a folder holds, by names within it, in order."""
+    """All files in a folder, at any depth, by their names within it, in order."""
     return [(str(path.relative_to(folder)), path) for path in sorted(folder.rglob("*")) if path.is_file()]

@@ -13,7 +13,7 @@ from inheritune.data.kinds import source_kind
 from inheritune.data.sections import ids_in_sections, in_sections
 from inheritune.errors import DataError
 
-# A batch is tokenised at once while the next is read: so much text, or so many documents.
+# The size of a batch, in characters or documents: it is tokenised at once while the next is read.
 _BATCH_CHARACTERS, _BATCH_DOCUMENTS = 2 << 20, 4096
 _AT_WORK = 2
 
@@ -21,8 +21,8 @@ _AT_WORK = 2
 def encoded(source: Source, field: str, coding: Coding, skip: int = 0, by_section: bool = False) -> Iterator[Encoded]:
     """A source's documents as ids, each closed by `end` and without a begin of text, from document `skip` on.
 
-    `by_section`: long ones are cut into sections, which are documents then. Raises DataError where losses ask for the assistant's turns
-    alone, and a document does not tell them.
+    `by_section`: long ones are cut into sections, each a document of its own. Raises DataError if the loss covers the assistant's turns
+    alone and a document does not mark them.
     """
     found: Iterator[Encoded]
     of_tokens = source_kind(source).encoded(coding)
@@ -45,7 +45,7 @@ def _asked_for(documents: Iterator[Encoded], source: Source) -> Iterator[Encoded
 
 
 def _tokenised(documents: Iterator[Document], coding: Coding) -> Iterator[Encoded]:
-    """Tokenises two batches at once on all cores, so that none idles at a batch's end, while others are read and written."""
+    """Tokenise two batches at once, so that no core idles at a batch's end, while others are read and written."""
     waiting: deque[Future[list[Encoded]]] = deque()
     with ThreadPoolExecutor(_AT_WORK) as threads:
         for batch in _batches(documents):

@@ -1,4 +1,4 @@
-"""What a kind of text source answers. Each kind is one class in one file of `kinds/`, and stands in its list."""
+"""The interface of each kind of text source. A kind is one class in one file of `kinds/`, and stands in a list there."""
 
 import json
 from abc import ABC, abstractmethod
@@ -17,7 +17,7 @@ class SourceKind(ABC):
     """A source of one kind: whether it is there, what its content depends on, and its documents, as text or as ids."""
 
     streamed: ClassVar[bool] = False  # it comes over a network and may break off
-    part: ClassVar[int] = 32_000_000  # characters read where sequences from all over it are wanted, not all of it
+    part: ClassVar[int] = 32_000_000  # characters read if sequences from all over it are wanted, but not all of it
 
     def __init__(self, source: Source):
         self.source, self.place = source, Path(source.source).expanduser()
@@ -25,10 +25,10 @@ class SourceKind(ABC):
     @classmethod
     @abstractmethod
     def claims(cls, source: Source) -> bool:
-        """Whether a source is of this kind, told by its name and by which files there are."""
+        """Whether a source is of this kind, by its name and the files that exist."""
 
     def fingerprint(self) -> str:
-        """What the content depends on, told without reading it: files' names, sizes and times, if it is of files.
+        """What the content depends on, without reading it: the names, sizes and times of its files, if it has any.
 
         Raises DataError where the source is not there.
         """
@@ -40,7 +40,7 @@ class SourceKind(ABC):
         self.fingerprint()
 
     def documents(self, field: str) -> Iterator[Document]:
-        """The documents as text, streamed; `field` is that of a row. DataError for a source of tokens."""
+        """Stream the documents as text; `field` names the text of a row. Raises DataError for a source of tokens."""
         raise DataError(f"{self.source.source!r} holds tokens, and text is needed here: give its text")
 
     def encoded(self, coding: Coding) -> Iterator[Encoded] | None:
@@ -48,7 +48,7 @@ class SourceKind(ABC):
         return None
 
     def contents(self) -> list[tuple[str, Path]]:
-        """The files that the source is made of, by names that no machine changes; none for what has no files."""
+        """The files that the source is made of, by names that are the same on all machines; empty if it has none."""
         return []
 
 

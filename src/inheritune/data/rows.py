@@ -1,4 +1,4 @@
-"""What a row holds: a text or a conversation; and what stands there instead, in words."""
+"""The text or conversation that a row holds, or a description in words of what it holds instead."""
 
 from collections.abc import Container, Mapping
 from typing import Any
@@ -14,12 +14,12 @@ _KINDS = {bool: "true or false", int: "a number", float: "a number", list: "a li
 
 
 def told_kind(value: Any) -> str:
-    """What stands where text belongs, in words."""
+    """Describe in words a value that is not text."""
     return _KINDS.get(type(value), f"a {type(value).__name__}")
 
 
 def field_of(names: Container[str], field: str) -> str:
-    """The field to read of those that there are: `messages` where `text` is asked for, as it is by default, and is not there."""
+    """The field to read among `names`: `field`, but `messages` if it is the default `text` and only `messages` is there."""
     return MESSAGES if field == TEXT and TEXT not in names and MESSAGES in names else field
 
 
@@ -29,14 +29,14 @@ def is_conversation(value: Any) -> bool:
 
 
 def document_of(name: str, content: Content | None) -> Document | None:
-    """A row's content as a document; none where it is blank."""
+    """A row's content as a document; None if it is blank."""
     if isinstance(content, str):
         return Document(name, content) if content.strip() else None
     return Document(name, "", messages=content) if content else None
 
 
 def content_of(row: Any, place: str, field: str) -> Content:
-    """A row's `field`, empty where it is null; DataError for what is no text and no conversation, with the fields that hold some."""
+    """A row's `field`, empty if it is null. Raises DataError, naming fields that do, if it holds neither text nor a conversation."""
     if not isinstance(row, Mapping):
         raise DataError(
             f"{place} is {told_kind(row)}, and so has no text field {field!r}: give an object for each document"

@@ -1,13 +1,13 @@
-"""Books in sections, where too few of them could be held out whole."""
+"""Cut books into sections, for text of which too few books could be held out whole."""
 
 from collections.abc import Iterable, Iterator
 
 from inheritune.data.documents import Document, Encoded
 
-# A longer document is cut, into sections that end at the first of these after so many characters, and before so many more.
+# A document of more than LONG characters is cut into sections, of _SECTION to _LONGEST characters where one of _ENDS allows.
 LONG, _SECTION, _LONGEST = 100_000, 4_000, 12_000
 _ENDS = ("\n\n", "\n", " ")
-# The same of tokens as they are, in which no paragraphs are seen.
+# The same for token ids, in which paragraphs cannot be seen.
 _LONG_TOKENS, _TOKENS = 25_000, 1_024
 
 
@@ -19,7 +19,7 @@ def is_long(document: Document | Encoded) -> bool:
 
 
 def in_sections(documents: Iterable[Document]) -> Iterator[Document]:
-    """Documents, the long ones as sections of themselves."""
+    """Yield documents, long ones cut into sections."""
     for document in documents:
         if is_long(document):
             spans = ((start, end) for start, end in _sections(document.text) if end > start)
@@ -29,7 +29,7 @@ def in_sections(documents: Iterable[Document]) -> Iterator[Document]:
 
 
 def ids_in_sections(documents: Iterable[Encoded]) -> Iterator[Encoded]:
-    """The same of documents of token ids."""
+    """Yield documents of token ids, long ones cut into sections."""
     for document in documents:
         if is_long(document):
             places = (slice(start, start + _TOKENS) for start in range(0, len(document.ids), _TOKENS))
@@ -44,7 +44,7 @@ def _section(document: Encoded, number: int, place: slice) -> Encoded:
 
 
 def _sections(text: str) -> Iterator[tuple[int, int]]:
-    """Where each section starts and ends, without the blanks around it."""
+    """Yield the start and end of each section, without the whitespace around it."""
     start = 0
     while start < len(text):
         first, last = start + _SECTION, start + _LONGEST

@@ -1,9 +1,9 @@
-"""On which side of the split a document stands: by hashes of names alone, so that more text leaves every document on its side."""
+"""Split documents into training and validation by hashes of names alone, so that adding text leaves each document on its side."""
 
 import hashlib
 from math import ceil
 
-# Books held out, from which on no book stands on both sides. Below, runs of so many sections of every book are held out.
+# With at least this many books held out, no book is on both sides. With fewer, runs of _RUN sections of every book are held out.
 ENOUGH = 10
 _RUN = 4
 
@@ -14,9 +14,9 @@ def on_validation_side(name: str, share: float) -> bool:
 
 
 def section_on_validation_side(book: str, number: int, share: float) -> bool:
-    """Whether a section of a book is held out: in runs that are spread evenly over it, from a place of the book's own.
+    """Whether a section of a book is held out: in runs that are spread evenly over the book, from an offset of its own.
 
-    A book of one section is held out where it would be as a whole.
+    A book of one section is held out if it would be as a whole.
     """
     run, place = number // _RUN, _place(book)
     return ceil((run + 1) * share - place) > ceil(run * share - place)

@@ -1,9 +1,9 @@
 """Tokens on disk: a finished folder of two sides, `train` and `valid`, and how it is read.
 
 `SIDE.bin` holds the ids in one row (little-endian, 2 or 4 bytes, as nanoGPT writes them): each document between the tokenizer's
-begin of text, where it puts one, and its end. `SIDE.starts` says where each starts, `SIDE.books` of which book it is a section (8
-bytes each). `SIDE.asked`, where losses ask for the assistant's turns alone, has a byte for each id: 1 where it is asked for.
-`manifest.json` says what the folder was made from, and is there when it is finished.
+begin of text, if it puts one, and its end. `SIDE.starts` has the start of each document, `SIDE.books` the book that it is a section
+of (8 bytes each). `SIDE.asked`, there if the loss covers the assistant's turns alone, has a byte for each id: 1 if the loss covers it.
+`manifest.json` says what the folder was made from, and is there once the folder is finished.
 """
 
 import hashlib
@@ -40,13 +40,13 @@ class Part:
 
 @dataclass(frozen=True)
 class Tokens:
-    """Documents in one row of ids (memory-mapped), where each starts in it and, if not at the next start, ends.
+    """Documents in one row of ids (memory-mapped), with the start of each and, if that is not the next start, its end.
 
     Each document in `ids` opens with `begin` ids that are no part of it (the tokenizer's begin of text): they are neither
-    counted nor read, and whoever makes sequences of the text puts in front what the model wants there. `digest` is of the ids and the
-    starts as they are stored. `books` has the number of the book (a whole text) that each
-    document is a section of; without it each is its own. `shares_books`: other sections of the same books are on the other side.
-    `asked` says of each of `ids` whether losses ask for it; without it they ask for all.
+    counted nor read, and the code that makes sequences of the text puts in front what the model wants there. `digest` is of all
+    that is stored of them. `books` has the number of the book (a whole text) that each document is a section of; without
+    it each is its own. `shares_books`: other sections of the same books are on the other side. `asked` says for each of `ids` whether
+    the loss covers it; None: all.
     """
 
     ids: np.ndarray
@@ -67,7 +67,7 @@ class Tokens:
         return self.ids[self._place(index)]
 
     def asked_of(self, index: int) -> np.ndarray | None:
-        """Which tokens of one document losses ask for; None: all."""
+        """Which tokens of one document the loss covers; None: all."""
         return None if self.asked is None else self.asked[self._place(index)]
 
     def _place(self, index: int) -> slice:
@@ -78,7 +78,7 @@ class Tokens:
 
     @property
     def sizes(self) -> np.ndarray:
-        """Tokens of each document."""
+        """The number of tokens of each document."""
         ends = np.append(self.starts[1:], len(self.ids)) if self.ends is None else self.ends
         return ends - self.starts - self.begin
 
@@ -87,11 +87,11 @@ class Tokens:
         return self._read(self.ids, first, last)
 
     def read_asked(self, first: int, last: int) -> np.ndarray | None:
-        """Which of them losses ask for; None: all."""
+        """Which of the tokens `first` to `last` the loss covers; None: all."""
         return None if self.asked is None else self._read(self.asked, first, last)
 
     def documents_in(self, spans: Sequence[tuple[int, int]]) -> DocumentsRead:
-        """How many documents these spans of tokens are of; books, where documents are sections of some."""
+        """How many documents these spans of tokens come from; books, if documents are sections of some."""
         books = np.arange(len(self.starts)) if self.books is None else np.asarray(self.books)
         read = [books[self._document_at(first) : self._document_at(last - 1) + 1] for first, last in spans]
         return DocumentsRead(read=len(np.unique(np.concatenate(read))), of=len(np.unique(books)), whole=True)
@@ -134,7 +134,7 @@ def _mapped(path: Path, dtype: str, count: int) -> np.ndarray:
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a finished folder; DataError if it is none of ours."""
+    """The manifest of a finished folder; DataError if it was not written by this program."""
     try:
         found = json.loads(read_whole(folder / MANIFEST))
     except (OSError, ValueError, RecursionError):
@@ -148,7 +148,7 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def require_same_coding(folder: Path, manifest: Manifest, coding: Coding) -> None:
-    """Raise DataError where prepared tokens were made by another tokenizer or chat template, or do not tell the assistant's."""
+    """Raise DataError if prepared tokens are of another tokenizer or chat template, or lack the marks of the assistant's tokens."""
     if manifest.tokenizer != tokenizer_fingerprint(coding.tokenizer) or manifest.end != coding.end:
         raise DataError(
             f"{str(folder)!r} was prepared with another tokenizer than the model's: prepare it again with it"
@@ -165,6 +165,6 @@ def require_same_coding(folder: Path, manifest: Manifest, coding: Coding) -> Non
 
 
 def tokenizer_fingerprint(tokenizer: Tokenizer) -> str:
-    """What a tokenizer does: its vocabulary, and how it cuts a probe."""
+    """A digest of what a tokenizer does: its vocabulary, and how it cuts a probe text."""
     vocabulary = sorted(tokenizer.get_vocab(with_added_tokens=True).items())
     return hashlib.sha256(json.dumps([vocabulary, tokenizer.encode(_PROBE).ids]).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""Columns of tables as documents, checked before anything in them is followed."""
+"""Columns of Arrow tables as documents, validated before they are read."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -12,7 +12,7 @@ ROWS = 32  # held at once
 
 
 def column_of(schema: Any, field: str, source: str) -> str:
-    """The column to read of a table of this Arrow schema; DataError where there is none, or it holds no text and no conversations."""
+    """The column to read of a table of this Arrow schema; DataError if it is missing or holds neither text nor conversations."""
     import pyarrow.types as kinds
 
     field = field_of(schema.names, field)
@@ -31,14 +31,14 @@ def column_of(schema: Any, field: str, source: str) -> str:
 
 
 def missing_column(names: list[str], field: str, source: str) -> DataError:
-    """That there is no such column."""
+    """The error for a column that is not there."""
     return DataError(
         f"{source!r} has no column {field!r}: name one of {', '.join(names)[:400]} in data.field (--field)"
     )
 
 
 def values(columns: Iterable[Any], unpacked: Unpacked | None = None) -> Iterator[Content | None]:
-    """The texts or conversations in Arrow columns, a few held at once; `unpacked` counts them. Raises ArrowInvalid for damage."""
+    """The texts or conversations in Arrow columns, a few held at once; `unpacked` counts their size. Raises ArrowInvalid for damage."""
     for column in columns:
         # Offsets in a file may lead anywhere in memory, and its text need not be UTF-8.
         column.validate(full=True)

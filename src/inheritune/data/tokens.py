@@ -1,4 +1,4 @@
-"""The tokens of a recipe: from a prepared folder as it is, or from the cache, made where the same text was not before."""
+"""The tokens of a recipe: from a prepared folder as it is, or from the cache, where each text is prepared once."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ __all__ = ["Tokens", "cache_folder", "on_validation_side", "outside", "prepare",
 
 
 def prepare(data: Data, coding: Coding, vocabulary: int, tell: Say = lambda _: None) -> tuple[Tokens, Tokens]:
-    """Training and validation tokens of a recipe; `tell` hears how it goes.
+    """Training and validation tokens of a recipe; `tell` is called with messages of progress.
 
     Ids must lie below `vocabulary`. Raises DataError for unusable text, OutputError for a cache that cannot be written.
     """
@@ -44,7 +44,7 @@ def prepare(data: Data, coding: Coding, vocabulary: int, tell: Say = lambda _: N
 
 
 def outside(data: Data, name: str, coding: Coding, vocabulary: int, tell: Say = lambda _: None) -> Tokens:
-    """The documents of one of the recipe's outside texts, whose tokens are all asked for."""
+    """The documents of one of the recipe's outside texts, of which the loss covers all tokens."""
     sources, whole = data.outside[name], replace(coding, chat=replace(coding.chat, of_assistant=False))
     folder = _cached(Job([], sources, data.field, 0.0, whole), tell)
     found = store.read_side(folder, "valid")
@@ -53,7 +53,7 @@ def outside(data: Data, name: str, coding: Coding, vocabulary: int, tell: Say = 
 
 
 def _asked_for(tokens: Tokens, coding: Coding) -> Tokens:
-    """A text that was prepared with the assistant's tokens told apart serves losses on all of them too."""
+    """Drop the marks of the assistant's tokens if the loss covers all: text prepared with them serves that too."""
     return tokens if coding.chat.of_assistant else replace(tokens, asked=None)
 
 
@@ -105,7 +105,7 @@ def cache_folder() -> Path:
 
 
 def _as_prepared(data: Data, coding: Coding) -> Path | None:
-    """The folder of `inheritune prepare` that is the whole of a recipe's text."""
+    """The folder of `inheritune prepare` if it is the whole of a recipe's text; else None."""
     if data.valid is not None or len(data.train) > 1 or not Prepared.claims(data.train[0]):
         return None
     folder = Path(data.train[0].source).expanduser()
@@ -140,7 +140,7 @@ def _refuse_same(train: list[Source], valid: list[Source]) -> None:
 
 
 def _in_parts(train: Tokens, sources: list[Source], own: Sequence[PreparedSource]) -> Tokens:
-    """The row, with what each source gave of it; DataError for one that gave nothing but repeats."""
+    """The training tokens with the part that each source gave; DataError for a source that gave nothing but repeats."""
     sizes = [[0, 0], *([entry.sizes.train[1], entry.sizes.valid[1]] for entry in own)]
     for entry, before, after in zip(own, sizes, sizes[1:], strict=False):
         if entry.side == "train" and before == after:
@@ -158,7 +158,7 @@ def _in_parts(train: Tokens, sources: list[Source], own: Sequence[PreparedSource
 
 
 def _mixed(valid: Tokens, sources: list[Source], own: Sequence[PreparedSource]) -> Tokens:
-    """Documents in an order in which any first part holds every source by its weight."""
+    """Order the documents such that any first part of them holds every source by its weight."""
     ends = [entry.sizes.valid[1] for entry in own]
     counts = [count for count in np.diff([0, *ends]) if count]
     if len(counts) < 2 or len(counts) != len(sources):

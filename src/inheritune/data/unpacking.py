@@ -14,7 +14,7 @@ from inheritune.data.documents import LONGEST
 from inheritune.data.files import File
 from inheritune.errors import DataError
 
-# No text is packed so tightly: what unpacks to more than the first, and to so many times its size, was made to harm.
+# A file that unpacks to more than _UNPACKED bytes and more than _TIMES its size was made to harm: no text packs so tightly.
 _UNPACKED, _TIMES = 32 << 20, 250
 _AT_ONCE = 1 << 20
 _MARKS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BOM_UTF16_LE: "utf-16",
@@ -22,13 +22,13 @@ _MARKS = {codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.B
 
 
 class Unpacked:
-    """Counts what comes out of a file; DataError where it is more than text can be packed into."""
+    """Counts the bytes unpacked from a file; raises DataError if they are more than any text packs into its size."""
 
     def __init__(self, path: Path):
         self.path, self.most, self.bytes = path, max(_UNPACKED, _TIMES * path.stat().st_size), 0
 
     def add(self, count: int) -> None:
-        """So many bytes more came out."""
+        """Count further bytes that came out."""
         self.bytes += count
         if self.bytes > self.most:
             raise DataError(
@@ -37,7 +37,7 @@ class Unpacked:
 
 
 class _Counted(io.RawIOBase):
-    """What a stream gives, counted."""
+    """A stream whose bytes are counted by `Unpacked`."""
 
     def __init__(self, stream: IO[bytes], path: Path):
         self.stream, self.unpacked = stream, Unpacked(path)
@@ -53,7 +53,7 @@ class _Counted(io.RawIOBase):
 
 
 class _AsUtf8(io.RawIOBase):
-    """Text of another encoding, as UTF-8."""
+    """A stream of text in another encoding, read as UTF-8."""
 
     def __init__(self, stream: IO[bytes], encoding: str, path: Path):
         self.stream, self.encoding, self.path = stream, encoding, path
@@ -120,7 +120,7 @@ def lines(file: File) -> Iterator[bytes]:
 
 @contextmanager
 def readable(path: Path) -> Iterator[None]:
-    """Damage met while reading `path`, in one sentence."""
+    """Turn errors that the block meets in reading `path` into a DataError of one sentence."""
     import pyarrow
 
     try:

@@ -1,7 +1,7 @@
-"""A folder of tokens in the making: it grows by whole documents, and goes on after a kill where its journal says.
+"""Write a folder of tokens, by whole documents, and go on after a kill where its journal says.
 
-`journal.jsonl` says in its first line what the folder is made from, and after each chunk how much of all is whole. The manifest
-replaces it at the end.
+The first line of `journal.jsonl` says what the folder is made from, a further line after each chunk how much of everything is
+whole. The manifest replaces the journal at the end.
 """
 
 import json
@@ -41,11 +41,11 @@ HeldOut = Literal["books", "sections"]
 
 @dataclass
 class Preparation:
-    """How far a preparation is: `read` documents of source `source`, and each side's tokens, documents and books in all.
+    """How far a preparation is: `read` documents of source number `source`, and in `sizes` each side's tokens, documents and books.
 
-    `ends` has the same at the end of each source that is done. `book` is the one read last, `section` which document of it that was,
-    and `sides` where it stands. A source is read by its books first, and `by_section` where too few of them were held out.
-    `rendered`: there was a conversation.
+    `ends` has the same at the end of each source that is done. `book` is the book read last, `section` the number of its last
+    document, and `sides` the sides that it is on. A source is split by books first, and `by_section` if too few of them were held
+    out. `rendered`: there was a conversation.
     """
 
     source: int = 0
@@ -66,7 +66,7 @@ class Preparation:
         return self.sizes["valid"][2] - (self.ends[-1].sizes.valid[-1] if self.ends else 0)
 
     def count(self, document: Encoded) -> None:
-        """One more document was read."""
+        """Count one more document that was read."""
         self.read += 1
         if self.read > 1 and document.book == self.book:
             self.section += 1
@@ -82,7 +82,7 @@ class Preparation:
         return Preparation(self.source + 1, 0, self.repeats, self.sizes, [*self.ends, end], rendered=self.rendered)
 
     def again_by_section(self) -> "Preparation":
-        """The state before this source, which is to be read by section."""
+        """The state before this source, which is to be split by section."""
         if not self.ends:
             return Preparation(self.source, by_section=True, rendered=self.rendered)
         before = self.ends[-1]
@@ -91,12 +91,12 @@ class Preparation:
         return replace(begun, rendered=self.rendered)
 
     def line(self) -> JournalLine:
-        """How far it is, as the journal says it."""
+        """The state as a line of the journal."""
         return JournalLine(**{**vars(self), "sizes": Sizing.model_validate(self.sizes)})
 
 
 class Writer:
-    """Appends documents to a folder, and goes on where the journal says that everything was whole."""
+    """Appends documents to a folder, going on from the last state that the journal says is whole."""
 
     def __init__(self, folder: Path, dtype: np.dtype, start: JournalStart):
         self.folder, self.dtype = folder, dtype
@@ -143,7 +143,7 @@ class Writer:
                 yield from (row.document(number) for number in range(documents))
 
     def add(self, side: str, row: bytes, asked: bytes = b"") -> None:
-        """Append the ids of the document that was counted last, and a byte for each where losses ask for some alone."""
+        """Append the ids of the document counted last and, if the loss covers only some, a byte for each."""
         ids, starts, books, *marks = self._files[side]
         size = self.state.sizes[side]
         if side not in self.state.sides:
@@ -158,18 +158,18 @@ class Writer:
         size[1] += 1
 
     def end_source(self, held_out: HeldOut | None) -> None:
-        """The next source begins; what decided the sides of this one's documents is kept: `books` or `sections`."""
+        """End a source; `held_out` is what decided the sides of its documents: `books` or `sections`."""
         self.state = self.state.end_source(held_out)
         self.save()
 
     def again_by_section(self) -> None:
-        """Go back to where this source began."""
+        """Go back to where this source began, to split it by section."""
         self.state = self.state.again_by_section()
         self._write_line(self.state.line())
         self._cut_back()
 
     def save(self) -> None:
-        """Make everything so far last: the data first, then the journal that says so."""
+        """Sync everything so far to the disk: the data first, then the journal that says so."""
         self._flush()
         for file in chain.from_iterable(self._files.values()):
             os.fsync(file.fileno())
@@ -185,18 +185,18 @@ class Writer:
         os.fsync(self._journal.fileno())
 
     def remove(self) -> None:
-        """Let go of the files, and remove them."""
+        """Close the files and remove them."""
         self.close()
         for name in (*_FILES, JOURNAL):
             (self.folder / name).unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         for file in (self._journal, *chain.from_iterable(self._files.values())):
             file.close()
 
     def finish(self, origin: Origin, vocabulary: int, chat: str) -> None:
-        """Write the manifest, which makes the folder a finished one; `chat` is the digest of what rendered conversations."""
+        """Write the manifest, which makes the folder finished; `chat` is the digest of the chat template that rendered conversations."""
         self.save()
         rendered = {"chat": chat} if self.state.rendered else {}
         made, ends = origin.model_dump(exclude_unset=True), self.state.ends
@@ -232,7 +232,7 @@ class Writer:
 
 
 def job_of(folder: Path) -> JournalStart | None:
-    """What an unfinished folder is being made from; None if there is no journal. DataError where that is damaged."""
+    """What an unfinished folder is being made from; None if there is no journal. Raises DataError if the journal is damaged."""
     lines = _whole_lines(folder / JOURNAL)
     try:
         return JournalStart.model_validate_json(lines[0], strict=True) if lines else None

@@ -39,7 +39,7 @@ def text_config(config: PretrainedConfig) -> PretrainedConfig:
 
 
 def positions_of(config: PretrainedConfig) -> int | None:
-    """How many tokens a model of this config reads at once; None where it does not say."""
+    """The context length of a config, in tokens; None where it does not say."""
     return getattr(text_config(config), "max_position_embeddings", None) or None
 
 
@@ -59,7 +59,7 @@ def depth_of(config: PretrainedConfig) -> int:
 
 
 def further_layers(config: PretrainedConfig) -> int:
-    """How many layers after the last block predict further tokens, by the config."""
+    """The number of multi-token-prediction layers after the last block, by the config."""
     counts = [getattr(text_config(config), name, None) for name in FURTHER]
     return max((count for count in counts if type(count) is int), default=0)
 
@@ -93,7 +93,7 @@ def refuse_unsupported(config: PretrainedConfig, built: type[PreTrainedModel] | 
 
 
 def _is_encoder(kind: str) -> bool:
-    """Encoders that also have a causal class say by `is_decoder` which they are; plain decoders need not."""
+    """Whether a type may be an encoder: one that has a causal class as well says so by `is_decoder`; plain decoders need not."""
     return kind in MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 
@@ -111,9 +111,9 @@ def is_tied(model: PreTrainedModel) -> bool:
 
 
 def true_config(model: PreTrainedModel) -> PretrainedConfig:
-    """The config of a model, which ties the head only where it is tied, and calls quantised only what is.
+    """The config of a model, corrected to say that the head is tied only where it is, and the model quantised only where it is.
 
-    transformers leaves weights that differ untied, and what it unpacked of a GGUF file called quantised.
+    transformers leaves a head untied whose weights differ, and still calls quantised what it has unpacked from a GGUF file.
     """
     config = untied(model.config) if ties_told(model.config) and not is_tied(model) else model.config
     return plain_numbers(config) if is_unpacked(model) else config
@@ -136,14 +136,14 @@ def ties_told(config: PretrainedConfig) -> bool:
 
 
 def is_unpacked(model: PreTrainedModel) -> bool:
-    """Whether a model is called quantised as the GGUF file that it came from was, and holds plain numbers."""
+    """Whether a model's config still says GGUF-quantised although its weights are unpacked to floating point."""
     told = getattr(model.config, "quantization_config", None)
     packed = any(not parameter.is_floating_point() for parameter in model.parameters())
     return getattr(told, "quant_method", None) == "gguf" and not packed
 
 
 def plain_numbers(config: PretrainedConfig) -> PretrainedConfig:
-    """A copy of a config that says nothing of quantisation."""
+    """A copy of a config without its fields on quantisation."""
     own = copy.deepcopy(config)
     for name in ("quantization_config", "_pre_quantization_dtype"):
         vars(own).pop(name, None)

@@ -1,4 +1,4 @@
-"""What a cut is to readers that count layers: they make a layer's kind of its number, and read no list of kinds."""
+"""How a cut looks to readers that count layers (llama.cpp): they derive a layer's kind from its number, and read no list of kinds."""
 
 from typing import Any
 
@@ -13,9 +13,9 @@ Kinds = list[Any]
 
 
 def miscounted(source: PretrainedConfig, cut: PretrainedConfig) -> str | None:
-    """What readers that count layers take otherwise than the config of a cut says, and which blocks of `source` avoid it.
+    """Say in one sentence what readers that count layers misread in the config of a cut, and which blocks of `source` avoid that.
 
-    One sentence; None where they read what transformers reads, or where the family has no rule by number.
+    None where they read the same as transformers, or where the family has no rule by number.
     """
     rules = _counted(source)
     for name, (told, counted) in _rules(cut).items():
@@ -30,7 +30,7 @@ def miscounted(source: PretrainedConfig, cut: PretrainedConfig) -> str | None:
 
 
 def foreseen(source: PretrainedConfig) -> str | None:
-    """The same of cuts in general, before any is chosen."""
+    """The same warning for cuts of `source` in general, before blocks are chosen; None where the family has no rule by number."""
     rules = _counted(source)
     if not rules:
         return None
@@ -43,9 +43,9 @@ def foreseen(source: PretrainedConfig) -> str | None:
 
 
 def _counted(source: PretrainedConfig) -> dict[str, Kinds]:
-    """The lists of a source that somebody may count, as the family counts them.
+    """The lists by layer of a source that some reader may derive from layer numbers, as the family's rule gives them.
 
-    Where the source itself lies otherwise, nobody who counts could read it, unless llama.cpp does, wrongly.
+    Where the source itself departs from that rule, no counting reader could read it, except llama.cpp, which then misreads it.
     """
     known = _known(source)
     return {
@@ -56,7 +56,7 @@ def _counted(source: PretrainedConfig) -> dict[str, Kinds]:
 
 
 def _rules(config: PretrainedConfig) -> dict[str, tuple[Kinds, Kinds]]:
-    """What a config says by layer, beside what its class says where it is not told: the family's rule by number."""
+    """For each list by layer, what the config says, and what its class fills in where it does not: the family's rule by number."""
     plain, depth = text_config(config), depth_of(config)
     told = plain.to_dict()
     lists = {
@@ -66,7 +66,7 @@ def _rules(config: PretrainedConfig) -> dict[str, tuple[Kinds, Kinds]]:
     }
     try:
         made = type(plain).from_dict({name: value for name, value in told.items() if name not in lists})
-    except Exception:  # a class may want to be told, or be anybody's: then it has no rule
+    except Exception:  # a class may require the list, or be a model's own code: then it has no rule
         return {}
     found = {name: getattr(made, name, None) for name in lists}
     return {
@@ -92,7 +92,7 @@ def _avoided(source: PretrainedConfig, rules: dict[str, Kinds], depth: int) -> s
 
 
 def _period(rules: dict[str, Kinds]) -> int | None:
-    """After how many layers all kinds come again, seen at least twice; None where they do not."""
+    """The period, in layers, with which all kinds repeat, if it fits at least twice into the depth; else None."""
     kinds = list(zip(*rules.values(), strict=True))
     for period in range(1, len(kinds) // 2 + 1):
         if all(one == other for one, other in zip(kinds, kinds[period:], strict=False)):

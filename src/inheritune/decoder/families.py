@@ -1,4 +1,4 @@
-"""The families that are cut without torch, as data: what `family` reads; any other is cut by way of the model."""
+"""The families that can be cut without torch, as data for `family.py`; any other is cut by building the model."""
 
 from inheritune.decoder.family import Family
 

@@ -1,8 +1,9 @@
-"""A family whose every tensor its config makes certain: names and shapes from a short text, for a cut without torch.
+"""A family for which the config determines every tensor's name and shape, as a short text: for a cut without torch.
 
-A line of `block` or `around` is a tensor's name, its shape and, perhaps, its bias: `+` always, `+flag` where the config
-says so. `.weight` is left out, `=` begins a whole name, `{E}` counts the experts. Shapes are sums in these letters:
-D width, I inner width, M an expert's, V words, P positions, E experts, H heads, S a head's width, Q = HS, C = the keys' S.
+A line of `block` or `around` is a tensor's name, its shape and, perhaps, a mark that it has a bias: `+` always, `+flag` where the
+config sets that flag. `.weight` is added to a name, unless `=` stands before it; `{E}` is replaced by each expert's number. Shapes are
+sums of multiples of these letters: D hidden width, I inner width, M an expert's inner width, V vocabulary, P positions, E experts,
+H heads, K key-value heads, S head width, Q = H * S, C = K * S. L is the depth.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,11 +20,13 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Family:
-    """One family; `sizes` where its keys differ (`a|b`: either), `unsaid` and `on` what its class fills in.
+    """One family, whose tensors are named and shaped as `block`, `around` and `last` (an untied head) say.
 
-    `needs` are values without which its blocks would be others, `lists` what its config must say by layer and after how
-    many layers it comes again, `known` keys that sound as if they did, and `head` whether a head's width is `own`, `told`,
-    `null` allowed, or the `width`'s.
+    `sizes` are config keys that differ from the usual ones (`a|b`: either); `unsaid` sizes, and `on` flags, that its class fills in where
+    the config does not say them. `needs` are values without which its blocks would be others. `lists` are the lists by layer that the
+    config must hold, each with the number of layers after which it repeats; `known` are keys that only sound as if they were by layer.
+    `head` says of `head_dim`: `own`, the config must say it; `told`, it may; `null`, it may also be null; `width`, it may not. Where it is
+    not said, S is D / H.
     """
 
     architecture: str
@@ -40,22 +43,22 @@ class Family:
     head: str = "told"
 
     def keys(self, letter: str) -> list[str]:
-        """The config's keys for a size."""
+        """The config's keys for the size with this letter."""
         return (_SIZES | dict(self.sizes))[letter].split("|")
 
     def depth(self, config: Mapping[str, Any]) -> int:
-        """How many blocks the config says."""
+        """The number of blocks, by the config."""
         return _Sizes(self, config)["L"]
 
     def flag(self, name: str, config: Mapping[str, Any]) -> bool:
-        """Whether a flag is set; raises ValueError where it is no flag."""
+        """Whether a flag is set; raises ValueError where its value is no boolean."""
         value = config.get(name, name in self.on)
         if type(value) is not bool:
             raise ValueError(name)
         return value
 
     def tensors(self, config: Mapping[str, Any]) -> Iterator[tuple[str, Shape]]:
-        """Every tensor of the model; raises KeyError, TypeError or ValueError where the config does not say it."""
+        """Name and shape of every tensor of the model; raises KeyError, TypeError or ValueError where the config does not tell."""
         size = _Sizes(self, config)
         around = f"{self.around}\n{'' if self.flag('tie_word_embeddings', config) else self.last}"
         yield from self._lines(around, "", size, config)
@@ -74,7 +77,7 @@ class Family:
                     yield f"{own}.bias", shape[:1]
 
     def agrees(self, config: Mapping[str, Any]) -> bool:
-        """Whether the config has the values that this family's blocks are known with; sizes must be said."""
+        """Whether the config has the values in `needs`: sizes among them must be in the config, others may be left out."""
         size = _Sizes(self, config)
         sizes = {key: size.sum(value) for key, value in self.needs.items() if isinstance(value, str)}
         others = {key: config.get(key, value) for key, value in self.needs.items() if key not in sizes}
@@ -85,7 +88,7 @@ class Family:
 
 
 class _Sizes(dict[str, int]):
-    """The sizes that a config says, by letter, each a whole number from 1 on."""
+    """The sizes in a config, by letter, each an integer of at least 1."""
 
     def __init__(self, family: Family, config: Mapping[str, Any]):
         self.family, self.config = family, config

@@ -1,4 +1,4 @@
-"""What a block computes from its own index is folded into its weights, so that it may stand elsewhere.
+"""Fold what a block computes from its own index into its weights, so that the block can move to another place.
 
 GPT-2 may divide its attention scores by (index + 1). A block that moves keeps its function if its queries are
 multiplied by (new index + 1) / (old index + 1); in floating point that is exact to one rounding.
@@ -13,7 +13,7 @@ from inheritune.decoder.names import BY_INDEX, FUSED_QUERIES
 
 
 def factors(config: PretrainedConfig, path: str, before: Sequence[int]) -> dict[str, float]:
-    """By what the queries in each tensor are multiplied, where the block at place i computed with index `before[i]`.
+    """The factor for the queries in each tensor, by its name, where the block at place i used to compute with index `before[i]`.
 
     The queries are the first third of the tensor's last axis, in weight and bias alike.
     """
@@ -31,5 +31,5 @@ def scaled(tensor: Tensor, factor: float) -> Tensor:
 
 
 def folded(config: PretrainedConfig) -> frozenset[str]:
-    """What may differ between a block and the one that it repeats, because it is folded into the weights."""
+    """Names of what may differ between a block and the one that it repeats, because it is folded into the weights."""
     return frozenset({"attn.scaling"} if getattr(config, BY_INDEX, False) else ())

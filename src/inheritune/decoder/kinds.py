@@ -1,6 +1,6 @@
-"""What kind of block each one is, and whether a target's blocks are of the kinds that they should be.
+"""The kind of a block, and the check that a target's blocks are of the kinds that they should be.
 
-The rules for per-layer config fields know what is listed; this check needs to know nothing. It compares the
+The rules for per-layer config fields (`layerlists.py`) cover only listed fields; this check needs no list. It compares the
 built blocks themselves: classes, shapes, and every plain number, flag and fixed buffer that they hold.
 """
 
@@ -15,9 +15,9 @@ from inheritune.decoder.anatomy import text_config
 from inheritune.decoder.names import BY_LAYER, KEEPS_KEYS, NOT_KIND, READS_KEYS
 from inheritune.errors import ModelError
 
-# What a config says of its own making.
+# Fields on how a config was made, not on its model.
 NOT_CONFIG = frozenset({"_name_or_path", "architectures", "dtype", "transformers_version"})
-# The config's field that holds the window of a layer that is called so.
+# The config's field that holds the window of layers of a kind.
 WINDOW_FIELDS = {
     "sliding_attention": "sliding_window",
     "chunked_attention": "attention_chunk_size",
@@ -27,7 +27,7 @@ BlockKind = dict[str, Any]
 
 
 def kind_of(block: nn.Module) -> BlockKind:
-    """Everything that sets a block apart but its weights, by name."""
+    """Everything that distinguishes a block, except its weights, by name."""
     kind: BlockKind = {}
     for name, module in block.named_modules():
         kind[name] = type(module).__name__
@@ -40,7 +40,7 @@ def kind_of(block: nn.Module) -> BlockKind:
 
 
 def window_at(config: PretrainedConfig, index: int) -> int | None:
-    """How many tokens a query of block `index` may look back to, itself counted; None where it sees all."""
+    """The attention window of block `index`: how many tokens a query sees, its own included; None where it sees all."""
     plain = text_config(config)
     kinds = getattr(plain, "layer_types", None) or getattr(plain, "attention_layers", None)
     window = getattr(plain, WINDOW_FIELDS.get(kinds[index] if kinds else "sliding_attention", ""), None)
@@ -91,7 +91,7 @@ def require_kinds(
 
 
 def _kept_for_nobody(blocks: Sequence[nn.Module]) -> frozenset[str]:
-    """The flags by which a block keeps its keys for later ones, where none of these blocks reads them."""
+    """Names of the flags by which blocks keep their keys for later blocks, if none of these blocks reads such keys."""
     held = [(name, module) for block in blocks for name, module in block.named_modules()]
     if any(getattr(module, READS_KEYS, False) for _, module in held):
         return frozenset()

@@ -1,7 +1,7 @@
 """The config fields that are indexed by layer follow the blocks: by rule, with exceptions by name.
 
-A list as long as the depth follows the blocks item by item. A pattern (every second layer, the first three)
-is searched anew, and refused by the name of its fields where none gives every place the kind of its block.
+A list as long as the depth follows the blocks item by item. For a pattern (every second layer, the first three), values are searched
+that give every place the kind of its block; where there are none, an error names the pattern's fields.
 """
 
 import copy
@@ -34,7 +34,7 @@ Values = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class Pattern:
-    """Fields that together say the kind of block i: `kind(values, i, depth)`; `others(values, kinds)` to try."""
+    """Fields that together determine the kind of block i, as `kind(values, i, depth)`; `others(values, kinds)` are values to try."""
 
     fields: tuple[str, ...]
     kind: Callable[[Values, int, int], Any]
@@ -80,13 +80,13 @@ def cut_config(
 ) -> PretrainedConfig:
     """A copy of `base` (None: of `config`) for a target whose place i repeats the kind of `config`'s block `blocks[i]`.
 
-    What is said by layer comes from `config`, all else from `base`: a target that grows keeps its positions and its words.
+    Fields by layer come from `config`, all others from `base`: a target that grows keeps its positions and its vocabulary.
     Raises ModelError, naming the field, for a pattern by index that these blocks cannot keep.
     """
     cut = copy.deepcopy(base or config)
     for name in FURTHER:
         if getattr(text_config(cut), name, None):
-            setattr(text_config(cut), name, 0)  # what predicts further tokens is not loaded, so it is not kept
+            setattr(text_config(cut), name, 0)  # multi-token-prediction layers are not loaded, so they are not kept
     if base in (None, config) and list(blocks) == list(range(depth_of(config))):
         return cut
     values, new = _by_layer(config, blocks), text_config(cut)
@@ -102,7 +102,7 @@ def cut_config(
 
 
 def _say_from_where(config: PretrainedConfig) -> None:
-    """Have the block from which on attention is sliding agree with the list of kinds, where there is such a block."""
+    """Set the block from which on attention is sliding to agree with the list of kinds, where there is such a block."""
     kinds = getattr(config, "layer_types", None) or []
     full = kinds.index("sliding_attention") if "sliding_attention" in kinds else len(kinds)
     if kinds and set(kinds[full:]) <= {"sliding_attention"}:
@@ -110,7 +110,7 @@ def _say_from_where(config: PretrainedConfig) -> None:
 
 
 def _by_layer(config: PretrainedConfig, blocks: Sequence[int]) -> dict[str, Any]:
-    """What a config says by layer, for these blocks."""
+    """The config's fields by layer, as a target with these blocks has them."""
     depth, old = depth_of(config), text_config(config)
     values: dict[str, Any] = {depth_field(config): len(blocks)}
     raw, apart = old.to_dict(), getattr(old, "is_heterogeneous", False)
@@ -129,7 +129,7 @@ def _by_layer(config: PretrainedConfig, blocks: Sequence[int]) -> dict[str, Any]
 
 
 def _rebuilt(config: PretrainedConfig, values: dict[str, Any]) -> PretrainedConfig:
-    """A config that sets single layers apart (`per_layer_config`, by index), made anew: it cannot be changed."""
+    """Make a config with settings for single layers (`per_layer_config`, by index) anew: it cannot be changed in place."""
     old = text_config(config)
     made = type(old).from_dict({**old.to_dict(), **values})
     if old is config:

@@ -1,4 +1,4 @@
-"""What structure cannot tell of a model's family, as data: names of config fields, of modules and of types, each with why."""
+"""What structure cannot tell about a model's family, as data: names of config fields, modules and types, each with the reason why."""
 
 import re
 
@@ -6,7 +6,7 @@ import re
 
 # The depth. A config's class says which field holds it, but a raw config.json and a class of the model's own need not.
 DEPTH_FIELDS = ("num_hidden_layers", "n_layer", "num_layers", "n_layers")
-# Sizes that a raw config.json must say right before anything is built of it, under their old names too.
+# Sizes, under their old names too, that must be valid in a raw config.json before a model is built from it.
 SIZES = (*DEPTH_FIELDS, "hidden_size", "n_embd", "vocab_size", "num_attention_heads", "n_head")
 # Layers after the last block that predict further tokens. No causal class builds them, so no module shows them.
 FURTHER = ("num_nextn_predict_layers", "num_mtp_layers", "mtp_num_hidden_layers")
@@ -28,26 +28,26 @@ SPARSE_SPAN = ("moe_layer_interval", "moe_layer_start_index", "moe_layer_end_ind
 BY_LAYER = re.compile(r"layer|block|pattern|interval|period|step|every|freq|scale_depth")
 # The field by which a block's attention computes with its own index; what it does is in the family's code alone.
 BY_INDEX = "scale_attn_by_inverse_layer_idx"
-# To how many experts a token is sent: the router's class decides, the matrices do not show it.
+# How many experts a token is sent to: the router's class decides, the matrices do not show it.
 EXPERTS_PER_TOKEN = ("num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "top_k_experts")
-# The widths of a head whose keys and values are made of a shorter vector: without positions, with them, and of the values.
+# Head widths in latent attention (MLA), whose keys and values are made from a shorter vector: keys without positions, with them, values.
 HEAD_WIDTHS = ("qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
 # The block from which on all attention is sliding: a second word for what a list of kinds says, where there is one.
 SLIDING_FROM = "max_window_layers"
-# How far attention looks back: a number among others.
+# How far attention looks back: in a config, a number among others.
 WINDOWS = ("sliding_window", "attention_chunk_size", "attention_window_size")
 
 # A block's modules and tensors.
 
-# What a block knows of its place or of the whole, without computing anything else from it: only the family's code tells.
+# A block's attributes on its place or on the whole model from which it computes nothing: only the family's code tells.
 NOT_KIND = frozenset({"training", "layer_idx", "layer_id", "layer_number", "block_idx", "num_hidden_layers"})
-# Whether a block keeps its keys for later ones, and whether one reads them: kept for nobody, they change nothing.
+# Whether a block keeps its keys for later ones, and whether it reads those of another: kept but read by none, they change nothing.
 KEEPS_KEYS, READS_KEYS = "store_full_length_kv", "is_kv_shared_layer"
 # Which part of a block a tensor belongs to: shapes are alike in all parts. What is neither of these is the MLP.
 NORM_WORDS = ("norm", "ln_", "layernorm")
 ATTENTION_WORDS = ("attn", "attention")
 MIXER_WORDS = (*ATTENTION_WORDS, "mixer", "mamba", "conv", "ssm", "temporal", "time_mix", "recurrent")
-# The matrices by which a block's parts add to the residual: others have their shapes too.
+# The matrices by which a block's parts add to the residual: other matrices have the same shapes.
 CLOSING = re.compile(
     r"(^|\.)(o_proj|c_proj|out_proj|[wW]o|dense|dense_4h_to_h|down_proj|fc2|fc_out|w2|output_linear)"
     r"(\.(weight|bias)|_bias|$)"
@@ -71,7 +71,7 @@ HEAD_BY_HEAD = ("query_key_value",)
 FUSED_QUERIES = "attn.c_attn"
 # Parameters that only choose among experts or positions: no gradient reaches them in any model, as if they were cut off.
 CHOOSERS = ("correction_bias", "expert_bias", "indexer", "position_bias")
-# What a model calls its cache, in what it takes and in what it gives; other outputs are taken back too.
+# What a model calls its cache, among its arguments and its outputs: other outputs are arguments too.
 CACHES = ("cache", "past_key_values", "cache_params")
 
 # Kinds of block that have the same tensors, so that a cut without torch may move them.
@@ -98,8 +98,8 @@ KEPT_WHOLE = frozenset({
 # three axes, which the fields in `TEXT_AXES` say, are all alike then.
 SAME_FOR_TEXT = {"qwen2_vl_text": "qwen2", "qwen2_5_vl_text": "qwen2", "qwen3_vl_text": "qwen3"}
 TEXT_AXES = ("mrope_section", "mrope_interleaved")
-# Types whose layers llama.cpp counts, by its sources of 2025 and 2026: it makes their kinds of a number, and its converter writes no
-# list of them (for OLMo 3 and EXAONE 4 the converter of today does).
+# Types whose layers llama.cpp counts, by its sources of 2025 and 2026: it derives their kinds from a number, and its converter writes no
+# list of them (for OLMo 3 and EXAONE 4 today's converter does).
 COUNTED_BY_LLAMA_CPP = frozenset(
     {
         *("gemma2", "gemma3_text", "gemma3n_text", "cohere2", "gpt_oss", "smollm3", "llama4_text"),

@@ -1,4 +1,4 @@
-"""What a model gives beside its logits is asked for by name, never by its config: the flags that passes rely on."""
+"""The config flags that forward passes rely on: outputs beside the logits are asked for in the call, never by the config."""
 
 import inspect
 from collections.abc import Callable, Iterator
@@ -11,12 +11,12 @@ from transformers import PretrainedConfig, PreTrainedModel
 from inheritune.decoder.anatomy import text_config
 from inheritune.decoder.names import CACHES
 
-# What users set in a config for other uses; each changes the form or the cost of a plain pass.
+# Flags that users set in a config for other uses, as passes here need them; each changes the form or the cost of a plain pass.
 PLAIN_OUTPUTS = {
     **{"output_attentions": False, "output_hidden_states": False, "output_router_logits": False},
     **{"return_dict": True, "use_cache": True},
 }
-# Asks for an attention that is not the one in use, so that transformers refuses to write it.
+# Flags that need another attention implementation than the one in use, so that transformers refuses to write them.
 UNWRITTEN = frozenset({"output_attentions"})
 
 
@@ -26,7 +26,7 @@ def kept_flags(config: dict[str, Any]) -> dict[str, bool]:
 
 
 def set_flags(config: PretrainedConfig, flags: dict[str, bool]) -> None:
-    """Set those of `flags` that a config has, in place, also where it describes the decoder."""
+    """Set those of `flags` that a config has, in place, in its part for the decoder too."""
     for part in {id(own): own for own in (config, text_config(config))}.values():
         for name, value in flags.items():
             if getattr(part, name, None) not in (None, value):
@@ -34,12 +34,12 @@ def set_flags(config: PretrainedConfig, flags: dict[str, bool]) -> None:
 
 
 def last_alone(model: PreTrainedModel) -> dict[str, int]:
-    """The flag by which a pass gives the logits of the last position alone; empty where the model does not take it."""
+    """The argument that makes a pass compute the logits of the last position alone; empty where the model does not take it."""
     return {"logits_to_keep": 1} if "logits_to_keep" in inspect.signature(model.forward).parameters else {}
 
 
 def kept_cache(model: PreTrainedModel, output: Any) -> dict[str, Any]:
-    """What a pass kept for the tokens after it, by the name that the model's next pass takes it by; empty where it keeps nothing."""
+    """The cache in the output of a pass, as an argument for the model's next pass; empty where it keeps none."""
     accepted = inspect.signature(model.forward).parameters
     name = next((name for name in CACHES if name in accepted and output.get(name) is not None), None)
     return {name: output[name]} if name else {}
@@ -47,7 +47,7 @@ def kept_cache(model: PreTrainedModel, output: Any) -> dict[str, Any]:
 
 @contextmanager
 def answering(head: nn.Module, answer: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """While the block runs, a model's head answers so instead of multiplying."""
+    """Within the context, a model's `head` returns `answer(states)` in place of its product."""
     head.forward = answer  # type: ignore[method-assign,assignment]
     try:
         yield

@@ -7,7 +7,7 @@ PARTS = frozenset({ATTENTION, MLP, NORMS})
 
 
 def closes(suffix: str) -> bool:
-    """Whether the tensor `suffix`, a name inside its block, closes a part: zero, the part adds nothing."""
+    """Whether the tensor `suffix`, a name inside its block, closes a part: if it is zero, the part adds nothing to the residual."""
     return CLOSING.search(suffix) is not None
 
 

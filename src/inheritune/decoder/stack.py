@@ -19,14 +19,14 @@ from inheritune.decoder.costs import forward_flops_per_token
 from inheritune.runtime import processes
 from inheritune.runtime.device import autocast, whole_products
 
-# Enough rows for full-speed matrix products, few enough for a chunk's logits, of which three copies stand, to stay small.
+# Enough rows for full-speed matrix products, few enough for a chunk's logits, of which three copies are in memory, to stay small.
 CHUNK_TOKENS = 2048
 CHUNK_LOGITS = 1 << 26
 
 
 @contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
-    """Run without gradients, in evaluation mode and with products of fp32 numbers in fp32; every module's own mode is back afterwards, also after an error."""
+    """Run without gradients, in evaluation mode, with fp32 products in fp32; every module's own mode is restored, also after an error."""
     modes = [(module, module.training) for module in model.modules()]
     try:
         model.eval()
@@ -38,11 +38,11 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 class _Reached(Exception):
-    """A pass has come to where it is to end."""
+    """Raised to end a forward pass at the module where it should end."""
 
 
 def run_until(model: PreTrainedModel, module: nn.Module, tokens_BT: Tensor) -> None:
-    """A forward pass that ends where `module` would be called: for hooks that look at what stands before it."""
+    """Run a forward pass that ends where `module` would be called: for hooks on what comes before it."""
 
     def end(*_: object) -> None:
         raise _Reached
@@ -59,14 +59,15 @@ def run_until(model: PreTrainedModel, module: nn.Module, tokens_BT: Tensor) -> N
 class Stack:
     """The blocks of a decoder on fixed tokens, each callable with the masks and positions that it receives in the model.
 
-    `tokens_BT` are unpadded token ids, of which no loss asks for the first and the `unasked` after it (those of a begin of
-    text). `hidden0` (B, T, D) is what enters block 0, `whole_token_losses` (B, T-1-unasked) what the unchanged model has on
-    each token that is asked for. `block_passes` counts whole-batch passes through one block, `head_passes` those
-    through final norm and head, a part of the places as that part; the capturing forward is in both. Without `losses` that
-    ends before the head, and there are no `whole_token_losses`. Products are taken at the `precision`, in the capturing forward too.
+    `tokens_BT` are unpadded token ids; no loss asks for the first and the `unasked` after it (those of a begin of text).
+    `hidden0` (B, T, D) is the input of block 0, `whole_token_losses` (B, T-1-unasked) the unchanged model's loss on each
+    token that is asked for. `block_passes` counts whole-batch passes through one block, `head_passes` those through final
+    norm and head, where a pass over a part of the positions counts as that part; the forward pass that captures the calls
+    counts in both. Without `losses` it ends before the head, and there are no `whole_token_losses`. All passes, the capturing
+    one too, run at `precision`.
 
-    Processes that work together each run a share of the sequences where there are enough: hidden states are of that share,
-    losses of all sequences. All have to ask the same.
+    Where there are enough sequences, processes that work together each run a share of them: hidden states are of that share,
+    losses of all sequences. All processes have to make the same calls.
     """
 
     def __init__(
@@ -104,7 +105,7 @@ class Stack:
 
     @property
     def flops(self) -> float:
-        """FLOPs of all passes so far, a block counted as the mean of the blocks."""
+        """FLOPs of all passes so far, with each block counted as the mean of the blocks."""
         length = self.tokens[0].shape[1]
         whole, head = (
             forward_flops_per_token(self.model, length),
@@ -137,7 +138,7 @@ class Stack:
             )
 
     def losses_at(self, hidden: Tensor, places_BN: Tensor) -> Tensor:
-        """Losses of `whole_token_losses` at these places, (B, N) in float64: the head's product is taken there alone."""
+        """Losses at these columns of `whole_token_losses`, (B, N) in float64, for `hidden`: the head's product is taken there alone."""
         self.head_passes += places_BN.shape[1] / self.whole_token_losses.shape[1]
         found = []
         with self._measuring():
@@ -160,7 +161,7 @@ class Stack:
             yield
 
     def _of_all(self, own_B: Tensor) -> Tensor:
-        """What every process has for its sequences, in the order of the sequences."""
+        """Gather what every process has for its sequences, in the order of the sequences."""
         if not self._spread:
             return own_B
         return torch.cat(processes.of_all(own_B.cpu())).to(own_B.device)
@@ -199,7 +200,7 @@ class Stack:
 
     @contextmanager
     def _passing_through(self, chunk: int, hidden: Tensor) -> Iterator[None]:
-        """Every block hands out `hidden` unread, so that a plain forward is embeddings, then norm and head on `hidden`."""
+        """Within the context, every block returns `hidden` unread: a forward pass is embeddings, then final norm and head on `hidden`."""
         kept = [block.__dict__.get("forward") for block in self.blocks]
         try:
             for call, block in zip(self._calls[chunk], self.blocks, strict=True):
@@ -220,10 +221,10 @@ def next_token_losses(logits_BTV: Tensor, tokens_BT: Tensor, unasked: int = 0) -
 
 
 class _Call:
-    """How the model called one block: everything but the hidden state, and in what form the result came back.
+    """How the model called one block: all arguments but the hidden state, and the form of its output.
 
-    The first block to be called puts the hidden state that it is given into `entered`. A block that the model passes over
-    (one that looks at images, where there are none) gives what it is given.
+    The first block to be called puts its input hidden state into `entered`. A block that the model skips (one that looks at
+    images, where there are none) returns its input.
     """
 
     def __init__(self, entered: list[Tensor]) -> None:

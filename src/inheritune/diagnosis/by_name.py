@@ -1,4 +1,4 @@
-"""A model diagnosed by its name: found, loaded, measured on one's own text, and what is found kept in a folder."""
+"""Diagnose a model by its name: find and load it, measure it on the user's text, and keep the results in a folder."""
 
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -36,8 +36,8 @@ OTHER_SEQUENCES, MAP_SEQUENCES = 4, 16
 class DiagnosisRequest:
     """The text that a model is measured on, how much of it, and what is measured (`diagnose`).
 
-    `begin` is as in a recipe's `data.begin`. `other_length` 0 is the model's own length. `out` is the folder for the profile and its figures, and `against` another
-    profile, which is drawn over this one.
+    `begin` is as in a recipe's `data.begin`. `other_length` 0 is the model's own length. `out` is the folder for the profile and its
+    figures, and `against` another profile, which is drawn over this one.
     """
 
     text: str
@@ -57,7 +57,7 @@ class DiagnosisRequest:
 
 
 def diagnose_named(model: str, asked: DiagnosisRequest, progress: Progress) -> tuple[Profile, list[Path]]:
-    """The model's profile, and the files that were written. Raises InputError for what the user has to mend."""
+    """Diagnose a model; return its profile and the files written. Raises InputError for what the user has to fix."""
     other = None if asked.against is None else Profile.load(asked.against)
     require([named(asked.text)])
     out = asked.out
@@ -90,7 +90,7 @@ def diagnose_named(model: str, asked: DiagnosisRequest, progress: Progress) -> t
 def _texts(
     model: PreTrainedModel, words: PreTrainedTokenizerBase, asked: DiagnosisRequest
 ) -> tuple[Tensor, DocumentsRead, list[Tensor]]:
-    """The sequences that are measured, the documents that they come from, and a few of another length where that is another."""
+    """The sequences to measure, the documents that they come from, and a few sequences of the other length if it differs."""
     second = asked.other_length or natural_length(model)
     most = max(asked.length * asked.sequences, second * OTHER_SEQUENCES)
     text = read_text(asked.text, words, CHARACTERS_A_TOKEN * most, asked.field)
@@ -100,14 +100,14 @@ def _texts(
 
 
 class _SoFar:
-    """Says and saves a profile as far as it stands: whoever waits no longer has it."""
+    """Reports and saves a profile as far as it is measured, so that a user who stops waiting has it."""
 
     def __init__(self, model: str, out: Path | None, progress: Progress):
         self.model, self.out, self.progress, self.told = model, out, progress, 0
         self.lazy: tuple[list[int], dict[int, list[int]]] = ([], {})
 
     def seen(self, profile: Profile) -> None:
-        """Say what the first sequences gave, and what more of them changed, and save the profile."""
+        """Report what the first sequences show, then what more of them change, and save the profile."""
         if profile.sequences > self.told:
             found = profile.lazy_layers, profile.lazy_heads
             for line in answer(profile) if not self.told else again(profile, same=found == self.lazy):
@@ -120,7 +120,7 @@ class _SoFar:
 def _write(
     profile: Profile, model: PreTrainedModel, tokens_NT: Tensor, out: Path, other: Profile | None, progress: Progress
 ) -> list[Path]:
-    """The profile, the mean maps of three telling heads and every figure; the paths written."""
+    """Write the profile, the mean maps of three telling heads and every figure; return the paths."""
     from inheritune.report.profile_figures import save_figures
 
     profile.save(out / PROFILE)
@@ -131,6 +131,6 @@ def _write(
     with whole_file(out / MAPS) as file:
         np.savez_compressed(file, allow_pickle=False, **maps)
     figures = save_figures(profile.model_dump(), out, maps, None if other is None else other.model_dump())
-    if not short_of_time(profile):  # what was measured serves the same command with more minutes
+    if not short_of_time(profile):  # otherwise what was measured serves the same command with more minutes
         forget(out)
     return [out / PROFILE, out / MAPS, *figures]

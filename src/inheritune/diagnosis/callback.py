@@ -37,8 +37,8 @@ class CollapseCallback(TrainerCallback):
     all heads, and each layer's `collapse/max_rank/layer_3`. With `log`, each look is a line of that JSONL file too, a row of
     kind `watch` as in a run's `metrics.jsonl`, which names the lazy heads. The training is the same to the bit as without.
 
-    Raises InputError for a model that is no decoder, that is spread over processes by FSDP or ZeRO-3, for tokens that are no ids
-    of it, for texts where the Trainer has no tokenizer, and, as training begins, for a `log` that holds another training.
+    Raises InputError for a model that is no decoder or is sharded by FSDP or ZeRO-3, for tokens that are not ids of the model, for
+    texts if the Trainer has no tokenizer, and, as training begins, for a `log` that holds another training.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class CollapseCallback(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        """Look at the model before its first step; where a training goes on, drop what was seen after its checkpoint."""
+        """Look at the model before its first step; if a training resumes, drop the log's rows from after its checkpoint."""
         if not state.is_world_process_zero:
             return
         if state.global_step == 0:
@@ -75,7 +75,7 @@ class CollapseCallback(TrainerCallback):
             self.log.keep(lambda row: isinstance(row, WatchRow) and row.step <= state.global_step)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """Look at the model every so many steps."""
+        """Look at the model after every `every` steps."""
         if state.is_world_process_zero and state.global_step % self.every == 0:
             self._look(state, control)
 
@@ -84,7 +84,7 @@ class CollapseCallback(TrainerCallback):
         seen = glance(model, self.sequences, state.global_step, self.threshold)
         if self.log is not None:
             self.log.add(self._row(seen, state, model, time.perf_counter() - began))
-        # Trainer's own `log`: TRL's would also hand out, and forget, its means so far. It takes back a wish to log the loss.
+        # Trainer's own `log`: TRL's would also emit, and reset, its running means. It clears `should_log`, which is restored.
         wanted = control.should_log
         Trainer.log(self.trainer, _numbers(seen))
         control.should_log = wanted
@@ -103,7 +103,7 @@ class CollapseCallback(TrainerCallback):
 
 
 def _as_ids(texts: Sequence[str] | TokenRows, tokenizer: Any, length: int) -> TokenRows:
-    """Strings as the tokenizer reads a document, cut to a length; token ids as they are."""
+    """Tokenise strings as documents, each cut to `length` tokens; return token ids as they are."""
     if isinstance(texts, str):
         raise InputError("texts is one string: give a list of strings, or token ids.")
     if isinstance(texts, Tensor | np.ndarray):
@@ -121,7 +121,7 @@ def _as_ids(texts: Sequence[str] | TokenRows, tokenizer: Any, length: int) -> To
 
 
 def _decoder(trainer: Trainer) -> PreTrainedModel:
-    """The decoder that a Trainer trains; an adapter of PEFT stands inside it."""
+    """The decoder that a Trainer trains, without the wrapper of a PEFT adapter, whose layers are inside it."""
     return cast(PreTrainedModel, getattr(trainer.model, "get_base_model", lambda: trainer.model)())
 
 

@@ -1,4 +1,4 @@
-"""The same attention measures elsewhere: of untrained weights, and of these at other lengths."""
+"""Contrasts to a diagnosis: the same attention measures of untrained weights, and of the model at other lengths."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -27,8 +27,8 @@ MOST_SEQUENCES = 8
 class Contrasts:
     """Measures contrasts of a model until the deadline; each is kept at `place`, so that it is not measured again after a stop.
 
-    `measured` is what the model gave before, by which one sees after a stop whether it is the one that it was. `left_out` says
-    what was too much for the time or the memory.
+    `measured` is what was measured of the model before; by it a kept file is known, after a stop, to be of the same model.
+    `left_out` names what there was no time or memory for.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Contrasts:
         self.left_out: list[str] = []
 
     def measure(self, sequences: list[Tensor], others: Sequence[list[Tensor]]) -> Iterator[Contrast | None]:
-        """Untrained weights on the first of `sequences`, then the model on each of `others`; None for what is left out."""
+        """Yield a contrast for untrained weights on the first `sequences`, then one for the model on each of `others`; None if left out."""
         few = sequences[:MOST_SEQUENCES]
         for name, rows in [*([(UNTRAINED, few)] if few else []), *(("trained", other) for other in others)]:
             asked = {"name": name, "tokens": ids_digest([row.tolist() for row in rows])}
@@ -58,7 +58,7 @@ class Contrasts:
         longest = max(map(len, rows))
         what = "maps of untrained weights" if name == UNTRAINED else f"maps at T = {longest}"
         size = sum(each.numel() * each.element_size() for each in self.model.parameters())
-        beside = size * (1 if self.model.device == CPU else 2)  # a GPU's model is set aside meanwhile
+        beside = size * (1 if self.model.device == CPU else 2)  # a model on a GPU is moved to the CPU meanwhile
         if name == UNTRAINED and beside > free_memory(CPU):
             self.left_out.append(f"{what} (no memory for a second model of {size / 1e9:.1f} GB)")
             return None
@@ -77,7 +77,7 @@ class Contrasts:
         return found
 
     def _measures(self, name: str, rows: list[Tensor], longest: int) -> Measures:
-        """The maps; raises TimeOver where there is no time for the first sequences."""
+        """Measure the maps; raises TimeOver if there is no time for the first sequences."""
         if self.deadline.over():
             raise TimeOver
         stage = f"Maps of {plural(len(rows), 'sequence')}, T = {longest}{', untrained' if name == UNTRAINED else ''}"
@@ -95,7 +95,7 @@ class Contrasts:
 
 
 def fresh(model: PreTrainedModel) -> PreTrainedModel:
-    """The same architecture as it is before training, in the CPU's memory."""
+    """A model of the same architecture with freshly initialised weights, on the CPU."""
     with quiet(), torch.random.fork_rng():
         torch.manual_seed(0)
         return AutoModelForCausalLM.from_config(model.config, dtype=model.dtype)

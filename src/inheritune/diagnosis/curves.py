@@ -22,7 +22,7 @@ from inheritune.progress import Tally, silent
 from inheritune.records.profile import Curves, Cut
 
 SHORTLIST = 3
-# What hidden states of cuts may take that are read at more places later.
+# Memory for hidden states of cuts, kept in case they are read at more places later.
 HELD_BYTES = 1 << 29
 
 
@@ -68,13 +68,13 @@ class _Bench:
         return self.losses[key]
 
     def late(self) -> bool:
-        """Whether the time is over that cuts may take: asked where there is more to do, which then stays undone."""
+        """Whether the time for cuts is over; called before any further work, which is then left undone."""
         self.cut_short = self.cut_short or self.pace.late()
         return self.cut_short
 
     @contextmanager
     def in_time(self) -> Iterator[None]:
-        """What is done here ends where the time does."""
+        """Run a block that ends early, without an error, when the time is over."""
         try:
             yield
         except TimeOver:
@@ -87,7 +87,7 @@ class _Bench:
         return Loss(self.stack, self.places, blocks, hidden, values_BN)
 
     def _hidden(self, blocks: list[int]) -> Tensor:
-        """The hidden state after these blocks, held where it may be asked for again and there is room."""
+        """The hidden state after these blocks, kept if it may be needed again and there is room."""
         if (key := tuple(blocks)) in self.held:
             return self.held[key]
         shared = next((i for i, block in enumerate(blocks) if block != i), len(blocks))
@@ -104,13 +104,13 @@ def inheritance_curves(
     deadline: Deadline = UNLIMITED,
     place: Path | None = None,
 ) -> tuple[Curves, dict[int, Cut]]:
-    """Measure the first n blocks, the best run removed and scattered removals for every depth; and every block left out.
+    """Measure three cuts for every depth (the first n blocks, the best run removed, scattered removals), and every block left out.
 
-    For each number removed, from one on, `angular_SS` shortlists three runs, which are then run. Scattered removals follow
-    the order of the leave-one-out losses. All together cost less than 4 L passes through the stack of L blocks. No cut is
-    begun or read further that seems not to end before the deadline, and what a pass has begun is dropped where `Deadline.ending`
-    ends it. What is measured is kept at `place`, so that it is not measured again after a stop.
-    `count` counts cuts. Raises TimeOver where the time ends before the first cut.
+    For each number of removed blocks, from one on, `angular_SS` shortlists three runs, whose losses are then measured. Scattered
+    removals follow the order of the leave-one-out losses. All together cost less than 4 L passes through the stack of L blocks. No
+    cut is begun or read further if it seems not to end before the deadline, and a pass that `Deadline.ending` ends is dropped. What
+    is measured is kept at `place`, so that it is not measured again after a stop. `count` counts cuts. Raises TimeOver if the time
+    ends before the first cut.
     """
     depth = stack.depth
     everything = list(range(depth))
@@ -155,9 +155,9 @@ def inheritance_curves(
 
 
 def passes_of_curves(depth: int) -> tuple[float, int]:
-    """About how many passes through one block the curves of a model of so many blocks take, and how many cuts they are.
+    """Estimate how many passes through a single block the curves of a model of `depth` blocks take; and the number of cuts.
 
-    What a cut shares with the whole model from below is free, and runs are taken to begin anywhere.
+    The first blocks that a cut shares with the whole model are free, and runs are assumed to begin anywhere.
     """
     several = range(2, depth)
     shortlisted = {removed: min(SHORTLIST, depth - removed + 1) for removed in several}
@@ -168,7 +168,10 @@ def passes_of_curves(depth: int) -> tuple[float, int]:
 
 
 def _left_out(bench: _Bench, shortlists: list[list[list[int]]], scattered: int) -> int:
-    """How many cuts were wanted and not measured; scattered removals of two and more, of which only the order knows, one a number."""
+    """How many of the wanted cuts were not measured.
+
+    Scattered removals of two and more blocks count as one for each number: which blocks they are, only the order of losses decides.
+    """
     depth = bench.stack.depth
     known = {tuple(blocks) for shortlist in shortlists for blocks in shortlist}
     known |= {tuple(range(count)) for count in range(1, depth)}
@@ -176,7 +179,7 @@ def _left_out(bench: _Bench, shortlists: list[list[list[int]]], scattered: int) 
 
 
 def _without(bench: _Bench, singles: list[list[int]]) -> dict[int, Loss]:
-    """Each block left out alone, in the order of `singles`, as many as the time allows."""
+    """The losses without each single block, in the order of `singles`, as many as the time allows."""
     found: dict[int, Loss] = {}
     with bench.in_time():
         for blocks in singles:
@@ -193,7 +196,7 @@ def _missing(loss: Loss) -> int:
 
 
 def _settle(losses: list[Loss], bench: _Bench) -> None:
-    """Read in full what decides the suggestion: from the fewest blocks on, whatever may start near enough, until one does."""
+    """Read in full the cuts that decide the suggestion: from the fewest blocks on, all that may start near enough, until one does."""
     for size in sorted({len(loss.blocks) for loss in losses}):
         alike = [loss for loss in losses if len(loss.blocks) == size]
         for loss in alike:
@@ -206,7 +209,7 @@ def _settle(losses: list[Loss], bench: _Bench) -> None:
 
 
 def _shortlist(depth: int, angular_SS: Tensor, removed: int) -> list[list[int]]:
-    """What the runs of that length leave that change the direction of the hidden state least; of single blocks, all."""
+    """The blocks left without each of the `SHORTLIST` runs of `removed` blocks that turn the hidden state least; of single blocks, all."""
     nearest = sorted(range(depth - removed + 1), key=lambda i: angular_SS[i, i + removed].item())
     starts = nearest if removed == 1 else nearest[:SHORTLIST]
     return [[*range(start), *range(start + removed, depth)] for start in starts]

@@ -1,9 +1,9 @@
-"""Losses of cuts, each read on as many places as a comparison needs.
+"""Losses of cuts, each read at as many token positions (places) as a comparison needs.
 
-Of a large vocabulary the head's product is the dearest part of a cut. It is taken on an eighth of the places first, chosen
-at random, the same for all cuts. One cut is called worse than another where the mean of their paired differences is more than
-`SURE` standard errors from zero; what lies nearer is read on twice as many places, in the end on all. So an order is that of all
-places, but for a chance of 1 in 100,000 a pair. Of a small vocabulary all places are read at once.
+With a large vocabulary the head's product is the most expensive part of a cut. It is computed at an eighth of the places first,
+chosen at random, the same for all cuts. One cut is called worse than another if the mean of their paired differences is more than
+`SURE` standard errors from zero; closer cuts are read at twice as many places, and in the end at all. So the order is that of all
+places, but for a chance of 1 in 100,000 per pair. With a small vocabulary all places are read at once.
 
 Why 1 in 100,000: places are drawn without replacement from each sequence, so the variance of the mean is that of a stratified
 sample. With `LEAST_READ` tokens, `LEAST_OF_EACH` or more of each sequence, it has at least 87 degrees of freedom, and beyond
@@ -33,7 +33,7 @@ SURE = 4.8
 
 
 def first_places(places: int, sequences: int, vocabulary: int) -> int:
-    """How many of a sequence's places are read first: of a small vocabulary all."""
+    """How many places of each sequence are read first; all if the vocabulary is small."""
     enough = max(-(-places // FIRST_SHARE), -(-LEAST_READ // sequences), LEAST_OF_EACH)
     return min(enough, places) if vocabulary >= LARGE_VOCABULARY else places
 
@@ -53,9 +53,9 @@ class Places:
 
 @dataclass
 class Loss:
-    """The loss of one list of blocks as far as it is read: `values_BN`, or one mean a sequence where no places are sampled.
+    """The loss of one list of blocks as far as it is read: `values_BN`, or one mean per sequence if no places are sampled.
 
-    `hidden` makes the hidden state (B, T, D) after the blocks.
+    `hidden` computes the hidden state (B, T, D) after the blocks.
     """
 
     stack: Stack
@@ -66,7 +66,7 @@ class Loss:
 
     @classmethod
     def of(cls, stack: Stack, places: Places, blocks: list[int], hidden: Callable[[], Tensor]) -> "Loss":
-        """Read on the first places."""
+        """Make a loss, and read it at the first places."""
         unread = stack.whole_token_losses[:, :0]
         loss = cls(stack, places, blocks, hidden, unread)
         loss.read(places.first)
@@ -79,19 +79,19 @@ class Loss:
 
     @property
     def whole_BN(self) -> Tensor:
-        """What the whole model has on the same places."""
+        """The whole model's losses at the same places."""
         if not self.places.sampled:
             return self.stack.whole_losses[:, None]
         return self.stack.whole_token_losses.gather(1, self.places.order_BP[:, : self.values_BN.shape[1]])
 
     @property
     def rises_B(self) -> Tensor:
-        """How much more than the whole model has, by sequence."""
+        """The mean rise over the whole model's loss, for each sequence."""
         return (self.values_BN - self.whole_BN).mean(1)
 
     @property
     def mean(self) -> float:
-        """Mean over the sequences, in nats per token: the whole model's, and how much more this has where it is read."""
+        """Mean over the sequences, in nats per token: the whole model's loss plus the rise at the places that are read."""
         if not self.places.sampled:
             return self.values_BN[:, 0].mean().item()
         return (self.stack.whole_losses + self.rises_B).mean().item()
@@ -108,7 +108,7 @@ class Loss:
             self.hidden = _not_asked_again  # so that no hidden state is held for nothing
 
     def read_more(self) -> None:
-        """Read twice as many places; none of them where the time ends meanwhile."""
+        """Read twice as many places; no more than before if the time ends meanwhile."""
         with suppress(TimeOver):
             self.read(min(2 * self.values_BN.shape[1], self.places.all))
 
@@ -122,7 +122,7 @@ class Loss:
         return self._least(self.values_BN - self.whole_BN) > bound
 
     def _least(self, differences_BN: Tensor) -> float:
-        """What the mean over all places is at least."""
+        """A lower bound on the mean over all places: `SURE` standard errors below that of the places read."""
         mean, read = differences_BN.mean().item(), differences_BN.shape[1]
         if not self.places.sampled or read == self.places.all:
             return mean
@@ -146,7 +146,7 @@ def _not_asked_again() -> Tensor:
 
 
 def least(losses: Sequence[Loss], late: Callable[[], bool] = UNLIMITED.over) -> Loss:
-    """The lowest of these; the first of equals. Once `late`, the lowest as far as they are read."""
+    """The lowest loss, the first of equals; once `late`, the lowest as far as they are read."""
     left = list(losses)
     while True:
         best = min(left, key=lambda loss: loss.mean)
@@ -156,7 +156,7 @@ def least(losses: Sequence[Loss], late: Callable[[], bool] = UNLIMITED.over) -> 
 
 
 def ascending(losses: Sequence[Loss], late: Callable[[], bool] = UNLIMITED.over) -> list[Loss]:
-    """These from the lowest to the highest; of equals the first first. Once `late`, as far as they are read."""
+    """Sort losses from the lowest to the highest, equals in their order; once `late`, as far as they are read."""
     while True:
         order = sorted(losses, key=lambda loss: loss.mean)
         near = [
@@ -174,7 +174,7 @@ def ascending(losses: Sequence[Loss], late: Callable[[], bool] = UNLIMITED.over)
 
 
 def _read_more(losses: Iterable[Loss], late: Callable[[], bool]) -> bool:
-    """Read twice as many places of each; False where the time is over before."""
+    """Read twice as many places of each; False if the time is over before that."""
     for loss in losses:
         if late():
             return False

@@ -1,4 +1,4 @@
-"""When a measurement that may end early does."""
+"""Deadlines of measurements that may end early."""
 
 import math
 import time
@@ -12,7 +12,7 @@ from inheritune.decoder.anatomy import anatomy
 
 
 class TimeOver(Exception):
-    """The time is over in the middle of a pass, of which nothing is kept."""
+    """The time ran out in the middle of a pass, of which nothing is kept."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Deadline:
 
     @classmethod
     def after(cls, minutes: float | None) -> "Deadline":
-        """In so many minutes from now; None: never."""
+        """A deadline so many minutes from now; None: never."""
         return cls() if minutes is None else cls(time.monotonic() + 60 * minutes)
 
     def over(self) -> bool:
@@ -31,12 +31,12 @@ class Deadline:
         return time.monotonic() > self.until
 
     def half(self) -> "Deadline":
-        """In half the time that is left."""
+        """A deadline at half of the time that is left."""
         return Deadline((time.monotonic() + self.until) / 2)
 
     @contextmanager
     def ending(self, model: PreTrainedModel) -> Iterator[None]:
-        """Here a pass ends with TimeOver before its next block, once the time is over."""
+        """Within this context, a forward pass of `model` raises TimeOver before its next block once the time is over."""
 
         def look(*_: object) -> None:
             if self.over():
@@ -49,13 +49,13 @@ class Deadline:
 
 
 class Pace:
-    """Whether the time is over, or too short for one thing more: that is taken to last as long as the one before it."""
+    """Tells whether the time is over, or too short for one more step, assumed to take as long as the step before it."""
 
     def __init__(self, deadline: Deadline):
         self.deadline, self.asked = deadline, math.inf
 
     def late(self) -> bool:
-        """Asked before each thing: the time since it was asked last is what the last thing took."""
+        """Whether to stop; called before each step, since the time between two calls is what a step takes."""
         now = time.monotonic()
         took, self.asked = max(0.0, now - self.asked), now
         return now + took > self.deadline.until

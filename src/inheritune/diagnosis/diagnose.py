@@ -67,21 +67,20 @@ def diagnose(
     """Measure every layer and head of a decoder on `tokens`, (N, T) ids or a list of sequences, or on `text` (paper, section 2).
 
     `model` is a loaded model, or a folder, .gguf file or hub id. `text` is a source as `--text` takes it (a file, a folder, a
-    glob), or a list of texts; `sequences` of `length` tokens are read of it, each behind its begin of text, by `tokenizer` or
-    the model's own.
+    glob), or a list of texts, from which `sequences` sequences of `length` tokens are read, each behind its begin of text, with
+    `tokenizer` or the model's own.
 
-    Padding named by `attention_mask` is cut off before the model sees it. No loss asks for a sequence's first token nor for the
+    Padding named by `attention_mask` is cut off before the model sees it. The losses leave out a sequence's first token and the
     `unasked` ones after it: those of a begin of text (`Begin.unasked`). `documents` are those that the tokens come from, for the
-    profile. `untrained` adds the same attention measures for
-    freshly initialised weights, `other_lengths` for tokens of other lengths. Losses of cuts are measured on the first
-    `curve_sequences` sequences (0: no cuts, and so no suggestion). All this takes `minutes` at most, of which the former has
-    half; what they are too short for is named in the profile's `left_out`. `gradients` adds the norms of the gradients of W_Q
-    and W_K on as many sequences, whatever the time. What is measured is kept in the folder `kept`, so that after a stop it is
-    not measured again; `forget` removes it.
+    profile. `untrained` adds the same attention measures for freshly initialised weights, `other_lengths` for tokens of other
+    lengths. Losses of cuts are measured on the first `curve_sequences` sequences (0: no cuts, and so no suggestion). These contrasts
+    and cuts take `minutes` at most, the contrasts half of that; what there was no time for is named in the profile's `left_out`.
+    `gradients` adds the norms of the gradients of W_Q and W_K on as many sequences, whatever the time. What is measured is kept in
+    the folder `kept`, so that it is not measured again after a stop; `forget` removes it.
 
-    `tell` is called with each stage's name and how many of how many of its parts are done. `seen` is called with the profile
-    as far as it stands: first with ranks and lazy heads of a few sequences, then after each stage. Raises InputError for
-    tokens that are no ids of this model, too long or too few, and for text that is missing or too short, ModelError for a model
+    `tell` is called with each stage's name, the number of its parts that are done, and their total. `seen` is called with the profile
+    as far as it is measured: first with ranks and lazy heads of a few sequences, then after each stage. Raises InputError for
+    tokens that are not ids of this model, too long or too few, and for text that is missing or too short; ModelError for a model
     that cannot be loaded and for weights that give NaN.
     """
     if not 0 < threshold < 1:
@@ -150,7 +149,7 @@ class _Found:
     left_out: list[str] = field(default_factory=list)
 
     def profile(self) -> Profile:
-        """The profile of what is there."""
+        """The profile of what is measured so far."""
         lengths = [len(sequence) for sequence in self.sequences]
         windows = [window_at(self.model.config, index) for index in range(len(self.measured.heads))]
         layers = summarise(self.measured, self.curves, self.without, self.norms, windows)
@@ -187,7 +186,7 @@ class _Found:
 def _looks(
     sequences: list[Tensor], measure: Callable[..., Measures], count: Tally
 ) -> Iterator[tuple[list[Tensor], Measures]]:
-    """The sequences read and what they say: first of a few, spread over all, so that there is an answer soon; then of all."""
+    """Yield the sequences read and their measures: first of a few, spread over all, for an early answer; then of all."""
     every = -(-len(sequences) // FIRST_LOOK)
     first, rest = sequences[::every], [row for place, row in enumerate(sequences) if place % every]
     measured = measure(first, count=lambda done, _: count(done, len(sequences)))
@@ -210,7 +209,7 @@ def _refuse_nan(measured: Measures) -> None:
 
 
 def _alike(sequences: list[Tensor], most: int) -> Tensor:
-    """The first sequences of the length that is most frequent, (B, T)."""
+    """The first sequences of the most frequent length, (B, T)."""
     return torch.stack(max(by_length(sequences).values(), key=len)[:most])
 
 
@@ -231,7 +230,7 @@ def _runs(angular_SS: Tensor) -> list[list[float]]:
 
 
 def caveats(threshold: float, longest: int, trained_length: int | None) -> list[str]:
-    """What the ranks and masses hide, for whoever reads them."""
+    """What the ranks and masses hide, in sentences for their reader."""
     trained = "a length that its config does not tell" if trained_length is None else f"up to {trained_length} tokens"
     return [
         f"k* ignores the weakest {1 - threshold:.0%} of a map's squared norm: with 80% of each row on one key and 20% of "
@@ -244,7 +243,7 @@ def caveats(threshold: float, longest: int, trained_length: int | None) -> list[
 
 
 def cost(model: PreTrainedModel, profile: Profile) -> Spent:
-    """What a diagnosis took, in forward passes alone: the measuring one, the contrasts' through the blocks, and the curve's."""
+    """The cost of a diagnosis, of forward passes alone: the measuring one, the contrasts' through the blocks, and the curves'."""
     head = 2 * anatomy(model).head.get_parameter("weight").numel()
 
     def flops(tokens: int, length: int, heads: float, blocks: float = profile.depth) -> float:

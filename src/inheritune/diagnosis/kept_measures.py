@@ -1,4 +1,4 @@
-"""Measures of batches that a stop does not lose."""
+"""Measures of batches, kept so that a stop does not lose them."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -11,9 +11,9 @@ from inheritune.disk.kept import Answer, Kept, ids_digest
 
 
 class KeptMeasures:
-    """What is measured of the batches of these sequences, kept in a file and not measured again after a stop.
+    """The measures of the batches of these sequences, kept in a file so that they are not measured again after a stop.
 
-    The first batch always is, since by its losses one sees whether the model is the one that it was.
+    The first batch is always measured again, since its losses show whether the model is still the same.
     """
 
     def __init__(self, place: Path | None, sequences: Sequence[Tensor], threshold: float, unasked: int):
@@ -27,7 +27,7 @@ class KeptMeasures:
         self.known: Iterator[Answer] = iter(())
 
     def __call__(self, measure: Callable[[], Measures]) -> Measures:
-        """The next batch's measures."""
+        """The next batch's measures: the kept ones, or those of `measure`, which are then kept."""
         if self.kept is None:
             found = measure()
             self.kept = Kept(self.place, {**self.asked, "losses": found.losses_N.tolist()})

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-# A direction of which less than this is new was rounding: nothing is left to find.
+# A direction with a smaller new part than this is rounding: nothing is left to find.
 NEW = 0.01
 # Float32's error in a difference of squared Frobenius norms, as a share of the larger.
 ROUNDING = 4e-6
@@ -26,7 +26,7 @@ ROUNDING = 4e-6
 LOOK = 0.65
 # How much the basis grows between two looks.
 GROWTH = 1.2
-# No map was ever proven whose share left out was on its way to more than this at the last direction.
+# Give up if the share left out is heading for more than this at the last direction: no such map was ever proven.
 HOPE = 0.3
 
 
@@ -42,7 +42,7 @@ class _Basis:
     coupling_BB: Tensor = field(default_factory=lambda: torch.empty(0))
 
     def extend(self) -> bool:
-        """Take Q into the basis and find the next; False if there is none."""
+        """Take Q into the basis and compute the next Q; False if there is none."""
         start, end = self.size, self.size + self.block
         basis_TP = self.vectors[:, :end]
         new_TB = self.gram_TT @ self.vectors[:, start:end]
@@ -58,9 +58,9 @@ class _Basis:
 
 
 def leading_rank(gram_TT: Tensor, threshold: float, margin: float, most: int) -> int | None:
-    """k* of the whole symmetric G, if up to `most` directions prove it to an error of `margin` of the trace.
+    """k* from the whole symmetric G, if up to `most` directions prove it with an error of `margin` of the trace; else None.
 
-    It gives up after two blocks or more where what they leave out shrinks too slowly for a proof.
+    It gives up after two blocks or more if what they leave out shrinks too slowly for a proof.
     """
     facts = _Facts(gram_TT, threshold, margin)
     block = 16 if len(gram_TT) <= 768 else 32
@@ -88,7 +88,7 @@ def _start(gram_TT: Tensor, block: int, most: int) -> _Basis:
 
 
 class _Facts:
-    """What is known of G beforehand, and what Ritz values then prove."""
+    """What is known about G beforehand, and what Ritz values then prove."""
 
     def __init__(self, gram_TT: Tensor, threshold: float, margin: float) -> None:
         self.gram_TT = gram_TT
@@ -98,7 +98,7 @@ class _Facts:
         self.spare = max((1 - threshold) * self.trace, ROUNDING * self.trace)
 
     def left_out(self, basis: _Basis) -> float:
-        """What the directions leave of the trace, over what the threshold leaves of it."""
+        """The part of the trace that the directions leave out, over the part that the threshold leaves out."""
         return (self.trace - basis.projected.diagonal()[: basis.size].sum().item()) / self.spare
 
     def rank(self, basis: _Basis) -> int | None:
@@ -110,7 +110,7 @@ class _Facts:
         return self.proven(basis, ritz_P.flip(0), turns_PP.flip(1))
 
     def within_reach(self, ritz_P: Tensor) -> bool:
-        """Whether these Ritz values would prove it if they were eigenvalues."""
+        """Whether these Ritz values would prove k* if they were eigenvalues."""
         found = self._room(ritz_P, torch.zeros(1, len(ritz_P), dtype=ritz_P.dtype, device=ritz_P.device))
         return found is not None and self._largest(ritz_P, self._rest(ritz_P)) < found[1]
 
@@ -148,7 +148,7 @@ class _Facts:
         return self.squares - ritz_P.square().sum().item()
 
     def _largest(self, ritz_P: Tensor, squares: float) -> float:
-        """The most that one eigenvalue of the rest can be, from their sum and the sum of their squares."""
+        """An upper bound on each eigenvalue of the rest, from their sum and the sum of their squares."""
         count = len(self.gram_TT) - len(ritz_P)
         mean = (self.trace - ritz_P.sum().item()) / count
         return mean + max((count - 1) * (squares / count - mean * mean), 0.0) ** 0.5

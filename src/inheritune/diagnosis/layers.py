@@ -1,4 +1,4 @@
-"""From measures by sequence to layers and heads with their errors, and which of them are lazy.
+"""Summarise measures by sequence into layers and heads with their errors, and tell which of them are lazy.
 
 Shapes: N sequences, H heads, L blocks.
 """

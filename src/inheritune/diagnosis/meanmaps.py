@@ -31,13 +31,13 @@ class _Summer:
                 self.sums[name] = self.sums.get(name, 0) + maps_BHTT[:, head].sum(0).float().cpu()
 
     def saw_output(self, layer: int, share_BH: Tensor) -> None:
-        """Not looked at."""
+        """Ignored."""
 
 
 def telling_heads(profile: Profile) -> dict[str, tuple[int, int]]:
-    """(layer, head) of the widest, the middle and the laziest head, by a name for each; the deepest where ranks tie.
+    """(layer, head) of the widest, the middle and the laziest head, keyed by a name for each; the deepest where ranks tie.
 
-    None is named twice, so that a model of one head has one telling head.
+    No head is named twice, so that a model of one head has one telling head.
     """
     left = sorted((head.rank, layer.index, i) for layer in profile.layers for i, head in enumerate(layer.heads))
     places: dict[str, Callable[[], int]] = {

@@ -1,4 +1,4 @@
-"""One pass over the sequences, in which everything that needs no surgery is measured.
+"""Measure everything that needs no surgery, in one pass over the sequences.
 
 Shapes: N sequences in all, B sequences at a time, H heads, T tokens, L blocks, S = L + 1 hidden states.
 """
@@ -65,7 +65,7 @@ def _by_layer(parts: Sequence[Measures]) -> Iterator[tuple[dict[str, Tensor], ..
 
 @dataclass
 class _Collector:
-    """Keeps a few numbers of each map of a batch and lets the map go."""
+    """Keeps a few numbers for each attention map of a batch, not the map itself."""
 
     threshold: float
     seen: dict[tuple[int, str], list[Tensor]] = field(default_factory=lambda: defaultdict(list))
@@ -90,7 +90,7 @@ class _Collector:
         }
 
     def end_batch(self, layers: int) -> list[dict[str, Tensor]]:
-        """What was seen of each layer; several maps of one (two attentions in a block) stand side by side as heads."""
+        """Return what was seen of each layer; several maps of one layer (two attentions in a block) are concatenated as heads."""
         found: list[dict[str, Tensor]] = [{} for _ in range(layers)]
         for (layer, name), values in self.seen.items():
             found[layer][name] = torch.cat(values, 1)
@@ -103,7 +103,7 @@ Known = Callable[[Callable[[], Measures]], Measures]
 
 
 def measure_anew(measure: Callable[[], Measures]) -> Measures:
-    """Know nothing."""
+    """Measure every batch: the default `Known`, which knows nothing."""
     return measure()
 
 
@@ -120,9 +120,9 @@ def measure_sequences(
 ) -> Measures:
     """Run every sequence (unpadded, 1-D) once and measure maps, hidden states and losses; `count` counts sequences.
 
-    Losses are of all tokens but the first and the `unasked` after it; without `losses` the head is never called. Once `late`,
-    no batch is begun but the first; one that `Deadline.ending` ends is dropped. `known` may have a batch's measures already.
-    Raises TimeOver where the time ends within the first.
+    Losses are of all tokens but the first and the `unasked` ones after it; without `losses` the head is never called. Once `late`,
+    no batch but the first is begun; one that `Deadline.ending` ends is dropped. `known` may have a batch's measures already.
+    Raises TimeOver if the time ends within the first batch.
     """
     parts, collector = anatomy(model), _Collector(threshold)
     device = next(model.parameters()).device

@@ -1,9 +1,9 @@
-"""Sees each layer's attention while the model computes it, one layer at a time, in any decoder.
+"""Observe each layer's attention maps while the model computes them, one layer at a time, in any decoder.
 
-There are two ways to see a map. Most families hand query, key and value to transformers' attention interface: there the
-family's own eager function is asked for the weights beside whatever kernel computes the output. Families that do their
-own attention (BLOOM, MPT, Falcon) are seen through PyTorch's function mode: the softmax or the fused attention that
-they call. Neither touches the model's configuration, its masks or its output.
+There are two ways to observe a map. Most families hand query, key and value to transformers' attention interface: there the
+family's own eager function computes the weights, beside whatever kernel computes the output. Families that implement their
+own attention (BLOOM, MPT, Falcon) are observed through PyTorch's function mode: the softmax or the fused attention that
+they call. Neither way touches the model's configuration, its masks or its output.
 
 Shapes: B sequences, H heads, T tokens (queries and keys), D hidden size, E size of one head's output.
 """
@@ -29,7 +29,7 @@ _SOFTMAXES = {F.softmax, torch.softmax, Tensor.softmax, torch.nn.functional.soft
 
 
 class Observer(Protocol):
-    """What the probe calls. A map is gone after `saw_map` returns unless the observer keeps it."""
+    """The interface that the probe calls. A map is gone after `saw_map` returns unless the observer keeps it."""
 
     def saw_map(self, layer: int, maps_BHTT: Tensor) -> None:
         """The attention weights of one layer, after the softmax."""
@@ -67,7 +67,7 @@ class _Probe:
     def hooks(self) -> Iterator[Callable[[], None]]:
         for index, block in enumerate(self.blocks):
             yield block.register_forward_pre_hook(self._entering(index), with_kwargs=True).remove
-            # before a block that is spread over processes gives its weights back
+            # prepended, to run before a sharded block releases its weights
             yield block.register_forward_hook(self._leaving, prepend=True, always_call=True).remove
             for module in block.modules():
                 if isinstance(module, nn.Linear | Conv1D):
@@ -89,7 +89,7 @@ class _Probe:
 
     @contextmanager
     def looking(self) -> Iterator[None]:
-        """What is called inside belongs to a map that is already seen."""
+        """Within this context, calls of attention functions are ignored: they belong to a map that is already observed."""
         before, self.busy = self.busy, True
         try:
             yield
@@ -113,18 +113,18 @@ class _Probe:
         self._written = _Written(module, inputs.detach(), heads, output.detach())
 
     def _normed(self, module: nn.Module, args: tuple[Any, ...], output: Tensor) -> None:
-        """A norm of the attention's very output, as Gemma 2 and 3 have it: heads meet the residual behind it."""
+        """Account for a norm directly on the attention's output, as in Gemma 2 and 3, before it is added to the residual."""
         if self._written is not None and _same(args[0], self._written.output):
             with self.looking(), torch.no_grad():
                 self._written.scale_by(module, output.detach())
 
     def multiplied(self, tensor: Any, factor: Any) -> None:
-        """A product with a plain number: of the attention's very output, where a family scales what it adds (Granite)."""
+        """Account for a scalar factor directly on the attention's output, before it is added to the residual (Granite)."""
         if self._written is not None and isinstance(factor, int | float) and _same(tensor, self._written.output):
             self._written.factor *= abs(factor)
 
     def _show_written(self) -> None:
-        """Tell what the heads have written, once it is known what stands between them and the residual."""
+        """Report what the heads write, once it is known what lies between them and the residual."""
         written, self._written = self._written, None
         if written is not None and self.layer is not None and self._residual_BT is not None:
             with self.looking(), torch.no_grad():
@@ -135,7 +135,7 @@ class _Probe:
 class _Written:
     """What the heads of a layer write: the inputs (B, T, H E) of the projection that sums them, and its output (B, T, D).
 
-    A norm without a mean behind it multiplies each head's part by `gain_D` and, at every token, by `scale_BT`.
+    An RMS norm after it multiplies each head's part by `gain_D` and, at every token, by `scale_BT`.
     """
 
     projection: nn.Module
@@ -147,7 +147,7 @@ class _Written:
     factor: float = 1.0
 
     def scale_by(self, norm: nn.Module, normed_BTD: Tensor) -> None:
-        """Take what `norm` made of the output into account."""
+        """Account for `norm`, which turned the output into `normed_BTD`."""
         self.gain_D = norm(self.output.new_ones(1, 1, self.output.shape[-1])).flatten().float()
         plain_BTD = self.output.float() * self.gain_D
         self.scale_BT = normed_BTD.float().norm(dim=-1) / plain_BTD.norm(dim=-1).clamp(min=1e-30)
@@ -167,7 +167,7 @@ class _Written:
 
 
 def _scales(module: nn.Module) -> bool:
-    """Whether a module is a norm without a mean, which is a product with a gain and a scale of each token."""
+    """Whether a module is an RMS norm, which is a product with a gain and a scale of each token."""
     return type(module).__name__.endswith("RMSNorm") or isinstance(module, nn.RMSNorm)
 
 
@@ -185,7 +185,7 @@ def _interfaces(model: PreTrainedModel) -> list[AttentionInterface]:
 
 @contextmanager
 def _tapped(interface: AttentionInterface, probe: _Probe) -> Iterator[None]:
-    """Every kernel of the interface wrapped, `eager` too, which each family otherwise supplies itself."""
+    """Wrap every kernel of the interface, and `eager`, which each family otherwise supplies itself."""
     own = dict(interface._local_mapping)
     kernels = {name: interface[name] for name in interface.valid_keys()}
     try:
@@ -249,7 +249,7 @@ def _additive(allowed: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 class _Mode(TorchFunctionMode):
-    """The second way of seeing: softmax and fused attention of families that do not use the interface."""
+    """The second way to observe maps: the softmax and fused attention of families that do not use the interface."""
 
     def __init__(self, probe: _Probe) -> None:
         super().__init__()
@@ -288,7 +288,7 @@ def _fused_weights(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Tensor:
-    """The weights that `scaled_dot_product_attention` computes and does not give."""
+    """The weights that `scaled_dot_product_attention` computes but does not return."""
     key = key.repeat_interleave(query.shape[-3] // key.shape[-3], dim=-3)
     scores = query @ key.mT * (query.shape[-1] ** -0.5 if scale is None else scale)
     if is_causal:

@@ -20,11 +20,11 @@ from inheritune.diagnosis.krylov import leading_rank
 from inheritune.runtime.device import CPU
 
 # Float32's errors as shares of the whole. Sums of Ritz values over the exact trace were wrong by up to 4e-6 at T = 512 and
-# 1024. Of eigenvalues both sums err alike, so that shares are better, and by how much follows the largest one's share: up to
-# 1e-6 of it, and 1e-7 beside it.
+# 1024. With eigenvalues, both sums err alike, so shares are more exact: their error was up to 1e-6 of the largest one's share,
+# and 1e-7 beside it.
 DIRECTIONS_ERROR = 1e-5
 LARGEST_ERROR, LEAST_ERROR = 5e-6, 5e-7
-# Up to this length one batched call beats a loop over maps; on a GPU, which waits after each step of such a loop, at any.
+# Up to this length one batched call beats a loop over maps; on a GPU, which waits after each step of such a loop, at any length.
 BATCHED_LENGTH = 192
 # Leading directions are tried where m* is up to this share of T, and up to this share of T of them.
 NARROW, MOST_DIRECTIONS = 0.27, 0.32
@@ -87,7 +87,7 @@ def _shares(gram_NTT: Tensor) -> Tensor:
 
 
 def _settle(shares_NT: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
-    """The k at which the shares reach the threshold, and whether that holds for float32's error."""
+    """The k at which the shares reach the threshold, and whether float32's error leaves it certain."""
     error_N1 = LARGEST_ERROR * shares_NT[..., :1] + LEAST_ERROR
     low, middle, high = ((shares_NT < threshold + sign * error_N1).sum(-1) for sign in (-1, 0, 1))
     return middle + 1, low == high

@@ -1,4 +1,4 @@
-"""Token ids as they are handed in, checked and without padding."""
+"""Check token ids that a caller hands in, and remove their padding."""
 
 from collections.abc import Sequence
 
@@ -16,10 +16,10 @@ TokenRows = Tensor | np.ndarray | Sequence[Sequence[int]]
 def unpadded(
     model: PreTrainedModel, tokens: TokenRows, attention_mask: TokenRows | None, unasked: int = 0
 ) -> list[Tensor]:
-    """Each sequence of `tokens` as a 1-D tensor of the ids that the mask keeps, on the device where it is.
+    """Each sequence of `tokens` as a 1-D tensor of the ids that the mask keeps, on the device it is on.
 
-    Raises DataError for text, ids outside the vocabulary, sequences longer than the model's positions, or so short that no
-    token is asked for behind the first and the `unasked` after it.
+    Raises DataError for text, ids outside the vocabulary, sequences longer than the model's positions, or so short that the
+    loss covers no token after the first and the `unasked` ones.
     """
     if isinstance(tokens, str) or any(isinstance(row, str) for row in tokens):
         raise DataError(

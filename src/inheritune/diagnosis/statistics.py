@@ -22,10 +22,10 @@ def mean_and_error(values: Tensor) -> tuple[float, float]:
 
 
 def probability_below(mean: float, error: float, bound: float, count: int) -> float:
-    """How sure it is that the true mean of whole numbers is at most `bound`, by Student's t, to six digits; 0.5 from a single one.
+    """The probability that the true mean of whole numbers is at most `bound`, by Student's t, to six digits; 0.5 for a single one.
 
-    The standard error counts as 1 / `count` at least, which it would be had one of them been another by one: that `count`
-    sequences agree does not say that all do.
+    The standard error is taken as at least 1 / `count`, its value if one of the numbers differed by one: that `count` sequences
+    agree does not mean that all do.
     """
     if count < 2:
         return 0.5

@@ -27,14 +27,14 @@ def on_tokens(
 ) -> tuple[PreTrainedModel, list[Tensor]]:
     """The model, loaded where it is a folder, a .gguf file or a hub id, and its sequences without padding."""
     decoder = load_model(locate(str(model)), on=device()) if isinstance(model, str | Path) else model
-    anatomy(decoder)  # what is no decoder is told before anything else
+    anatomy(decoder)  # so that a model that is no decoder is refused before anything else
     return decoder, unpadded(decoder, tokens, attention_mask, unasked)
 
 
 def on_text(
     model: NamedModel, text: Texts, tokenizer: PreTrainedTokenizerBase | None, length: int, count: int
 ) -> tuple[PreTrainedModel, list[Tensor], int, DocumentsRead]:
-    """The same with `count` sequences of `length` tokens of a text, how many labels of each are of its begin of text, and its documents.
+    """The model, `count` sequences of `length` tokens of a text, how many labels of each are of the begin of text, and the documents.
 
     Raises InputError for a model that does not say where its tokenizer is, DataError for text that is missing or too short.
     """

@@ -1,4 +1,4 @@
-"""From measured losses to a depth and blocks to start from, with the reason in a sentence."""
+"""Suggest a depth and the blocks to start from, by measured losses, with the reason in a sentence."""
 
 from inheritune.diagnosis.layers import LAZY_RANK
 from inheritune.records.profile import Curves, Cut, Layer, Suggestion
@@ -7,12 +7,12 @@ from inheritune.words import nouns, plural, show
 # A judgement from one trial, not a fit: a 24-block model's 20-block cut that started at +0.21 nats ended at +0.013.
 LARGEST_RISE = 0.25
 
-# From this share of a guess's loss on, a model is at chance.
+# A model is at chance if its loss is at least this share of a uniform guess's.
 CHANCE = 0.9
 
 
 def at_chance(loss: float, chance: float) -> bool:
-    """Whether a loss is hardly below `chance`, a uniform guess's ln V of V tokens."""
+    """Whether a loss is hardly below `chance`, the loss ln V of a uniform guess among V tokens."""
     return loss >= CHANCE * chance
 
 
@@ -24,7 +24,7 @@ def fits(cut: Cut) -> bool:
 def suggest(layers: list[Layer], curves: Curves | None, loss: float, chance: float) -> Suggestion:
     """The smallest depth whose best measured cut starts at most `LARGEST_RISE` nats above the whole model.
 
-    None is suggested for a model whose `loss` is at `chance`: what cuts cost says nothing there.
+    No depth is suggested for a model whose `loss` is at `chance`: there the cost of cuts means nothing.
     """
     if at_chance(loss, chance):
         return _none(_guesses(loss, chance, layers), "the model's loss alone")
@@ -74,12 +74,12 @@ def _no_room(cuts: list[Cut], curves: Curves, layers: list[Layer]) -> str:
 
 
 def _error(cut: Cut, curves: Curves, digits: int) -> str:
-    """A rise's standard error, of which a single sequence knows nothing."""
+    """A rise's standard error, as text; empty for a single sequence, which has none."""
     return f" (± {cut.rise_se:.{digits}f})" if curves.sequences > 1 else ""
 
 
 def _changes(rise: float, digits: int) -> str:
-    """How a loss changes, in words that fit its sign; what rounds to nothing has none."""
+    """How a loss changes, in words that fit its sign; a change that rounds to zero has no sign."""
     size = f"{abs(rise):.{digits}f}"
     if float(size) == 0:
         return "stays as it is"

@@ -1,4 +1,7 @@
-"""Text to the sequences that a diagnosis reads, spread over all its documents. N sequences of T tokens, W windows in all."""
+"""Turn text into the sequences that a diagnosis reads, spread over all its documents.
+
+Shapes: N sequences, T tokens, W windows in all.
+"""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,13 +23,13 @@ from inheritune.records.profile import DocumentsRead
 
 # Characters tokenised for every token asked for: enough to choose sequences from, little enough to be quick.
 CHARACTERS_A_TOKEN = 40
-_LONGEST_TOKEN = 8  # characters a token, which no text has on average
+_LONGEST_TOKEN = 8  # characters per token; no text has more on average
 _LONGEST_WORD = 100
 _GOLDEN = (5**0.5 - 1) / 2  # multiples of it, modulo 1, fill the range evenly however many there are
 
 
 class Windows(NamedTuple):
-    """Sequences (N, T), of which the first few are spread over the text too; and from how many documents they come."""
+    """Sequences (N, T), of which any first few are spread over the text too; and how many documents they come from."""
 
     tokens_NT: Tensor
     documents: DocumentsRead
@@ -51,9 +54,9 @@ def spread_windows(
 def read_text(
     source: str | list[str], tokenizer: PreTrainedTokenizerBase, needed: int, field: str = "text"
 ) -> "SomeText":
-    """The documents of a source as `--text` names it, or of a list of texts: all, or of a large source the first part.
+    """The documents of a source as `--text` names it, or of a list of texts: all, or the first part of a large source.
 
-    That is as many characters as its kind says, or as `needed`. Raises DataError where there is no text.
+    The first part is as many characters as the source's kind says, or `needed` if that is more. Raises DataError if there is no text.
     """
     if not isinstance(source, str):
         return SomeText("The text", [Document(str(n), text) for n, text in enumerate(source) if text.strip()], True)
@@ -69,7 +72,7 @@ def read_text(
 
 @dataclass(frozen=True)
 class SomeText:
-    """Documents one after another, by whose characters a place in them is told; `whole`: they are all that the source has."""
+    """Documents one after another; a place in them is a number of characters; `whole`: they are all that the source has."""
 
     name: str
     documents: list[Document]
@@ -105,17 +108,17 @@ class SomeText:
 
     @cached_property
     def _books(self) -> np.ndarray:
-        """The number of the book that each document is a section of; of its own where it is none."""
+        """The number of the book that each document is a section of; one of its own for a document that is no section."""
         names = [document.book for document in self.documents]
         return np.cumsum([0, *(one != other for one, other in pairwise(names))])
 
     @cached_property
     def _ends(self) -> np.ndarray:
-        """At how many characters each document ends."""
+        """The number of characters at which each document ends."""
         return np.cumsum([len(document.text) for document in self.documents])
 
     def _runs(self, length: int, count: int) -> list[tuple[int, int]]:
-        """From and to which character text is tokenised: all of a small one, else a piece for each sequence."""
+        """The spans of characters that are tokenised: all of a small text, else a piece for each sequence."""
         piece, total = CHARACTERS_A_TOKEN * length, int(self._ends[-1])
         if total <= piece * count:
             return [(0, total)]
@@ -131,7 +134,7 @@ class SomeText:
     def _encoded(
         self, run: tuple[int, int], tokenizer: PreTrainedTokenizerBase, opens: Begin
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The ids from one character to another, each document's end behind it, and the number of each id's book."""
+        """The ids of a span of characters, with an end token after each document, and the number of each id's book."""
         ids, books, end = list[int](), list[int](), tokenizer.eos_token_id
         first, last = np.searchsorted(self._ends, [run[0], run[1] - 1], side="right")
         for number in range(first, last + 1):
@@ -152,7 +155,7 @@ def _from_a_word(text: str, start: int) -> str:
 
 
 def _joined(runs: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Runs that are not empty, those that touch as one."""
+    """Drop empty runs, and merge those that touch."""
     found = list[tuple[int, int]]()
     for first, last in runs:
         if found and found[-1][1] == first:
@@ -163,7 +166,7 @@ def _joined(runs: list[tuple[int, int]]) -> list[tuple[int, int]]:
 
 
 def _shares(rooms: np.ndarray, count: int) -> np.ndarray:
-    """How many of `count` each of several gets: as equal as their rooms allow, what is left over at even distances."""
+    """Divide `count` among several as equally as their `rooms` allow; the remainder goes to some at even distances."""
     given = np.zeros_like(rooms)
     while (left := count - int(given.sum())) > 0 and (wanting := np.flatnonzero(given < rooms)).size:
         some = np.linspace(0, len(wanting) - 1, min(left, len(wanting))).round().astype(int)
@@ -172,7 +175,7 @@ def _shares(rooms: np.ndarray, count: int) -> np.ndarray:
 
 
 def _spread(books_W: np.ndarray, count: int) -> np.ndarray:
-    """Which windows are read, of those whose books are named in order; any first few of them are spread too."""
+    """Choose `count` windows, given each window's book, such that any first few of them are spread over the text too."""
     _, firsts, rooms = np.unique(books_W, return_index=True, return_counts=True)
     shares = _shares(rooms, count)
     into = np.arange(len(rooms)) * _GOLDEN % 1  # not the same place in every book

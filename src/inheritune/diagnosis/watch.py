@@ -45,7 +45,7 @@ def watch(
 ) -> Callable[[int], Glance | None]:
     """A function for a training loop: called with the step, it measures every `every` steps and gives a `Glance`.
 
-    `tokens` (N, T) stay the same all along. The training is left alone as `glance` leaves it.
+    `tokens` (N, T) stay the same all along. Like `glance`, it leaves the training unaffected.
     """
     sequences = unpadded(model, tokens, None)
     return lambda step: None if step % every else glance(model, sequences, step, threshold)

@@ -1,7 +1,7 @@
-"""A file stands whole or not at all: written beside its place, synced, moved there, and its folder synced.
+"""Atomic files: written under a temporary name beside their place, synced, moved there, and the folder synced.
 
-What is made beside a place has a name of its own with MARK in it, which nobody else uses. Nothing is written through a link: a
-file that is moved to its place replaces a link there, and a file that is added to may be none (`no_link`).
+The temporary name is unique and has MARK in it, which nobody else uses. Nothing is written through a symbolic link: moving a file
+to its place replaces a link there, and a file that is appended to must not be a link (`no_link`).
 """
 
 import errno
@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from inheritune.errors import OutputError
 
 MARK = ".inheritune"
-MOST_READ = 256 << 20  # bytes of a file that is read at once
+MOST_READ = 256 << 20  # bytes of a file that is read in one piece
 _BESIDE = re.compile(rf"\.(.+)\.[0-9a-f]{{12}}{re.escape(MARK)}")
 _NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 _TO_SYNC = os.O_RDWR if os.name == "nt" else os.O_RDONLY  # Windows syncs only what may be written
@@ -36,9 +36,9 @@ _REMEDIES = {
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write in, which takes the place `path` when the block ends, and goes if the block fails.
+    """Open a temporary file that replaces `path` when the block ends, and is removed if the block fails.
 
-    Raises OSError, about `path`, where it cannot be written.
+    Raises OSError, naming `path`, if it cannot be written.
     """
     beside = path.with_name(_beside(path.name))
     try:
@@ -57,13 +57,13 @@ def whole_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text as a whole file, in UTF-8; raises OSError where it cannot be written."""
+    """Write a text to a file atomically, in UTF-8; raises OSError if it cannot be written."""
     with whole_file(path) as file:
         file.write(text.encode())
 
 
 def read_whole(path: Path, most: int = MOST_READ) -> bytes:
-    """What a file holds; raises OSError for one of more than `most` bytes, and for pipes and devices, which may never end."""
+    """Read a whole file; raises OSError if it has more than `most` bytes, and for pipes and devices, which may never end."""
     status = path.stat()
     if stat.S_ISDIR(status.st_mode):
         raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
@@ -75,7 +75,7 @@ def read_whole(path: Path, most: int = MOST_READ) -> bytes:
 
 
 def append(path: Path, text: str) -> None:
-    """Add a text to a file, on the disk before this returns; raises OSError where it cannot be written, or is a link."""
+    """Append a text to a file and sync it before returning; raises OSError if it cannot be written or is a link."""
     new = not path.exists()
     with open(path, "a", encoding="utf-8", opener=no_link) as file:
         file.write(text)
@@ -86,7 +86,7 @@ def append(path: Path, text: str) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and its parents, each on the disk before what it will hold; raises OSError where it cannot be made."""
+    """Make a folder and its parents, each synced before what it will hold; raises OSError if it cannot be made."""
     if path.is_dir():
         return
     try:
@@ -98,14 +98,14 @@ def make_folder(path: Path) -> None:
 
 
 def no_link(path: str, flags: int) -> int:
-    """The `opener` of every file that is written where it stands: raises OSError (ELOOP) for a link."""
+    """The `opener` for files that are written in place: raises OSError (ELOOP) for a link."""
     if not _NO_FOLLOW and os.path.islink(path):
         raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), path)
     return os.open(path, flags | _NO_FOLLOW, 0o666)
 
 
 def reserve(folder: Path) -> None:
-    """Make a folder and see that a file can be made in it; raises OSError, about the folder, where it cannot."""
+    """Make a folder and check that a file can be made in it; raises OSError, naming the folder, if not."""
     make_folder(folder)
     probe = folder / _beside("probe")
     try:
@@ -117,7 +117,7 @@ def reserve(folder: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Have the disk hold a file or a folder as it is now; nothing is done for a folder where the system syncs none."""
+    """Flush a file or a folder to the disk (fsync); does nothing for a folder where the system cannot sync folders."""
     folder = path.is_dir()
     if folder and not hasattr(os, "O_DIRECTORY"):
         return
@@ -133,7 +133,7 @@ def _beside(name: str) -> str:
 
 
 def left_of(name: str) -> str | None:
-    """The name of the file that an entry of a folder was to become when its process died; None for any other entry."""
+    """Given the name of a leftover temporary file, return the file name it was to have; None for any other name."""
     found = _BESIDE.fullmatch(name)
     return found[1] if found else None
 
@@ -145,7 +145,7 @@ def digest(path: Path) -> str:
 
 
 def refusal(error: OSError, place: Path | None = None, verb: str = "written") -> str:
-    """The sentence for what the disk refused, about the file that the error names or else `place`."""
+    """The message to the user for an OSError, about the file that it names or else `place`."""
     named = error.filename or place or "a file"
     remedy = _REMEDIES.get(error.errno or 0, "choose another place, or give yourself the right to it")
     return f"{str(named)!r} cannot be {verb}: {error.strerror or error}: {remedy}, and give the same command again"
@@ -153,7 +153,7 @@ def refusal(error: OSError, place: Path | None = None, verb: str = "written") ->
 
 @contextmanager
 def writing(place: Path) -> Iterator[None]:
-    """Whatever the disk refuses meanwhile is an OutputError."""
+    """Turn an OSError or SafetensorError of the block into an OutputError."""
     try:
         yield
     except (OSError, SafetensorError) as error:

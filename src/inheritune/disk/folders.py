@@ -1,8 +1,9 @@
-"""A folder stands whole or not at all: made beside its place, synced with all that is in it, moved there.
+"""Atomic folders: made beside their place, synced with all that is in them, and moved there.
 
-While `NAME` is made, `.NAME.inheritune` stands beside it. That holds `new`, which is being made, `old`, where what stood at the
-place has to be moved aside, and the lock of the process that makes it. A process that dies leaves it; the next one that makes
-the same folder, or holds the run folder in which it is, puts `old` back if its place is empty, and clears the rest away.
+While `NAME` is made, a staging folder `.NAME.inheritune` stands beside it. It holds `new`, the folder in the making; `old`, the
+previous folder, where that has to be moved aside; and the lock of the process at work. A process that dies leaves the staging
+folder behind; the next one that makes the same folder, or holds the run folder around it, moves `old` back if its place is
+empty, and removes the rest.
 """
 
 import ctypes
@@ -29,10 +30,10 @@ def beside(place: Path) -> Path:
 
 @contextmanager
 def whole_folder(place: Path, replace: bool = True) -> Iterator[Path]:
-    """An empty folder to fill, which takes the place `place` when the block ends, and goes if the block fails.
+    """Make an empty folder to fill, which replaces `place` when the block ends, and is removed if the block fails.
 
-    What stands there stays until then. Raises OutputError where another process is making the same folder, or where the
-    place is taken and may not be replaced; OSError, about `place`, where it cannot be written.
+    What is at `place` stays until then. Raises OutputError if another process is making the same folder, or if `place`
+    exists and may not be replaced; OSError, naming `place`, if it cannot be written.
     """
     with _about(place), _held(place):
         new = beside(place)
@@ -43,14 +44,14 @@ def whole_folder(place: Path, replace: bool = True) -> Iterator[Path]:
 
 
 def recover(place: Path) -> None:
-    """Put back what a process that died while it replaced `place` had moved aside, and clear away what it was making."""
+    """Clean up after a process that died while making `place`: move back what it had moved aside, and remove what it was making."""
     stage = _stage(place)
     if _is_ours(stage) and (held := hold(stage)):
         _let_go(place, held)
 
 
 def sweep(folder: Path) -> None:
-    """Clear away what earlier processes that died here left half made; the caller holds the folder."""
+    """Clean up what dead processes left half made in a folder; the caller must hold it."""
     for path in sorted(folder.rglob(f".?*{MARK}")):
         if left_of(path.name) and path.is_file():
             path.unlink()
@@ -59,7 +60,7 @@ def sweep(folder: Path) -> None:
 
 
 def free_bytes(place: Path) -> int:
-    """Bytes that may be written to the disk of a place, which need not exist."""
+    """Bytes that may be written to the disk of `place`, which need not exist, so that `SPARE` stays free."""
     there = next(path for path in (place, *place.absolute().parents) if path.exists())
     return shutil.disk_usage(there).free - SPARE
 
@@ -85,7 +86,7 @@ def _place(stage: Path) -> Path:
 
 @contextmanager
 def _about(place: Path) -> Iterator[None]:
-    """What the disk refuses is told of the place, not of what is made beside it."""
+    """Make an OSError of the block name `place`, not the staging folder beside it."""
     try:
         yield
     except OSError as error:
@@ -96,7 +97,7 @@ def _about(place: Path) -> Iterator[None]:
 
 @contextmanager
 def _held(place: Path) -> Iterator[None]:
-    """Hold what is made beside a place; what another process has left there is cleared away first, our own at the end."""
+    """Hold the staging folder of a place; clean up what another process left there first, and our own at the end."""
     stage = _stage(place)
     if os.path.lexists(stage) and not _is_ours(stage):
         raise OutputError(f"{str(stage)!r} is in the way and not of this program: move it, or choose another place")
@@ -115,7 +116,7 @@ def _is_ours(stage: Path) -> bool:
         return False
     try:
         names = {entry.name for entry in stage.iterdir()}
-    except FileNotFoundError:  # its maker is done
+    except FileNotFoundError:  # the process that made it is done
         return True
     return not names or {LOCK} <= names <= {LOCK, _NEW, _OLD}
 
@@ -130,7 +131,7 @@ def _let_go(place: Path, held: HeldFolder) -> None:
 
 
 def _put_back(place: Path) -> None:
-    """Put what was moved aside back if its place is empty, and clear away the rest; the caller holds it."""
+    """Move `old` back if its place is empty, and remove the rest; the caller must hold the staging folder."""
     new, old = beside(place), _stage(place) / _OLD
     if os.path.lexists(old) and not os.path.lexists(place):
         old.rename(place)
@@ -141,7 +142,7 @@ def _put_back(place: Path) -> None:
 
 
 def _settle(new: Path) -> None:
-    """Give every file the rights that the user's mask asks for (safetensors gives others none), and sync all."""
+    """Give every file the permissions of the user's umask (safetensors lets nobody else read its files), and sync all."""
     rights = new.stat().st_mode & 0o666
     for path in [*new.rglob("*"), new]:
         if path.is_file():
@@ -161,7 +162,7 @@ def _move(new: Path, place: Path, replace: bool) -> None:
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Let two names change places in one step; False where the system cannot."""
+    """Exchange two paths atomically; False if the system cannot."""
     try:
         call = ctypes.CDLL(None, use_errno=True).renameat2
     except (AttributeError, OSError, TypeError):

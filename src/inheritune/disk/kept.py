@@ -1,4 +1,4 @@
-"""What a stop must not lose of a long measurement: a line of JSON for each result, read back by whoever asks the same question."""
+"""Results of a long measurement that survive a stop: a line of JSON each, read back by a process that asks the same question."""
 
 import hashlib
 import json
@@ -16,8 +16,9 @@ Answer = dict[str, Any]
 class Kept:
     """The results of one question so far, in a file or, without a `place`, in memory alone.
 
-    Of several processes that ask together one `writes`. Results of another question, and whatever a kill or a hand has damaged,
-    are dropped. Raises OSError where the file cannot be written, OutputError where it is somebody else's.
+    The question says everything that the results depend on. Of several processes that work together, one `writes`. Results of
+    another question, and lines that a kill or an edit has damaged, are dropped. Raises OSError if the file cannot be written,
+    OutputError if it is not a file of this program.
     """
 
     def __init__(self, place: Path | None, question: Answer, *, writes: bool = True):
@@ -34,19 +35,19 @@ class Kept:
             write_text(place, "".join(sealed(json.dumps(line), self.key) + "\n" for line in (asked, *self.results)))
 
     def add(self, result: Answer) -> None:
-        """One more result, on the disk before this returns."""
+        """Add a result, which is on the disk before this returns."""
         self.results.append(result)
         if self.place is not None and self.writes:
             append(self.place, sealed(json.dumps(result), self.key) + "\n")
 
 
 def ids_digest(rows: Sequence[Sequence[int]]) -> str:
-    """Token ids as a question names them."""
+    """SHA-256 of token ids, which stands for them in a question."""
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
 def written_lines(place: Path) -> list[Answer]:
-    """The question in a kept file, and its results: the lines up to the first that is damaged."""
+    """The question in a kept file, followed by its results: the lines before the first damaged one."""
     found: list[Answer] = []
     key = sealing(place)
     try:

@@ -1,4 +1,4 @@
-"""A folder is held by one process at a time, by a lock in it that the system lets go if the process dies."""
+"""Folders held by one process at a time, with a lock in them that the system releases if the process dies."""
 
 import os
 from contextlib import suppress
@@ -27,20 +27,20 @@ class HeldFolder:
         return True
 
     def release(self) -> None:
-        """Let another process have the folder. The lock goes, and with it a folder that was made for it and is empty."""
+        """Release the folder: remove the lock, and the folder itself if it was made for the lock and is empty."""
         if not self._removed():
             self._lock.release()
-            self._removed()  # Windows removes no file that is open, be it ours or another's
+            self._removed()  # again: Windows removes no file that is open, here or in another process
         self._lock.release()
         if self._made:
-            with suppress(OSError):  # it is of use
+            with suppress(OSError):  # it is not empty
                 self.folder.rmdir()
 
 
 def hold(folder: Path, wait: bool = False) -> HeldFolder | None:
-    """Hold a folder, which is made if it is not there; where another has it, wait for it or give None.
+    """Hold a folder, making it if it is missing; if another process holds it, wait for it or return None.
 
-    Raises OutputError for a file in the lock's place that is none, OSError where it cannot be written.
+    Raises OutputError if a file in the lock's place is not a lock, OSError if the lock cannot be written.
     """
     place, made = folder / LOCK, not folder.exists()
     make_folder(folder)
@@ -55,7 +55,7 @@ def hold(folder: Path, wait: bool = False) -> HeldFolder | None:
 
 
 def is_held(folder: Path) -> bool | None:
-    """Whether some process holds a folder, asked without touching its lock; None where the system does not say.
+    """Whether some process holds a folder, checked without touching its lock; None if the system does not say.
 
     A process on another machine, or in another container, is not seen.
     """

@@ -1,7 +1,7 @@
-"""What a run reads back carries a seal: a digest of the content, of its place in the run folder, and of the folder's own mark.
+"""Seals of the files that a run reads back: a digest of the content, its path in the run folder, and the folder's own mark.
 
-So a bit that flipped, a file of another run and a file of another round are told apart from what was written. Folders are marked by
-their `made_of.json`; outside of such a folder nothing is sealed, and what bears no seal, as earlier versions wrote it, is taken as it is.
+A seal detects a flipped bit, a file of another run and a file of another round. A folder is marked by its `made_of.json`; outside
+such a folder nothing is sealed, and content without a seal, as earlier versions wrote it, is accepted.
 """
 
 import re
@@ -16,26 +16,26 @@ _BEING_MADE = re.compile(rf"\.([^/]+){re.escape(MARK)}/new(?=/)")
 
 
 class BrokenSealError(ValueError):
-    """What is read is not what was written in this place."""
+    """The content read is not what was written at this path."""
 
     def __init__(self) -> None:
         super().__init__("it is not what was written there")
 
 
 def sealing(path: Path) -> bytes:
-    """The key of a file's seals: its place in its run folder and the folder's mark; empty where no folder above is marked."""
+    """The key of a file's seals, from its path in the run folder and the folder's mark; empty if no folder above is marked."""
     if path.name == MARKED_BY:
         return MARKED_BY.encode()
     root = next((folder for folder in path.parents if (folder / MARKED_BY).is_file()), None)
     if root is None:
         return b""
-    # A file of a folder that is being made is sealed for the place that it will have.
+    # A file in a staging folder is sealed for the path that it will have.
     inside = _BEING_MADE.sub(r"\1", path.relative_to(root).as_posix())
     return blake2b((root / MARKED_BY).read_bytes() + b"\0" + inside.encode()).digest()
 
 
 def seal(content: bytes, key: bytes) -> bytes:
-    """The seal of a content, in hexadecimal; nothing without a key."""
+    """The seal of `content` in hexadecimal; empty without a key."""
     return blake2b(content, key=key, digest_size=8).hexdigest().encode() if key else b""
 
 
@@ -52,7 +52,7 @@ def bears_seal(content: bytes) -> bool:
 
 
 def unsealed(content: bytes, key: bytes) -> bytes:
-    """The JSON object as it was before it was sealed. Raises BrokenSealError where it is another, or stood elsewhere."""
+    """The JSON object without its seal. Raises BrokenSealError if its content or its path has changed."""
     if not (found := _IN_JSON.search(content)):
         return content
     head = content[: found.start()]

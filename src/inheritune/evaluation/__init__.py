@@ -1,1 +1,1 @@
-"""Losses on one fixed set of validation documents."""
+"""What models can do: losses on fixed validation documents, small questions, tasks, generation, and rivals in fewer bits."""

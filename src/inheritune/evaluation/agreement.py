@@ -1,7 +1,7 @@
-"""Model beside reference token by token: what one mean loss does not see.
+"""Compare a model with its reference token by token, which shows what a mean loss does not.
 
-How far its distributions lie from the reference's, how often both would choose the same next token, and its losses on the tokens
-that are rare in the text and on those that end a passage which stood in the window before, as induction heads copy it.
+How far its distributions are from the reference's, how often both choose the same next token, and the difference of their losses on
+tokens that are rare in the text and on those that end a passage seen before in the window, as induction heads copy it.
 """
 
 from collections import Counter
@@ -33,7 +33,7 @@ def agreement(
     confidence: float,
     count: Tally = silent,
 ) -> Agreement:
-    """What both make of the same rows; `own` and `other` are what was measured of model and reference on them, and `count` counts rows."""
+    """Compare both models on the same rows; `own` and `other` are the losses of model and reference on them, `count` counts rows."""
     asked = own.asked
     picked = _spread([len(row) for row in asked])
     apart = []
@@ -66,7 +66,7 @@ def gap_by_position(own: OnRows, other: OnRows, confidence: float) -> list[Estim
 
 
 def _spread(lengths: Sequence[int]) -> list[int]:
-    """Windows that have tokens, spread evenly over the text, of about `COMPARED` tokens."""
+    """Indices of non-empty windows, spread evenly over the text, with about `COMPARED` tokens in all."""
     there = np.flatnonzero(lengths)
     wanted = max(2, -(-COMPARED * len(there) // sum(lengths)))
     return there[np.linspace(0, len(there) - 1, min(wanted, len(there))).astype(int)].tolist()
@@ -75,7 +75,7 @@ def _spread(lengths: Sequence[int]) -> list[int]:
 def _apart(
     model: PreTrainedModel, reference: PreTrainedModel, row: np.ndarray, asked: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """At the last `asked` tokens of a window: KL(reference, model) in nats, and whether both choose the same."""
+    """KL(reference, model) in nats, and whether both choose the same token, at each of the last `asked` tokens of a window."""
     shared = min(one.config.get_text_config().vocab_size for one in (model, reference))
     rows = max(1, min(map(rows_at_once, (model, reference))) // _AT_ONCE) * _AT_ONCE
     found = []
@@ -89,7 +89,7 @@ def _apart(
 
 
 def _logits(model: PreTrainedModel, row: np.ndarray, asked: int, rows: int) -> Iterator[Tensor]:
-    """Those of the last `asked` tokens, few at a time."""
+    """Yield the logits (T, V) of the last `asked` tokens, a few positions at a time."""
     ids_1T = torch.from_numpy(row[None, :-1].astype(np.int64)).to(model.device)
     left = ids_1T.numel() - asked
     for logits_TV in logits_in_pieces(model, ids_1T, rows):
@@ -98,7 +98,7 @@ def _logits(model: PreTrainedModel, row: np.ndarray, asked: int, rows: int) -> I
 
 
 def _rare(asked: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Which tokens are among the tenth that is rarest in the text; tokens that are as frequent as one of these are too."""
+    """Which tokens are among the rarest tenth of the text; ties are included."""
     counts = Counter(np.concatenate(asked).tolist())
     left, most = _RARE * sum(counts.values()), 0
     for count, tokens in sorted(Counter(counts.values()).items()):
@@ -109,7 +109,7 @@ def _rare(asked: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 def copied(row: np.ndarray) -> np.ndarray:
-    """Which ids of a row end a passage of three that stood in it before, (T,)."""
+    """Which ids of a row end a passage of three ids that occurred in the row before, (T,)."""
     seen, found = set[tuple[int, ...]](), np.zeros(len(row), dtype=bool)
     for end in range(_PASSAGE, len(row) + 1):
         passage = tuple(row[end - _PASSAGE : end].tolist())
@@ -121,7 +121,7 @@ def copied(row: np.ndarray) -> np.ndarray:
 def _estimate(
     values: Sequence[np.ndarray], sources: np.ndarray, owner: np.ndarray, confidence: float
 ) -> Estimate | None:
-    """The mean over all tokens of these windows; `owner` is the document of each, `sources` the book of each document."""
+    """The mean over all tokens of these windows; `owner` is each window's document, `sources` each document's book."""
     tokens, totals = (
         np.bincount(owner, each, minlength=len(sources))
         for each in ([len(row) for row in values], [row.sum() for row in values])

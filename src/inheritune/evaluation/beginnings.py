@@ -1,4 +1,4 @@
-"""Whether a model reads text best behind the begin in use: the model itself is asked, on a few rows, before anything is spent."""
+"""Whether the begin of text in use suits a model best: compare its losses behind several, on a few rows, before a run is paid for."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ _ROWS_AT_ONCE = 4
 
 @dataclass(frozen=True)
 class Beginnings:
-    """A model's loss behind each begin, in nats per token on the same tokens, and the best of those that clearly beat the first."""
+    """A model's loss behind each begin, in nats per token on the same tokens, and the index of the best if it clearly beats the first."""
 
     losses: list[float]
     better: int | None
@@ -34,10 +34,10 @@ def compare_beginnings(
     count: Tally = silent,
     place: Path | None = None,
 ) -> Beginnings:
-    """Ask `model` for its loss on `rows` behind each of `begins`, of which the first is in use.
+    """Measure the loss of `model` on `rows` behind each of `begins`, of which the first is in use.
 
-    Rows are of one length. Only their second halves count, where what a start alone is worth is long forgotten. A begin is better by
-    more than `WORSE` nats, at 95% confidence that it is better at all. `count` is told how many rows are read of those behind all begins.
+    All rows have one length. Only their second halves count, where the start itself no longer has an effect. A begin is called better if
+    it is better by more than `WORSE` nats, and better at all at 95% confidence. `count` counts the rows behind all begins together.
     With a `place` their losses are kept in that file until all are there, so that a stop does not lose them.
     """
     half, whole = len(rows[0]) // 2, len(begins) * len(rows)

@@ -1,4 +1,4 @@
-"""Mean loss by a token's place in its window: what a model gains from what stands before."""
+"""Mean loss by a token's position in its window: what a model gains from context."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ def by_position(losses: Sequence[np.ndarray]) -> list[Band]:
 
 
 def bands(length: int, width: int) -> list[tuple[int, int]]:
-    """First and last position of bands over `length` positions: the first `width` wide, each other as wide as all before it."""
+    """First and last position of bands over `length` positions: the first is `width` wide, each further one as wide as all before it."""
     edges = [0]
     while edges[-1] < length:
         edges.append(max(width, 2 * edges[-1]))

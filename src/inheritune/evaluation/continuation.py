@@ -1,4 +1,4 @@
-"""How a model goes on with a prompt: the likeliest token each time, told piece by piece as text."""
+"""Continue a prompt greedily, as a stream of pieces of text."""
 
 from collections.abc import Iterable, Iterator
 from itertools import takewhile
@@ -34,7 +34,7 @@ def continuation(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, pro
 
 
 def pieces(tokenizer: PreTrainedTokenizerBase, ids: Iterable[int]) -> Iterator[str]:
-    """What each token adds to the text; of a character of several tokens the last one adds it whole, and the others nothing."""
+    """Yield the text that each token adds; of a character of several tokens, the last token adds it whole and the others nothing."""
     told, found = "", list[int]()
     for token in ids:
         found.append(token)
@@ -47,9 +47,9 @@ def pieces(tokenizer: PreTrainedTokenizerBase, ids: Iterable[int]) -> Iterator[s
 
 
 def greedy_logits(model: PreTrainedModel, ids_BT: Tensor, most: int) -> Iterator[Tensor]:
-    """The logits (B, V) of each of the next `most` tokens of rows of one length, where the likeliest is taken each time and read once.
+    """Yield the logits (B, V) of each of the next `most` tokens of rows of one length, decoded greedily with a cache.
 
-    A model that keeps nothing for the tokens after reads all of them again.
+    A model without a cache reads all tokens again for each new one.
     """
     read_BT, kept, flags = ids_BT, dict[str, Any](), last_alone(model)
     for _ in range(most):

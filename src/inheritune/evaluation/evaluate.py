@@ -34,7 +34,7 @@ from inheritune.progress import Progress
 from inheritune.records.guard import Guard
 from inheritune.words import plural
 
-_MOST = 700.0  # nats, from which on exp is beyond a float
+_MOST = 700.0  # nats, above which exp overflows a float
 _OTHER_TOKENS = "model and reference read other tokens, so they are compared in bits per byte, and not token by token"
 
 
@@ -49,9 +49,9 @@ def evaluate(
 
 
 def find(model: str, reference: str | None, progress: Progress, asked: Wanted) -> Evaluation:
-    """As `evaluate`, which gives the same as plain data."""
+    """As `evaluate`, but return an `Evaluation`, not plain data."""
     refuse(asked, reference is not None)
-    require([named(asked.data)])  # told before a model is loaded
+    require([named(asked.data)])  # so that missing text is reported before a model is loaded
     trust = asked.trust_remote_code
     loaded = []
     for name in (model, reference):
@@ -81,7 +81,7 @@ def find(model: str, reference: str | None, progress: Progress, asked: Wanted) -
 
 
 def _texts(asked: Wanted, loaded: list[Reference]) -> list[Text]:
-    """The first documents, the same for all models: conversations are rendered by the first one that has a chat template."""
+    """The first documents, the same for all models: conversations are rendered by the first model that has a chat template."""
     chats = [chat_of(one.tokenizer) for one in loaded]
     chat = next((chat for chat in chats if chat.template), PLAIN)
     found = itertools.islice(documents(asked.data, asked.field, chat), asked.documents)
@@ -94,7 +94,7 @@ def _texts(asked: Wanted, loaded: list[Reference]) -> list[Text]:
 
 
 def _end_follows(document: Document, chat: Chat, characters: int) -> bool:
-    """Whether a document is read whole, and does not close itself as a rendered conversation may."""
+    """Whether an end of text follows: the document is read whole, and does not close itself as a rendered conversation may."""
     return len(document.text) <= characters and not (
         document.messages and chat.end and document.text.endswith(chat.end)
     )
@@ -108,7 +108,7 @@ def _about(asked: Wanted, texts: list[Text]) -> TextMeasured:
 
 
 def _fitted(asked: Wanted, positions: int) -> Wanted:
-    """No more than the positions that each of the models has."""
+    """Limit windows, prompts and new tokens to the positions that all models have."""
     room = max(2, positions // 2)
     return replace(asked, length=min(asked.length, positions), prompt=min(asked.prompt, room), new=min(asked.new, room))
 
@@ -125,7 +125,7 @@ def _measure(loaded: Reference, texts: list[Text], asked: Wanted, progress: Prog
 
 
 def _beside(loaded: list[Reference], on_text: list[OnText], asked: Wanted, progress: Progress) -> dict[str, object]:
-    """The gap, and where both read the same tokens how far they agree at each and how they go on."""
+    """The gap and, if both models read the same tokens, their agreement at each token and their continuations."""
     own, other = on_text
     found: dict[str, object] = {"gap": against(own, other, asked.margin, asked.confidence)}
     if _alike(own, other):
@@ -158,7 +158,7 @@ def _rival(
     asked: Wanted,
     progress: Progress,
 ) -> tuple[TextLoss, Against, Guard | None]:
-    """A packed model beside the reference: `beside` is its loss, `answered` its answers to the guard set, if these are asked for."""
+    """Compare a packed model with the reference: `beside` is the reference's loss, `answered` its guard answers, if asked for."""
     own = _measure(packed, texts, asked, progress)
     able = [guard(items(), _answers(packed, progress), theirs, asked.confidence) for theirs in answered]
     return _text_loss(own), against(own, beside, asked.margin, asked.confidence), able[0] if able else None
@@ -177,7 +177,7 @@ def _model(loaded: Reference, own: OnText) -> EvaluatedModel:
 
 
 def _with_tasks(found: Evaluation, loaded: list[Reference], asked: Wanted, progress: Progress) -> Evaluation:
-    """Each task by itself, so that one that cannot be scored costs the others nothing."""
+    """Score each task by itself, so that one that cannot be scored does not cost the others."""
     scored, notes = [tasks.Scored([], {}) for _ in loaded], []
     for task in asked.tasks:
         progress.stage(f"{task}: {', '.join(one.name for one in loaded)}")
@@ -194,7 +194,7 @@ def _with_tasks(found: Evaluation, loaded: list[Reference], asked: Wanted, progr
 
 
 def _few(own: OnText) -> list[str]:
-    """A caution where the intervals rest on fewer sources than a run's verdict may without one."""
+    """A caution if the intervals rest on so few sources that a run's verdict would carry one too."""
     count = len(np.unique(own.sources))
     if count == 1 and len(own.sources) > 1:
         return [
@@ -221,7 +221,7 @@ def _with_use(found: Evaluation, loaded: list[Reference], asked: Wanted, progres
 
 
 def _with(found: Evaluation, more: Sequence[Mapping[str, object]]) -> Evaluation:
-    """Each model's entry with what was measured of it next."""
+    """Add to each model's entry what else was measured of it."""
     models = [entry.model_copy(update=own) for entry, own in zip(found.models, more, strict=True)]
     return found.model_copy(update={"models": models})
 

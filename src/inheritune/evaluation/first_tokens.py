@@ -1,4 +1,4 @@
-"""The first tokens that a model goes on with, the likeliest each time, held against those of another program."""
+"""The first tokens that a model continues with, decoded greedily, compared with those of another program."""
 
 import sys
 from collections.abc import Sequence
@@ -17,14 +17,14 @@ PROMPTS = (
     "There are three reasons why a ship",
 )
 COUNT = 24
-# Nats between the first choice and the second, below which rounding may choose otherwise: 16-bit products of the same
-# weights part at up to 0.03, another model at 0.25 (docs/results/real-models.md).
+# Nats between the best token and the second, below which rounding may swap them: 16-bit products of the same weights
+# differ at margins up to 0.03, another model at 0.25 (docs/results/real-models.md).
 NEAR = 0.1
 
 
 @dataclass(frozen=True)
 class FirstTokens:
-    """What follows a prompt, and by how many nats each choice led the second."""
+    """The tokens that follow a prompt, and the margin of each over the second-best token, in nats."""
 
     prompt: str
     tokens: list[int]
@@ -32,7 +32,7 @@ class FirstTokens:
 
 
 class SameTokens(Entry):
-    """How many of the tokens are the same before the first that is not; `parted` is the widest margin at such a place."""
+    """How many tokens are equal before the first that differs, over all prompts; `parted` is the largest margin at such a token."""
 
     equal: Count
     total: Count
@@ -40,7 +40,7 @@ class SameTokens(Entry):
 
     @property
     def other_model(self) -> bool:
-        """Whether they part at a choice that rounding does not turn."""
+        """Whether they differ at a choice that rounding cannot swap."""
         return self.parted is not None and self.parted > NEAR
 
     def __str__(self) -> str:
@@ -49,7 +49,7 @@ class SameTokens(Entry):
 
 
 def first_tokens(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[FirstTokens]:
-    """What a model goes on with after each of PROMPTS: COUNT tokens, or as many as it has positions for."""
+    """The tokens that a model continues each of PROMPTS with: COUNT, or as many as it has positions for."""
     prompts = [tokenizer(prompt, return_tensors="pt").input_ids.to(model.device) for prompt in PROMPTS]
     room = (positions_of(model.config) or sys.maxsize) - max(ids_1T.shape[1] for ids_1T in prompts)
     count = min(COUNT, room)
@@ -67,7 +67,7 @@ def _after(model: PreTrainedModel, prompt: str, ids_1T: torch.Tensor, count: int
 
 
 def same_tokens(ours: Sequence[FirstTokens], theirs: Sequence[Sequence[int]]) -> SameTokens:
-    """How far another program's tokens are ours, prompt by prompt."""
+    """Count how many of another program's tokens equal ours, prompt by prompt."""
     equal, parted = 0, []
     for own, other in zip(ours, theirs, strict=True):
         pairs = zip(own.tokens, other, strict=True)

@@ -17,7 +17,7 @@ from inheritune.records.token_by_token import Agreement, Estimate, GoingOn
 
 
 class _Measured(Entry):
-    """A loss may be infinite or no number here: that is what was measured."""
+    """A record whose losses may be infinite or NaN, since that may be what was measured."""
 
     model_config = ConfigDict(allow_inf_nan=True)
 
@@ -34,7 +34,7 @@ class TextMeasured(_Measured):
 
 
 class RunMeasured(_Measured):
-    """The run whose held out documents were measured, which of their tokens are asked for, and what counts as a match."""
+    """The run whose held-out documents were measured, which of their tokens the loss covers, and what counts as a match."""
 
     run: str
     documents: Count
@@ -46,7 +46,7 @@ class RunMeasured(_Measured):
 
 
 class TextLoss(_Measured):
-    """A model's loss on the text in nats per token, the same in other units, and by position; on a run's documents without these."""
+    """A model's loss on the text in nats per token, in other units, and by position (bits and positions not for a run's documents)."""
 
     val_loss: float
     perplexity: float
@@ -67,9 +67,9 @@ class EvaluatedModel(_Measured):
 
 
 class Rival(_Measured):
-    """A model packed in fewer bits: what it takes, its loss and its gap to the reference as it was, and what the guard says of it.
+    """A model packed in fewer bits: its size, its loss, its gap to the reference as it was, and its verdict on the guard set.
 
-    `memory_bytes` are those of the weights with keys and values, in float16, of a window; `use` is llama.cpp's.
+    `memory_bytes` are those of the weights and of a window's keys and values in float16; `use` is measured in llama.cpp.
     """
 
     side: Literal["reference", "model"]

@@ -25,7 +25,7 @@ from inheritune.runtime.device import device
 
 @dataclass(frozen=True)
 class Use:
-    """One sequence generated greedily: seconds to the first token after the prompt, tokens per second after it, bytes.
+    """The cost of generating one sequence greedily: seconds to the first token, tokens per second after it, and memory in bytes.
 
     `peak_bytes` is the process's resident peak (on an accelerator, the peak allocated there); `base_bytes` what the
     process held before the model was loaded.
@@ -74,7 +74,7 @@ def _use(place: Path, prompt: int, new: int, dtype: str, trust: bool) -> Use:
 
 
 def token_seconds(model: PreTrainedModel, ids_1T: torch.Tensor, new: int) -> list[float]:
-    """Seconds of each new token, the most likely one each time."""
+    """Seconds that each new token takes, decoded greedily."""
     began, times = time.perf_counter(), list[float]()
     for logits_1V in greedy_logits(model, ids_1T, new):
         logits_1V[0, 0].item()  # waits for an accelerator

@@ -1,4 +1,4 @@
-"""Two models going on from the same places of a text: how much each repeats itself, and how long its answers are."""
+"""Two models continuing from the same places of a text: how much each repeats itself, and how long its answers are."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from inheritune.evaluation.measure import OnRows
 from inheritune.evidence.gap import clusters, gap
 from inheritune.records.token_by_token import BothAnswers, GoingOn, OfAnswers
 
-PROMPTS, PROMPT, NEW = 16, 32, 64  # places, and the tokens read and gone on with at each
+PROMPTS, PROMPT, NEW = 16, 32, 64  # places, and at each the tokens of the prompt and the new ones
 
 
 def going_on(
@@ -24,7 +24,7 @@ def going_on(
     text: OnRows,
     confidence: float,
 ) -> GoingOn | None:
-    """Both from the starts of documents spread over `text`; None where fewer than two are long enough."""
+    """Compare both models' continuations of documents spread over `text`; None if fewer than two are long enough."""
     firsts = np.unique(text.owner, return_index=True)[1].tolist()
     length = min(PROMPT, max(len(text.rows[place]) for place in firsts) // 2)
     there = [place for place in firsts if len(text.rows[place]) > length]
@@ -45,7 +45,7 @@ def going_on(
 
 
 def _answers(model: PreTrainedModel, prompts_BT: np.ndarray, most: int, end: int | None) -> list[np.ndarray]:
-    """The ids that a model goes on with after each prompt, up to its end of text."""
+    """The ids that a model continues each prompt with, up to its end of text."""
     ids_BT = torch.from_numpy(prompts_BT).to(model.device)
     with evaluating(model):
         chosen = [logits_BV.argmax(-1).cpu() for logits_BV in greedy_logits(model, ids_BT, most)]

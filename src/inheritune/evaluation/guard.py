@@ -19,14 +19,14 @@ from inheritune.models.begin import Begin, begin_of
 from inheritune.progress import Progress, Rates, Tally, silent
 from inheritune.records.guard import Guard, GuardRow
 
-TOLERANCE = 0.05  # of the items: a loss of less is no loss
+TOLERANCE = 0.05  # of the items: losing a smaller share counts as no loss
 ALL = "all"
 _TOKENS_AT_ONCE = 2048
 
 
 @dataclass(frozen=True)
 class Answers:
-    """Whether the right word is the likeliest of each item's choices, (items,), no number where that cannot be told; tokens read."""
+    """Whether the right word is the likeliest of each item's choices, (items,), NaN if that cannot be told; and the tokens read."""
 
     right: np.ndarray
     tokens: int
@@ -41,7 +41,8 @@ def answers(
 ) -> Answers:
     """A model's answers to `items` behind `begin` (default: as its tokenizer begins a text).
 
-    Choices are told apart by their first tokens, and an item that is longer than the model's positions cannot be asked. Items of equal length are read together, so that nothing is padded.
+    Choices are told apart by their first tokens; items whose choices share one, or that are longer than the model's positions,
+    cannot be asked. Items of equal length are read together, so that nothing is padded.
     """
     own, texts = begin or begin_of(tokenizer), [item.text for item in items]
     firsts = [
@@ -66,12 +67,12 @@ def answers(
 
 
 def counted(items: Sequence[Item], name: str, progress: Progress) -> Tally:
-    """How far a model is with the items, as a stage that is told."""
+    """A `Tally` that shows, as a stage, how many of the items a model has answered."""
     return partial(Rates(progress), f"{name}: {len(items):,} items of the guard set")
 
 
 def _equally_long(asked: Sequence[int], rows: Sequence[np.ndarray]) -> Iterator[list[int]]:
-    """The items asked, those of equal length together, as far as `_TOKENS_AT_ONCE` allows."""
+    """Yield the indices `asked` in batches of items of one length, of at most `_TOKENS_AT_ONCE` tokens or a single item."""
     for length, alike in groupby(sorted(asked, key=lambda index: len(rows[index])), key=lambda index: len(rows[index])):
         indices, size = list(alike), max(1, _TOKENS_AT_ONCE // length)
         yield from (indices[first : first + size] for first in range(0, len(indices), size))
@@ -91,10 +92,11 @@ def guard(
     confidence: float,
     tolerance: float = TOLERANCE,
 ) -> Guard:
-    """What two models' answers to the same items say. Items that either tokenizer cannot tell apart are left out.
+    """Judge two models by their answers to the same items; items whose choices either tokenizer cannot tell apart are left out.
 
-    A task is lost where its whole interval lies below 0, at a confidence that all tasks share (Bonferroni), and its mean is more than
-    `tolerance` down. A reference that is not surely better than chance over all items has nothing to lose, so nobody is as able.
+    A task is lost if its whole interval lies below 0, at a confidence corrected for the number of tasks (Bonferroni), and its mean
+    difference is below -`tolerance`. A reference that is not surely better than chance over all items has nothing to lose, so no
+    model is then called as able.
     """
     there = np.isfinite(model) & np.isfinite(reference)
     tasks = list(dict.fromkeys(item.task for item in items))

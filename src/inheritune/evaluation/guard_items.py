@@ -62,7 +62,7 @@ _CAPITALS = (
     " Alaska:Juneau:Anchorage,Fairbanks,Sitka Wales:Cardiff:Swansea,Newport,Wrexham"
 )
 _SHOWN = 8  # examples before a question of arithmetic
-_DRAWN = 20  # for each question that is wanted: some tasks have few
+_DRAWN = 20  # draws per wanted question, since some tasks have few questions
 _Made = tuple[str, tuple[str, ...]]
 _Make = Callable[[random.Random], _Made]
 
@@ -77,7 +77,7 @@ class Item:
 
     @property
     def chance(self) -> float:
-        """The share that guessing has right."""
+        """The share of items that guessing gets right."""
         return 1 / len(self.choices)
 
 
@@ -102,7 +102,7 @@ def _distinct(task: str, each: int, source: random.Random) -> list[Item]:
 
 
 def _words(*choices: str) -> tuple[str, ...]:
-    """Next words, each behind a space."""
+    """Next words, each with a space in front."""
     return tuple(f" {choice}" for choice in choices)
 
 
@@ -149,7 +149,7 @@ def _capital(source: random.Random) -> _Made:
 
 
 def _down(source: random.Random) -> _Made:
-    """What comes next where it is counted down between two tens, by one or by two."""
+    """The next number of a count down between two tens, by one or by two."""
     numbers, tens, step = _NUMBERS.split(), source.choice(_TENS.split()), source.choice((1, 2))
     start = source.randrange(3 * step, len(numbers))
     shown, right = [numbers[start - step * at] for at in range(3)], numbers[start - 3 * step]
@@ -158,7 +158,7 @@ def _down(source: random.Random) -> _Made:
 
 
 def _sum(source: random.Random) -> _Made:
-    """A sum below ten behind eight others."""
+    """A sum below ten, after eight solved ones."""
     *shown, (one, two) = [_summands(source) for _ in range(_SHOWN + 1)]
     wrong = _others(source, [str(digit) for digit in range(1, 10)], str(one + two))
     lines = [f"{first}+{second}={first + second}" for first, second in shown]
@@ -171,7 +171,7 @@ def _summands(source: random.Random) -> tuple[int, int]:
 
 
 def _copy(words: int, between: int = 0) -> _Make:
-    """A list of words a second time, up to one of them, with sentences between."""
+    """A list of words, some sentences, and the list again up to one of its words, which is to be copied."""
 
     def make(source: random.Random) -> _Made:
         listed = source.sample(_WORDS.split(), words)
@@ -191,7 +191,7 @@ def _after(source: random.Random) -> _Made:
 
 
 def _lookup(facts: int) -> _Make:
-    """Who is what, asked about one of them."""
+    """Facts of the form "The doctor is Anna", and a question about one of them."""
 
     def make(source: random.Random) -> _Made:
         roles, names = source.sample(_ROLES.split(), facts), source.sample(f"{_WOMEN} {_MEN}".split(), facts)

@@ -1,4 +1,4 @@
-"""What is read of held out text: which documents, and which parts of long ones."""
+"""Which documents of the held-out text are read, and which parts of long ones."""
 
 import numpy as np
 
@@ -10,12 +10,15 @@ _TIMES, _READS = 4, 3  # four times the text halves an interval
 
 
 def chosen(tokens: Tokens, most: int) -> np.ndarray:
-    """The first documents of at least 2 tokens of which any is asked for, in order; of books in sections, as many of each, spread over it."""
+    """The first `most` documents of `in_turn`, in the order of the text."""
     return np.sort(in_turn(tokens)[:most])
 
 
 def in_turn(tokens: Tokens) -> np.ndarray:
-    """All documents of at least 2 tokens of which any is asked for, so that the first ones of them are as many of each book, spread over it."""
+    """All documents with at least 2 tokens of which the loss covers any, in an order of which any first part is usable.
+
+    If documents are sections of books, any first part has equally many of each book, spread over it.
+    """
     long_enough = np.flatnonzero(tokens.sizes >= 2)
     if tokens.asked is not None:
         long_enough = long_enough[[bool(np.any(tokens.asked_of(int(index)))) for index in long_enough]]
@@ -26,7 +29,7 @@ def in_turn(tokens: Tokens) -> np.ndarray:
 
 
 def further(tokens: Tokens, most: int) -> list[np.ndarray]:
-    """Documents for further readings, if `most` documents cannot tell. Each reading makes four times as many in all."""
+    """The documents of each further reading, if the first `most` cannot tell; each reading makes four times as many in all."""
     found: list[np.ndarray] = []
     seen = chosen(tokens, most)
     while len(found) < _READS and len(more := np.setdiff1d(chosen(tokens, _TIMES * len(seen)), seen)):
@@ -36,9 +39,10 @@ def further(tokens: Tokens, most: int) -> list[np.ndarray]:
 
 
 def parts(document: np.ndarray, number: int, data: Data) -> list[np.ndarray]:
-    """What is read of a document: all of it, or parts of a sequence's length at most, at fixed places all over it.
+    """What is read of a document: all of it, or parts of at most a sequence's length, at fixed places all over it;
+    with `valid_read: start` its first tokens.
 
-    The places are one in each of as many equal stretches, where `number`, the document's own, says.
+    The document is divided into as many equal stretches as there are parts; its `number` decides the place in each stretch.
     """
     size = data.valid_tokens_per_document
     if len(document) <= size or data.valid_read == "start":
@@ -50,7 +54,7 @@ def parts(document: np.ndarray, number: int, data: Data) -> list[np.ndarray]:
 
 
 def _ranks(books: np.ndarray) -> np.ndarray:
-    """Each section's rank in its book, by which any number of the first are spread over the book."""
+    """Each section's rank in its book, such that the sections of the first ranks, however many, are spread over the book."""
     ranks = np.empty(len(books), dtype=np.int64)
     order = np.argsort(books, kind="stable")
     for sections in np.split(order, np.flatnonzero(np.diff(books[order])) + 1):

@@ -1,4 +1,4 @@
-"""A model's logits in pieces, where all of a batch would not fit into memory: its blocks are passed once, its head piece by piece."""
+"""A model's logits in pieces, if those of a whole batch would not fit in memory: the blocks run once, the head piece by piece."""
 
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -20,7 +20,8 @@ def rows_at_once(model: PreTrainedModel) -> int:
 def logits_in_pieces(model: PreTrainedModel, ids_BT: Tensor, rows: int) -> Iterator[Tensor]:
     """The logits (N, V) of N = B * T positions, `rows` of them at a time, equal to those of one pass within rounding.
 
-    What a model does to its logits (a scale, a softcap) is done to each piece, by a pass of one token whose head gives that piece.
+    What a model does to its logits after the head (a scale, a softcap) is done to each piece, by a pass of one token in which the
+    head is replaced by one that returns the piece.
     """
     if ids_BT.numel() <= rows:
         yield model(input_ids=ids_BT, use_cache=False).logits.flatten(0, 1)

@@ -74,9 +74,10 @@ def validation(tokens: Tokens, data: Data, begin: Begin | None = None) -> Valida
 def in_windows(
     tokens: Tokens, chosen: np.ndarray, data: Data, begin: Begin | None = None, before: int = 0
 ) -> ValidationSet:
-    """Documents cut into windows; `before` are read before them, and where a long one is read follows its number among all.
+    """Cut the documents `chosen` into windows.
 
-    Documents of which nothing is asked where they are read are left out, be it all of them.
+    `before` documents were chosen before these: the place where a long document is read follows its number among all. Documents
+    with no token that the loss covers in what is read of them are left out, even if these are all.
     """
     found = (
         (index, list(_windows(tokens, index, before + number, data, begin or Begin())))
@@ -95,7 +96,7 @@ def in_windows(
 def _windows(
     tokens: Tokens, index: int, number: int, data: Data, begin: Begin
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """The windows of a document with what losses ask for in them; those of which nothing is asked are left out."""
+    """Yield each window of a document with a mask of the tokens that the loss covers; windows without any are left out."""
     document, asked = tokens.document(index), tokens.asked_of(index)
     asked = np.ones(len(document), dtype=bool) if asked is None else asked
     parts = (held_out.parts(row, number, data) for row in (document, asked))
@@ -117,8 +118,8 @@ def document_losses(
 ) -> np.ndarray:
     """Mean loss of each document in nats per token, shape (documents,), in float64.
 
-    `count` is told how many of how many passes are done. With a `place` what they gave is kept in that file, so that a stop
-    does not lose it; whoever has all of it removes the file.
+    `count` counts forward passes. With a `place` their results are kept in that file, so that a stop does not lose them; the
+    caller removes the file when it has all.
     """
     ids, labels = documents.ids, documents.labels
     size = processes.count() * rows_at_a_pass(model, ids.shape[1])
@@ -141,5 +142,5 @@ def _digest(documents: ValidationSet) -> str:
 
 
 def mean_loss(losses: np.ndarray, documents: ValidationSet) -> float:
-    """Documents' losses as one number: nats per token."""
+    """Mean of the documents' losses in nats per token, each weighted by its tokens."""
     return float(np.average(losses, weights=documents.weights))

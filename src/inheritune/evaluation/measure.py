@@ -1,8 +1,8 @@
-"""A model on a text: nats per token, perplexity, bits per byte, loss by position; and paired against another model.
+"""A model's loss on a text: nats per token, perplexity, bits per byte, loss by position; and its paired gap to another model.
 
-A document is read and predicted as in a run: behind what the model's tokenizer puts in front of a text, in windows, to its end of text.
-Bits per byte leave the end of text out. Without a begin of text the first token is only read, and its bytes are not counted. So bits
-per byte compare models of different tokenizers.
+A document is read and predicted as in a run: in windows that open with what the tokenizer puts in front of a text, up to the end of
+text. Bits per byte leave out the end of text; without a begin of text, the first token is only read, and its bytes are not counted.
+So bits per byte compare models of different tokenizers.
 """
 
 import math
@@ -25,7 +25,7 @@ _LONGER = "read longer ones (--characters, --data)"
 
 @dataclass(frozen=True)
 class Text:
-    """A document's text; `whole` where it is all of the document, so that an end of text follows; the book that it is a section of."""
+    """A document's text; `whole` if it is all of the document, so that an end of text follows; `book` is what it is a section of."""
 
     text: str
     whole: bool = True
@@ -34,7 +34,7 @@ class Text:
 
 @dataclass(frozen=True, kw_only=True)
 class OnRows:
-    """One model on rows of ids: `losses` are the nats of each row's predicted tokens, its last ones.
+    """One model's losses on rows of ids: `losses` has the nats of each row's predicted tokens, which are its last ones.
 
     `owner` is each row's document and `sources` each document's book.
     """
@@ -57,7 +57,7 @@ class OnRows:
 
 @dataclass(frozen=True, kw_only=True)
 class OnText(OnRows):
-    """One model on a text in windows: each document's nats and tokens, and the nats and bytes of its text alone."""
+    """One model's losses on a text in windows: each document's nats and tokens, and the nats and bytes without its end of text."""
 
     nats: np.ndarray
     tokens: np.ndarray
@@ -77,9 +77,9 @@ class OnText(OnRows):
 
 @dataclass(frozen=True)
 class Against:
-    """Model minus reference on the same documents, paired; nats per token only where their tokens are the same, bits if measured.
+    """Model minus reference, paired by document: in nats per token if both have the same tokens, in bits per byte if measured.
 
-    `margin_bits_per_byte` is the margin of the bits: that in nats per token, of a reference's token.
+    `margin_bits_per_byte` is the margin in nats per token, converted by the reference's tokens per byte.
     """
 
     nats_per_token: Gap | None
@@ -109,9 +109,9 @@ def measure(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, texts: S
 
 
 def against(model: OnText, reference: OnText, margin: float, confidence: float) -> Against:
-    """Both gaps, with documents as the units and their books as clusters.
+    """The gaps in nats per token and in bits per byte, with documents as units and their books as clusters.
 
-    The margin is in nats per token; in bits it is that of a reference's token.
+    `margin` is in nats per token; for bits per byte it is converted by the reference's tokens per byte.
     """
     share = float(reference.tokens.sum() / reference.bytes.sum()) * _BITS
     there = (model.bytes > 0) & (reference.bytes > 0)

@@ -1,4 +1,4 @@
-"""A target and its reference on further texts: per text, and by the token's place up to the reference's full context."""
+"""Compare a target with its reference on further texts: per text, and by token position up to the reference's full context."""
 
 import time
 from collections.abc import Iterable, Sequence
@@ -70,7 +70,7 @@ def compare_outside(
 ) -> OutsideLosses:
     """Each text's losses, gap and gap by position, with the cost of measuring them.
 
-    `unasked`: how many of a row's tokens after the first are not asked for (`Begin.unasked`).
+    `unasked`: how many tokens after a row's first one the loss leaves out (`Begin.unasked`).
     """
     began, found, flops = time.perf_counter(), [], 0.0
     for name, text in texts.items():
@@ -88,7 +88,7 @@ def compare_outside(
 def gaps_by_position(
     ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray], sources: np.ndarray, match: Match
 ) -> list[OutsidePlace]:
-    """Losses and gap by position, as far as two documents reach."""
+    """Losses and gap in bands of positions, as far as at least two documents reach."""
     sides, length = _Sides(ours, theirs, sources, match), max(map(len, ours))
     return [sides.between(first, last) for first, last in bands(length, _FIRST_BAND) if sides.reach(first) > 1]
 
@@ -107,7 +107,7 @@ class _Sides:
         return sum(len(row) > first for row in self.ours)
 
     def between(self, first: int, last: int) -> OutsidePlace:
-        """Losses and gap from position `first` to `last`, over the documents that reach these: two or more."""
+        """Losses and gap from position `first` to `last`, over the two or more documents that reach these."""
         reached = [
             (a[first : last + 1], b[first : last + 1])
             for a, b in zip(self.ours, self.theirs, strict=True)

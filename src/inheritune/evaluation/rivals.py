@@ -1,6 +1,6 @@
-"""A smaller model beside its real rivals, the larger one in fewer bits: each packed by llama.cpp, then measured on the same text.
+"""Compare a smaller model with its real rivals, the larger one in fewer bits: each is packed by llama.cpp and measured on one text.
 
-Losses and the guard's answers are those of the weights as they are unpacked from each file; speed is llama.cpp's own.
+Losses and guard answers are those of the weights unpacked from each file; speed is llama.cpp's own.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +25,7 @@ from inheritune.runtime.device import device
 
 Side = Literal["reference", "model"]
 Bits = Literal["f16", "q8_0", "q4_k_m"]
-# What is measured of a model, the same for all: its loss, its gap to the reference, and where it is asked the guard.
+# Measures a packed model, in the same way for all: its loss, its gap to the reference and, if asked for, its guard verdict.
 Measure = Callable[[Reference], tuple[TextLoss, Against, Guard | None]]
 _WANTED: tuple[tuple[Side, tuple[Bits, ...]], ...] = (
     ("reference", ("q8_0", "q4_k_m")),
@@ -45,9 +45,9 @@ class InUse:
 def rivals(
     model: Reference, reference: Reference, measure: Measure, window: int, use: InUse | None, progress: Progress
 ) -> tuple[list[Rival], list[str]]:
-    """The reference in 8 and 4 bits and the model in 16, 8 and 4; and a sentence for each that could not be built or measured.
+    """Measure the reference in 8 and 4 bits and the model in 16, 8 and 4; return a sentence for each that failed, too.
 
-    Memory is that of the weights with keys and values, in float16, of `window` tokens.
+    Memory is that of the weights and of the keys and values of `window` tokens in float16.
     """
     found, notes = list[Rival](), list[str]()
     sides = {"reference": reference, "model": model}
@@ -77,14 +77,14 @@ def rivals(
 
 
 class _Source:
-    """A model as llama.cpp's converter takes it: its own folder, or what was read from a GGUF file written as one."""
+    """A model in the form that llama.cpp's converter takes: its own folder, or one written for a model read from a GGUF file."""
 
     def __init__(self, loaded: Reference, scratch: Path):
         self.loaded, self._scratch = loaded, scratch
         scratch.mkdir()
 
     def packed(self, bits: Bits) -> Path:
-        """The GGUF file in these bits; raises ModelError where it cannot be made."""
+        """The model as a GGUF file of these bits; raises ModelError if it cannot be made."""
         file = self._scratch / f"{bits}.gguf"
         if bits == "q4_k_m":
             llama_cpp.quantise(self.packed("f16"), file, bits)
@@ -113,7 +113,7 @@ def _rival(side: Side, bits: Bits, source: Reference, file: Path, measure: Measu
 
 
 def _uses(files: Sequence[Path], use: InUse) -> Iterator[Use]:
-    """Median of each file's turns."""
+    """Time each file in turn in llama.cpp; the median over its turns."""
     seen: list[list[Use]] = [[] for _ in files]
     for _ in range(use.turns):
         for turns, file in zip(seen, files, strict=True):

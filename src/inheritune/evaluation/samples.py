@@ -1,4 +1,4 @@
-"""Two models beside each other on a held-out text: what each token cost the one more than the other, and how both go on."""
+"""Two models side by side on a held-out text: how much more each token costs the one, and how both continue it."""
 
 import time
 from collections.abc import Iterator
@@ -12,12 +12,12 @@ from inheritune.evaluation.continuation import greedy_logits, pieces
 from inheritune.evaluation.token_losses import label_losses
 from inheritune.records.samples import SamplePlace
 
-SHOWN, PROMPT, NEW = 96, 32, 32  # tokens that are shown, gone on from, and gone on with
+SHOWN, PROMPT, NEW = 96, 32, 32  # tokens that are shown, of the prompt, and new
 
 
 @dataclass(frozen=True)
 class GoneOn:
-    """What a model says after a prompt, how many tokens that are, and the tokens a second after the first."""
+    """A model's continuation of a prompt, its number of tokens, and the tokens per second after the first."""
 
     text: str
     tokens: int
@@ -27,13 +27,13 @@ class GoneOn:
 def token_gaps(
     target: PreTrainedModel, reference: PreTrainedModel, ids_T: np.ndarray, labels_T: np.ndarray
 ) -> np.ndarray:
-    """Nats that each token of a window costs the target more than the reference, (T,); 0 where nothing is asked."""
+    """Target minus reference loss of each token of a window in nats, (T,); 0 where the label is ignored."""
     target_T, reference_T = (label_losses(model, ids_T[None], labels_T[None])[0] for model in (target, reference))
     return target_T - reference_T
 
 
 def go_on(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, ids_T: np.ndarray, most: int = NEW) -> GoneOn:
-    """How a model goes on, its end of text or not; `most` tokens, and at least one."""
+    """Continue `ids_T` greedily by `most` tokens, at least one, past an end of text too."""
     ids_1T, clock = torch.from_numpy(ids_T.astype(np.int64))[None].to(model.device), list[float]()
 
     def timed() -> Iterator[int]:

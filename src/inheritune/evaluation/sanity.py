@@ -1,4 +1,4 @@
-"""Whether a model's loss on a text is one that its size explains."""
+"""Whether a model's loss on a text is plausible for its size."""
 
 # A model trained as well as its size allows has, on English web text, 1.69 + 406 / N^0.34 nats per token (Hoffmann et al. 2022, arXiv
 # 2203.15556, for unlimited text), and a token is about four bytes. Twice that leaves room for little training and for other kinds of text.

@@ -47,7 +47,7 @@ class Score:
 class Difference:
     """A metric's mean over the same documents, model minus reference, with its interval.
 
-    Of answers that are right or wrong the flips are told: `lost`, `won`, `chance`, and the interval of the share that was lost.
+    For answers that are right or wrong it has the flips: `lost`, `won`, `chance`, and the interval of the share that was lost.
     """
 
     task: str
@@ -96,7 +96,7 @@ def score(
 
 
 def differences(model: Scored, reference: Scored, confidence: float) -> list[Difference]:
-    """Paired over documents, where a metric is their mean."""
+    """Model minus reference, paired by document, for each metric that is a mean over documents."""
     rows = []
     for (task, metric), own in model.values.items():
         other = reference.values.get((task, metric), {})

@@ -1,4 +1,4 @@
-"""A target and its reference token by token on the starts of held-out documents: what a run asks beside the guard set."""
+"""Compare a target with its reference token by token on the starts of held-out documents, as a run does beside the guard set."""
 
 import time
 
@@ -17,21 +17,21 @@ from inheritune.evaluation.token_losses import token_losses
 from inheritune.models.begin import Begin
 from inheritune.records.token_by_token import TokenByToken
 
-_MOST = 65_536  # tokens whose losses are asked of each
+_MOST = 65_536  # tokens whose losses are measured of each model
 
 
 def held_out_starts(tokens: Tokens, length: int, positions: int | None, begin: Begin) -> Openings:
-    """The starts of held-out documents, of all books alike, to the full context: half of what is read at most."""
+    """The starts of held-out documents, equally many of each book, up to the full context or half of `_MOST` tokens."""
     return starts(tokens, held_out.in_turn(tokens).tolist(), context(length, positions), _MOST, begin)
 
 
 def context(length: int, positions: int | None) -> int:
-    """Tokens that are read of a start at most; `length` is that of the run's own sequences."""
+    """The most tokens that are read of one start; `length`, of the run's sequences, stands for unknown `positions`."""
     return min(positions or length, _MOST // 2)
 
 
 def most_read(held_out_tokens: int | None) -> int:
-    """Tokens that each model reads at most, of so much held-out text."""
+    """The most tokens that each model reads, given how many are held out (None: unknown)."""
     read = min(_MOST, held_out_tokens or _MOST)
     return read + min(read, COMPARED) + PROMPTS * (PROMPT + NEW)
 
@@ -44,7 +44,7 @@ def token_by_token(
     match: Match,
     unasked: int = 0,
 ) -> TokenByToken:
-    """Agreement, losses by position, and how both go on, in float32; `unasked` as of `Begin`."""
+    """Agreement, losses by position, and continuations of both models, in float32; `unasked` is that of `Begin`."""
     began, owner = time.perf_counter(), np.arange(len(text.rows))
     own, other = (
         OnRows(rows=text.rows, losses=token_losses(one, text.rows, unasked=unasked), owner=owner, sources=text.sources)

@@ -1,6 +1,6 @@
-"""Nats per token of rows of ids, the one way to them: whatever measures a loss on text asks here.
+"""The loss of each token of rows of ids, in nats: the one implementation that every loss on text comes from.
 
-N rows, T positions, V entries of the vocabulary. Padding stands at the right, where causal attention never lets it be seen.
+Shapes: N rows, T positions, V entries of the vocabulary. Padding stands at the right, where causal attention never lets it be seen.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,7 +16,7 @@ from inheritune.evaluation.logits import logits_in_pieces, rows_at_once
 from inheritune.runtime import processes
 from inheritune.runtime.device import autocast
 
-IGNORED = -100  # a label that no loss asks for
+IGNORED = -100  # a label that the loss leaves out
 _LOGITS_AT_ONCE, _ON_GPU = 1 << 24, 1 << 28
 
 
@@ -49,12 +49,12 @@ def label_losses(
 ) -> np.ndarray:
     """Loss at each label, (N, T) in float64, 0 where the label is ignored. The memory of the logits limits how many rows are read at once.
 
-    Processes that work together each read a share, and all have all losses, which are those of one process to the bit.
+    Distributed processes each read a share of the rows; all return all losses, bit-equal to those of a single process.
     """
     size = rows_at_a_pass(model, ids_NT.shape[1])
     parts = [slice(first, first + size) for first in range(0, len(ids_NT), size)]
     own = parts[processes.own_rows(len(parts))]
-    idle = -(-len(parts) // processes.count()) - len(own)  # a model that is spread needs every process at each pass
+    idle = -(-len(parts) // processes.count()) - len(own)  # a sharded model needs every process at each pass
     with evaluating(model):
         found = [_losses(model, ids_NT[part], labels_NT[part], precision) for part in own + idle * parts[-1:]]
     return np.concatenate([losses for shares in processes.of_all(found[: len(own)]) for losses in shares])
@@ -72,7 +72,7 @@ def _at_once(model: PreTrainedModel) -> int:
 
 
 def _alike(rows: Sequence[np.ndarray], most: int) -> Iterator[list[int]]:
-    """Rows of like length together, so that little is padding."""
+    """Batches of indices of rows of similar length, so that little is padding."""
     batch: list[int] = []
     for index in sorted(range(len(rows)), key=lambda index: len(rows[index])):
         if batch and (len(batch) + 1) * (len(rows[index]) - 1) > most:

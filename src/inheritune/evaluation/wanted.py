@@ -1,4 +1,4 @@
-"""What an evaluation is asked to measure, and what is refused of it beforehand."""
+"""The options of an evaluation, and the checks of them before anything is measured."""
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -8,15 +8,16 @@ from inheritune.data.files import require_regular
 from inheritune.errors import InputError
 from inheritune.evaluation import tasks
 
-GGUF = "gguf"  # the one kind of rivals that there is
+GGUF = "gguf"  # the only kind of rivals
 
 
 @dataclass(frozen=True)
 class Wanted:
     """What to measure, and how: the command's options by their names.
 
-    Of the text `data`, whose rows hold it in `field`, are read `documents` at most, each up to `characters`, in windows of `length` tokens.
-    `generation` times `new` tokens after a prompt of `prompt`, `turns` times. `margin` is in nats per token.
+    At most `documents` documents of the text `data` are read, each up to `characters` characters, in windows of `length` tokens; `field`
+    names the text of a row. `generation` times `new` tokens after a prompt of `prompt` tokens, `turns` times. `margin` is in nats per
+    token.
     """
 
     data: str = "bundled:docstrings"
@@ -40,7 +41,7 @@ class Wanted:
 
     @classmethod
     def of(cls, named: dict[str, Any]) -> "Wanted":
-        """What is named, and the defaults; InputError for a name that is none."""
+        """The options that are named, and defaults for the others; InputError for an unknown name."""
         known = [field.name for field in fields(cls)]
         for name in named:
             if name not in known:
@@ -50,7 +51,7 @@ class Wanted:
 
 
 def refuse(asked: Wanted, has_reference: bool) -> None:
-    """Raise InputError for what cannot be measured as it is asked for, before anything is."""
+    """Raise InputError for options that cannot be carried out, before anything is measured."""
     if not asked.margin > 0:
         raise InputError(f"the margin is {asked.margin:g}: it should be greater than 0 (--margin)")
     if asked.task_files and not asked.tasks:
@@ -64,11 +65,11 @@ def refuse(asked: Wanted, has_reference: bool) -> None:
     if asked.rivals and not has_reference:
         raise InputError("rivals are the reference in fewer bits: name it with --reference, or leave --rivals out")
     if asked.tasks:
-        tasks.library()  # told before the losses are measured
+        tasks.library()  # so that a missing lm-eval is reported before the losses are measured
 
 
 def _require_task_files(folder: Path) -> None:
-    """Raise InputError for what lm-eval would wait for without end: it opens whatever has the name of a file."""
+    """Raise InputError for pipes and devices, on which lm-eval would wait without end: it opens whatever has the name of a task file."""
     if not folder.is_dir():
         raise InputError(f"{str(folder)!r} is no folder: give one of lm-eval task files (--task-files)")
     for path in sorted(folder.rglob("*")):

@@ -1,4 +1,4 @@
-"""A document as the windows that a model is measured on."""
+"""Cut a document into the windows that a model is measured on."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from inheritune.models.begin import Begin
 
 
 def windows(document: np.ndarray, begin: Begin, length: int) -> list[np.ndarray]:
-    """Rows of ids, of which all but the last token are read: at most `length`.
+    """Rows of at most `length` ids to read, and one more that is only predicted.
 
     Each row opens with `begin`, and then every token of the document is predicted. Without a begin a row opens with the last token of
     the row before, and the document's first token is only read.
@@ -15,7 +15,7 @@ def windows(document: np.ndarray, begin: Begin, length: int) -> list[np.ndarray]
 
 
 def asked_windows(document: np.ndarray, asked: np.ndarray | None, begin: Begin, length: int) -> list[np.ndarray]:
-    """Which ids of each window losses ask for: none of the begin, and of the document those of `asked`, or all."""
+    """A mask of each window's ids that the loss covers: none of the begin, and of the document those in `asked` (None: all)."""
     asked = np.ones(len(document), dtype=bool) if asked is None else asked
     none = np.zeros(len(begin), dtype=bool)
     return [np.concatenate([none, asked[place]]) for place in _places(document, begin, length)]

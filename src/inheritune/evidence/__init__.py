@@ -1,1 +1,1 @@
-"""What numbers mean: gaps with intervals, and what they cost. Numpy only."""
+"""Statistics of losses: gaps with intervals, forecasts, and what a run spent. Needs numpy only."""

@@ -1,4 +1,4 @@
-"""Answers to the same questions, right or wrong, of two models: how many one alone has right, and how sure so uneven a split is."""
+"""Right and wrong answers of two models to the same questions: how many only one of them has right, and a test of that split."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -8,10 +8,10 @@ _HALVINGS = 50
 
 
 class Flips(NamedTuple):
-    """`lost` the reference alone has right, `won` the model alone.
+    """Numbers of answers that only one of two models has right: `lost` the reference alone, `won` the model alone.
 
-    `chance` is that of so uneven a split if both were as able (McNemar's exact test, two-sided). Of the answers that only one
-    has right, the share that was lost lies between `low` and `high` (exact: Clopper and Pearson's interval).
+    `chance` is the probability of so uneven a split if both were equally able (McNemar's exact test, two-sided). `low` and `high`
+    are the interval of the share of these answers that was lost (exact: Clopper and Pearson's interval).
     """
 
     lost: int
@@ -22,7 +22,7 @@ class Flips(NamedTuple):
 
 
 def flips(ours: Sequence[float], theirs: Sequence[float], confidence: float) -> Flips:
-    """Of answers that are right (1) or wrong (0), the model's and the reference's."""
+    """Compare the model's answers, right (1) or wrong (0), with the reference's; `confidence` is that of the interval."""
     lost, won = (sum(a < b for a, b in zip(*pair, strict=True)) for pair in ((ours, theirs), (theirs, ours)))
     chance = min(1.0, 2 * _at_most(min(lost, won), lost + won, 0.5))
     left = (1 - confidence) / 2
@@ -32,7 +32,7 @@ def flips(ours: Sequence[float], theirs: Sequence[float], confidence: float) -> 
 
 
 def _at_most(count: int, of: int, share: float) -> float:
-    """The chance of at most `count` of so many, each with the chance `share`."""
+    """The binomial probability of at most `count` successes in `of` trials, each with probability `share`."""
     logs = (
         math.lgamma(of + 1)
         - math.lgamma(k + 1)
@@ -45,7 +45,7 @@ def _at_most(count: int, of: int, share: float) -> float:
 
 
 def _where(below: Callable[[float], bool]) -> float:
-    """The share up to which `below` holds."""
+    """The share, from 0 to 1, up to which `below` holds, by bisection."""
     low, high = 0.0, 1.0
     for _ in range(_HALVINGS):
         middle = (low + high) / 2

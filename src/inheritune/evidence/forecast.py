@@ -1,9 +1,9 @@
-"""Where will this run end? Its evaluations so far, the learning rate still to come, and a curve to lean on where there is one.
+"""Forecast a run's final loss from its evaluations so far, the learning rate still to come, and another run's curve if there is one.
 
-A loss at step `s` is taken as a floor, a power law in `s`, what the learning rate still costs (in proportion to a power of
-it), a slow drift, and noise. All but the two exponents and the sizes of drift and noise are linear with Gaussian priors; those
-four are summed over a grid by their evidence, so that few points give a wide interval instead of a bold line. The priors are
-wide: what a falling rate gives has been 0.03 to 0.5 nats, and a run's own curve says little of it before the rate falls.
+The loss at step `s` is modelled as a floor, a power law in `s`, a cost of the learning rate at that step (proportional to a power
+of it), a slow drift, and noise. All but the two exponents and the sizes of drift and noise are linear with Gaussian priors; those
+four are summed over a grid, weighted by their evidence, so that few points give a wide interval instead of a bold line. The priors
+are wide: the fall of the rate has gained 0.03 to 0.5 nats, and a run's own curve says little about that before the rate falls.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ Normal = tuple[float, float]  # mean and deviation, in nats
 
 
 class _Prior(NamedTuple):
-    """What is thought beforehand of the power law's part and of what a peak rate costs: there, of several kinds of run."""
+    """Priors of the power law's part and of the cost of the peak learning rate; the latter one for each kind of run, with its weight."""
 
     fall: Normal
     costs: tuple[tuple[Normal, float], ...]
@@ -28,19 +28,19 @@ class _Prior(NamedTuple):
 
 # Shapes: N evaluations, M steps asked about, G grid points, P those of the exponents, Q those of noise and drift.
 _POWERS = (0.15, 0.4, 0.9)
-_BENDS = (0.6, 0.8, 1.0)  # of the rate: below 1 its last part is worth the most
+_BENDS = (0.6, 0.8, 1.0)  # exponents of the rate: below 1, the last part of its fall gains the most
 _NOISES = (0.002, 0.005, 0.01, 0.02, 0.04)
 _DRIFTS = (0.0005, 0.004, 0.02)  # per root of log step
-_EARLIEST = 0.05  # of the last step: what lies before it says nothing of the end
+_EARLIEST = 0.05  # share of the last step: evaluations before it say nothing about the end
 _MOST_POINTS = 48
 _OWN = _Prior((0.1, 0.5), (((0.11, 0.07), 0.9), ((0.35, 0.15), 0.1)))
-_BETWEEN = _Prior((0.0, 0.3), (((0.0, 0.05), 1.0),))  # of two runs' difference
+_BETWEEN = _Prior((0.0, 0.3), (((0.0, 0.05), 1.0),))  # for the difference of two runs
 _NODES = [NormalDist().inv_cdf((node + 0.5) / 32) for node in range(32)]
 
 
 @dataclass(frozen=True)
 class Forecast:
-    """A loss in nats per token: its mean and interval (80% where nothing else was asked for)."""
+    """A forecast loss in nats per token: its mean and interval (80% by default)."""
 
     mean: float
     low: float
@@ -76,13 +76,13 @@ def forecast(
     rate: Rate | None = None,
     confidence: float = 0.8,
 ) -> Forecast:
-    """The loss at step `end` of a run, from its evaluations `losses` (nats per token) at `steps` so far.
+    """Forecast the loss of a run at step `end` from its evaluations `losses` (nats per token) at `steps` so far.
 
     `rate` gives the learning rate at a step, past and to come: a function, a pair `(steps, rates)`, or a row with one rate
-    a step; without it, a cosine from the start down to zero at `end` is taken. `reference` is another run's whole curve
-    `(steps, losses)` on the same schedule: the difference at equal steps is then forecast too, and the two answers are
-    weighed by their precision. `confidence` is that of the interval. An `end` that is past gives the curve there without its noise. Raises ValueError for rows of
-    unequal length, no finite evaluation after step 0, or an `end` that is not above 0.
+    per step; the default is a cosine from the start down to zero at `end`. `reference` is another run's whole curve
+    `(steps, losses)` on the same schedule: the difference at equal steps is then forecast too, and the two forecasts are
+    weighted by their precision. `confidence` is that of the interval. An `end` in the past gives the curve there without its
+    noise. Raises ValueError for rows of unequal length, no finite evaluation after step 0, or an `end` that is not above 0.
     """
     curve = _checked(steps, losses, end)
     last = max(float(end), curve.steps[-1])
@@ -115,7 +115,7 @@ def _checked(steps: ArrayLike, losses: ArrayLike, end: float) -> _Curve:
 
 
 def _calmed(loss_N: np.ndarray) -> np.ndarray:
-    """Lonely spikes drawn in to three deviations from the median of their neighbours."""
+    """Clip isolated spikes to three deviations from the median of their neighbours."""
     if len(loss_N) < 7:
         return loss_N
     padded = np.pad(loss_N, 2, mode="reflect", reflect_type="odd")
@@ -126,13 +126,13 @@ def _calmed(loss_N: np.ndarray) -> np.ndarray:
 
 
 def _thinned(curve: _Curve) -> _Curve:
-    """At most `_MOST_POINTS` points, each the mean of its neighbours."""
+    """Reduce a curve to at most `_MOST_POINTS` points, each the mean of neighbouring ones."""
     parts = np.array_split(np.arange(len(curve.steps)), min(len(curve.steps), _MOST_POINTS))
     return _Curve(*(np.array([row[part].mean() for part in parts]) for row in curve))
 
 
 def _rates(rate: Rate | None, last: float) -> Callable[[np.ndarray], np.ndarray]:
-    """The learning rate at steps, as a share of its peak."""
+    """Return a function from steps to the learning rate, as a share of its peak."""
     if rate is None:
         return lambda step_M: (1 + np.cos(np.pi * np.clip(step_M / last, 0, 1))) / 2
     if callable(rate):
@@ -146,7 +146,7 @@ def _rates(rate: Rate | None, last: float) -> Callable[[np.ndarray], np.ndarray]
 
 
 def _fit(curve: _Curve, asked_M: np.ndarray, rates: Callable[[np.ndarray], np.ndarray], prior: _Prior) -> _Mixture:
-    """The loss at the steps `asked_M` for each point of the grid, weighed by evidence."""
+    """The loss at the steps `asked_M` for each point of the grid, weighted by evidence."""
     now = curve.steps[-1]
     log_N, log_M = np.log(curve.steps / now), np.log(np.maximum(asked_M, 1e-9) / now)
     noise_Q, drift_Q = np.array(list(product(_NOISES, _DRIFTS))).T
@@ -182,19 +182,19 @@ def _drift(one: np.ndarray, two: np.ndarray) -> np.ndarray:
 
 
 def _likely(power: float, noise_Q: np.ndarray, drift_Q: np.ndarray) -> np.ndarray:
-    """Log of the grid's prior, log-normal in each."""
+    """Log of the prior over the grid, log-normal in the power, the noise and the drift."""
     off = np.log(power / 0.35) / 0.7, np.log(noise_Q / 0.008) / 1.2, np.log(drift_Q / 0.005) / 1.5
     return -(off[0] ** 2 + off[1] ** 2 + off[2] ** 2) / 2
 
 
 def _moments(mixture: _Mixture) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and deviation at each step."""
+    """Mean and standard deviation of a mixture at each step."""
     mean_M = mixture.weight @ mixture.mean
     return mean_M, np.sqrt(mixture.weight @ (mixture.variance + (mixture.mean - mean_M) ** 2))
 
 
 def _pooled(one: _Mixture, two: _Mixture) -> _Mixture:
-    """Two answers from the same evaluations: weighed by precision, and no more certain than they are on average."""
+    """Mix two forecasts from the same evaluations, weighted by precision; the mixture is no more certain than they are on average."""
     (error,), (other,) = _moments(one)[1], _moments(two)[1]
     share = other**2 / (error**2 + other**2)
     weight = np.append(share * one.weight, (1 - share) * two.weight)
@@ -202,7 +202,7 @@ def _pooled(one: _Mixture, two: _Mixture) -> _Mixture:
 
 
 def _interval(mixture: _Mixture, confidence: float) -> Forecast:
-    """The mean of a mixture at one step, and what leaves out an equal share on both sides."""
+    """The mean of a mixture at one step, and the interval that leaves out an equal share on both sides."""
     value_GK = mixture.mean + np.sqrt(mixture.variance) * _NODES
     order = np.argsort(value_GK, axis=None)
     below = np.cumsum(np.repeat(mixture.weight / len(_NODES), len(_NODES))[order])

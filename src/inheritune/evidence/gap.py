@@ -9,9 +9,9 @@ from numpy.typing import ArrayLike
 
 Verdict = Literal["surpassed", "matched", "worse", "cannot tell"]
 
-# Clusters, counted as if they were equal: from here on the plain error and the jackknife's agree.
+# Effective number of clusters from which the plain standard error and the jackknife's agree.
 _MANY = 50
-# Under so many books or files an interval is told to rest on few.
+# With fewer books or files, an interval is reported to rest on few sources.
 FEW_SOURCES = 10
 
 
@@ -41,7 +41,7 @@ def gap(
     margin: float = 0.01,
     confidence: float = 0.95,
 ) -> Gap:
-    """The gap of a target over the same units of validation text as the reference.
+    """The gap between a target and its reference, over the same units of validation text.
 
     `target_losses` and `reference_losses`: mean loss of each unit in nats per token. `tokens`: each unit's weight
     (default: equal). `documents`: the cluster each unit belongs to, within which units resemble each other: its document,
@@ -114,7 +114,10 @@ def _student(confidence: float, freedom: float) -> float:
 
 
 def _heavy_tailed(confidence: float, freedom: float) -> float:
-    """With t = sqrt(freedom) / tan(angle) the density is sin(angle) ** (freedom - 1), from the far tail at 0 to the middle."""
+    """Student's t quantile by integrating its density.
+
+    With t = sqrt(freedom) / tan(angle) the density is sin(angle) ** (freedom - 1), from the far tail at 0 to the middle.
+    """
     angles = np.pi / 2 * np.linspace(0, 1, 4001) ** 3
     density = np.sin(angles) ** (freedom - 1)
     steps = (density[1:] + density[:-1]) / 2 * np.diff(angles)

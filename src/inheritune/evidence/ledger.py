@@ -1,11 +1,11 @@
-"""What a run spent, by phase: tokens, FLOPs and seconds. Sums of what each stage wrote down, so that a stop loses nothing."""
+"""What a run spent, by phase: tokens, FLOPs and seconds. Summed from what each stage recorded, so that a stop loses nothing."""
 
 from collections.abc import Iterable
 from typing import Protocol
 
 
 class Costly(Protocol):
-    """Whatever took tokens, FLOPs and seconds."""
+    """Anything that took tokens, FLOPs and seconds."""
 
     @property
     def tokens(self) -> int:
@@ -21,7 +21,7 @@ class Costly(Protocol):
 
 
 def ledger(entries: Iterable[tuple[str, Costly]]) -> dict[str, dict]:
-    """Entries (phase, cost) as `{"phases": {phase: sums}, "total": sums}`."""
+    """Sum entries (phase, cost) to `{"phases": {phase: sums}, "total": sums}`."""
     phases: dict[str, list[Costly]] = {}
     for phase, cost in entries:
         phases.setdefault(phase, []).append(cost)

@@ -1,9 +1,9 @@
-"""What is left of a cut's loss after a round of training, and how sure that is: a law of recorded rounds.
+"""The gap that a round of training leaves of a cut's loss, with its uncertainty: a law fitted to recorded rounds.
 
-Of a cut that loses `lost` nats untrained a round leaves `_PART * lost ** _BEND`, and less the more tokens it has for each
-parameter: half at `_HALF` tokens a parameter, a fifth at ten times as many. So a few thousand tokens take
-a cut of 1 nat back to a third, and what is left then goes slowly. The constants are fitted by `benchmarks/left.py`
-to 31 rounds on seven references; docs/results/left.md has its errors on references that it has not seen.
+Of a cut that loses `lost` nats untrained, a round leaves `_PART * lost ** _BEND`, and less the more tokens per parameter it
+has: half of that at `_HALF` tokens per parameter, a fifth at ten times as many. So a few thousand tokens reduce a cut of 1 nat
+to a third, and the rest shrinks slowly. The constants are fitted by `benchmarks/left.py` to 31 rounds on seven references;
+docs/results/left.md has the errors on references that the fit has not seen.
 """
 
 import math
@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from statistics import NormalDist
 
 _PART, _BEND, _HALF, _STEEPNESS = 0.337, 0.861, 0.527, 0.629
-# Tokens a parameter: two recorded rounds had as many or more, so of a longer one no more is promised.
+# Tokens per parameter: only two recorded rounds had as many or more, so a longer round is promised no more.
 _MOST = 5.0
 # Text that is read more often than this teaches little more (Muennighoff et al. 2023, arXiv 2305.16264, abstract).
 READINGS = 4
-# One deviation between references: in proportion, and in nats. Between rounds of one reference there is less of the second.
+# One standard deviation between references: in proportion, and in nats. Between rounds of one reference the latter is smaller.
 _SPREAD, _APART, _WITHIN = 0.354, 0.011, 0.004
 
 
@@ -37,12 +37,12 @@ class ExpectedGap:
 
 
 def new_tokens(tokens: int, text_tokens: int | None) -> int:
-    """What a round of `tokens` is worth on a text of `text_tokens` (None: unknown), of which no more than four readings count."""
+    """The tokens that count of a round of `tokens` on a text of `text_tokens` (None: unknown): four readings of it at most."""
     return tokens if text_tokens is None else min(tokens, READINGS * text_tokens)
 
 
 def left_after(lost: float, tokens: float, parameters: float) -> ExpectedGap:
-    """What a round of `tokens` leaves of `lost` nats, in a model whose reference has `parameters`."""
+    """The gap that a round of `tokens` leaves of `lost` nats, for a reference of so many `parameters`."""
     mean = _PART * max(lost, 0.0) ** _BEND / _fold(tokens, parameters)
     return ExpectedGap(lost, mean, math.hypot(_SPREAD * mean, _APART))
 
@@ -53,7 +53,7 @@ def taken_off(tokens: float, parameters: float) -> float:
 
 
 def tokens_that_halve(parameters: int) -> int:
-    """Tokens of a round that leave half of the gap that a few steps leave."""
+    """Tokens of a round that halve the gap that a few steps leave."""
     return round(_HALF * parameters)
 
 
@@ -63,20 +63,20 @@ def _fold(tokens: float, parameters: float) -> float:
 
 
 def after_seen(wanted: ExpectedGap, seen: ExpectedGap, gap: float) -> ExpectedGap:
-    """What is expected of a cut, now that another one of the same reference was seen to come to `gap`."""
+    """Update what is expected of the cut `wanted`, now that the cut `seen` of the same reference has come to `gap`."""
     mean = wanted.mean * max(gap, 0.0) / seen.mean if seen.mean else wanted.mean
     return ExpectedGap(wanted.lost, mean, math.hypot(_SPREAD * mean, _WITHIN))
 
 
-# What a cut loses untrained, where it was not measured: 16 cuts of six references, most chosen greedily, in proportion to a
-# power of the share of blocks that is left out; two in three lie within the factor e to `_LOST_SPREAD`.
+# The untrained loss of a cut that was not measured: proportional to a power of the share of blocks left out, fitted to 16 cuts
+# of six references, most chosen greedily; two in three lie within the factor e to `_LOST_SPREAD`.
 _LOST, _LOST_BEND, _LOST_SPREAD = 3.5, 1.6, 0.6
 _NODES = [NormalDist().inv_cdf((node + 0.5) / 20) for node in range(20)]
 
 
 @dataclass(frozen=True)
 class LikelyGap:
-    """The gap after a round of a cut that nobody has measured: the cut's loss and the gap, (low, mean, high) of 80%, and a chance."""
+    """The gap after a round of an unmeasured cut: its untrained loss (low, median, high) and its gap (low, mean, high), of 80%, and a chance."""
 
     lost: tuple[float, float, float]
     gap: tuple[float, float, float]
@@ -84,9 +84,9 @@ class LikelyGap:
 
 
 def likely_after(share: float, tokens: float, parameters: float, margin: float) -> LikelyGap:
-    """What a round of `tokens` leaves where `share` of the blocks is left out of a reference of so many parameters.
+    """The gap that a round of `tokens` leaves if `share` of the blocks is left out of a reference of so many `parameters`.
 
-    `chance` is that of a gap below `margin`, over cuts that lose more and less.
+    `chance` is the probability of a gap below `margin`, averaged over cuts that lose more and less.
     """
     lost = [_LOST * share**_LOST_BEND * math.exp(_LOST_SPREAD * node) for node in _NODES]
     after = [left_after(each, tokens, parameters) for each in lost]

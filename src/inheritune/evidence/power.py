@@ -1,4 +1,4 @@
-"""How much validation text a difference takes to be seen, from what the text at hand shows."""
+"""How much validation text it takes to detect a difference, from a gap measured on the text at hand."""
 
 from statistics import NormalDist
 
@@ -9,10 +9,10 @@ _CHANCE = 0.8
 
 
 def tokens_needed(found: Gap, tokens: int, confidence: float, difference: float = DIFFERENCE) -> int:
-    """Validation tokens that show `difference` (nats per token) in four runs of five, at this two-sided `confidence`.
+    """Validation tokens that detect `difference` (nats per token) with 80% power, at this two-sided `confidence`.
 
-    `found` is a gap measured on `tokens` tokens with an interval of that confidence: its error shrinks with the root of the
-    text, if the text goes on being of the same kind. Raises ValueError for a `difference` that is not above 0.
+    `found` is a gap measured on `tokens` tokens with an interval of that confidence: its error shrinks with the square root
+    of the text's size, if further text is of the same kind. Raises ValueError for a `difference` that is not above 0.
     """
     if not difference > 0:
         raise ValueError(f"the difference to see is {difference}: it must be above 0")

@@ -1,4 +1,4 @@
-"""A model folder as a GGUF file: converted and packed by llama.cpp's own tools, and its first tokens held against transformers'."""
+"""A model folder as a GGUF file: converted and packed by llama.cpp's own tools, and its first tokens compared with transformers'."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,7 +19,7 @@ from inheritune.progress import Progress
 from inheritune.records.entry import Count, Entry
 
 _WIDTHS: dict[torch.dtype, Width] = {torch.float32: "f32", torch.float16: "f16", torch.bfloat16: "bf16"}
-_ROW = 32  # numbers that every way of packing takes together
+_ROW = 32  # numbers that every packing groups together
 
 
 class GgufFile(Entry):
@@ -50,10 +50,10 @@ def require_packable(folder: Path, packed: Packed | None) -> None:
 
 
 def make_gguf(folder: Path, out: Path, packed: Packed | None, check: bool, progress: Progress) -> GgufFile:
-    """Write a model folder as the GGUF file `out`, in the width that it has, or packed.
+    """Write a model folder as the GGUF file `out`, in its own dtype, or packed.
 
-    With `check`, greedy tokens of the file are held against transformers' before it stands at `out`. Raises ProofError where
-    llama.cpp computes another model of weights that are not packed, ModelError where it does not take the model, and
+    With `check`, greedy tokens of the file are compared with transformers' before it is put at `out`. Raises ProofError where
+    llama.cpp computes another model from weights that are not packed, ModelError where it does not take the model, and
     OutputError where the disk has no room.
     """
     width = _WIDTHS[kept_dtype(folder)]

@@ -1,4 +1,4 @@
-"""A model folder to the hub: what is uploaded, and where, is said before; private unless asked otherwise."""
+"""Upload a model folder to the hub, after saying what is uploaded, and where; private unless asked otherwise."""
 
 import re
 from pathlib import Path
@@ -13,7 +13,7 @@ _ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def upload(folder: Path, name: str, private: bool, force: bool, progress: Progress) -> str:
-    """Upload a model folder as the repository `name`; gives its address.
+    """Upload a model folder as the repository `name`, and return its address.
 
     The card is validated by the hub first. Raises InputError where the card is refused or nobody is logged in, OutputError
     where the repository is there already and may not be changed (`force`), or the hub does not take it.

@@ -18,7 +18,7 @@ def require_mlx() -> str:
 
 
 def make_mlx(folder: Path, out: Path) -> None:
-    """Fill the folder `out`, which is empty or not there; raises ModelError where the converter does not take the model."""
+    """Convert `folder` into the folder `out`, which is empty or not there; raises ModelError where the converter does not take the model."""
     if out.exists():
         out.rmdir()  # the converter makes it, and refuses one that is there
     command = [require_mlx(), "--hf-path", str(folder), "--mlx-path", str(out)]

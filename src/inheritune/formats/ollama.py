@@ -13,9 +13,9 @@ from inheritune.models.load import tokenizer_at
 
 GGUF = "model.gguf"
 _GENERATION = "generation_config.json"
-# Ollama's names of what a generation config says.
+# Ollama's names for fields of a generation config.
 _PARAMETERS = {"temperature": "temperature", "top_k": "top_k", "top_p": "top_p", "repetition_penalty": "repeat_penalty"}
-_USUAL_CONTEXT = 4096  # tokens that Ollama takes where nothing is said
+_USUAL_CONTEXT = 4096  # tokens of Ollama's default context
 _NO_RULE = "# The chat template is no plain rule of turns, and is not written here: Ollama looks for one that it knows."
 
 

@@ -1,4 +1,4 @@
-"""What is handed over: the model of a finished run, or any model folder by its name."""
+"""Find the model to export: that of a finished run, or any model folder by its name."""
 
 from pathlib import Path
 
@@ -25,12 +25,12 @@ def model_folder(source: str) -> Path:
 
 
 def name_of(source: str, folder: Path) -> str:
-    """What a model is called where no name is given: its run's folder, or its own."""
+    """A model's default name: the name of its run's folder, or of its own."""
     place = Path(source).expanduser()
     return (place if place.is_dir() else folder).resolve().name
 
 
 def caution(folder: Path) -> str | None:
-    """What readers that count layers take otherwise than the model's config says, by the record beside it."""
+    """The warning in a model's record on what readers that count layers misread in its config; None where there is none."""
     place = folder / RECORD
     return ModelOrigin.load(place).miscounted if place.is_file() else None

@@ -1,4 +1,4 @@
-"""A chat template as the text between its turns, where it is a rule of that kind, and as a template of Ollama's."""
+"""A chat template as fixed texts between turns, where it is that simple, and as a template of Ollama's."""
 
 from dataclasses import dataclass
 
@@ -19,7 +19,7 @@ _CLOSING = """{{ else if eq .Role "assistant" }}{{ .Content }}{{ end }}{{ $last 
 
 @dataclass(frozen=True)
 class Turns:
-    """What stands before a conversation's first turn, after a user's and after the model's; `system` is around a system message."""
+    """The texts before a conversation's first turn, after a user's turn and after the model's; `system`: those around a system message."""
 
     opening: str
     after_user: str
@@ -27,7 +27,7 @@ class Turns:
     system: tuple[str, str] | None
 
     def as_ollama(self) -> str | None:
-        """The same as a template of Ollama's; None where a text holds what commands one, or closes it in a Modelfile."""
+        """The same as a template of Ollama's; None where a text holds template syntax, or quotes that would end it in a Modelfile."""
         texts = [self.opening, self.after_user, self.after_assistant, *(self.system or ())]
         if any(mark in text for text in texts for mark in ("{{", "}}", '""')):
             return None
@@ -37,7 +37,7 @@ class Turns:
 
 
 def turns_of(tokenizer: PreTrainedTokenizerBase) -> Turns | None:
-    """The rule of a tokenizer's chat template; None where there is no template, or it is no rule of that kind.
+    """The texts between turns by a tokenizer's chat template; None where there is no template, or it is not that simple.
 
     The begin of text is left out where whoever reads the text puts it there itself.
     """
@@ -55,7 +55,7 @@ def turns_of(tokenizer: PreTrainedTokenizerBase) -> Turns | None:
 
 
 def _system(renderer: Renderer, *between: str) -> tuple[str, str] | None:
-    """What stands around a system message; None where the template takes none, or writes the rest otherwise then."""
+    """The texts around a system message; None where the template takes none, or writes the other turns differently with one."""
     try:
         before, after, *rest, _ = _between(renderer, "system user assistant user")
     except DataError:
@@ -64,7 +64,7 @@ def _system(renderer: Renderer, *between: str) -> tuple[str, str] | None:
 
 
 def _between(renderer: Renderer, roles: str) -> list[str]:
-    """The texts before, between and after the turns of a conversation; DataError where its words do not stand in it as they are."""
+    """The texts before, between and after the turns of a conversation; DataError where a turn's words are not in it unchanged."""
     said: list[Message] = [{"role": role, "content": f"word{place}said"} for place, role in enumerate(roles.split())]
     text = renderer.render("a conversation", said).text
     found = []

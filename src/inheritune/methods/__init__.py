@@ -1,4 +1,4 @@
-"""How a target starts and what its loss is, one method a file: a dictionary `METHODS` from names to `Method`.
+"""Methods: how a target starts and what its loss is. Each file has a dictionary `METHODS` from names to `Method`.
 
 A new method is a file, a line here, a test and a line in the docs.
 """

@@ -1,6 +1,6 @@
-"""Distillation from the reference: its logits, or DistilBERT-style, from random and from inherited starts.
+"""Distillation from the reference: on its logits or DistilBERT-style, each from a random and from an inherited start.
 
-DistilBERT-style: cross-entropy, logits and the cosine of hidden states; inherited, it starts from every other block.
+DistilBERT-style is cross-entropy, logits and the cosine of hidden states; its inherited start is every other block.
 """
 
 from transformers import PreTrainedModel
@@ -22,7 +22,7 @@ def _first(given: Given, before: PreTrainedModel | None) -> PreTrainedModel:
 
 
 def every_other(depth: int, whole: int) -> list[int]:
-    """Every other block, and on top of them, where that is too few, the last ones but two (paper, section D)."""
+    """Every other block and, where these are too few, the last blocks before the final two on top of them (paper, section D)."""
     alternate = list(range(0, whole, 2))[:depth]
     missing = depth - len(alternate)
     return [*alternate, *range(whole - 2 - missing, whole - 2)]

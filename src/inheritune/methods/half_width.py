@@ -27,9 +27,9 @@ def _start(given: Given, before: PreTrainedModel | None) -> PreTrainedModel:
 
 
 def halved(config: PretrainedConfig) -> PretrainedConfig:
-    """The config of half the heads and MLP units; GPT-2's heads fill its width, which is halved with them.
+    """Return the config with half the heads and MLP units. GPT-2's heads fill its hidden width, so that is halved with them.
 
-    Raises ModelError, by name, for a family or a number of heads that cannot be halved.
+    Raises ModelError, which names it, for a family or a number of heads that cannot be halved.
     """
     half, plain = copy.deepcopy(config), text_config(config)
     kind, heads = config.model_type, plain.num_attention_heads
@@ -51,7 +51,7 @@ def halved(config: PretrainedConfig) -> PretrainedConfig:
 
 
 def _first(tensor: Tensor, shape: torch.Size, fused: int) -> Tensor:
-    """The leading part of a tensor; of each of `fused` equal parts of its last axis where queries, keys, values share it."""
+    """The leading `shape` of a tensor. Where queries, keys and values share the last axis, each of its `fused` equal parts is cut."""
     for axis, size in enumerate(shape):
         if axis == len(shape) - 1 and fused > 1:
             parts = [part.narrow(axis, 0, size // fused) for part in tensor.chunk(fused, axis)]

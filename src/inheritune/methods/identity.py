@@ -7,7 +7,7 @@ from inheritune.surgery.in_memory import grow, inherit
 
 
 def _start(given: Given, before: PreTrainedModel | None) -> PreTrainedModel:
-    """Each fourth block of the first ones begins as an identity."""
+    """Inherit the first blocks, of which each fourth begins as an identity."""
     wanted = list(range(given.depth))
     held = [block for block in wanted if block % 4 != 3] if given.depth > 3 else wanted[:-1] or wanted
     target = inherit(given.reference, held, seed=given.seed)

@@ -11,7 +11,7 @@ def _one(given: Given, before: PreTrainedModel | None) -> PreTrainedModel:
 
 
 def _deep(given: Given, before: PreTrainedModel | None) -> PreTrainedModel:
-    """The trained block below, new ones from random weights above."""
+    """Keep the trained block at the bottom, and add blocks of random weights above it."""
     assert before is not None
     depth = list(range(given.depth))
     return grow(before, fresh(given.reference, given.depth, given.seed), held=[0], wanted=depth, seed=given.seed)

@@ -1,4 +1,4 @@
-"""Lazy layers as a start: the last blocks of the reference, those in its middle, and those that were measured (paper, section 4 and Table 4)."""
+"""Lazy layers as a start: the reference's last blocks, its middle ones, and those measured as lazy (paper, section 4 and Table 4)."""
 
 from dataclasses import replace
 
@@ -21,7 +21,7 @@ def _middle(given: Given, before: PreTrainedModel | None) -> PreTrainedModel:
 
 
 def _laziest(given: Given, before: PreTrainedModel | None) -> PreTrainedModel:
-    """What the criterion `lazy` would leave out first."""
+    """Inherit the blocks that the criterion `lazy` would leave out first."""
     others = replace(given, depth=given.whole - given.depth)
     kept, given.spent = others.chosen("lazy"), others.spent
     return inherit(given.reference, [block for block in range(given.whole) if block not in kept], seed=given.seed)

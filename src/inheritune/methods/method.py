@@ -1,4 +1,4 @@
-"""What a method is: how its target starts, in one phase or more, and what its loss is. The loop is the same for all."""
+"""What a method is: how its target starts, in one phase or more, and what its loss is. The training loop is the same for all."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -27,11 +27,11 @@ Matched = Literal["tokens", "total-flops"]
 class Given:
     """What a method may use to start.
 
-    `depth` is the target's number of blocks, `seed` that of fresh weights, `length` the tokens of a training sequence.
-    `sequences(count, length)` gives training text as ids (count, length). A diagnosis reads `diagnosed` of it, also
-    (count, length). Losses leave out the first token of a sequence and the `unasked` ones after it. `spent` adds up what
-    the start costs before training: diagnosis, choice, repair, which `tell` is told of. `keep(name, make)` calls `make` once in a sweep and returns
-    its result to every cell that asks for that name; each of these cells is charged for it.
+    `depth` is the target's number of blocks, `seed` the seed of fresh weights, `length` the tokens of a training sequence.
+    `sequences(count, length)` returns training text as ids (count, length); a diagnosis reads `diagnosed` = (count, length)
+    of it. Losses leave out the first token of a sequence and the `unasked` ones after it. `spent` adds up what the start
+    costs before training: diagnosis, choice, repair; `tell` receives their progress. `keep(name, make)` calls `make` once in
+    a sweep and returns its result to every cell that asks for that name; each of these cells is charged for it.
     """
 
     reference: PreTrainedModel
@@ -83,7 +83,7 @@ Start = Callable[[Given, PreTrainedModel | None], PreTrainedModel]
 class Phase:
     """A part of a method's training.
 
-    `start` makes its model from the model of the phase before (None in the first). `share` is how many tokens it has, as a
+    `start` makes the phase's model from that of the phase before (None in the first). `share` is the phase's tokens as a
     share of a one-phase method's. `schedule` replaces the recipe's in this phase.
     """
 
@@ -96,7 +96,7 @@ class Phase:
 class Method:
     """A way to a smaller model.
 
-    `objective` changes the recipe's. `needs_reference` says whether the method uses the reference at all. With `spends`
+    `objective` is set over the defaults of `Objective`. `needs_reference` says whether the method uses the reference at all. With `spends`
     "total-flops" it trains until it has spent what `inheritune` spends in all, whatever the recipe's budget is.
     """
 

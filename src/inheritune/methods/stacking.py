@@ -7,7 +7,7 @@ from inheritune.surgery.in_memory import fresh, inherit
 
 
 def half(depth: int) -> int:
-    """Half of a depth, the larger one."""
+    """Half of a depth, rounded up."""
     return (depth + 1) // 2
 
 

@@ -1,4 +1,4 @@
-"""What of a block matters: only attention, only the MLP, or both without the norms are inherited (paper, Table 3)."""
+"""Which parts of a block matter: inherit only attention, only the MLP, or both without the norms (paper, Table 3)."""
 
 from transformers import PreTrainedModel
 

@@ -1,4 +1,4 @@
-"""What the hub answers names files of its cache: names that would lead out of it are refused as they come in."""
+"""Inspect the hub's answers, which name files of its cache: names that would lead out of it are refused as they come in."""
 
 import json
 import re
@@ -14,9 +14,9 @@ _watched = False
 
 
 def watch_answers() -> None:
-    """Look at whatever the hub answers from now on, in this process: ModelError for a name that leads out of its place.
+    """Inspect every answer of the hub from now on, in this process: ModelError for a name that leads out of its folder.
 
-    The hub's client makes paths of an ETag and of a commit without looking at them.
+    The hub's client makes paths of an ETag and of a commit without checking them.
     """
     global _watched
     if _watched:
@@ -37,7 +37,7 @@ def watch_answers() -> None:
 
 
 def inspect(response: Any) -> None:
-    """Raise ModelError where a response of the hub names what leads out of its place."""
+    """Raise ModelError where a response of the hub holds a name or path that leads out of its folder."""
     for header in _HEADERS:
         if (value := response.headers.get(header)) is not None:
             _require(_NAME.fullmatch(value.removeprefix("W/").strip('"')), header, value)
@@ -45,7 +45,7 @@ def inspect(response: Any) -> None:
         try:
             content = json.loads(response.read())
         except (ValueError, RecursionError):
-            return  # the client says what is wrong with it
+            return  # the client reports what is wrong with it
         _inspect_json(content)
 
 

@@ -1,7 +1,7 @@
-"""What a model reads before a text: the ids that its tokenizer's own encoding puts in front of one.
+"""The begin of text: the ids that a tokenizer's own encoding puts in front of a text, mostly one (BOS) or none.
 
-A model that was trained with a begin of text can be lost without it, so it stands in front of every sequence that is
-trained on, validated, diagnosed or repaired with, also one that starts inside a document. No loss asks for it.
+A model that was trained with a begin of text can fail without it, so it is put in front of every sequence used for training,
+validation, diagnosis or repair, also of one that starts inside a document. No loss asks for it.
 """
 
 import difflib
@@ -27,7 +27,7 @@ class Begin:
 
     @property
     def unasked(self) -> int:
-        """How many of a sequence's labels are of the begin itself: all of its ids but the first, which nothing precedes."""
+        """How many of a sequence's labels belong to the begin itself: all of its ids but the first, which is no label."""
         return max(0, len(self.ids) - 1)
 
     def stands_before(self, ids: np.ndarray) -> bool:
@@ -43,18 +43,18 @@ class Begin:
         return np.concatenate([np.asarray(self.ids, ids.dtype), ids]) if self.ids else ids
 
     def opening(self, ids: np.ndarray) -> np.ndarray:
-        """The same where it does not stand there already."""
+        """`ids` with the begin in front, which is put there unless it is there already."""
         return ids if self.stands_before(ids) else self.before(ids)
 
     def asked(self, ids: np.ndarray, asked: np.ndarray | None = None) -> np.ndarray:
-        """Which of `opening(ids)` losses ask for: none of the begin, and of `ids` those of `asked`, or all."""
+        """Mask of the tokens of `opening(ids)` that losses ask for: none of the begin, and of `ids` those in `asked` (None: all)."""
         asked = np.ones(len(ids), dtype=bool) if asked is None else asked
         own = asked[len(self.ids) :] if self.stands_before(ids) else asked
         return np.concatenate([np.zeros(len(self.ids), dtype=bool), own])
 
 
 def begin_of(tokenizer: PreTrainedTokenizerBase, wanted: str = AUTO) -> Begin:
-    """What stands in front of a text: as the tokenizer encodes one (`auto`), nothing (`none`), or a token by its text.
+    """The begin of text: what the tokenizer itself puts there (`auto`), nothing (`none`), or a token given by its text.
 
     Raises RecipeError for a token that the tokenizer does not have.
     """

@@ -46,7 +46,7 @@ class Chat:
 
     @property
     def fingerprint(self) -> str:
-        """What a conversation's text depends on."""
+        """A hash of what a conversation's text depends on."""
         return hashlib.sha256(json.dumps([self.template, self.special_tokens]).encode()).hexdigest()
 
 
@@ -61,7 +61,7 @@ def chat_of(tokenizer: PreTrainedTokenizerBase, of_assistant: bool = False) -> C
 
 
 class Renderer:
-    """Renders conversations, one at a time, as a context: its process starts with the first and ends with the block."""
+    """Context manager that renders conversations one at a time, in a process that starts with the first and ends with the context."""
 
     def __init__(self, chat: Chat, longest: int):
         self.chat, self.longest = chat, longest
@@ -76,7 +76,7 @@ class Renderer:
             self.process.communicate()
 
     def render(self, name: str, messages: list[Message]) -> Rendered:
-        """A conversation as text; DataError where it is none, or its template is of no use for it."""
+        """Render a conversation as text; raises DataError where it is malformed, or the template makes no text of it."""
         _require_messages(name, messages)
         if self.chat.template is None:
             raise DataError(
@@ -88,7 +88,7 @@ class Renderer:
             raise DataError(f"the chat template makes no text of {name}: {plain(error)[:300]}")
         text, spans = found["text"], found["assistant"]
         closed, end = text.rstrip(), self.chat.end
-        if end and closed.endswith(end):  # what follows would stand before a turn that never comes
+        if end and closed.endswith(end):  # whitespace after it would lead to a turn that never comes
             text = closed
         return Rendered(text, spans and [(first, min(last, len(text))) for first, last in spans])
 

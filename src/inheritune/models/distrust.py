@@ -1,4 +1,4 @@
-"""What a model folder's config and files say of each other, held against each other before a weight is read."""
+"""Check a model folder's config and files against each other, before a weight is read."""
 
 import re
 from collections import defaultdict
@@ -17,7 +17,7 @@ from inheritune.models.shards import INTEGER_DTYPES, StoredTensor, same_bytes
 from inheritune.runtime.device import CPU
 from inheritune.runtime.gauge import free_memory
 
-# What is built or listed one by one, so that an absurd number would never end.
+# Keys that count what is built or listed one by one, which with an absurd number would never end.
 _COUNTED = re.compile(
     r"n(um)?_(?!embd$|embeddings$|positions$|ctx$|inner$|words$).*|(.*_)?(layers?|experts?|heads?|blocks?|depths?|repeats)"
     r"|first_k_dense_replace|attention_types|(mamba_)?chunk_size"
@@ -46,9 +46,9 @@ def _largest(value: Any) -> float:
 def require_agreement(
     model: PreTrainedModel, tensors: Sequence[StoredTensor], left: Sequence[str], found: Anatomy, folder: Path
 ) -> None:
-    """Raise ModelError for blocks beyond the depth and for whole numbers where weights belong.
+    """Raise ModelError for blocks beyond the depth, and for integer tensors where weights belong.
 
-    `left` names what becomes no parameter of the model. Layers that predict further tokens stand after the last block.
+    `left` names the tensors that become no parameter of the model. Multi-token-prediction layers may follow the last block.
     """
     _no_more_blocks(model, left, found, folder)
     floats = {name for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
@@ -71,7 +71,7 @@ def _no_more_blocks(model: PreTrainedModel, left: Sequence[str], found: Anatomy,
 
 
 def belies_ties(model: PreTrainedModel, tensors: Sequence[StoredTensor]) -> bool:
-    """Whether the files hold two tensors that differ where the config ties them; transformers then ties neither."""
+    """Whether the files hold different tensors where the config ties them; transformers then leaves them untied."""
     held, names = {held.own: held.piece for held in tensors}, defaultdict(list)
     for name, parameter in model.named_parameters(remove_duplicate=False):
         if name in held:

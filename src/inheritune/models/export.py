@@ -1,4 +1,4 @@
-"""A model folder out: what AutoModelForCausalLM loads, with all that goes along. The one writer, and the place for a new format."""
+"""Write a model folder that AutoModelForCausalLM loads, with all that goes along: the one writer, and the place for a new format."""
 
 import copy
 from pathlib import Path
@@ -25,8 +25,8 @@ def write_model(
     """Fill `folder` with `model` and what goes along with it.
 
     `source` is the folder or GGUF file that it was made from. A folder's tokenizer, templates, generation config and licences
-    are copied as they are; without one, `tokenizer` is written. With `dtype` the model is turned to it first, in place;
-    `state` holds its weights where they are spread over processes.
+    are copied as they are; without one, `tokenizer` is written. With `dtype` the model is first converted to it, in place;
+    `state` holds the weights of a model that is sharded over processes.
     """
     if dtype is not None:
         model.to(dtype)  # type: ignore[arg-type]
@@ -43,7 +43,7 @@ def write_model(
 
 @torch.no_grad()
 def rounded(model: PreTrainedModel, dtype: torch.dtype) -> PreTrainedModel:
-    """A copy with the weights that are written in `dtype`. What loading makes anew (rotary frequencies, scales) is not rounded."""
+    """A copy whose saved weights are rounded to `dtype`. What loading computes anew (rotary frequencies, scales) is not rounded."""
     own = copy.deepcopy(model)
     for weight in own.state_dict().values():
         if weight.is_floating_point():
@@ -61,7 +61,7 @@ def weight_bytes(place: Path) -> int:
 def cache_bytes_per_token(model: PreTrainedModel, dtype: torch.dtype) -> int | None:
     """Bytes of keys and values that a token adds to the cache in `dtype`, while no window is full; None if it keeps none.
 
-    Seen by running two tokens. A state that does not grow with the text (Mamba's) does not count.
+    Measured by running two tokens. A state that does not grow with the text (Mamba's) does not count.
     """
     ids_BT = torch.zeros(1, 2, dtype=torch.long, device=model.device)
     cache = model(input_ids=ids_BT, use_cache=True).past_key_values

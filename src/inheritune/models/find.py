@@ -1,4 +1,4 @@
-"""Where a model is: a folder, a GGUF file, or an id of the hub, looked at before it is fetched."""
+"""Find a model: a folder, a GGUF file, or an id of the hub, which is checked before it is fetched."""
 
 import logging
 import re
@@ -31,8 +31,8 @@ _ADAPTER = "adapter_config.json"
 def locate(source: str, revision: str | None = None, weights: bool = True, trust: bool = False) -> Path:
     """The folder or GGUF file that `source` names; a hub id is fetched first, at `revision`, with or without its weights.
 
-    `trust`: with the code that it brings, which is fetched at a whole commit only, so that it cannot change unseen.
-    Raises ModelError for neither, for an adapter, and for what holds no safetensors; without network, at once.
+    With `trust` the model's own code is fetched too, at a full commit hash only, so that it cannot change unseen.
+    Raises ModelError where `source` is none of these, is an adapter, or holds no safetensors; without network, at once.
     """
     if source == BUNDLED:
         return Path(str(resources.files("inheritune") / "assets" / "laptop-reference"))
@@ -56,7 +56,7 @@ def locate(source: str, revision: str | None = None, weights: bool = True, trust
 
 
 def refuse_files(source: str, names: Sequence[str]) -> None:
-    """Raise ModelError for files that are no model of ours, by their names alone."""
+    """Raise ModelError where the names of files alone show an adapter, or GGUF files without safetensors."""
     if _ADAPTER in names:
         raise ModelError(
             f"{source!r} is a PEFT adapter: merge it into its base (merge_and_unload), save that, and give its folder."
@@ -114,7 +114,7 @@ def refuse_names(source: str, names: Sequence[str]) -> None:
 
 
 def hub_answers(source: str) -> bool:
-    """Whether the hub answers within SECONDS, name servers included; its library tries for half a minute. A terminal is told."""
+    """Whether the hub answers within SECONDS, name resolution included, where its library tries for half a minute; a terminal is told."""
     if sys.stderr.isatty():
         print(f"Asking the hub for {source!r}, for at most {SECONDS:.0f} s", file=sys.stderr)
     watch_answers()

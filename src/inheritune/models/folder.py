@@ -1,4 +1,4 @@
-"""A model as a folder: what is read from one, with distrust, and how a new one is put in place."""
+"""Model folders: how one is read, without trust in its content, and how a new one is put in place."""
 
 import json
 import re
@@ -61,7 +61,7 @@ def read_json(folder: Path, name: str) -> dict[str, Any]:
 
 
 def require_own_files(folder: Path) -> None:
-    """Raise ModelError where a file that goes along with a model (tokenizer, template) is a link out of its folder, or any is none."""
+    """Raise ModelError for a link out of the folder among the files that go along (tokenizer, template), and for pipes, sockets, devices."""
     for path in sorted(folder.iterdir() if folder.is_dir() else ()):
         if path.exists() and not path.is_file() and not path.is_dir():
             raise ModelError(f"{path} is a pipe, socket or device and no file: remove it.")
@@ -84,7 +84,7 @@ def require_model(folder: Path) -> None:
 def weight_files(folder: Path) -> list[Path]:
     """The files of weights that `from_pretrained` reads, in its order: later ones prevail.
 
-    What the config names goes before a single file, and that before an index, which may be left from another save.
+    What the config names takes precedence over a single file, and that over an index, which may be left from another save.
     Raises ModelError where there are none, or they lead out of the folder.
     """
     require_model(folder)
@@ -137,7 +137,7 @@ def copy_along(source: Path, target: Path) -> None:
 def require_place(target: Path, sources: list[Path], force: bool) -> None:
     """Raise OutputError where a model may not be written: an existing folder, or one inside its source.
 
-    By `force` another model's folder is replaced, or an empty one, and none that holds anything else.
+    With `force`, a folder that holds a model or is empty may be replaced, and none that holds anything else.
     """
     if target.name in ("", ".."):
         raise OutputError(f"{target} names no folder of its own: give the folder by its name.")

@@ -1,4 +1,4 @@
-"""GGUF files: checked before transformers reads one, and read once, where it reads the header anew for config, weights and tokenizer."""
+"""GGUF files: checked before transformers reads them, and the header read once, not anew for config, weights and tokenizer."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr
@@ -23,7 +23,7 @@ _open = False
 
 @contextmanager
 def read_once(place: Path) -> Iterator[None]:
-    """While the outermost of these is open, the header of `place` is read once, and each table of names is made once.
+    """Within the outermost of these contexts, the header of `place` is read once, and each table of tensor names is made once.
 
     It does nothing for a folder. The header of a vocabulary of 262,144 tokens takes a quarter of a minute to read.
     """
@@ -42,7 +42,7 @@ def read_once(place: Path) -> Iterator[None]:
 
 @contextmanager
 def hushed(path: Path) -> Iterator[None]:
-    """Reading GGUF draws progress bars that no setting takes away, and reads the same things over and over."""
+    """Within the context, reading GGUF draws no progress bars, which no setting turns off, and does not read the header over and over."""
     if path.suffix != ".gguf":
         yield
         return
@@ -51,7 +51,7 @@ def hushed(path: Path) -> Iterator[None]:
 
 
 def require_gguf(path: Path) -> GgufHeader:
-    """The header of a GGUF file; raises ModelError where it is damaged, or what reads one is not installed."""
+    """The header of a GGUF file; raises ModelError where it is damaged, or a package for reading it is not installed."""
     for name in ("gguf", "accelerate"):
         if find_spec(name) is None:
             raise ModelError(f"{path} needs the package {name!r}, which is not here: pip install 'inheritune[gguf]'.")
@@ -59,7 +59,7 @@ def require_gguf(path: Path) -> GgufHeader:
 
 
 def gguf_config(path: Path, width: int) -> PretrainedConfig:
-    """The config of a GGUF file, as in `gguf_shape`; its numbers fit into memory at `width` bytes each, or ModelError."""
+    """The config of a GGUF file, as in `gguf_shape`; raises ModelError too where it does not fit into memory at `width` bytes a number."""
     config = gguf_shape(path)
     require_memory(require_gguf(path).numbers * width + buffer_bytes(hollow(config)), path)
     return config

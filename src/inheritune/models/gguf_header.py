@@ -36,7 +36,7 @@ class GgufTensor:
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """What a GGUF file says of itself, arrays of several values left out, and where its tensors lie."""
+    """The metadata of a GGUF file, without arrays of several values, and where its tensors lie."""
 
     values: dict[str, Value]
     tensors: list[GgufTensor]
@@ -83,7 +83,7 @@ class _Reader:
         self.content, self.path, self.at = content, path, 4
 
     def skip(self, count: int) -> int:
-        """Where `count` bytes begin, which are passed."""
+        """Move past `count` bytes, and return where they begin; raises ModelError at the end of the file."""
         start = self.at
         self.at += count
         if self.at > len(self.content):
@@ -135,7 +135,7 @@ class _Reader:
         return _FORMATS[kind]
 
     def skip_texts(self, count: int) -> None:
-        """A vocabulary has hundreds of thousands: no string is made of them."""
+        """Move past `count` strings without decoding them: a vocabulary has hundreds of thousands."""
         at, last = self.at, len(self.content) - 8
         for _ in range(count):
             if at > last:
@@ -194,7 +194,7 @@ def _require_counts(values: dict[str, Value], path: Path) -> None:
 
 
 def _require_blocks(header: GgufHeader, path: Path) -> None:
-    """Raise ModelError where the header counts other blocks than the file holds."""
+    """Raise ModelError where the header's number of blocks is not that of the tensors."""
     kind = header.values.get("general.architecture")
     if not isinstance(kind, str) or not _KIND.fullmatch(kind):
         raise ModelError(f"{path} does not say of which kind its model is (general.architecture): fetch it again.")

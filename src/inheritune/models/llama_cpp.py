@@ -35,7 +35,7 @@ HOW = {
 
 
 def require_tools(packed: Packed | None) -> None:
-    """Raise ModelError where a tool is missing that converting, and packing so, needs; the converter packs q8_0 itself."""
+    """Raise ModelError where a tool is missing for converting, or for this packing; the converter packs q8_0 itself."""
     _converter()
     if packed not in (None, "q8_0") and not can_quantise():
         raise ModelError(f"no quantiser of llama.cpp is here: {HOW['quantiser']}.")
@@ -107,9 +107,9 @@ def _in_runner(gguf: Path, name: str, asked: dict[str, Any]) -> Any:
 
 
 def pre_tokenizer(folder: Path) -> str | None:
-    """llama.cpp's name of how a tokenizer splits text before its merges, where its own words tell it; else None.
+    """llama.cpp's name for a tokenizer's pre-tokenizer, where `tokenizer.json` shows it; else None.
 
-    The converter knows tokenizers by a hash of what they make of a text, so none that was trained anew. One is told here:
+    The converter knows tokenizers by a hash of what they make of a text, so none that was trained anew. One kind is recognised here:
     byte-level BPE that splits as GPT-2's does.
     """
     if not (folder / "tokenizer.json").is_file():
@@ -123,7 +123,7 @@ def pre_tokenizer(folder: Path) -> str | None:
 
 @contextmanager
 def _as_it_wants(folder: Path) -> Iterator[Path]:
-    """The model folder, of links, with the numbers in its config that the converter asks for and transformers no longer writes."""
+    """A copy of the model folder, made of links, whose config has the numbers that the converter needs and transformers no longer writes."""
     config = read_json(folder, CONFIG)
     if config.get("model_type") == "gpt2":
         config = {"n_ctx": config.get("n_positions"), **config}
@@ -138,7 +138,7 @@ def _as_it_wants(folder: Path) -> Iterator[Path]:
 
 
 def _converter() -> tuple[str, str]:
-    """The Python that has the converter, and the folder of a checkout in which it is; raises ModelError where there is none."""
+    """The Python for the converter, and the folder of the checkout that holds it (empty for a package); ModelError without a converter."""
     if find_spec(_MODULE) is not None:
         return sys.executable, ""
     if script := shutil.which(_SCRIPT):
@@ -168,10 +168,10 @@ def _python_with(package: str) -> str | None:
 
 
 def _call(python: str, name: str, asked: dict[str, Any], failed: str) -> Any:
-    """What a function of `in_llama_cpp.py` answers, called in another Python."""
+    """Call a function of `in_llama_cpp.py` in another Python, and return its answer."""
     with TemporaryDirectory() as place:
         answer = Path(place) / "answer.json"
-        # From its text, not its place: beside it stands a module that has the name of a package that it asks for.
+        # Run from its text, not its file: the module `gguf.py` beside it would hide the package `gguf`.
         source = _CHILD.read_text(encoding="utf-8")
         _run([python, "-c", source, name, json.dumps(asked), str(answer)], failed, cwd=place)
         return json.loads(answer.read_bytes())

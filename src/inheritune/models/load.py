@@ -1,4 +1,4 @@
-"""Models from folders and GGUF files, with the user's mistakes in words."""
+"""Load models from folders and GGUF files, with errors that explain the user's mistakes."""
 
 import copy
 import math
@@ -99,7 +99,7 @@ def _gguf(path: Path, dtype: torch.dtype | None) -> tuple[Any, Path, dict[str, A
 def _folder(
     path: Path, dtype: torch.dtype | None, trust: bool, on: torch.device
 ) -> tuple[Any, Path | None, dict[str, Any]]:
-    """The same for a model folder; without a place, the tensors are among the options."""
+    """The same for a model folder; where the place is None, the tensors are among the options."""
     found = open_checkpoint(path, trust)
     require_memory(_needed(found, dtype), path, on)
     config = copy.deepcopy(found.config)
@@ -111,13 +111,13 @@ def _folder(
 
 
 def straight_to(on: torch.device) -> dict[str, Any]:
-    """What makes `from_pretrained` put each tensor on a device as it is read, so that none waits for the others on the CPU; needs accelerate."""
+    """Options by which `from_pretrained` puts each tensor on a device as it is read, not all on the CPU first; none without accelerate."""
     return {"device_map": {"": on}} if on != CPU and is_accelerate_available() else {}
 
 
 @torch.no_grad()
 def _require_use(model: PreTrainedModel, path: Path) -> None:
-    """Raise ModelError where a model cannot compute two tokens: what a config says beside shapes shows only then."""
+    """Raise ModelError where a model cannot compute two tokens: errors of a config that do not affect shapes show only then."""
     try:
         logits_BTV = model(input_ids=torch.tensor([[0, 1]], device=model.device), use_cache=False).logits
     except Exception as error:
@@ -138,7 +138,7 @@ def _needed(found: Checkpoint, dtype: torch.dtype | None) -> int:
 
 
 def _lazily(found: Checkpoint, dtype: torch.dtype | None) -> dict[str, Any]:
-    """What makes `from_pretrained` read just these tensors, one by one, under the names that they have here."""
+    """Options by which `from_pretrained` reads only this checkpoint's tensors, one by one, under the names that they have in it."""
     state = {held.piece.name: Unread(held.piece) for held in found.tensors}
     kept = found.config.dtype or next(iter(state.values()))[...].dtype
     return {"state_dict": state, "dtype": dtype or kept, "use_safetensors": None}
@@ -171,13 +171,13 @@ def tokenizer_at(path: Path) -> PreTrainedTokenizerBase:
 
 
 def _sentencepiece(path: Path) -> str | None:
-    """The name of a folder's tokenizer where that is a SentencePiece model alone."""
+    """The name of a folder's SentencePiece model, where it has no `tokenizer.json`; else None."""
     names = sorted(own.name for own in path.glob("*.model")) if path.is_dir() else []
     return names[0] if names and not (path / "tokenizer.json").is_file() else None
 
 
 def _require_template_names(tokenizer: PreTrainedTokenizerBase, path: Path) -> None:
-    """Raise ModelError for a chat template whose name is none of a file: it is written to one."""
+    """Raise ModelError for a chat template whose name is no plain file name: it is written to a file of that name."""
     templates = tokenizer.chat_template
     for name in templates if isinstance(templates, dict) else ():
         if not re.fullmatch(r"\w[\w.-]{0,99}", name):
@@ -195,7 +195,7 @@ def file_text(text: Path) -> str:
 
 
 def tokens_of(text: Path, tokenizer: PreTrainedTokenizerBase, length: int, most: int) -> torch.Tensor:
-    """The first `most` sequences of `length` tokens of a text, (B, T), each with the tokenizer's begin of text in it.
+    """The first `most` sequences of `length` tokens of a text, (B, T), each of which opens with the tokenizer's begin of text.
 
     Raises InputError if it is too short.
     """

@@ -1,4 +1,4 @@
-"""About how many bytes a model takes as a GGUF file that llama.cpp's quantiser packed, by the shapes of its matrices."""
+"""Estimate the bytes of a model as a GGUF file packed by llama.cpp's quantiser, by the shapes of its matrices."""
 
 from torch.nn import Parameter
 from transformers import PreTrainedModel
@@ -7,7 +7,8 @@ from inheritune.decoder.anatomy import anatomy, embedding_rows
 from inheritune.models.llama_cpp import PACKED, Packed
 
 _Q8_0 = 8.5  # bits a weight
-# Of q4_k_m: a matrix, and the head, in which tied embeddings are; and both where a row is no multiple of 256, which its formats want.
+# Bits a weight of q4_k_m: of a matrix, and of the head, tied embeddings included; then of both where a row is no multiple of 256, as its
+# formats need.
 _Q4_K_M, _ITS_HEAD = 4.85, 6.5625
 _Q4_K_M_OTHER, _ITS_HEAD_OTHER = 5.8, _Q8_0
 _ROW = 256
@@ -15,7 +16,7 @@ _WORD_BYTES = 30  # of a token's text, kind and merge
 
 
 def packed_bytes(model: PreTrainedModel) -> dict[str, int]:
-    """Bytes of the GGUF file by each packing: within a fiftieth of what three models took."""
+    """Estimated bytes of the GGUF file by each packing: within a fiftieth of what three models took."""
     words = _WORD_BYTES * embedding_rows(model)
     head = anatomy(model).head.get_parameter("weight")
     return {

@@ -1,4 +1,4 @@
-"""The regexes of a tokenizer, tried on long runs of one character: one that backtracks without end is refused before any text."""
+"""Try a tokenizer's regexes on long runs of one character: one that backtracks without end is refused before it reads any text."""
 
 import json
 import os
@@ -13,12 +13,12 @@ from tokenizers import Tokenizer
 
 from inheritune.errors import ModelError
 
-_LENGTH, _SECONDS = 4096, 3.0  # of a run, in characters; of processor time, of which sound ones take a thirtieth
+_LENGTH, _SECONDS = 4096, 3.0  # characters of a run; processor seconds, of which sound regexes take a thirtieth
 _ALWAYS, _MOST, _BEHIND = (
     "a0 ,\n",
     32,
     "\x01\n",
-)  # characters that are tried, and what ends a run: no regex goes on there
+)  # characters that are always tried, how many are tried at most, and what ends a run, as no regex matches beyond it
 
 
 def require_quick(tokenizer: Tokenizer, path: Path) -> None:
@@ -50,7 +50,7 @@ def _patterns(tree: Any) -> Iterator[str]:
 
 
 def _is_quick(split: Callable[[str], object], text: str) -> bool:
-    """Whether this text is soon split; a regex that gives up panics."""
+    """Whether this text is split in time; a regex that gives up panics, and counts as slow."""
     began = time.thread_time()
     try:
         with _unsaid():
@@ -64,7 +64,7 @@ def _is_quick(split: Callable[[str], object], text: str) -> bool:
 
 @contextmanager
 def _unsaid() -> Iterator[None]:
-    """A panic is printed by the library itself, to the process's standard error: not here."""
+    """Within the context, discard the process's standard error, to which the library itself prints a panic."""
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, 2)

@@ -1,4 +1,4 @@
-"""Keeps the progress bars and notes of transformers and of the hub's client out of our own output, and tells what the bars would."""
+"""Keep the progress bars and notes of transformers and of the hub's client out of our output, and report the progress ourselves."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -29,7 +29,7 @@ def quiet() -> Iterator[None]:
 
 @contextmanager
 def reading(count: Tally) -> Iterator[None]:
-    """While this is open, `count` is told how many of how many tensors are read of a model folder, or unpacked of a GGUF file."""
+    """Within the context, tell `count` how many tensors are read from a model folder or unpacked from a GGUF file, and of how many."""
 
     def counted(items: Any, **_: object) -> Iterator[Any]:
         for done, item in enumerate(items, 1):
@@ -50,6 +50,6 @@ def reading(count: Tally) -> Iterator[None]:
 
 @contextmanager
 def loading(progress: Progress, what: str) -> Iterator[None]:
-    """A stage in which a model is loaded: first what it says of itself is read, then its tensors are counted."""
+    """Show the loading of a model as a stage: first its header, config and tokenizer are read, then its tensors are counted."""
     with progress.waiting(what, "tensors", "reading its header, config and tokenizer") as count, reading(count):
         yield

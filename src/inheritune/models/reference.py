@@ -1,4 +1,4 @@
-"""Models and tokenizers in: from a folder, the hub or the package, refused in one sentence where they are no use."""
+"""Load reference models and tokenizers from a folder, the hub or the package; unusable ones are refused in one sentence."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +39,7 @@ class Reference:
 
     @property
     def positions(self) -> int | None:
-        """How many tokens the model reads at once; None where its config does not say."""
+        """The model's context length, in tokens; None where its config does not say."""
         return positions_of(self.model.config)
 
 
@@ -48,7 +48,7 @@ def load_reference(
 ) -> Reference:
     """A reference from a folder, a GGUF file, a hub id or the package; ModelError says what is wrong with it.
 
-    `trust`: code that the model brings may run; its tokenizer's does not. `place` is where the source was found already.
+    `trust`: code that the model brings may run; its tokenizer's does not. `place` is where the source is, if it was located already.
     """
     place = place or locate(source, revision, trust=trust)
     with read_once(place):
@@ -81,6 +81,6 @@ def _usable(tokenizer: PreTrainedTokenizerBase, source: str) -> PreTrainedTokeni
 
 
 def _trained_tokens(place: Path) -> int | None:
-    """What `inheritune train` wrote beside a model of its own."""
+    """Tokens that a model was trained on, as `inheritune train` wrote beside its own model; None for any other."""
     tokens = read_json(place, _NOTE).get("tokens") if (place / _NOTE).is_file() else None
     return tokens if type(tokens) is int else None

@@ -1,7 +1,7 @@
 """The process that renders conversations: `python -m inheritune.models.rendering`, a line of JSON for each on standard input and output.
 
-What a template does stays in here: it is compiled and sandboxed by transformers, and a bound on the process ends one that loops
-or fills the memory. The day is always the same one, so that the same messages are the same text tomorrow.
+A template's effects stay in this process: transformers compiles and sandboxes it, and limits on the process end one that loops or
+fills the memory. The date is fixed, so that the same messages give the same text tomorrow.
 """
 
 import json
@@ -13,14 +13,14 @@ from typing import Any, Protocol, TypedDict
 
 from inheritune.runtime import system
 
-SECONDS, MEMORY = 10, 1 << 30  # of the processor and bytes, that a conversation may take
+SECONDS, MEMORY = 10, 1 << 30  # processor seconds and bytes that a conversation may take
 DAY = (2024, 7, 26)
 _GENERATION = re.compile(r"\{%-?\s*generation\s*-?%\}")
 Span = tuple[int, int]
 
 
 class Render(Protocol):
-    """Some messages as text, and the spans of its `generation` blocks if these are followed."""
+    """Renders messages as text; with `follow`, gives the spans of the template's `generation` blocks too."""
 
     def __call__(
         self, messages: list[Any], follow: bool = False, add_generation_prompt: bool = False
@@ -56,7 +56,7 @@ def sandboxed(template: str, special_tokens: dict[str, Any]) -> Render:
 
 
 def by_prefix(render: Render, messages: list[Any], text: str) -> list[Span]:
-    """The spans of the assistant's turns, told by what stands before and after each; ValueError where that is no part of `text`."""
+    """The spans of the assistant's turns, by rendering the messages before and up to each; ValueError where `text` does not begin so."""
     spans = []
     for number, message in enumerate(messages):
         if message["role"] == "assistant":

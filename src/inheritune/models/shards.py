@@ -1,4 +1,4 @@
-"""Safetensors files by their headers alone: what stands where, copied in byte ranges, no tensor built."""
+"""Safetensors files by their headers alone: tensors are found and copied as byte ranges, and none is built."""
 
 import hashlib
 import json
@@ -42,14 +42,14 @@ class Piece:
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """A tensor in a file, the model's parameter `own` that it becomes, and its name `around` the number of its block."""
+    """A tensor in a file, the name `own` of the parameter that it becomes, and what its name in the file has `around` its block's number."""
 
     piece: Piece
     own: str
     around: tuple[str, str] | None = None
 
     def moved(self, own: str, path: str) -> "StoredTensor":
-        """The same tensor as the parameter `own` of another model, under the name that becomes it."""
+        """The same tensor as the parameter `own` of another model, under the name that a file of that model has for it."""
         place, _ = split_name(own, path)
         if self.around is None or place is None:
             return replace(self, own=own)

@@ -32,7 +32,7 @@ STORED_DTYPES = {
 
 @dataclass(frozen=True)
 class Unread:
-    """A tensor in a file, which is read when it is asked for: `tensor[...]`, as `from_pretrained` asks."""
+    """A tensor in a file that is read only when it is indexed, `tensor[...]`, as `from_pretrained` does."""
 
     piece: Piece
 
@@ -46,7 +46,7 @@ class Unread:
 
 
 class Mapping:
-    """Names in the files of `model` to names in the model itself, as `from_pretrained` maps them."""
+    """Maps names in the files of `model` to names in the model itself, as `from_pretrained` does."""
 
     def __init__(self, model: PreTrainedModel) -> None:
         transforms = get_model_conversion_mapping(model)
@@ -55,11 +55,11 @@ class Mapping:
         self._prefix, self._state = model.base_model_prefix, model.state_dict()
 
     def held(self, pieces: Sequence[Piece], path: str) -> tuple[list[StoredTensor], list[str]]:
-        """The tensors that become a parameter, and the names that transformers finds no parameter for and leaves.
+        """Return the tensors that become a parameter, and the names of those that transformers finds no parameter for and ignores.
 
-        Raises ModelError for a tensor whose name in the file does not count the blocks under `path` as the model does.
+        Raises ModelError for a tensor whose name in the file does not number the blocks under `path` as the model does.
         """
-        # Some renamings know from the names before it whether a name is meant: in transformers' order.
+        # In transformers' order: whether some renamings apply to a name depends on the names before it.
         names = sorted((piece.name for piece in pieces), key=dot_natural_key)
         own = {name: self._own(name) for name in names}
         left = [own[name] for name in names if own[name] not in self._state]
@@ -79,7 +79,7 @@ class Mapping:
         raise ModelError(f"{piece.name} in {piece.file.parent} does not say its block, which is {block} in the model.")
 
     def converts(self, name: str) -> str | None:
-        """What is done with the tensor of this name beside renaming it, in words to compare; None: nothing."""
+        """What is done with the tensor of this name beside renaming it, as a string to compare; None where that is nothing."""
         pattern = rename_source_key(name, self._renamings, self._converters)[1]
         one = next((one for one in self._converters if pattern in one.source_patterns), None)
         return f"{pattern} {one.target_patterns} {one.operations}" if one else None
@@ -96,9 +96,9 @@ class Mapping:
 
 
 def require_whole(model: PreTrainedModel, pieces: Sequence[Piece], folder: Path) -> None:
-    """Raise ModelError where these tensors lack what a model without weights needs, or have it in other shapes.
+    """Raise ModelError where these tensors lack one that `model`, on the meta device, needs, or have it in another shape.
 
-    `model` is loaded as `from_pretrained` loads it, its weights as little there as before.
+    `model` is loaded as `from_pretrained` loads it, and stays on the meta device.
     """
     state = {piece.name: torch.empty(piece.shape, dtype=STORED_DTYPES[piece.dtype], device="meta") for piece in pieces}
     mapping: Any = get_model_conversion_mapping(model)

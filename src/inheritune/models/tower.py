@@ -19,7 +19,7 @@ from inheritune.models.stored import Mapping
 
 
 def tower_config(config: PretrainedConfig) -> PretrainedConfig | None:
-    """The config of the causal model that a larger one is for text alone; None where none is known, or it is causal itself."""
+    """The config of the causal model that a multimodal one amounts to on text alone; None where none is known, or it is causal itself."""
     if config.model_type not in KEPT_WHOLE:
         return None
     plain = text_config(config)
@@ -34,7 +34,7 @@ def tower_config(config: PretrainedConfig) -> PretrainedConfig | None:
 
 
 def _as(kind: str, config: PretrainedConfig) -> PretrainedConfig:
-    """A config of another type, with what both types know."""
+    """The config as one of another type, with the fields that both types know."""
     held: dict[str, Any] = config.to_dict()
     held["rope_parameters"] = {name: value for name, value in held["rope_parameters"].items() if name not in TEXT_AXES}
     known = AutoConfig.for_model(kind).to_dict().keys() - {"model_type"}
@@ -42,7 +42,7 @@ def _as(kind: str, config: PretrainedConfig) -> PretrainedConfig:
 
 
 def tower_pieces(pieces: Sequence[Piece], config: PretrainedConfig, tower: PreTrainedModel) -> list[Piece]:
-    """Those of a model's tensors that are its text tower's, under the names that they have in files of the tower alone.
+    """The tensors of a model's text tower, under the names that they have in files of the tower alone.
 
     Raises ModelError where the files keep a parameter in another form than those of the tower would.
     """

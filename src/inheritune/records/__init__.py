@@ -1,1 +1,1 @@
-"""What a run, a cell or a model folder holds: each file's name and its model, written once and read back."""
+"""The files that a run, a cell or a model folder holds: each one's name and its pydantic model, defined once."""

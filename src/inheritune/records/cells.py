@@ -1,4 +1,4 @@
-"""What the cells and shards of a comparison write down: every file by its name, once."""
+"""The files that the cells and shards of a comparison write: each one's name and its model."""
 
 from typing import ClassVar
 
@@ -9,9 +9,9 @@ _CELL_ANEW = "remove the folder of this cell, and the same command makes it agai
 
 
 class ComparisonBasis(JsonFile):
-    """What gathering needs to know of the reference and the validation documents, so that it loads no model.
+    """What gathering needs to know of the reference and the validation documents, so that it need not load a model.
 
-    By document: the reference's `losses`, the tokens as `weights`, and the book or file it belongs to in `clusters`.
+    Per document: the reference's `losses`, the number of tokens in `weights`, and the index of its book or file in `clusters`.
     """
 
     NAME: ClassVar[str] = "about.json"
@@ -33,7 +33,7 @@ class InherituneStart(JsonFile):
 
 
 class ChosenBlocks(JsonFile):
-    """The blocks that a criterion keeps for a comparison's depth, and what the choice took; a file for each criterion."""
+    """The blocks that a criterion keeps for a comparison's depth, and the cost of the choice; one file per criterion."""
 
     NAME: ClassVar[str] = "choice-{}.json"
     blocks: list[Count]
@@ -48,7 +48,7 @@ class PhaseTokens(JsonFile):
 
 
 class PhaseStart(JsonFile):
-    """What a phase's start took before training."""
+    """The cost of a phase's start, before training."""
 
     NAME: ClassVar[str] = "start.json"
     MENDED_BY: ClassVar[str] = _CELL_ANEW

@@ -70,7 +70,10 @@ class Row(Entry):
 
 
 def at_most(method: str, tokens_to_random: float | None, validations: Sequence[float]) -> str:
-    """The mark of tokens and FLOPs to random's loss where the first of a method's validations, by tokens, lay below it already."""
+    """Return the mark `≤ ` for tokens and FLOPs to random's loss where a method's first validation lay below that loss already.
+
+    `validations` are the tokens at which the method was validated.
+    """
     return "≤ " if method != "random" and tokens_to_random in validations[:1] else ""
 
 
@@ -107,7 +110,7 @@ class Comparison(Entry):
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read a `compare.json`. Raises InputError if it is missing or none."""
+        """Read a `compare.json`. Raises InputError if it is missing or not a comparison."""
         try:
             return cls.model_validate_json(read_whole(path))
         except (OSError, ValidationError) as error:

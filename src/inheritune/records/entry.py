@@ -1,4 +1,4 @@
-"""What all records are made of, and how one is kept in a file: written whole, read back with distrust."""
+"""The base of all records, and how one is kept in a file: written whole, validated when it is read."""
 
 import json
 from pathlib import Path
@@ -17,7 +17,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class Entry(BaseModel):
-    """A part of a record: no unknown keys, no infinities, fixed once made."""
+    """A part of a record: no unknown keys, no infinities, immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
@@ -42,7 +42,7 @@ class JsonFile(Entry):
     """A record that is a file: one JSON object, named `NAME` in its folder."""
 
     NAME: ClassVar[str]
-    WITH_DEFAULTS: ClassVar[bool] = False  # whether what was left at its default is written too
+    WITH_DEFAULTS: ClassVar[bool] = False  # whether fields left at their defaults are written too
     MENDED_BY: ClassVar[str] = "remove it, and the same command makes it again"
     LEAVES: ClassVar[bool] = False  # whether it goes with a model to other folders, and so bears no seal
 
@@ -64,7 +64,7 @@ class JsonFile(Entry):
 
 
 def first_fault(error: ValidationError | BrokenSealError) -> str:
-    """The first thing that a file's seal or model finds wrong, as `place: what`."""
+    """The first fault that a file's seal or model finds, as `place: what`."""
     if isinstance(error, BrokenSealError):
         return str(error)
     first = error.errors(include_url=False)[0]
@@ -73,7 +73,7 @@ def first_fault(error: ValidationError | BrokenSealError) -> str:
 
 
 def json_text(record: BaseModel, indent: int | None = 1) -> str:
-    """A record as JSON in ASCII, so that no name in it commands a terminal."""
+    """A record as JSON in ASCII, so that no name in it sends control sequences to a terminal."""
     return json.dumps(record.model_dump(mode="json"), indent=indent)
 
 

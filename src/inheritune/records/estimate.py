@@ -1,4 +1,4 @@
-"""What a run will take and give, as data: the object that `inheritune plan --json` prints, and the two lines that `run` begins with."""
+"""The plan of a run, as data: the object that `inheritune plan --json` prints, and what the first two lines of `run` are made from."""
 
 from typing import ClassVar
 
@@ -9,7 +9,7 @@ from inheritune.records.result import Footprint
 
 
 class StageEstimate(Entry):
-    """A stage of a run: what it reads and computes, its most memory (bytes a process) and what it leaves on the disk at most."""
+    """A stage of a run: tokens read, FLOPs and seconds, its peak memory (bytes per process), and the most bytes that it leaves on the disk."""
 
     name: str
     tokens: Count
@@ -34,14 +34,13 @@ class MemoryEstimate(Entry):
 class DepthReach(Entry):
     """What is expected of a depth after one round: the loss of its cut and the gap in nats per token, each with its 80% interval.
 
-    `chance` is that of a gap below the margin, `measured` whether the cut's loss was measured or is that of other models' cuts.
+    `chance` is the probability of a gap below the margin. The cut's loss is that of other models' cuts.
     """
 
     depth: Depth
     lost: tuple[Amount, Amount, Amount]
     gap: tuple[float, float, float]
     chance: Share
-    measured: bool = False
 
 
 class PlannedModel(Entry):
@@ -53,10 +52,10 @@ class PlannedModel(Entry):
 
 
 class Machinery(Entry):
-    """What a run is planned for: bytes of memory and disk for each process, and whether the pace was tried.
+    """The machine that a run is planned for: bytes of memory and disk for each process, and whether its pace was tried out.
 
-    `matrix_rate` is in FLOP/s of matrix products at the training's precision, `fp32_rate` in fp32. `shares` are those of a data sheet's
-    rate that training may reach, the plan's own and the least; None where products were timed here.
+    `matrix_rate` is in FLOP/s of matrix products at the training's precision, `fp32_rate` in fp32. `shares` are the shares of a data
+    sheet's rate that training may reach, as planned and at the least; None where products were timed here.
     """
 
     name: str
@@ -71,10 +70,10 @@ class Machinery(Entry):
 
 
 class RunEstimate(JsonFile):
-    """A run beforehand: stages with one round, one further round, what the target saves, and what the tokens can buy.
+    """The plan of a run: its stages with one round, one further round, what the target saves, and what the tokens can buy.
 
     `cost` is in whatever money the price of a device-hour was given. `advice` says what does not suffice and which setting
-    makes it fit; none where all fits. `choice` is how the recipe chooses blocks, None where they are named by hand.
+    makes it fit; empty where all fits. `choice` is how the recipe chooses blocks, None where they are named by hand.
     """
 
     NAME: ClassVar[str] = "plan.json"
@@ -109,22 +108,22 @@ class RunEstimate(JsonFile):
 
     @property
     def total(self) -> StageEstimate:
-        """All stages, with one round."""
+        """All stages together, with one round."""
         return in_all(self.stages)
 
     def span(self, seconds: float) -> tuple[float, float]:
-        """What is planned, and the most that it may be on a device that was never tried."""
+        """The planned seconds, and the most that they may be on a device that was never tried."""
         planned, least = self.machine.shares or (1.0, 1.0)
         return seconds, seconds * planned / least
 
     def cost(self, seconds: float) -> float | None:
-        """The price of all devices for so long."""
+        """The price of all devices for so many seconds; None without a price."""
         price = self.machine.price
         return None if price is None else price * self.machine.processes * seconds / 3600
 
 
 def in_all(stages: list[StageEstimate]) -> StageEstimate:
-    """Stages together: sums, and the most memory and disk of any."""
+    """Several stages as one: everything is summed, but memory and disk are the largest of any stage."""
     sums = {key: sum(getattr(stage, key) for stage in stages) for key in ("tokens", "flops", "seconds")}
     most = {key: max(getattr(stage, key) for stage in stages) for key in ("memory", "disk")}
     return StageEstimate(name="in all", **sums, **most)

@@ -1,4 +1,4 @@
-"""A gap as it is written down: the one shape that it has in every file."""
+"""The record of a gap, the same in every file."""
 
 from typing import Self
 
@@ -18,7 +18,7 @@ class GapResult(Entry):
 
     @classmethod
     def of(cls, gap: Gap) -> Self:
-        """A measured gap, as it is written down."""
+        """The record of a measured gap."""
         return cls(mean=gap.mean, low=gap.low, high=gap.high, verdict=gap.verdict)
 
     @property

@@ -1,4 +1,4 @@
-"""What the guard set says of two models, as it is written down."""
+"""The record of what the guard set says of two models."""
 
 from typing import ClassVar, Literal
 
@@ -47,7 +47,7 @@ class Guard(Entry):
 
 
 class GuardAnswers(Spent, JsonFile):
-    """Whether a model had each item right, None where its tokenizer cannot tell the choices apart; `items` is the digest of what was asked."""
+    """Whether a model had each item right; None where its tokenizer cannot tell the choices apart. `items` is the items' digest."""
 
     NAME: ClassVar[str] = "guard.json"
     items: str

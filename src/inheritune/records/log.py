@@ -1,4 +1,4 @@
-"""`metrics.jsonl` as it is read: its whole lines, and each as the row that it is."""
+"""Read `metrics.jsonl`: its complete lines, each as a row of its kind."""
 
 import json
 from collections.abc import Iterator
@@ -14,17 +14,17 @@ from inheritune.records.entry import Entry, first_fault
 from inheritune.records.rows import ROW, MetricsRow
 
 RowKind = TypeVar("RowKind", bound=Entry)
-_MOST = 1 << 36  # bytes: a line a step, so that no run comes near
+_MOST = 1 << 36  # bytes; with one line per step no run comes near
 
 
 def rows(path: Path) -> list[MetricsRow]:
-    """Every whole row so far; a line broken off by a kill is none. OutputError names a line that is damaged."""
+    """Read every complete row; a line broken off by a kill is left out. Raises OutputError, which names a damaged line."""
     key = sealing(path)
     return [_parsed(path, key, line, number) for number, line in enumerate(_lines(path), 1)]
 
 
 def rows_of(path: Path, kind: type[RowKind], last: int | None = None) -> list[RowKind]:
-    """The rows of one kind, or only the `last` of them, without reading the others."""
+    """Read the rows of one kind, or only the `last` of them, without parsing the others."""
     start = json.dumps({"kind": kind.model_fields["kind"].default})[:-1].encode()
     lines = [(number, line) for number, line in enumerate(_lines(path), 1) if line.startswith(start)]
     return list(_of_kind(path, lines if last is None else lines[-last:], kind))

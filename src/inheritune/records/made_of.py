@@ -1,4 +1,4 @@
-"""`made_of.json`: what a run folder was begun with, by content and not by name. A later stop with other content is told apart."""
+"""`made_of.json`: what a run folder was begun with, by content and not by name, so that other content is noticed later."""
 
 from collections.abc import Iterator
 from typing import ClassVar, Self
@@ -8,7 +8,7 @@ from inheritune.records.entry import Count, Entry, JsonFile
 
 
 class FileMark(Entry):
-    """A file by the digest of all its bytes; one too large for that by samples of them, its size and its time of change (ns)."""
+    """What identifies a file: the digest of all its bytes or, if it is too large, of samples, with its size and time of change (ns)."""
 
     size: Count
     digest: str
@@ -23,7 +23,7 @@ class FileMark(Entry):
 class MadeOf(JsonFile):
     """Digests of a run's content: token ids and document starts by text, the tokenizer, and the reference's files by name.
 
-    `mark` is the run folder's own, at random, so that no other folder's files pass for its.
+    `mark` is random and the run folder's own, so that no other folder's files are taken for its files.
     """
 
     NAME: ClassVar[str] = MARKED_BY
@@ -35,12 +35,12 @@ class MadeOf(JsonFile):
 
     @property
     def elsewhere(self) -> Self:
-        """The same without times of change, which are others on each machine."""
+        """The same without times of change, which differ from machine to machine."""
         marks = {name: mark.model_copy(update={"changed": mark.changed and 0}) for name, mark in self.reference.items()}
         return self.model_copy(update={"reference": marks})
 
     def differences(self, now: Self) -> Iterator[str]:
-        """What is another now, in words."""
+        """Yield in words each part whose content is another `now`."""
         if self.tokenizer != now.tokenizer:
             yield "the reference's tokenizer"
         for name in sorted(self.reference.keys() | now.reference.keys()):

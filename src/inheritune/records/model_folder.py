@@ -1,4 +1,4 @@
-"""What stands beside the weights of a model that was cut or grown: where it came from, and what was proved of it."""
+"""The records beside the weights of a model that was cut or grown: where it came from, and what was proved of it."""
 
 import json
 from dataclasses import dataclass
@@ -25,15 +25,15 @@ class Healing:
 
 def _versions() -> dict[str, str]:
     others = {name: version(name) for name in ("torch", "transformers", "safetensors")}
-    return {"inheritune": inheritune.__version__, **others}  # also where it runs from a folder that was never installed
+    return {"inheritune": inheritune.__version__, **others}  # also known where it was never installed
 
 
 class ModelOrigin(JsonFile):
-    """How a model was made: the source's blocks at its places, what else was taken, and what was done to it.
+    """How a model was made: which of the source's blocks it has, what else was inherited, and what was done to it.
 
     `origin` names the model that the source's own blocks came from. `tower_of` is the type of a source that reads
-    images or sound too, of which this model is the text tower alone. `miscounted` says what readers that count layers
-    take otherwise than its config says.
+    images or sound too, of which this model is the text tower alone. `miscounted` says what programs that derive a layer's
+    kind from its number read otherwise than its config says.
     """
 
     NAME: ClassVar[str] = "inheritune.json"
@@ -57,12 +57,12 @@ class ModelOrigin(JsonFile):
     versions: dict[str, str] = Field(default_factory=_versions)
 
     def as_printed(self) -> str:
-        """What the commands print with --json: the record without what follows from the rest."""
+        """What the commands print with --json: the record without versions and what follows from the rest."""
         return json.dumps(self.model_dump(mode="json", exclude={"blocks_shown", "versions"}))
 
 
 class CheckRecord(Entry):
-    """One question to a model: its name, whether it passed, and what was seen."""
+    """One check of a model: its name, whether it passed, and what was seen."""
 
     name: str
     passed: bool

@@ -1,4 +1,4 @@
-"""Target and reference on texts beside the validation documents, as a whole and by position, as it is written down."""
+"""The record of target and reference on texts beside the validation documents, as a whole and by position."""
 
 from inheritune.records.entry import Count, Entry
 from inheritune.records.gap import GapResult

@@ -1,4 +1,4 @@
-"""What a folder of prepared text says of itself: `manifest.json` when it is finished, `journal.jsonl` until then."""
+"""The records of a folder of prepared text: `manifest.json` when it is finished, `journal.jsonl` until then."""
 
 from collections.abc import Sequence
 from typing import ClassVar, Literal
@@ -12,14 +12,14 @@ Sizes = tuple[Count, Count, Count] | tuple[Count, Count]  # tokens, documents an
 
 
 class Sizing(Entry):
-    """Tokens, documents and books of both sides."""
+    """Tokens, documents and books of both sides, training and validation."""
 
     train: Sizes
     valid: Sizes
 
 
 class PreparedSide(Entry):
-    """One side: how much it holds, and the digests of its ids, of its documents' starts and books, and of which ids are asked for."""
+    """One side: how much it holds, and the digests of its ids, of its documents' starts and books, and of which ids losses ask for."""
 
     tokens: Count
     documents: Count
@@ -38,7 +38,7 @@ class PreparedSides(Entry):
 
 
 class SourceEnd(Entry):
-    """Where a source ended: the documents read of it, both sides' sizes and all repeats then, and what was held out of it."""
+    """The state at the end of a source: documents read of it, both sides' sizes and all repeats by then, and what was held out of it."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -49,14 +49,14 @@ class SourceEnd(Entry):
 
 
 class SourceFile(Entry):
-    """A file that a source's text stood in, and its digest."""
+    """A file that a source's text was read from, and its digest."""
 
     name: str
     sha256: str
 
 
 class NamedSource(Entry):
-    """A source as the recipe names it, the files that it was, and the side that its documents went to."""
+    """A source as the recipe names it, the files that were read for it, and the side that its documents went to."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -74,9 +74,10 @@ class PreparedSource(SourceEnd, NamedSource):
 
 
 class Origin(Entry):
-    """What a folder's tokens were made from, and how. `begin` stands there only where a text has one in front.
+    """What a folder's tokens were made from, and how.
 
-    `loss_on`: for whose tokens alone losses ask, if not for all.
+    `begin` is there only where a begin of text stands in front of each text. `loss_on` says whose tokens alone losses ask for, if not
+    all.
     """
 
     tokenizer: str
@@ -120,7 +121,7 @@ class Manifest(Origin, PreparedIds):
 
 
 class JournalStart(Entry):
-    """The first line of a journal: everything that the bytes of the folder to be depend on, each source by its fingerprint."""
+    """The first line of a journal: all that the bytes of the finished folder will depend on, each source by its fingerprint."""
 
     format: str
     tokenizer: str
@@ -135,10 +136,10 @@ class JournalStart(Entry):
 
 
 class JournalLine(Entry):
-    """How far a preparation is: documents read of source `source`, the sizes of both sides, and where each finished source ended.
+    """How far a preparation has come: documents read of source `source`, the sizes of both sides, and where each finished source ended.
 
-    The rest is about the book that is being read: its name, how many of its sections came before, and the sides that it stands
-    on. `by_section` says that this source is read by section, `has_long` that it has a long document, `rendered` that there was a
+    The rest is about the book that is being read: its name, how many of its sections came before, and the sides that it is on.
+    `by_section` says that this source is read by section, `has_long` that it has a long document, `rendered` that there was a
     conversation.
     """
 

@@ -16,9 +16,9 @@ from inheritune.records.entry import Amount, Count, first_fault, json_text
 
 ATTENTION, SLIDING, OTHER = "softmax attention", "sliding attention", "no softmax attention"
 
-SURE = 0.975  # a head is surely lazy from this probability on, and surely not where the rest of it is left
+SURE = 0.975  # a head is surely lazy at this probability or above, and surely not lazy at one minus it or below
 
-NO_TIME = "(no time)"  # behind what is left out
+NO_TIME = "(no time)"  # marks what was left out because the time was over
 
 
 class ProfileEntry(BaseModel):

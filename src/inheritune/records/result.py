@@ -19,8 +19,8 @@ from inheritune.records.samples import SideBySide
 from inheritune.records.token_by_token import TokenByToken
 
 RANDOM = "random"  # the control that starts from random weights
-CAUTION = "Caution: "  # begins each of them in a message
-PACKED = "packed (GGUF)"  # the dtype of a file of fewer bits a number than any dtype has
+CAUTION = "Caution: "  # begins each caution in a message
+PACKED = "packed (GGUF)"  # named as the dtype of a file with fewer bits per number than any dtype
 if TYPE_CHECKING:
     import pandas
 
@@ -36,7 +36,7 @@ class Footprint(Entry):
 
     @property
     def packed(self) -> bool:
-        """Whether the file holds fewer bits a number than any dtype has."""
+        """Whether the file has fewer bits per number than any dtype."""
         return self.dtype == PACKED
 
 
@@ -127,7 +127,7 @@ class Control(Entry):
 
 
 def trained_on(controls: list[Control] | None) -> Control | None:
-    """The better of the controls that are the reference trained on for the same tokens; None where there are none."""
+    """The control of lowest loss among those that train the reference on for the same tokens; None if there are none."""
     return min((c for c in controls or [] if c.name != RANDOM), key=lambda control: control.val_loss, default=None)
 
 
@@ -221,12 +221,12 @@ class Result(Entry):
 
     @property
     def look_confidence(self) -> float:
-        """Confidence of a look's interval: the planned looks share the run's error among them."""
+        """Confidence of one look's interval: the planned looks share the run's error probability."""
         return self.validation.look_confidence or self.confidence
 
     @property
     def further(self) -> Reading | None:
-        """What was read on for the gap of the saved target."""
+        """The further reading that the saved target's gap rests on; None if there was none."""
         found = [round_.further for round_ in self.rounds if round_.blocks == self.target.blocks]
         return found[-1] if found else None
 

@@ -45,7 +45,7 @@ class StepRow(_Done):
 
     @property
     def text_loss(self) -> float:
-        """The part of the loss that is like the reference's."""
+        """The cross-entropy part of the loss, which can be compared with the reference's loss."""
         return (self.__pydantic_extra__ or {}).get("cross_entropy", self.loss)
 
 
@@ -61,10 +61,10 @@ class SkippedRow(_Done):
 
 @dataclass(frozen=True, kw_only=True)
 class StepDone:
-    """An optimizer step as the loop tells it: `step`, `tokens` and `flops` count from the round's first step.
+    """An optimizer step as the loop reports it: `step`, `tokens` and `flops` count from the round's first step.
 
-    `parts` has `loss` and, where the objective has several terms, each term's own. `skipped` says why a step changed nothing. The `first`
-    one of a process may have waited for what was compiled, so that its pace says nothing of the next ones.
+    `parts` has `loss` and, where the objective has several terms, each term's own. `skipped` says why a step changed nothing. The
+    `first` step of a process may have waited for compilation, so that its pace says nothing about later ones.
     """
 
     step: int
@@ -81,11 +81,11 @@ class StepDone:
 
     @property
     def text_loss(self) -> float:
-        """The part of the loss that is like the reference's."""
+        """The cross-entropy part of the loss, which can be compared with the reference's loss."""
         return self.parts.get("cross_entropy", self.parts["loss"])
 
     def row(self, done: Mapping[str, float]) -> StepRow | SkippedRow:
-        """The step's row, where `done` tells how far the run is after it."""
+        """Return the step's row; `done` says how far the run is after it."""
         values = {
             **self.parts, "lr": self.lr, "grad_norm": self.grad_norm,
             "tokens_per_second": self.tokens_per_second, "mfu": self.mfu, "memory": self.memory,
@@ -112,7 +112,7 @@ class ValidationRow(_Done):
 
 
 class WatchRow(_Done):
-    """The attention of a model as it trains, one value a layer; None where a layer has no softmax attention.
+    """The attention of a model as it trains, one value per layer; None where a layer has no softmax attention.
 
     `lazy_heads` names the heads whose mean k* is at most 1.5, by layer.
     """
@@ -162,5 +162,5 @@ ROW: TypeAdapter[MetricsRow] = TypeAdapter(MetricsRow)
 
 
 def step_of(row: MetricsRow) -> int:
-    """The step of the run that a row is about; a decision is about none."""
+    """The step of the run that a row is about; 0 for a decision, which is about none."""
     return 0 if isinstance(row, DecisionRow) else row.step

@@ -1,4 +1,4 @@
-"""Held-out documents on which two models are shown beside each other, as they are written down."""
+"""The record of held-out documents on which two models are shown beside each other."""
 
 from typing import Annotated, ClassVar, Literal
 

@@ -1,4 +1,4 @@
-"""What the stages of a run write down for each other: every file by its name, once."""
+"""The files that the stages of a run write for each other: each one's name and its model."""
 
 import tokenize
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from inheritune.records.result import Reading
 from inheritune.records.rows import GrowthRow
 
 PROFILE, REFERENCE_PROFILE, LOSSES = "profile.json", "reference-profile.json", "losses.npy"
-# What a diagnosis, a choice and a repair have done, until they are done.
+# Partial results of a diagnosis, a choice and a repair, kept until these are done.
 MAPS, CONTRASTS, CUTS = "maps.jsonl", "contrasts.jsonl", "cuts.jsonl"
 REMOVALS, REPAIR = "removals.jsonl", "repair"
 FURTHER_FOLDER, FURTHER_LOSSES = "further", "further.npy"
@@ -27,12 +27,12 @@ _ROUND_ANEW = "remove the folders of this round and of those after it, and the s
 
 
 def so_far(place: Path) -> Path:
-    """Where the losses that a file is to hold are kept until all of them are measured."""
+    """The file that keeps the losses for the record at `place` until all of them are measured."""
     return place.with_suffix(".jsonl")
 
 
 def write_losses(path: Path, losses: np.ndarray) -> None:
-    """Write each document's loss, (documents,), as numpy's file with its seal behind. Raises OSError where it cannot be written."""
+    """Write each document's loss, (documents,), as a `.npy` file followed by its seal. Raises OSError where it cannot be written."""
     file = BytesIO()
     np.save(file, losses)
     with whole_file(path) as whole:
@@ -40,7 +40,7 @@ def write_losses(path: Path, losses: np.ndarray) -> None:
 
 
 def read_losses(path: Path, documents: int | None = None) -> np.ndarray:
-    """Each document's loss, of as many documents, as a file holds it; OutputError where it is missing or damaged in any way."""
+    """Read each document's loss, (documents,). Raises OutputError if the file is missing, damaged, or of another number of `documents`."""
     try:
         file = BytesIO(read_whole(path))
         losses = np.load(file, allow_pickle=False)
@@ -74,14 +74,14 @@ class Position:
 
 
 class DiagnosisCost(Spent, JsonFile):
-    """What `profile.json` took, and its digest."""
+    """The cost of `profile.json`, and its digest."""
 
     NAME: ClassVar[str] = "diagnosis.json"
     profile: str | None = None
 
 
 class BlockOrder(Spent, JsonFile):
-    """The reference's blocks in the order of their removal, why, and those of each depth."""
+    """The reference's blocks in the order of their removal, the reason, and the blocks of each depth."""
 
     NAME: ClassVar[str] = "choice.json"
     method: str
@@ -109,7 +109,7 @@ class ReferenceLosses(Spent, JsonFile):
 
 
 class BeginLosses(Spent, JsonFile):
-    """The reference behind each begin of text, the one in use first, and a caution where another is better."""
+    """The reference's loss behind each begin of text, the one in use first, and a caution where another is better."""
 
     NAME: ClassVar[str] = "begin.json"
     losses: dict[str, float]
@@ -117,14 +117,14 @@ class BeginLosses(Spent, JsonFile):
 
 
 class Launched(JsonFile):
-    """By how many processes a run folder was begun; there from the first, where these are several."""
+    """How many processes a run folder was begun by; written at its very start, and only where these are several."""
 
     NAME: ClassVar[str] = "launch.json"
     processes: Count
 
 
 class Machine(JsonFile):
-    """FLOP/s of this machine's matrix products, which MFU is a share of. `processes` is of earlier versions, and not asked for."""
+    """FLOP/s of this machine's matrix products, of which MFU is a share. `processes` comes from earlier versions and is not used."""
 
     NAME: ClassVar[str] = "machine.json"
     matrix_rate: Amount
@@ -132,7 +132,7 @@ class Machine(JsonFile):
 
 
 class OwnRate(Spent, JsonFile):
-    """The peak learning rate that a control is trained at, and the validation loss of each that was tried and did not blow up."""
+    """The peak learning rate that a control is trained at, and the validation loss at each rate that was tried and did not blow up."""
 
     NAME: ClassVar[str] = "rate.json"
     rate: Amount
@@ -152,7 +152,7 @@ class RoundStart(Spent, JsonFile):
 
 
 class FittedDepth(JsonFile):
-    """The depth of the wanted size (`growth.target`), found once: a time for a token is never the same twice."""
+    """The depth that meets the wanted size (`growth.target`), found only once: the time of a token never comes out the same twice."""
 
     NAME: ClassVar[str] = "size.json"
     depth: Depth
@@ -167,7 +167,7 @@ class RoundSteps(JsonFile):
 
 
 class RateFall(JsonFile):
-    """Where the policy let a round's learning rate fall: from which of its steps, over how many."""
+    """The early decay of a round's learning rate, as the policy began it: from which of the round's steps, over how many."""
 
     NAME: ClassVar[str] = "decay.json"
     MENDED_BY: ClassVar[str] = _ROUND_ANEW
@@ -176,9 +176,9 @@ class RateFall(JsonFile):
 
 
 class RoundEnd(JsonFile):
-    """A round that is over: its steps and their cost, and its last comparison. `losses.npy` has each document's loss.
+    """A finished round: its steps and their cost, and its last comparison. `losses.npy` has each document's loss.
 
-    Where that could not tell and more was read, `further` has the gap that decides, and `further.npy` all documents' losses.
+    Where that comparison could not tell and more was read, `further` has the gap that decides, and `further.npy` all documents' losses.
     """
 
     NAME: ClassVar[str] = "round.json"
@@ -202,7 +202,7 @@ class RoundEnd(JsonFile):
 
 
 class OutsideLosses(Spent, JsonFile):
-    """A target on the outside texts."""
+    """A target beside the reference on the outside texts."""
 
     NAME: ClassVar[str] = "outside.json"
     texts: list[OutsideText]
@@ -237,9 +237,9 @@ class CheckpointState(JsonFile):
 
 
 class Trained(JsonFile):
-    """What a training without a reference gave: the loss on its validation documents, its cost, and where the model is.
+    """The result of a training without a reference: the loss on its validation documents, its cost, and where the model is.
 
-    It stands in the run folder's `result.json`, and without the place in `training.json` beside the model.
+    It is written as `result.json` in the run folder and, without `model_dir`, as `training.json` beside the model.
     """
 
     NAME: ClassVar[str] = "result.json"

@@ -1,4 +1,4 @@
-"""Two models token by token on a text, and how both go on from it, as it is written down."""
+"""The record of two models compared token by token on a text, and of how both go on from it."""
 
 from typing import ClassVar
 

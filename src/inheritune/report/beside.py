@@ -1,4 +1,4 @@
-"""Several runs beside each other on one page: one table, one figure, from their folders' files alone."""
+"""Several runs side by side on one page: one table and one figure, from their folders' files alone."""
 
 import math
 from collections.abc import Sequence
@@ -24,7 +24,7 @@ PAGE = "compare.html"
 
 @dataclass(frozen=True)
 class RunRow:
-    """A run's line in the table: what it is, how far it came, and what it took; `gap` is that of its target, or of its last look."""
+    """A run's line in the table: what it is, how far it came, and what it took; `gap` is its target's, or in an unfinished run the last."""
 
     name: str
     state: str
@@ -42,7 +42,7 @@ class RunRow:
 def write_beside(runs: Sequence[Path], folder: Path) -> Path:
     """Write `compare.html` into a folder, and return its path.
 
-    Raises InputError for a folder that is no run, for fewer than two runs, and for one that is named twice.
+    Raises InputError for a folder that is no run, for fewer than two runs, and for a run that is named twice.
     """
     if len(runs) < 2:
         raise InputError("--compare sets runs beside each other: name two or more")

@@ -1,4 +1,4 @@
-"""The README.md of a saved model: where it comes from, how it measured, how to load it, its limits."""
+"""The README.md of a saved model: where it comes from, what was measured, how to load it, its limits."""
 
 import re
 from functools import cache
@@ -77,7 +77,7 @@ def _front_matter(result: Result, license_name: str | None) -> str:
     if license_name:
         front["license"] = license_name
     name = result.reference.model
-    # a hub links to its parent by id; a folder on somebody's disk is no id
+    # the hub links a model to its parent by id; a local folder has none
     if _HUB_ID.fullmatch(name) and not Path(name).exists():
         front["base_model"] = name
     return f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n"

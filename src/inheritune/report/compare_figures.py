@@ -1,7 +1,7 @@
 """The figures of a comparison, from `compare.json` alone: loss over tokens and FLOPs, time to loss, gaps, ranks.
 
-Many methods in one panel cannot be told apart, so each kind has a panel of its own, and three lines stand in all of them: the
-reference as it is, the reference trained on, and the first method, from which the table's differences are.
+Many methods in one panel cannot be told apart, so each kind of method has a panel of its own. Three lines are in all of them: the
+reference as it is, the reference trained on, and the first method, to which the table's differences refer.
 """
 
 import json
@@ -28,8 +28,8 @@ _KINDS = {
     "stacked": ("stacking", "stacking-twice", "hybrid", "hybrid-as-released"),
     "distilled": ("logits-random", "logits-inherited", "distilbert-random", "distilbert"),
 }
-_ALONE = 4  # so many methods need no panels by kind
-# Apart in lightness; the dashes tell them apart where neither that nor the colour does.
+_ALONE = 4  # up to so many methods share one panel
+# Different in lightness; dashes tell lines apart where neither lightness nor colour does.
 _LOOKS: tuple[dict[str, Any], ...] = (
     {"color": INK, "linestyle": "-"},
     {"color": LAZY, "linestyle": (0, (6, 2))},
@@ -41,7 +41,7 @@ _AS_IT_IS = "reference as it is"
 
 
 def write_figures(folder: Path) -> list[Path]:
-    """PNG files under `folder/figures`, drawn from `folder/compare.json`."""
+    """Draw PNG files in `folder/figures` from `folder/compare.json`; return their paths."""
     found = json.loads((folder / "compare.json").read_text(encoding="utf-8"))
     places = []
     make_folder(folder / "figures")
@@ -55,7 +55,7 @@ def write_figures(folder: Path) -> list[Path]:
 
 
 def loss_over(found: MethodData, what: str) -> Figure:
-    """Validation loss of each method over tokens or FLOPs; the reference's as a level."""
+    """Validation loss of each method over tokens or FLOPs, with a horizontal line for the reference's."""
     lines = []
     for row in found["rows"]:
         before = row["cost"]["prepared_flops"] if what == "flops" else 0
@@ -91,7 +91,7 @@ def ranks(found: MethodData) -> Figure:
 
 
 def time_to_loss(found: MethodData) -> Figure:
-    """FLOPs until random initialisation's final loss, where a method reaches it, the fastest first."""
+    """FLOPs until a method reaches the final loss of random initialisation, if it does; the fastest first."""
     rows = [row for row in found["rows"] if row["flops_to_random"] is not None]
     never = [row["method"] for row in found["rows"] if row["flops_to_random"] is None]
     rows = sorted(rows, key=lambda row: row["flops_to_random"])
@@ -190,7 +190,7 @@ def _profile(values: Sequence[float | None]) -> list[tuple[float, float]]:
 
 
 def _points(rows: Sequence[tuple[str, float, str]]) -> tuple[Figure, Axes]:
-    """A line for each name: a point at its value, and the value in figures at the right."""
+    """A row for each name: a point at its value, and the value as text at the right."""
     figure, axes = canvas(WIDE, 1.2 + 0.2 * max(1, len(rows)))
     for place, (_, value, figures) in enumerate(rows):
         axes.plot([value], [place], "o", color=TARGET, markersize=5)

@@ -14,7 +14,7 @@ _HEADS = (
     "method", "blocks", "peak lr", "seeds", "tokens", "FLOPs", "with preparation", "reference FLOPs", "loss", "gap",
     "difference", "tokens to random's loss", "lazy",
 )  # fmt: skip
-_NOTED = 0.05  # of the most FLOPs: what methods may differ in without a word
+_NOTED = 0.05  # share of the most FLOPs by which methods may differ without a note
 _LEGEND = (
     "Loss: mean over seeds, ± their standard deviation. Gap: from the reference, losses averaged over seeds, so that its interval is over"
     " documents and leaves the seeds out. Difference: from the first method, paired as the title says. Tokens to random's loss: of the first"
@@ -25,7 +25,7 @@ _SHORT = {0: "method", 6: "total\nFLOPs", 8: "loss", _GAP: "gap", 10: "differenc
 
 
 def terminal(found: Comparison) -> Table:
-    """The columns that 80 characters have room for, best method first; the gap without its interval and verdict."""
+    """The table for a terminal: the columns that fit 80 characters, best method first, and gaps without interval and verdict."""
     table = Table(box=None, title=_title(found, found.reference), title_justify="left", padding=(0, 1, 0, 0))
     for head in _SHORT.values():
         table.add_column(head, no_wrap=True)
@@ -37,7 +37,7 @@ def terminal(found: Comparison) -> Table:
 
 
 def markdown(found: Comparison) -> str:
-    """The same as Markdown, with what is missing below it."""
+    """The whole table as Markdown, with what is missing below it."""
     lines = [
         _title(found, code_span(found.reference)),
         "",
@@ -59,7 +59,7 @@ def missing_lines(found: Comparison) -> list[str]:
 
 
 def as_csv(found: Comparison) -> str:
-    """One line a method, numbers as they are."""
+    """The comparison as CSV: one line per method, numbers not rounded."""
     stream = io.StringIO()
     rows = [_flat(row) for row in found.rows]
     writer = csv.DictWriter(stream, list(rows[0]) if rows else ["method"], lineterminator="\n")
@@ -69,7 +69,7 @@ def as_csv(found: Comparison) -> str:
 
 
 def write_tables(found: Comparison, folder: Path) -> None:
-    """`compare.md` and `compare.csv` beside `compare.json`."""
+    """Write `compare.md` and `compare.csv` beside `compare.json`."""
     write_text(folder / "compare.md", markdown(found))
     write_text(folder / "compare.csv", as_csv(found))
 
@@ -83,7 +83,7 @@ def _title(found: Comparison, reference: str) -> str:
 
 
 def _unequal(found: Comparison) -> str:
-    """How far apart whole batches leave methods that were to be equal in FLOPs."""
+    """A note on how far methods that were to be equal in FLOPs differ, since they train in whole batches; empty if by little."""
     if found.budget == "tokens" or not found.rows:
         return ""
     spent = [row.cost.training_flops if found.budget == "flops" else row.cost.total_flops for row in found.rows]

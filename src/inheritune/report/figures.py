@@ -73,7 +73,7 @@ def loss_figure(curves: Sequence[Curve], reference_loss: float | None, width: fl
 
 
 def training_figure(curves: Sequence[Curve], width: float = WIDE) -> Figure:
-    """Training loss over tokens, smoothed, round by round. It is of other text than a validation loss, so no figure has both."""
+    """Training loss over tokens, smoothed, round by round; on other text than the validation loss, so no figure has both."""
     with figure_style():
         figure, axes = canvas(width, 2.4)
         for curve in curves:
@@ -84,7 +84,7 @@ def training_figure(curves: Sequence[Curve], width: float = WIDE) -> Figure:
 
 
 def gap_figure(rows: Sequence[GapRow], margin: float, width: float = WIDE) -> Figure:
-    """Target minus reference of rounds and controls, with intervals; shaded, up to the margin, is a match."""
+    """Target minus reference of rounds and controls, with intervals; the shaded range, up to the margin, is a match."""
     with figure_style():
         figure, axes = canvas(width, 0.95 + 0.34 * len(rows))
         low, high = _gap_limits(rows, margin)
@@ -135,7 +135,7 @@ def _over_rounds(axes: Axes, curves: Sequence[Curve], label: str, width: float) 
 
 
 def _focus(axes: Axes, curves: Sequence[Curve]) -> None:
-    """Leave the first tokens after a cut out of view, which stand far above all that follows."""
+    """Keep the first tokens after a cut out of view, whose losses are far above all that follow."""
     losses = sorted(loss for curve in curves for _, loss in smooth(curve.training))
     if losses:
         top = losses[min(len(losses) - 1, round(0.93 * len(losses)))]

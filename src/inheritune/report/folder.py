@@ -1,6 +1,6 @@
-"""A run folder as it lies on disk, whole or not: what the report reads.
+"""Read a run folder for the report, whether it is complete or not.
 
-A run may be going on, or have been killed: any file may be missing, and a log's last line half written.
+A run may be going on, or have been killed: any file may be missing, and a log's last line may be half written.
 """
 
 import json
@@ -51,7 +51,7 @@ class RunFolder:
 
     @property
     def curves(self) -> list[Curve]:
-        """The rounds in order, on one axis of tokens."""
+        """The rounds in order, with tokens counted over the whole run."""
         return curves(self.rows)
 
     def of_kind(self, kind: str) -> list[RowData]:
@@ -70,7 +70,7 @@ def read_run(path: Path) -> RunFolder:
     if not any((path / name).exists() for name in ("config.yaml", "metrics.jsonl", "result.json")):
         raise InputError(f"{path} is not a run folder: it holds no config.yaml, metrics.jsonl or result.json.")
     notices: list[str] = []
-    ended = (path / "result.json").exists()  # what was planned stands in the result too
+    ended = (path / "result.json").exists()  # the result holds what was planned, too
     return RunFolder(
         path=path,
         config=_read(path / "config.yaml", _yaml_mapping, notices),
@@ -92,7 +92,7 @@ def read_run(path: Path) -> RunFolder:
 
 
 def curves(rows: Iterable[RowData]) -> list[Curve]:
-    """The log's rounds on one axis of tokens, whether the log counts tokens anew in each round or not."""
+    """The log's rounds, with tokens counted over the whole run, whether the log counts them anew in each round or not."""
     found: dict[int, Curve] = {}
     offset = latest = 0.0
     for row in rows:
@@ -108,7 +108,7 @@ def curves(rows: Iterable[RowData]) -> list[Curve]:
 
 
 def _add(curve: Curve, row: RowData, tokens: float) -> None:
-    # Where a teacher's terms are trained on too, the text's part is drawn.
+    # If the loss has distillation terms too, only its cross-entropy on the text is drawn.
     read = {
         "cross_entropy" if "cross_entropy" in row else "loss": curve.training,
         "val_loss": curve.validation,
@@ -164,7 +164,7 @@ def _mapping(value: object) -> RowData:
 
 
 def _rows(text: str, name: str, notices: list[str]) -> list[RowData]:
-    """One JSON object a line. A last line cut short by a kill is silently left out; any other is reported."""
+    """Parse one JSON object per line. A last line cut short by a kill is silently left out; any other is reported."""
     lines = text.splitlines()
     rows: list[RowData] = []
     for number, line in enumerate(lines, 1):

@@ -1,4 +1,4 @@
-"""The heads of a diagnosis as the page shows them: a measure is chosen, a head pointed at or followed to its numbers, without a script."""
+"""The heads of a diagnosis on the page: readers choose a measure, point at a head or follow it to its numbers, without a script."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,13 +8,13 @@ from inheritune.report.folder import RowData
 from inheritune.report.profile_figures import HEAD_MEASURES
 from inheritune.words import plural
 
-MOST_HEADS = 1024  # of more the page would grow to megabytes, and a figure stands in their place
+MOST_HEADS = 1024  # with more the page would grow to megabytes, so a figure replaces them
 _COUNTED = ("rank", "mass")
 _LEAST_SHADE = 0.06
 
 
 class Cell(NamedTuple):
-    """A head in the chart of a measure: its place, how dark it is (0 to 1), and what is said where it is pointed at."""
+    """A head in the chart of a measure: its place, how dark it is (0 to 1), and the text that is shown when it is pointed at."""
 
     layer: int
     head: int
@@ -40,7 +40,7 @@ class LayerTable(NamedTuple):
 
 
 class HeadsShown(NamedTuple):
-    """What the page shows of a profile's heads: a chart for each measure, a table for each layer, and how many there are each way."""
+    """What the page shows of a profile's heads: a chart per measure, a table per layer, and how many layers across and heads down."""
 
     charts: list[Chart]
     layers: list[LayerTable]
@@ -49,7 +49,7 @@ class HeadsShown(NamedTuple):
 
 
 def heads_shown(layers: Sequence[RowData], lazy: Mapping[str, Sequence[int]]) -> HeadsShown | None:
-    """The heads of a profile's `layers`, of which those in `lazy` are framed; None where there are none, or more than a page can hold."""
+    """The heads of a profile's `layers`, those in `lazy` framed; None if there are no heads, or more than a page can hold."""
     held = [layer.get("heads") or [] for layer in layers]
     every = [head for heads in held for head in heads]
     measures = [name for name in HEAD_MEASURES if all(_is_number(head.get(name)) for head in every)]
@@ -65,7 +65,7 @@ def heads_shown(layers: Sequence[RowData], lazy: Mapping[str, Sequence[int]]) ->
 
 
 def _cells(held: Sequence[Sequence[RowData]], measure: str, lazy: Mapping[str, Sequence[int]]) -> Iterator[Cell]:
-    """Each head, the darker the more; ranks and masses by their logarithms."""
+    """Yield each head, darker for a higher value; ranks and masses by their logarithms."""
     scale = math.log if measure in _COUNTED else float
     values = [scale(head[measure]) for heads in held for head in heads]
     low, wide = min(values), max(values) - min(values) or 1.0

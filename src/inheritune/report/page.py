@@ -31,7 +31,7 @@ from inheritune.report.plan_words import held_in_words, in_two_lines
 from inheritune.report.style import standalone_svg
 from inheritune.words import harmless, ranges
 
-_LOST, _LOST_MUCH = 0.5, 2.0  # nats that a token costs the target more
+_LOST, _LOST_MUCH = 0.5, 2.0  # nats by which a token costs the target more, for the two marks
 _CONTEXT = 1024  # tokens of a text in memory
 _LOOKS = 20  # rows of the table of looks
 
@@ -39,7 +39,8 @@ _LOOKS = 20  # rows of the table of looks
 def write_report(run_folder: Path, standing: Sequence[str] = (), state: str | None = None) -> Path:
     """Write `report.html` into a run folder, and return its path.
 
-    `standing` are the lines in which `status` says where an unfinished run stands, and `state` is its word for that. Raises InputError if the folder is missing or is no run folder.
+    `standing` are the lines in which `status` says how far an unfinished run is, and `state` is its word for that. Raises InputError if
+    the folder is missing or is no run folder.
     """
     run = read_run(run_folder)
     path = run_folder / "report.html"
@@ -61,7 +62,7 @@ def write_svgs(run_folder: Path) -> list[Path]:
 
 @cache
 def environment() -> jinja2.Environment:
-    """The templates, each compiled once a process, with our ways of writing numbers; what comes from outside is escaped."""
+    """The Jinja environment with our filters for numbers, cached so that each template compiles once; text from outside is escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -149,7 +150,7 @@ def _comparison(result: Result) -> list[tuple[str, str, str, str]]:
 
 
 def _speeds(shown: SideBySide | None) -> list[tuple[str, str, str, str]]:
-    """Tokens a second of generation, where the run has measured them."""
+    """The row of generation speed in tokens per second, if the run has measured it."""
     if shown is None or not shown.reference_speed:
         return []
     before, after = shown.reference_speed, shown.target_speed
@@ -157,13 +158,13 @@ def _speeds(shown: SideBySide | None) -> list[tuple[str, str, str, str]]:
 
 
 def _marked(sample: Sample) -> list[tuple[str, str]]:
-    """The tokens of a sample, each with how it is marked: lost1, lost2, or not."""
+    """The tokens of a sample, each with the CSS class of its mark: lost1, lost2, or none."""
     marks = [("lost2" if lost >= _LOST_MUCH else "lost1" if lost >= _LOST else "") for lost in sample.lost]
     return list(zip(sample.pieces, marks, strict=True))
 
 
 def _footprints(reference: Footprint | None, target: Footprint | None) -> list[tuple[str, str, str, str]]:
-    """What both models take on the disk, and what a token adds to their caches."""
+    """Rows of what both models take on the disk, and what each token adds to their KV caches."""
     if reference is None or target is None:
         return []
     dtypes = target.dtype if target.dtype == reference.dtype else f"{reference.dtype} beside {target.dtype}"
@@ -191,7 +192,7 @@ def _decisions(run: RunFolder) -> list[tuple[int, str]]:
 
 
 def _proof(run: RunFolder) -> list[str]:
-    """The checks that the saved target passed before its training, or, before the run's end, the newest one."""
+    """The checks that the saved target passed before its training; in an unfinished run, those of the newest proof."""
     wanted = f"-{run.result.target.depth}-blocks" if run.result else ""
     found = [proof for name, proof in run.proofs.items() if name.endswith(wanted) and proof.get("passed")]
     checks = found[-1].get("checks") if found else None
@@ -215,7 +216,7 @@ def _ledger(result: Result) -> list[LedgerLine]:
 
 
 class LookLine(NamedTuple):
-    """A look at the target in an unfinished run."""
+    """A look (a validation) at the target in an unfinished run."""
 
     round: int
     depth: int
@@ -226,11 +227,11 @@ class LookLine(NamedTuple):
 
 
 def _looks(run: RunFolder) -> list[LookLine]:
-    """The last looks that the log holds whole."""
+    """The last looks, of those that the log holds whole."""
     found = list[LookLine]()
     for row in run.of_kind("validation"):
         with suppress(ValidationError):
-            known = {key: value for key, value in row.items() if key in ValidationRow.model_fields}  # and no seal
+            known = {key: value for key, value in row.items() if key in ValidationRow.model_fields}  # without the seal
             look = ValidationRow.model_validate(known)
             gap = GapResult.of(look.gap) if look.gap else None
             found.append(LookLine(look.round, look.depth, look.step, look.tokens, look.val_loss, gap))

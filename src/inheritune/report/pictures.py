@@ -1,4 +1,4 @@
-"""The page's pictures: what of a run folder goes into which figure, each drawn for screens and for phones."""
+"""The page's pictures: which data of a run folder goes into which figure, each drawn for screens and for phones."""
 
 from collections.abc import Callable
 from functools import partial
@@ -30,7 +30,7 @@ class Pictures(NamedTuple):
 
 
 def pictures(run: RunFolder) -> Pictures:
-    """What of a run can be drawn."""
+    """Draw every picture that the run has data for."""
     return Pictures(
         loss=_loss_picture(run),
         training=_training_picture(run),
@@ -69,12 +69,12 @@ _CAPTIONS: dict[str, tuple[Callable[..., Figure], str]] = {
 
 
 def _profile_pictures(run: RunFolder) -> list[tuple[Markup, str]]:
-    """The diagnosis's own figures with their captions: of the heads where there are some, of cuts where they were measured."""
+    """The diagnosis's own figures with their captions: those of heads and of cuts only if there are any to draw."""
     profile = run.profile
     if profile is None or not any(layer.get("heads") for layer in layers_of(run)):
         return []
     lacks = {"curve"} if not profile.get("curves") else set()
-    lacks |= {"heads"} if heads_shown(layers_of(run), {}) else set()  # which the page shows in a way that can be asked
+    lacks |= {"heads"} if heads_shown(layers_of(run), {}) else set()  # the page shows these interactively
     shown = {name: drawn for name, drawn in _CAPTIONS.items() if name not in lacks}
     return [(drawn_twice(name, partial(_drawn, draw, profile)), caption) for name, (draw, caption) in shown.items()]
 
@@ -151,7 +151,7 @@ def _lazy(run: RunFolder) -> list[int]:
 
 
 def _kept(run: RunFolder) -> list[int]:
-    """The target's blocks; before the end, those of the depth in training."""
+    """The target's blocks; in an unfinished run, those of the depth in training."""
     if run.result:
         return run.result.target.blocks
     depths = (run.choice or {}).get("depths")
@@ -170,7 +170,7 @@ def _rank_picture(run: RunFolder) -> Markup | None:
 
 
 def _untrained(run: RunFolder) -> list[float | None]:
-    """The same measure on fresh weights, which the diagnosis takes for contrast."""
+    """MaxRank by layer of untrained weights, which the diagnosis measures as a contrast; empty if it did not."""
     for contrast in (run.profile or {}).get("contrasts") or []:
         if contrast.get("name") == "untrained":
             return [_number(rank) for rank in contrast.get("max_rank", [])]

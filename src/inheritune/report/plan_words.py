@@ -10,7 +10,7 @@ from inheritune.words import plural
 
 
 def in_two_lines(found: RunEstimate) -> tuple[str, str]:
-    """What a run takes, and what it can give."""
+    """Two sentences: what a run takes, and what target it can give."""
     total, further = found.total, found.further_round
     most = total.seconds + (found.most_rounds - 1) * further.seconds
     upto = f", {_times(found, most)} with all {found.most_rounds}" if found.most_rounds > 1 else ""
@@ -35,7 +35,7 @@ def _times(found: RunEstimate, seconds: float) -> str:
 
 
 def _costs(found: RunEstimate) -> str:
-    """What one round and all around it cost, at the price that was given."""
+    """The cost of one round and everything around it, at the price that was given; empty without one."""
     low, high = (found.cost(each) for each in found.span(found.total.seconds))
     if low is None or high is None:
         return ""
@@ -45,7 +45,7 @@ def _costs(found: RunEstimate) -> str:
 
 
 def _machine(machine: Machinery) -> str:
-    """What is planned for, and what its speed rests on."""
+    """The machine that is planned for, and what the estimate of its speed rests on."""
     count = f"{machine.processes} x " if machine.processes > 1 else ""
     how = "as tried" if machine.tried else "by half a second of matrix products when this was planned"
     if machine.shares:
@@ -58,7 +58,7 @@ def _machine(machine: Machinery) -> str:
 
 
 def _expected(found: RunEstimate) -> str:
-    """What the target can come to: a chance to match, or, of a size that was asked for, its gap."""
+    """What is expected of the target: its chance to match, or, if a size was asked for, its gap."""
     target = target_reach(found)
     if found.goal == "fit":
         return f"{gap_told(target.gap)} is expected, and no match is claimed,"
@@ -66,7 +66,7 @@ def _expected(found: RunEstimate) -> str:
 
 
 def step_in_words(found: RunEstimate) -> str:
-    """How fast a round goes, and what a process holds in a training step, the largest part first."""
+    """The speed of a round, and the memory that a process holds in a training step, the largest part first."""
     names = {"reference": "the reference", "states": "optimizer states", "program": "the program itself"}
     held = sorted(found.step.model_dump().items(), key=lambda part: -part[1])
     parts = ", ".join(f"{words.size(count)} for {names.get(name, name)}" for name, count in held if count)
@@ -75,14 +75,14 @@ def step_in_words(found: RunEstimate) -> str:
 
 
 def tokens_told(tokens: int, asked: int | None) -> str:
-    """The tokens of a training, and how many were `asked` for where whole steps are more."""
+    """The tokens of a training, and how many were `asked` for if whole steps make more."""
     if asked is None:
         return f"{words.large_number(tokens)} tokens"
     return f"{tokens:,} tokens (training.tokens={asked:,}, rounded up to whole steps)"
 
 
 def already_fits(found: RunEstimate) -> Iterator[str]:
-    """That the reference's own file has the size that was asked for, where it has."""
+    """A note if the reference's own file already has the size that was asked for."""
     held, asked = found.reference.footprint.weight_bytes, found.asked_bytes
     if asked is not None and held <= asked:
         yield (
@@ -92,7 +92,7 @@ def already_fits(found: RunEstimate) -> Iterator[str]:
 
 
 def packed_in_words(found: RunEstimate) -> Iterator[str]:
-    """What the target takes packed, beside a reference that is."""
+    """The size of the target if packed as well, beside a reference that is packed."""
     other = found.reference.footprint
     if not other.packed or not found.packed_bytes:
         return
@@ -107,7 +107,7 @@ def packed_in_words(found: RunEstimate) -> Iterator[str]:
 
 
 def held_in_words(result: Result) -> Iterator[str]:
-    """The plan against what a run took, and what was forecast of its first round against what came; nothing for a run without a plan."""
+    """Compare the plan with what a run took, and the forecast of its first round with the outcome; nothing for a run without a plan."""
     held = result.planned
     if held is None:
         return
@@ -120,7 +120,7 @@ def held_in_words(result: Result) -> Iterator[str]:
 
 
 def _forecast(result: Result, expected: tuple[float, float, float], tokens: int) -> str:
-    """What was forecast of the first round, and what it came to; a round that ended early is not held against its forecast."""
+    """The forecast of the first round and its outcome; a round that ended early is not judged by its forecast."""
     first, chance = result.rounds[0], result.planned.expected_chance if result.planned else None
     match = "" if chance is None or result.outcome == "fitted" else f", with a chance of {100 * chance:.0f}% to match"
     (low, _, high), gap = expected, first.decisive
@@ -136,7 +136,7 @@ def _paid(cost: float | None) -> str:
 
 
 def _beside(own: Footprint, other: Footprint) -> str:
-    """The target's bytes against the reference's, which say nothing in per cent where those alone are packed."""
+    """The target's bytes against the reference's: in per cent, which would mean nothing if only the reference's are packed."""
     if other.packed:
         return f"the reference's are packed in {words.size(other.weight_bytes)}"
     return _change(own.weight_bytes, other.weight_bytes)

@@ -1,4 +1,4 @@
-"""A profile as Python callers have it: the record of a diagnosis, which prints as a table and is a figure in a notebook."""
+"""The profile that Python callers get: the record of a diagnosis, which prints as a table and shows as a figure in a notebook."""
 
 from typing import TYPE_CHECKING
 
@@ -28,7 +28,7 @@ class Profile(ProfileRecord):
     __repr__ = __str__
 
     def to_frame(self) -> "pandas.DataFrame":
-        """A row of numbers for each head, with its layer's influence and MaxRank; NaN is not measured. Needs pandas.
+        """A row of numbers for each head, with its layer's influence and MaxRank; NaN means not measured. Needs pandas.
 
         Where they were measured, the MaxRank of untrained weights is `max_rank_untrained`, that at another length `max_rank_at_1024`.
         Layers without softmax attention have no row.
@@ -54,7 +54,7 @@ class Profile(ProfileRecord):
     def plot(self, caveat: bool = True) -> "Figure":
         """Rank and mass by layer with one standard error, beside untrained weights, as a matplotlib figure.
 
-        Below it stands what a rank hides; with `caveat=False` it does not, for a paper that says it in its caption.
+        A line below says what a rank hides; `caveat=False` leaves it out, for a paper that says it in its caption.
         """
         from inheritune.report.profile_figures import rank_and_mass
 

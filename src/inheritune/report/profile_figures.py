@@ -53,9 +53,9 @@ HEAD_MEASURES = {
 def rank_and_mass(
     profile: ProfileData, against: ProfileData | None = None, width: float = WIDE, caveat: bool = True
 ) -> Figure:
-    """MaxRank and mass by layer with bands of one standard error, beside untrained weights and other lengths, or a model.
+    """MaxRank and mass by layer with bands of one standard error, beside untrained weights and other lengths, or another model.
 
-    Every rank hides something; below stands what, unless a `caveat` is not wanted.
+    `against` is that other model's profile. With `caveat`, a line below says what a rank hides.
     """
     figure, (ranks, masses) = _panels(2, width)
     for axes, key, label in (
@@ -84,7 +84,7 @@ def rank_and_mass(
 
 
 def _bands(profile: ProfileData, *panels: Axes) -> None:
-    """Where some layers slide, those that see all stand on a band."""
+    """If some layers have a sliding window, shade a band behind those with full attention."""
     windows = {layer["window"] for layer in profile["layers"] if layer.get("window")}
     full = [layer["index"] for layer in profile["layers"] if layer["heads"] and not layer.get("window")]
     for axes in panels if windows else ():
@@ -116,7 +116,7 @@ def head_map(profile: ProfileData, measure: str = "rank", width: float = WIDE) -
 
 
 def influence(profile: ProfileData, width: float = WIDE) -> Figure:
-    """How much every block turns the hidden state and, where that was measured, what the loss is without it."""
+    """How much every block turns the hidden state and, if measured, how much the loss rises without it."""
     layers = profile["layers"]
     measured = [layer for layer in layers if layer["without_loss"] is not None]  # none where there was no time
     figure, panels = _panels(2 if measured else 1, width)
@@ -187,7 +187,7 @@ def maps_figure(maps: Mapping[str, Any]) -> Figure:
 def save_figures(
     profile: ProfileData, folder: Path, maps: Mapping[str, Any], against: ProfileData | None = None
 ) -> list[Path]:
-    """Write every figure as SVG and PNG into `folder`; the paths written."""
+    """Write every figure as SVG and PNG into `folder`; return the paths."""
     figures = {"rank-and-mass": rank_and_mass(profile), "influence": influence(profile)}
     if any(layer["heads"] for layer in profile["layers"]):
         figures["heads"] = head_map(profile)
@@ -241,7 +241,7 @@ def _from_one(axes: Axes, label: str) -> None:
 
 
 def _plain(axis: Axis) -> None:
-    """Numbers as people write them on a logarithmic axis, at 1, 2 and 5 of each decade."""
+    """Label a logarithmic axis with plain numbers, at 1, 2 and 5 of each decade."""
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
@@ -253,7 +253,7 @@ def _contrast_name(contrast: Mapping[str, Any]) -> str:
 
 
 def _finish(figure: Figure, *panels: Axes) -> None:
-    """The layers below; a legend of what the first panel names."""
+    """Label the layers below the last panel, and add a legend of what the first panel names."""
     panels[-1].set_xlabel("layer")
     _whole_numbers(panels[-1])
     for line in (line for axes in panels[1:] for line in axes.get_lines()):

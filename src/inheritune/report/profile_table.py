@@ -16,11 +16,11 @@ LEGEND = (
     "influence; exit, w/o: loss of an exit after the layer, and without it"
 )
 _UNMEASURED = " -: not measured."
-_SHOWN = 5  # numbers of blocks left out
+_SHOWN = 5  # numbers of removed blocks
 
 
 def answer(profile: ProfileRecord) -> Iterator[str]:
-    """What a model is diagnosed for, in a few lines: ranks, masses, lazy layers, and lazy heads by name."""
+    """The main findings of a diagnosis in a few lines: ranks, masses, lazy layers, and lazy heads by name."""
     yield f"On {_measured(profile)}, loss {profile.loss:.3f}:"
     yield f"MaxRank by layer: {' '.join(_number(layer.max_rank, 1) for layer in profile.layers)}"
     yield f"mass by layer: {' '.join(_number(layer.mass, 1) for layer in profile.layers)}"
@@ -28,7 +28,7 @@ def answer(profile: ProfileRecord) -> Iterator[str]:
 
 
 def again(profile: ProfileRecord, same: bool) -> Iterator[str]:
-    """What more sequences say: no more than what is new, as the table at the end has the rest."""
+    """What more sequences show: only what is new, since the table at the end has the rest."""
     said = f"On {_measured(profile)}, loss {profile.loss:.3f}"
     yield f"{said}: the same layers and heads are lazy" if same else f"{said}:"
     if not same:
@@ -36,7 +36,7 @@ def again(profile: ProfileRecord, same: bool) -> Iterator[str]:
 
 
 def lazy(profile: ProfileRecord) -> str:
-    """The lazy layers, and the lazy heads by name, in a sentence each, with how sure either is."""
+    """The lazy layers, and the lazy heads by name, in a sentence each, with how certain they are."""
     named = [
         f"layer {layer}: {nouns(len(heads), 'head')} {ranges(heads)}" for layer, heads in profile.lazy_heads.items()
     ]
@@ -62,7 +62,7 @@ def _strict(profile: ProfileRecord) -> str:
 
 
 def _counted(profile: ProfileRecord) -> str:
-    """How many heads are lazy, how many of them surely, and of how many others it is open."""
+    """How many heads are lazy, how many of them surely, and how many others may be."""
     heads = [head for layer in profile.layers for head in layer.heads]
     count = sum(map(len, profile.lazy_heads.values()))
     sure = sum(head.lazy_probability >= SURE for head in heads)
@@ -89,7 +89,7 @@ def short_of_time(profile: ProfileRecord) -> bool:
 
 
 def left_out(profile: ProfileRecord, minutes: str) -> Iterator[str]:
-    """What was not measured, and the setting of the `minutes` that were too few for it."""
+    """What was not measured, and, in `minutes`, the name of the setting that gives it more time."""
     if profile.left_out:
         yield f"Left out: {'; '.join(profile.left_out)}."
     if short_of_time(profile):
@@ -99,7 +99,10 @@ def left_out(profile: ProfileRecord, minutes: str) -> Iterator[str]:
 
 
 def cheapest_cuts(profile: ProfileRecord) -> Iterator[str]:
-    """Of each of the first few numbers of blocks left out, the measured cut that costs the least, where more than the first blocks were tried."""
+    """The least costly measured cut for each of the first few numbers of removed blocks.
+
+    Only numbers for which more than the first blocks were tried.
+    """
     curves = profile.curves
     chosen = [*curves.run, *curves.scattered] if curves else []
     measured = [*chosen, *(curves.first if curves else [])]
@@ -114,7 +117,7 @@ def cheapest_cuts(profile: ProfileRecord) -> Iterator[str]:
 
 
 def suggested(profile: ProfileRecord) -> Iterator[str]:
-    """The depth that is suggested, why, what that rests on, and the command that makes it."""
+    """The suggested depth, why, what that rests on, and the command that makes the model."""
     suggestion = profile.suggestion
     depth = f"Suggested depth {suggestion.depth} of {profile.depth}" if suggestion.depth else "No depth is suggested"
     yield f"{depth}: {suggestion.reason}"
@@ -124,7 +127,7 @@ def suggested(profile: ProfileRecord) -> Iterator[str]:
 
 
 def _ranks(profile: ProfileRecord) -> str:
-    """What stands in the first columns, and which of them a measurement would have filled that was not made."""
+    """Return the caption of the first columns: MaxRank, and the contrasts beside it."""
     names = [contrast.name for contrast in profile.contrasts]
     beside = [
         *(["untrained weights (fresh)"] if "untrained" in names else []),

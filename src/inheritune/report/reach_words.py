@@ -1,4 +1,4 @@
-"""What a round's tokens can buy, in sentences: depths with their gaps and chances, and what is too little for them."""
+"""What a round's tokens can buy, in sentences: depths with their gaps and chances, and a note if the tokens are too few."""
 
 import math
 from collections.abc import Iterator
@@ -9,12 +9,12 @@ from inheritune.report import words
 from inheritune.words import plural
 
 _FAIR, _EVEN = 1 / 3, 0.5
-_NOTHING = 0.1  # of the gap: tokens that take no more off it decide nothing
+_NOTHING = 0.1  # share of the gap: tokens that take less off it decide nothing
 _SHOWN = 5
 
 
 def reach_in_words(found: RunEstimate) -> Iterator[str]:
-    """The depths that the tokens can buy, or that they buy none; of a size that was asked for, the gaps alone."""
+    """The depths that the tokens can buy, or that they buy none; if a size was asked for, the gaps alone."""
     if found.goal != "fit":
         yield from _bought(found)
     yield from _bought_nothing(found)
@@ -46,7 +46,7 @@ def _bought(found: RunEstimate) -> Iterator[str]:
 
 
 def _for_even(blocks: str, tokens: int, text: int | None) -> str:
-    """The tokens that `blocks` take for an even chance, or that a text has too few for it however often it is read."""
+    """The tokens that `blocks` need for an even chance, or that the text has too few for it however often it is read."""
     told = words.large_number(tokens)
     if text is not None and tokens > new_tokens(tokens, text):
         wanted = words.large_number(math.ceil(tokens / READINGS))
@@ -59,7 +59,7 @@ def _for_even(blocks: str, tokens: int, text: int | None) -> str:
 
 
 def _bought_nothing(found: RunEstimate) -> Iterator[str]:
-    """That the tokens decide nothing, where they are so few for the reference's parameters."""
+    """A note if the tokens decide nothing, being too few for the reference's parameters."""
     tokens, parameters = new_tokens(found.round_tokens, found.text_tokens), found.reference.parameters
     share = taken_off(tokens, parameters)
     if share < _NOTHING:
@@ -77,7 +77,7 @@ def _plain(share: float) -> str:
 
 
 def _passes(tokens: int, text: int) -> str:
-    """How often a text is read, and what that means."""
+    """How often a text is read, and a note if more often than counts."""
     passes = tokens / text
     short = f", of which no more than {READINGS} count: give more of it" if passes > READINGS else ""
     return f"each is read {passes:,.1f} times{short}"
@@ -92,7 +92,7 @@ def _rests_on(found: RunEstimate) -> str:
 
 
 def _told(reach: DepthReach, margin: float | None) -> str:
-    """A depth's gap and, where a match may be claimed, the chance of it within the `margin` and the margin that has nine chances in ten."""
+    """A depth's gap and, if a match may be claimed, its chance within the `margin` and the margin within which the chance is 90%."""
     said = f"{plural(reach.depth, 'block')}: {gap_told(reach.gap)}"
     if margin is None:
         return said

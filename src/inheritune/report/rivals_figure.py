@@ -11,7 +11,7 @@ from inheritune.report.style import REFERENCE, TARGET, WIDE, canvas, figure_styl
 
 @dataclass(frozen=True)
 class PackedPoint:
-    """A packed model: its bits, bytes of memory, and loss; whether it is the smaller one."""
+    """A packed model: its bits, its memory in bytes, its loss, and whether it is the smaller of the two models."""
 
     bits: str
     memory: int
@@ -20,7 +20,7 @@ class PackedPoint:
 
 
 def rivals_figure(points: Sequence[PackedPoint], reference_loss: float, unit: str, width: float = WIDE) -> Figure:
-    """Loss in `unit` over memory; the line across is the reference as it was, with its weights unpacked."""
+    """Loss in `unit` over memory; the horizontal line is the reference as it was, with its weights unpacked."""
     with figure_style():
         figure, axes = canvas(width, 3.3)
         axes.axhline(

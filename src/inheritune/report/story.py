@@ -27,7 +27,7 @@ _REPEATED = "Repeated tokens of an answer, share"
 
 @dataclass(frozen=True)
 class Headline:
-    """The page's first words. `state` is good, bad or open, and picks colour and mark; `cautions` end the message, where there are any."""
+    """The page's first words. `state` is good, bad or open, and picks colour and mark; `cautions`, if there are any, end the message."""
 
     state: str
     mark: str
@@ -39,7 +39,7 @@ class Headline:
 
 
 def verdict(run: RunFolder, state: str | None = None) -> Headline:
-    """What the run found; or, before its end, how far it is, and its `state` as `status` says it, where that is known."""
+    """What the run found; before its end, how far it is, and its `state` as `status` says it, if known."""
     return verdict_of(run.result) if run.result else _unfinished(run, state)
 
 
@@ -117,7 +117,7 @@ def speed_told(result: Result) -> str:
 
 
 def able(guard: Guard) -> str:
-    """What the guard set says, as a sentence."""
+    """The verdict on the guard set, as a sentence."""
     share = f"{100 * guard.tolerance:g}%"
     if not guard.rows:
         return "Cannot tell: the tokenizers tell the choices of no item apart"
@@ -132,7 +132,7 @@ def able(guard: Guard) -> str:
 
 
 def token_rows(found: TokenByToken) -> Iterator[tuple[str, str, str, str]]:
-    """What was read token by token, in rows: what it is, the reference's, the target's, and what stands between them."""
+    """Rows of what was measured token by token: its name, the reference's value, the target's, and the difference."""
     agreed = found.agreement
     for name, one, told in (
         ("Divergence, nats per token", agreed.divergence, words.plain_interval),
@@ -204,7 +204,7 @@ def reference_training(result: Result) -> str:
 
 
 def spent(result: Result) -> str:
-    """What the whole run took, beside the reference's training where that is known."""
+    """What the whole run took, compared with the reference's training if that is known."""
     total = result.ledger.total
     said = f"The run took {words.duration(total.seconds)} and processed {words.large_number(total.tokens)} tokens"
     trained = result.reference.trained_tokens
@@ -214,7 +214,7 @@ def spent(result: Result) -> str:
 
 
 def pace(run: RunFolder) -> str:
-    """How fast training went in the middle of its steps, and what share of the machine's rate that is; nothing where it is not known."""
+    """The median speed of the training steps, and the share of the machine's rate that it is (MFU); empty if not logged."""
     rates, shares = (
         run.logged("step", "tokens_per_second"),
         [share for share in run.logged("step", "mfu") if share <= 1],
@@ -230,7 +230,7 @@ def pace(run: RunFolder) -> str:
 
 
 def controls(result: Result) -> list[str]:
-    """What the controls say of the target; or that they were not run, and what is then not known."""
+    """What the controls say about the target; or that they were not run, and what is not known without them."""
     if result.controls is None:
         return [
             "The controls were not run. So it is not known how much of the result is owed to the inherited "

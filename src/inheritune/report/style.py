@@ -50,7 +50,7 @@ _RC: Any = {
     "font.sans-serif": ["Inter", "Segoe UI", "Helvetica Neue", "Arial", "Liberation Sans", "DejaVu Sans"],
     "font.size": 9,
     "text.color": INK,
-    # names come from users: a dollar sign in them is not mathematics
+    # names come from users, and a dollar sign in them is not mathematics
     "text.parse_math": False,
     "axes.edgecolor": GRID,
     "axes.facecolor": "none",
@@ -78,13 +78,13 @@ _RC: Any = {
 
 @contextmanager
 def figure_style() -> Iterator[None]:
-    """The style, for as long as figures are drawn."""
+    """Apply the style to figures drawn within this context."""
     with rc_context(_RC):
         yield
 
 
 def canvas(width: float, height: float) -> tuple[Figure, Axes]:
-    """A figure of one panel, in inches; no pyplot, so nothing is kept anywhere else."""
+    """A figure of one panel, in inches; made without pyplot, so that no global state keeps it."""
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, figure.add_subplot()
 
@@ -127,14 +127,14 @@ RANK_STEPS = (1, 1.5, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
 
 def rank_shades(ranks: Iterable[float]) -> BoundaryNorm:
-    """Shades in steps, for ranks and masses: told apart in grey, and drawn as shapes on a page that may show no images."""
+    """Stepped shades for ranks and masses: distinct in grey, and drawn as shapes on a page that may show no images."""
     most = max(ranks, default=1.0)
     return BoundaryNorm(RANK_STEPS[: max(4, 1 + sum(step <= most for step in RANK_STEPS))], 256)
 
 
 @contextmanager
 def undated() -> Iterator[None]:
-    """What is drawn meanwhile has no date: matplotlib fails on a SOURCE_DATE_EPOCH that is none, even where no date is asked for."""
+    """Draw without a date: matplotlib fails on a SOURCE_DATE_EPOCH that is not one, even if no date is asked for."""
     held = os.environ.pop(_EPOCH, None)
     try:
         yield
@@ -164,7 +164,7 @@ def inline_svg(figure: Figure, name: str) -> str:
 
 
 def standalone_svg(inline: str) -> str:
-    """A figure of a page as a file of its own: colours as they are on paper, and the names that a file declares."""
+    """A figure of a page as a file of its own: literal colours, as on paper, and the XML namespaces that a file declares."""
     for colour, variable in _VARIABLES.items():
         inline = inline.replace(f"var({variable})", colour)
     names = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'

@@ -15,7 +15,7 @@ from inheritune.words import plural
 
 
 def watch_figure(rows: Sequence[RowData], blocks: Mapping[int, Sequence[int]], width: float = WIDE) -> Figure:
-    """Each glance a column, each block a row by its number in the reference, MaxRank as shade; lazy ones are triangles.
+    """MaxRank as shade: each glance a column, each block a row by its number in the reference; triangles mark lazy layers.
 
     `blocks` are the target's blocks at each depth. Blocks that the target did not hold stay empty, so that a block grown
     later begins where it was grown.
@@ -39,7 +39,7 @@ def _held(row: RowData, blocks: Mapping[int, Sequence[int]]) -> Sequence[int]:
 
 
 def _round(axes: Axes, rows: Sequence[RowData], blocks: Mapping[int, Sequence[int]], norm: BoundaryNorm) -> None:
-    """One round: its glances are columns, each half-way to its neighbours wide."""
+    """Draw one round: its glances are columns, each reaching half-way to its neighbours."""
     held = _held(rows[0], blocks)
     at = np.array([float(row["tokens"]) for row in rows])
     edges = np.concatenate([at[:1], (at[1:] + at[:-1]) / 2, at[-1:]]) if len(at) > 1 else np.array([at[0], at[0] + 1])

@@ -60,7 +60,7 @@ def duration(seconds: float) -> str:
 
 
 def about(seconds: float) -> str:
-    """A time that is estimated: two digits in its largest unit, as in "3.4 min" and "28 h"."""
+    """An estimated time: two digits in its largest unit, as in "3.4 min" and "28 h"."""
     for scale, unit in ((3600, "h"), (60, "min"), (1, "s")):
         if seconds >= 0.995 * scale:
             return f"{float(f'{seconds / scale:.2g}'):,g} {unit}"
@@ -68,7 +68,7 @@ def about(seconds: float) -> str:
 
 
 def signed(value: float, digits: int = 4) -> str:
-    """A difference with its sign, a true minus; what rounds to nothing has no sign."""
+    """A difference with its sign, a true minus; what rounds to zero has no sign."""
     text = f"{abs(value):.{digits}f}"
     if float(text) == 0:
         return text
@@ -82,7 +82,7 @@ def interval(gap: GapResult | GuardRow | Estimate | OfAnswers, digits: int = 4) 
 
 
 def plain_interval(found: Estimate) -> str:
-    """What cannot be below 0, with its interval: "0.0512 [0.0430, 0.0594]"."""
+    """A value that cannot be below 0, with its interval: "0.0512 [0.0430, 0.0594]"."""
     return f"{found.mean:.4f} [{found.low:.4f}, {found.high:.4f}]"
 
 
@@ -93,7 +93,7 @@ def percent(part: float, whole: float) -> str:
 
 
 def perplexity(loss: float) -> str:
-    """exp(loss) in three digits or as a whole number; beyond a million it says only that."""
+    """exp(loss) in three digits or as a whole number; beyond a million only "> 1 M"."""
     if loss > math.log(1e6):
         return "> 1 M"
     value = math.exp(loss)

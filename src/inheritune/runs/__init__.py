@@ -1,1 +1,1 @@
-"""A run: the algorithm, what it decides by, and its hands."""
+"""A run: the algorithm, the policy that decides for it, and what carries it out."""

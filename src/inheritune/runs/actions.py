@@ -108,7 +108,7 @@ class Inherit:
 
 @dataclass(frozen=True)
 class Train:
-    """Train the target that stands for a round of `steps`, and compare it."""
+    """Train the current target for a round of `steps`, and compare it."""
 
     steps: int
     reason: str
@@ -116,14 +116,14 @@ class Train:
 
 @dataclass(frozen=True)
 class GoOn:
-    """Within a round: train on; without a reason where nothing was weighed."""
+    """Within a round: train on. The reason is empty where there was nothing to decide."""
 
     reason: str = ""
 
 
 @dataclass(frozen=True)
 class Decay:
-    """Within a round: let the learning rate fall to its end now, over `steps`."""
+    """Within a round: begin the learning rate's decay now, over `steps`."""
 
     steps: int
     reason: str

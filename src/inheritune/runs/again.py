@@ -1,4 +1,4 @@
-"""A model on a run's own held out documents, measured anew: `inheritune evaluate --run`."""
+"""Measure a model on a run's own held-out documents: `inheritune evaluate --run`."""
 
 import math
 from collections.abc import Iterator
@@ -37,11 +37,11 @@ from inheritune.runs.made_of import made_of
 def evaluate_run(
     folder: Path, model: str | None = None, progress: Progress | None = None, guarded: bool = False
 ) -> Evaluation:
-    """`model`, or the run's own target, beside the run's reference, on the documents that the run held out.
+    """Compare `model`, or the run's own target, with the run's reference on the documents that the run held out.
 
-    With `guarded` both are asked the guard set too, by the tolerance of the run's recipe where it has one, and read token by token. Losses
-    are computed as in the run, in its precision, and nothing in its folder is changed. Raises InputError for a folder of no run, content that
-    is not what the run was begun with, and a model that reads other tokens.
+    With `guarded` both also answer the guard set, with the tolerance of the run's recipe where it has one, and are compared token by
+    token. Losses are computed as in the run, in its precision, and nothing in its folder is changed. Raises InputError for a folder that
+    is no run's, content other than what the run was begun with, and a model that reads other tokens.
     """
     progress, recipe = progress or Progress(quiet=True), _recipe(folder)
     name = model or str(_target(folder))
@@ -114,7 +114,7 @@ def _load(source: str, recipe: RunRecipe, progress: Progress) -> Reference:
 def _held_out(
     recipe: RunRecipe, folder: Path, reference: Reference, coding: Coding, progress: Progress
 ) -> tokens.Tokens:
-    """The run's held-out text, which is the one that it was begun with."""
+    """The run's held-out text. Raises DataError if it is not the text that the run was begun with."""
     for sources in (recipe.data.train, recipe.data.valid or []):
         require(sources)
     train, valid = tokens.prepare(recipe.data, coding, embedding_rows(reference.model), progress.now)
@@ -143,7 +143,7 @@ def _losses(
 
 
 def _confidence(folder: Path, recipe: RunRecipe) -> float:
-    """That of the run's own gap, once it has ended."""
+    """The confidence of the run's own gap once the run has ended, and until then the recipe's."""
     place = folder / "result.json"
     return Result.load(place).look_confidence if place.is_file() else recipe.match.confidence
 

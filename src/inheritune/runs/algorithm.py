@@ -37,14 +37,14 @@ class Lab(Protocol):
         """Train the target for a round of `steps`. At each evaluation `ask` decides: go on, decay, or end the round."""
 
     def compare(self, round_: int) -> Finished:
-        """Target against reference on the same validation documents."""
+        """Compare the target with the reference on the same validation documents."""
 
     def note(self, round_: int, action: Action) -> None:
         """Write an action down."""
 
 
 def carry_out(lab: Lab) -> tuple[Stop, History]:
-    """Run the algorithm to its end: why it stopped, and every round that led there."""
+    """Run the algorithm to its end. Returns why it stopped, and every round that led there."""
     profile = lab.diagnose()
     choice = lab.choose(profile)
     plan = lab.plan(choice)
@@ -67,5 +67,5 @@ def carry_out(lab: Lab) -> tuple[Stop, History]:
 
 
 def _asking(history: History, plan: Plan) -> Ask:
-    """What the policy says of a round that is going on, given what it has seen."""
+    """Return a function that asks the policy about the round in progress, given the round's evaluations so far."""
     return lambda seen: next_action(replace(history, seen=seen), plan)

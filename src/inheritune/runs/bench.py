@@ -42,7 +42,8 @@ from inheritune.surgery.in_memory import as_map, assemble
 from inheritune.training.halves import in_halves
 
 _FEW_DOCUMENTS = 30
-_ROWS_ASKED, _LENGTH_ASKED = 16, 128  # what the reference is asked on before anything is spent
+# The text on which the reference is asked about the begin of text, before anything is spent.
+_ROWS_ASKED, _LENGTH_ASKED = 16, 128
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class Bench:
         return Batches(self.train_tokens, recipe.seed, recipe.training.batch_tokens // length, length, self.begin)
 
     def _ask_beginnings(self) -> BeginLosses:
-        """The reference's loss behind the begin of text in use, without one, and behind other tokens; `begin.json`.
+        """Measure the reference's loss behind the begin of text in use, without one, and behind other tokens; kept in `begin.json`.
 
         Raises RecipeError where another is better and the recipe does not name the one in use.
         """
@@ -141,13 +142,13 @@ class Bench:
 
     @property
     def model(self) -> PreTrainedModel:
-        """The reference model, where it was loaded, in fp32."""
+        """The reference model in fp32, on the device where it was loaded."""
         return self._moved(self.home)
 
     def teacher(self, objective: Objective | None) -> PreTrainedModel | None:
-        """The reference where a training is taught by it; else None, and on a GPU it is kept narrow.
+        """The reference as the teacher of a training; None where nothing is taught, and then a reference on a GPU is kept narrow.
 
-        On a GPU in bf16 it is a copy which gives the same bits in half the memory, and the reference itself is kept narrow.
+        On a GPU in bf16 the teacher is a copy which gives the same bits in half the memory, and the reference itself is kept narrow.
         """
         taught = objective is not None and objective.taught
         if taught and (self.home == CPU or self.recipe.training.precision != "bf16"):
@@ -156,17 +157,17 @@ class Bench:
         return in_halves(aside).to(self.home) if taught else None  # type: ignore[arg-type]
 
     def set_aside(self) -> PreTrainedModel:
-        """The reference in the CPU's memory in fp32, until `model` is asked for: to be held against a cut, which has the GPU's."""
+        """The reference in fp32 in the CPU's memory, until `model` is asked for: to check a cut that takes up the GPU's memory."""
         return self._moved(CPU)
 
     def kept_narrow(self) -> PreTrainedModel:
-        """The reference set aside in the dtype of its file, where that holds its numbers; who computes with a copy widens it.
+        """The reference in the CPU's memory, in the dtype of its file where that holds its weights exactly.
 
-        On a machine without a GPU it stays as it is.
+        Whoever computes with a copy widens it first. On a machine without a GPU the reference stays as it is.
         """
         model = self.reference.model
         if self.home != CPU:
-            narrow(model, self.reference.dtype)  # before it moves, so that half of it does
+            narrow(model, self.reference.dtype)  # before the move, so that half the bytes are moved
         return model.to(CPU)  # type: ignore[arg-type]
 
     def _moved(self, there: torch.device) -> PreTrainedModel:
@@ -177,7 +178,7 @@ class Bench:
         return model
 
     def cut(self, blocks: Sequence[int]) -> PreTrainedModel:
-        """A model of these blocks of the reference, where that was loaded, in fp32; the reference is kept narrow."""
+        """Build a model of these blocks of the reference, in fp32, on the device where that was loaded; the reference is kept narrow."""
         made = assemble([self.kept_narrow()], as_map(blocks), self.recipe.seed, on=self.home, dtype=torch.float32)
         widen(made.parameters())
         return made
@@ -186,7 +187,7 @@ class Bench:
     def precision_of_cuts(self) -> str:
         """The precision at which cuts are compared before any training: on a GPU the training's, on the CPU fp32.
 
-        Proofs, repairs and the diagnosis have fp32 everywhere, of which they need the last digits.
+        Proofs, repairs and the diagnosis use fp32 everywhere, since they need its last digits.
         """
         return "fp32" if self.home == CPU else self.recipe.training.precision
 
@@ -196,12 +197,12 @@ class Bench:
         return self.reference.written_dtype(self.recipe.model_dtype)
 
     def sequences(self, count: int, length: int) -> Tensor:
-        """Training text to measure on, as ids (count, length), evenly spread over the text and the same each time. Each has its begin of text."""
+        """Training text to measure on, as ids (count, length), or fewer rows of a short text: evenly spread over the text, the same each time, each with its begin of text."""
         rows = [self.begin.opening(row)[:length] for row in self._spread(count, length)]
         return torch.from_numpy(np.stack(rows).astype(np.int64)).to(self.home)
 
     def documents_of(self, count: int, length: int) -> DocumentsRead:
-        """From how many of the training documents those sequences come."""
+        """How many of the training documents the `sequences` of this count and length come from."""
         return self.train_tokens.documents_in([(start, start + length) for start in self._starts(count, length)])
 
     def _spread(self, count: int, length: int) -> list[np.ndarray]:
@@ -218,7 +219,7 @@ class Bench:
         return self.reference_on(self.documents, self.folder / ReferenceLosses.NAME)
 
     def reference_on(self, documents: ValidationSet, place: Path) -> ReferenceLosses:
-        """The reference's losses on documents, kept at `place`. Raises OutputError where those kept are of others."""
+        """The reference's losses on documents, kept at `place`. Raises OutputError if those kept are of another number of documents."""
 
         def measure() -> ReferenceLosses:
             precision = self.recipe.training.precision
@@ -243,11 +244,11 @@ class Bench:
 
     @property
     def most_documents(self) -> int:
-        """How many documents there are to be read, where a look reads on to the end."""
+        """The number of documents that are read where a look reads on to the end."""
         return len(self.documents.weights) + sum(map(len, self.further))
 
     def further_documents(self, number: int) -> ValidationSet:
-        """What is read the `number`th time (from 0) that a look reads on."""
+        """The documents that are read the `number`th time (from 0) that a look reads on."""
         before = len(self.documents.weights) + sum(map(len, self.further[:number]))
         return in_windows(self.valid_tokens, self.further[number], self.recipe.data, self.begin, before)
 
@@ -304,13 +305,13 @@ class Bench:
         return self.reference_loss * self.documents.tokens / max(1, sum(len(part.encode()) for part in text))
 
     def compare(self, model: PreTrainedModel, confidence: float | None = None) -> Measured:
-        """A model against the reference on the same documents, paired, at the recipe's confidence or another."""
+        """Compare a model with the reference on the validation documents, paired, at the recipe's confidence or another."""
         losses, spent = self.losses_on(self.documents, model)
         against = self.gap_on([self.documents], losses, self.reference_measured.losses, confidence)
         return Measured(mean_loss(losses, self.documents), against, losses, spent)
 
     def losses_on(self, documents: ValidationSet, model: PreTrainedModel) -> tuple[np.ndarray, Spent]:
-        """A model's loss on each document, and what that took. Raises TrainingError where one is not finite."""
+        """A model's loss on each document, and the cost of measuring it. Raises TrainingError where one is not finite."""
         precision, count = self.recipe.training.precision, self.progress.tally(LOOK)
         losses, seconds = timed(lambda: document_losses(model, documents, precision, count))
         if not np.isfinite(losses).all():
@@ -323,7 +324,7 @@ class Bench:
     def gap_on(
         self, sets: Sequence[ValidationSet], losses: ArrayLike, reference: ArrayLike, confidence: float | None = None
     ) -> Gap:
-        """The gap of losses on all documents of these sets to the reference's."""
+        """The gap between a model's `losses` on all documents of these sets and the `reference`'s."""
         return gap(
             losses,
             reference,
@@ -334,7 +335,7 @@ class Bench:
         )
 
     def compare_outside(self, model: PreTrainedModel) -> OutsideLosses:
-        """A model against the reference on the outside texts."""
+        """Compare a model with the reference on the outside texts."""
         precision = self.recipe.training.precision
         return compare_outside(model, self.model, self.outside, self.recipe.match, precision, self.begin.unasked)
 
@@ -349,7 +350,7 @@ def _few_sources(sets: Sequence[ValidationSet]) -> list[str]:
 
 
 def machine_rate(folder: Path, precision: str, on: torch.device) -> float:
-    """FLOP/s of this machine's matrix products, measured once a run folder."""
+    """FLOP/s of this machine's matrix products, measured once per run folder."""
 
     def measure() -> Machine:
         return Machine(matrix_rate=gauge.matrix_rate(precision, on))

@@ -27,7 +27,7 @@ _REFERENCE, TAUGHT = "reference", "reference-taught"
 
 
 def names(objective: Objective) -> list[str]:
-    """The controls of a run: where its target is taught by the reference, so is the reference itself."""
+    """The names of a run's controls. Where the target is taught by the reference, one control is the reference taught in the same way."""
     return [_REFERENCE, *([TAUGHT] if objective.taught else []), RANDOM]
 
 
@@ -41,7 +41,7 @@ class Controls:
         self._unwatched = bench.under(bench.recipe.model_copy(update={"diagnosis": quiet}))
 
     def run(self, name: str, losses: Path) -> Control:
-        """Train one, and compare it with the reference and with the target, whose losses on the validation documents `losses` has."""
+        """Train the control `name`, and compare it with the reference and with the target, whose document losses are in the file `losses`."""
         found, rate = self.train(name)
         target, own = (read_losses(each) for each in (losses, self.folder / name / LOSSES))
         return Control(
@@ -50,7 +50,7 @@ class Controls:
         )  # fmt: skip
 
     def train(self, name: str) -> tuple[RoundEnd, float]:
-        """Train one in one round of the recipe's own schedule: how that ended, and the peak rate."""
+        """Train the control `name` in one round of the recipe's own schedule. Returns the round's end and the peak learning rate."""
         place, training = self.folder / name, self.training
         if name != RANDOM and training.tokens:
             self.progress.stage(f"Control: {name}, its own learning rate")

@@ -1,4 +1,4 @@
-"""What a run will take, stage by stage, before it is begun: from a recipe and a model's shape, by the counts that the run itself is kept by."""
+"""Estimate what a run will take, stage by stage, from a recipe and a model's shape, with the counts that the run's own ledger uses."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -49,19 +49,22 @@ from inheritune.training.pace import ReachedRate
 from inheritune.training.schedule import rounded_up, steps_of
 
 _PROGRAM = 450_000_000  # bytes of Python, torch and transformers
-# On the CPU freed memory is kept and taken again in other sizes: what a step touches of it, over what autograd keeps (docs/results/plan.md).
+# What a step touches of memory, over what autograd keeps: on the CPU freed memory is kept and reused in other sizes (docs/results/plan.md).
 _HEAP = 1.55
 _BEGIN_TOKENS = 16 * 128 * 3
-# A token that is read alone, since the weights pass through memory for it, takes as long as so many of a row.
+# A token that is read alone takes as long as so many tokens of a row, since all weights pass through memory for it.
 _ALONE = 20
-_REFIT_PASSES = 6  # of a block, to see how its MLP is added and what it is given
-_READ_BYTES = 3e8  # of weights read, widened and checked in a second
-_CALL_SECONDS = 2e-3  # of a pass through a block or the head, however little it reads
+_REFIT_PASSES = 6  # passes through a block, to see how its MLP is added and what it is given
+_READ_BYTES = 3e8  # bytes of weights that are read, widened and checked in a second
+_CALL_SECONDS = 2e-3  # for a pass through a block or the head, however few tokens it reads
 _MAP_SECONDS = 4e-4  # for each head's map of 100 tokens
 
 
 class Outlook:
-    """A run's recipe and the shape of its reference; `weight_bytes` are those of the reference's files, `dtype` the one of the target's."""
+    """A run to be estimated: its recipe and its reference's shape.
+
+    `weight_bytes` are those of the reference's files, `dtype` is the dtype of the target's.
+    """
 
     def __init__(
         self, recipe: RunRecipe, reference: PreTrainedModel, *, weight_bytes: int, dtype: torch.dtype,
@@ -75,7 +78,7 @@ class Outlook:
         self.teacher = reference if recipe.objective.taught else None
 
     def estimate(self) -> RunEstimate:
-        """The whole of it."""
+        """Return the whole plan."""
         recipe, stages = self.recipe, list(self._stages())
         advice = list(self._advice(in_all(stages)))
         found = RunEstimate(
@@ -104,7 +107,7 @@ class Outlook:
 
     @lru_cache  # noqa: B019
     def _cut(self, depth: int) -> PreTrainedModel:
-        """The shape of a target: of its blocks only the number matters here."""
+        """A target's shape, without weights: only the number of its blocks matters here."""
         if depth == self.whole:
             return self.reference
         return hollow(cut_config(self.reference.config, range(depth)), type(self.reference)).float()
@@ -120,12 +123,12 @@ class Outlook:
 
     @lru_cache  # noqa: B019
     def _step(self, depth: int) -> StepMemory:
-        """The memory of a training step of a cut, beside the reference."""
+        """The memory of a training step of a cut, the reference's not counted."""
         cut = self._cut(depth)
         on = CPU if self._on_cpu else torch.device("cuda")
         found = step_memory(cut, self.training, self.length, share=self._spread, on=on)
         kept = _unless_unknown(partial(kept_for_backward, cut, self.training, self.length))
-        # What autograd keeps has the blocks' rounded matrices in it.
+        # What autograd keeps includes the blocks' rounded matrices.
         if kept and not self.training.checkpoint_activations:
             kept -= rounded_bytes(cut, self.training, anatomy(cut).blocks) - rounded_bytes(cut, self.training, [])
         touched = (kept or found.activations) * (_HEAP if self._on_cpu else 1.0)
@@ -138,7 +141,7 @@ class Outlook:
 
     @property
     def _spread(self) -> int:
-        """Over how many processes a model's weights are spread."""
+        """The number of processes that a model's weights are spread over."""
         return self.machine.processes if self.recipe.processes.parallel == "fsdp" else 1
 
     def _step_memory(self, step: StepMemory) -> MemoryEstimate:
@@ -154,7 +157,7 @@ class Outlook:
 
     @property
     def _beside(self) -> int:
-        """Bytes of the reference's weights beside a training: on a GPU it is set aside, or teaches, in bf16 in halves."""
+        """Bytes of the reference's weights during a training. On a GPU: none where it is set aside, its copy in halves where it teaches in bf16."""
         if self._on_cpu:
             return self._wide
         if self.teacher is None:
@@ -191,7 +194,7 @@ class Outlook:
         return StageEstimate(name="load", tokens=0, flops=0, seconds=seconds, memory=memory)
 
     def _diagnosis(self) -> StageEstimate:
-        """Maps of the trained and of untrained weights, and losses of cuts, of which the latter end with their minutes."""
+        """Maps of trained and of untrained weights, and losses of cuts; all but the first end with `diagnosis.minutes`."""
         wanted = self.recipe.diagnosis
         tokens = wanted.sequences * wanted.length
         maps = 2 * tokens * self._forward
@@ -204,13 +207,13 @@ class Outlook:
         return self._reading("diagnosis", 2 * tokens, maps + cuts, seconds, self._wide * self._on_cpu)
 
     def _cuts(self, blocks: float, cuts: int, sequences: int, length: int) -> float:
-        """FLOPs of the losses of cuts: passes through blocks, and the head's product on the places that are read first."""
+        """FLOPs of the losses of cuts: passes through blocks, and the head's product at the places that are read first."""
         places = max(1, length - 1)
         read = first_places(places, sequences, embedding_rows(self.reference)) / places
         return sequences * length * (blocks * self._block + cuts * read * self._head)
 
     def _choice(self) -> StageEstimate:
-        """Of each number of blocks down to the shallowest wanted, every one is tried without; and each depth's cut is read once."""
+        """Greedy tries to leave out each remaining block, at each depth down to the shallowest wanted; then each depth's cut is read once."""
         choice = self.recipe.choice
         tokens, shallowest = choice.sequences * self.length, self.recipe.growth.start or 1
         passes = self.whole
@@ -223,7 +226,7 @@ class Outlook:
         return self._reading("choice", tokens, flops + cuts, seconds + cuts / rate)
 
     def _heal(self) -> StageEstimate:
-        """The first target is cut, proved and repaired: an eighth of the tokens is kept from the fit, and read before and after."""
+        """The first target is cut, proved and repaired. An eighth of the tokens is held out of the fit, and read before and after it."""
         cut, tokens = self._wide_cut(self.depth), self.recipe.choice.heal_tokens if self.recipe.choice.heal else 0
         width = text_config(self.reference.config).hidden_size
         inner = getattr(text_config(self.reference.config), "intermediate_size", None) or 4 * width
@@ -233,7 +236,7 @@ class Outlook:
         )
         flops += 2 * held * (self.depth * self._block + self._head)
         seconds = flops / self.pace.measuring + 8 * cut / _READ_BYTES
-        # On a GPU, where one model stands at a time, the states are beside the reference alone.
+        # A GPU holds one model at a time, so there the hidden states stand beside the reference alone.
         states = tokens * width * 4 * (gaps + 2)
         return self._reading("heal", tokens, flops, seconds, 2 * cut * self._on_cpu + states)
 
@@ -249,7 +252,7 @@ class Outlook:
         whole = still + step.beside_weights
         saving = (
             whole if steps > self.training.checkpoint_every else still + step.states
-        )  # steps go on beside the writing
+        )  # steps go on while it is written
         memory = max(whole, saving + self._copied(step, saving))
         kept = self.training.checkpoints_kept + 1
         return StageEstimate(
@@ -258,7 +261,7 @@ class Outlook:
         )  # fmt: skip
 
     def _copied(self, step: StepMemory, held: int) -> int:
-        """Bytes of the copy that a checkpoint is written from: on the CPU, where beside what is `held` there is room for it."""
+        """Bytes of the copy that a checkpoint is written from; 0 unless on the CPU with room for it beside the `held` bytes."""
         copy = step.weights + step.states
         return copy if self._on_cpu and COPY_ROOM * copy < self.machine.memory - held else 0
 
@@ -273,18 +276,18 @@ class Outlook:
         outside = len(data.outside) * data.outside_tokens
         tokens = most * (1 + looks) + outside * 2
         flops = most * (self._forward + looks * own) + outside * (self._forward + own)
-        beside = self._step(self.depth).beside_weights * self._on_cpu  # on a GPU the looks are within the round's
+        beside = self._step(self.depth).beside_weights * self._on_cpu  # on a GPU the round's memory covers the looks
         return self._reading("validation", tokens, flops, flops / self.pace.reading, beside)
 
     @property
     def _held_out(self) -> int | None:
-        """About how many tokens are held out of the training text; None where that is not known."""
+        """The approximate number of tokens held out of the training text; None where it is not known."""
         data = self.recipe.data
         known = self.text_tokens is not None and data.valid is None
         return round(data.valid_share * (self.text_tokens or 0)) if known else None
 
     def _guard(self) -> StageEstimate:
-        """Target and reference are asked the guard set and read token by token, in fp32; three copies of a piece's logits stand in memory."""
+        """Both models answer the guard set and are compared token by token, in fp32, with three copies of a piece's logits in memory."""
         both = self._forward + forward_flops_per_token(self._cut(self.depth), self.length)
         asked, read = about_tokens(), most_read(self._held_out)
         flops = asked * (both - 2 * self._head) + read * both
@@ -294,7 +297,7 @@ class Outlook:
         return self._reading("guard", 2 * (asked + read), flops, flops / self.pace.measuring, beside)
 
     def _controls(self) -> Iterator[StageEstimate]:
-        """Each for the round's tokens, the reference's after three trials of learning rates at least."""
+        """Each control trains for the round's tokens; those of the reference first try three learning rates at least."""
         trials = 3 * steps_of(short(self.training, 1.0)) / self._steps
         for name in names(self.recipe.objective):
             depth, more = (self.depth, 1.0) if name == RANDOM else (self.whole, 1 + trials)
@@ -303,7 +306,7 @@ class Outlook:
             yield found.model_copy(update={"name": f"control: {name}", **spent})
 
     def _samples(self) -> StageEstimate:
-        """Reference and target beside each other on some documents: read, and gone on from a token at a time, in fp32."""
+        """Reference and target side by side on some documents, which are read and then continued one token at a time, in fp32."""
         read, gone_on = len(get_args(SamplePlace)) * (SHOWN + PROMPT), len(get_args(SamplePlace)) * NEW
         both = sum(forward_flops_per_token(model, SHOWN) for model in (self.reference, self._cut(self.depth)))
         calls = gone_on * (self.whole + self.depth) * _CALL_SECONDS
@@ -321,7 +324,7 @@ class Outlook:
         )  # fmt: skip
 
     def _reading(self, name: str, tokens: int, flops: float, seconds: float, beside: int = 0) -> StageEstimate:
-        """A stage of passes through the reference, of whose logits a piece stands in memory three times."""
+        """A stage of passes through the reference, with three copies of a piece of its logits in memory."""
         rows = min(CHUNK_TOKENS, max(1, CHUNK_LOGITS // embedding_rows(self.reference)))
         logits = 3 * 4 * rows * embedding_rows(self.reference)
         memory = _PROGRAM + self._wide + beside + logits
@@ -342,7 +345,7 @@ class Outlook:
         return 2 * anatomy(self.reference).head.get_parameter("weight").numel()
 
     def _advice(self, total: StageEstimate) -> Iterator[str]:
-        """The first setting that makes it fit, or that none does."""
+        """Yield for memory and disk, where they do not suffice, the first setting that makes the run fit, or that none does."""
         if total.memory > self.machine.memory:
             there, name = f"{self.machine.memory / 1e9:.1f} GB", self.machine.name
             there = f"{there} are free on {name} now" if name.startswith(THIS) else f"{name} has {there}"
@@ -364,7 +367,7 @@ class Outlook:
         return max(stage.memory for stage in self._stages())
 
     def _smaller(self) -> Iterator[tuple[str, str, "Outlook"]]:
-        """The same run by settings that take less memory, from those that change the least on, and at what price."""
+        """Yield settings that take less memory, the least change first: the setting, its price in words, and the run with it."""
         sizes = [
             self.training.micro_batch_size >> halved for halved in range(1, self.training.micro_batch_size.bit_length())
         ]
@@ -387,7 +390,7 @@ class Outlook:
 
 
 def _unless_unknown(compute: Callable[[], int | None]) -> int | None:
-    """What is computed on tensors that hold nothing; None for a family whose own code needs their numbers."""
+    """Return what `compute` finds on tensors without data; None for a family whose own code needs their numbers."""
     try:
         return compute()
     except Exception:

@@ -33,7 +33,7 @@ _held: dict[Path, HeldFolder] = {}
 
 @contextmanager
 def holding(path: Path, recipe: BaseModel) -> Iterator[None]:
-    """Hold a run folder for `recipe` as long as the block lasts; the main process does. Raises what `open_folder` raises."""
+    """Hold a run folder for `recipe` during a `with` block, in the main process only. Raises what `open_folder` raises."""
     processes.on_main(lambda: open_folder(path, recipe))
     try:
         yield
@@ -42,7 +42,7 @@ def holding(path: Path, recipe: BaseModel) -> Iterator[None]:
 
 
 def open_folder(path: Path, recipe: BaseModel) -> Path:
-    """Make or reopen a run folder for `recipe`. Raises OutputError if it belongs to another recipe or run, or is no run folder."""
+    """Make or reopen a run folder for `recipe`. Raises RecipeError if it belongs to another recipe, OutputError if it is no run folder or cannot be written."""
     try:
         if path.is_dir() and not (path / CONFIG).exists() and not _begun({entry.name for entry in path.iterdir()}):
             raise OutputError(f"{str(path)!r} is not empty and is no run folder: name another with --out")
@@ -62,7 +62,7 @@ def open_folder(path: Path, recipe: BaseModel) -> Path:
 
 
 def refuse_another(path: Path, recipe: BaseModel) -> None:
-    """OutputError if the folder is that of a run by another recipe."""
+    """Raise RecipeError if the folder is that of a run by another recipe."""
     config = path / CONFIG
     if not config.exists():
         return
@@ -131,7 +131,7 @@ def _hold(path: Path) -> None:
 
 
 class _Recipes:
-    """The recipe that a folder was begun with, and the one that it is to go on with, each as dotted keys and their values."""
+    """The recipe that a folder was begun with, and the one that it is to continue with, each as dotted keys and their values."""
 
     def __init__(self, begun: object, wanted: object):
         self.begun, self.wanted = dict(_leaves(begun)), dict(_leaves(wanted))
@@ -142,7 +142,7 @@ class _Recipes:
         return sorted(key for key in differing if not _may_change(key) and not self._goes_on(key))
 
     def _goes_on(self, key: str) -> bool:
-        """More tokens for a run whose learning rate has not fallen, or fell late: what went before is the longer run's beginning."""
+        """Whether `key` gives more tokens to a training whose rate stays constant or falls late: its steps so far then stay as they are."""
         schedule = self.begun.get(_SCHEDULE)
         return self._longer(key) and schedule == self.wanted.get(_SCHEDULE) in ("constant", "wsd")
 
@@ -152,7 +152,7 @@ class _Recipes:
         return trains and isinstance(before, int) and isinstance(after, int) and before < after
 
     def why(self, key: str) -> str:
-        """Why a longer training may not go on there; nothing for other keys."""
+        """Say why a longer training may not continue here; empty for other keys."""
         if not self._longer(key):
             return ""
         return (

@@ -1,4 +1,4 @@
-"""The command that goes on with what stands in a folder: the same where a stop tells it and where `status` does."""
+"""The command that continues the work in a folder: the same one after a stop and in `status`."""
 
 import shlex
 from collections.abc import Iterator
@@ -14,7 +14,7 @@ Whole = RunRecipe | TrainRecipe | CompareRecipe
 
 
 def command_of(place: Path, recipe: type[Whole], processes: int = 1) -> str:
-    """The command for the folder whose config.yaml is a `recipe`: that of a run, of a training, or of a comparison's shard."""
+    """Return the command that continues the folder `place`, whose config.yaml is a `recipe`: a run, a training, or a comparison's shard."""
     folder, shard = place, list[str]()
     if recipe is CompareRecipe:
         folder, (number, _, count) = place.parent.parent, place.name.partition("-of-")
@@ -25,13 +25,13 @@ def command_of(place: Path, recipe: type[Whole], processes: int = 1) -> str:
 
 
 def launched_as(several: bool) -> str:
-    """The words before a command: those of a launch where several processes work together."""
+    """The words before a command: `inheritune`, or a torchrun launch where several processes work together."""
     return "torchrun … -m inheritune" if several else "inheritune"
 
 
 @contextmanager
 def noting_how(place: Path, recipe: Whole) -> Iterator[None]:
-    """Note on a stop, as it passes, the command that goes on in `place`."""
+    """Add to the exception of a stop, as it passes, a note of the command that continues in `place`."""
     try:
         yield
     except (Interrupted, KeyboardInterrupt) as error:
@@ -40,6 +40,6 @@ def noting_how(place: Path, recipe: Whole) -> Iterator[None]:
 
 
 def noted(error: BaseException) -> str | None:
-    """The command that was noted on a stop; None where it came before there was a folder to go on in."""
+    """The command that was noted on a stop; None if the stop came before there was a folder to continue in."""
     notes = [note for note in getattr(error, "__notes__", []) if note.startswith(_NOTE)]
     return notes[-1].removeprefix(_NOTE) if notes else None

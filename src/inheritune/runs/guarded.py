@@ -1,4 +1,4 @@
-"""The guard in a run: its target and its reference are asked the guard set and read token by token, once, and what was found is kept."""
+"""The guard in a run: target and reference answer the guard set and are compared token by token, once, and the results are kept."""
 
 import hashlib
 from pathlib import Path
@@ -19,14 +19,14 @@ from inheritune.runs.folder import once, timed
 
 
 def guarded(bench: Bench, target: GuardAnswers, reference: GuardAnswers) -> Guard:
-    """What the answers of a run's target and of its reference say, by the tolerance and the confidence of its recipe."""
+    """Compare the answers of a run's target and its reference, with the tolerance and the confidence of the run's recipe."""
     match = bench.recipe.match
     ours, theirs = (np.asarray(one.right, dtype=float) for one in (target, reference))
     return guard(items(), ours, theirs, match.confidence, match.guard or 0.0)
 
 
 def guard_answers(bench: Bench, model: PreTrainedModel, place: Path, name: str) -> GuardAnswers:
-    """The answers of a model, kept at `place`. Raises OutputError where those kept are to other items."""
+    """A model's answers to the guard set, kept at `place`. Raises OutputError if those kept are to other items."""
     asked = items()
     digest = hashlib.sha256(repr(asked).encode()).hexdigest()
 
@@ -44,7 +44,7 @@ def guard_answers(bench: Bench, model: PreTrainedModel, place: Path, name: str) 
 
 
 def read_by_token(bench: Bench, target: PreTrainedModel, place: Path) -> TokenByToken:
-    """The target beside the reference on the starts of the run's held-out documents, kept at `place`."""
+    """Compare target and reference token by token on the starts of the run's held-out documents; kept at `place`."""
 
     def read() -> TokenByToken:
         length, begin = bench.recipe.data.sequence_length, bench.begin
@@ -57,6 +57,6 @@ def read_by_token(bench: Bench, target: PreTrainedModel, place: Path) -> TokenBy
 
 
 def _flops(model: PreTrainedModel, tokens: int, items: int) -> float:
-    """Those of the forward passes: the head is asked once an item."""
+    """FLOPs of the forward passes, in which the head is computed once per item."""
     head = 2 * anatomy(model).head.get_parameter("weight").numel()
     return float(tokens) * (forward_flops_per_token(model, tokens // items) - head) + float(items) * head

@@ -1,4 +1,4 @@
-"""What a run may be planned for: devices by name, by their makers' data sheets, and this machine as it is."""
+"""The hardware that a run may be planned for: devices by name, from their makers' data sheets, and this machine as it is."""
 
 from pathlib import Path
 
@@ -20,9 +20,9 @@ HERE, THIS = "cpu", "this machine"
 
 
 def machinery(name: str, processes: int, precision: str, price: float | None, folder: Path) -> Machinery:
-    """A device by name; `cpu` is this machine, whatever it computes on, whose products are timed for half a second.
+    """Describe a device by name; `cpu` is this machine, whatever it computes on, whose matrix products are timed for half a second.
 
-    Raises InputError for a name that is unknown, no processes, or a price below nothing.
+    Raises InputError for an unknown name, or a number of processes or a price that is out of range.
     """
     if processes < 1 or processes > 1 << 16:
         raise InputError(f"--gpus is {processes}: give a number from 1 to {1 << 16:,}")
@@ -43,7 +43,7 @@ def machinery(name: str, processes: int, precision: str, price: float | None, fo
 
 
 def require_price(price: float | None) -> None:
-    """Raise InputError for a price that is none."""
+    """Raise InputError for a price that is not from 0 to 1e6; None is allowed."""
     if price is not None and not 0 <= price <= 1e6:
         raise InputError(f"--price is {price:g}: give what a device-hour costs, from 0 on")
 

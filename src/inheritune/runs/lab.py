@@ -1,4 +1,4 @@
-"""The algorithm's hands: each step done on the bench, written to the run folder, and not done twice."""
+"""Carry out the algorithm's steps: each is done on the bench, written to the run folder, and not done twice."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -54,7 +54,7 @@ _NAMES = {Inherit: "inherit", Grow: "grow", Stop: "stop"}
 
 
 class FolderLab:
-    """Carries the algorithm's steps out in a run folder: what a step gives is stored there, and read back when it is asked again."""
+    """Carries out the algorithm's steps in a run folder: a step's result is stored there, and read back when the step is called again."""
 
     def __init__(self, recipe: RunRecipe, folder: Path, bench: Bench, progress: Progress):
         self.recipe, self.folder, self.bench, self.progress = recipe, folder, bench, progress
@@ -64,7 +64,7 @@ class FolderLab:
         self.fitted = fitted_depth(bench, folder)
 
     def diagnose(self) -> Profile:
-        """Measure the reference; `profile.json` and `diagnosis.json` (its cost)."""
+        """Diagnose the reference; writes `profile.json` and `diagnosis.json` (its cost)."""
         place = self.folder / PROFILE
         self.progress.stage(f"Diagnosis of {self.bench.reference.name}, {self.depth} blocks")
         if self.bench.coding.chat.of_assistant:
@@ -106,7 +106,7 @@ class FolderLab:
         return profile
 
     def choose(self, profile: Profile) -> Ordering:
-        """Order the blocks; `choice.json`."""
+        """Order the blocks; writes `choice.json`."""
         wanted = self.recipe.choice
 
         def measure() -> BlockOrder:
@@ -196,7 +196,7 @@ class FolderLab:
         round_of.train(self.target(round_), ask)
 
     def compare(self, round_: int) -> Finished:
-        """What the round's end gave."""
+        """Return the finished round, which was compared at its end."""
         found = self.finished(round_)
         seen = self.round(round_).seen()
         if round_ == 1:
@@ -207,13 +207,13 @@ class FolderLab:
         return Finished(found.depth, found.decisive, found.tokens, found.flops, found.seconds, seen)
 
     def tokens_needed(self, end: RoundEnd) -> int:
-        """Validation tokens that would show a small difference, from one that was measured."""
+        """The validation tokens that would show a small difference, estimated from a measured gap."""
         if further := end.further:
             return tokens_needed(end.decisive, further.tokens_in_all, further.confidence)
         return tokens_needed(end.gap, self.bench.documents.tokens, self.planned.confidence)
 
     def note(self, round_: int, action: Action) -> None:
-        """Say what was decided, and keep it in the metrics once."""
+        """Say what was decided, and write it to the metrics once."""
         name = _NAMES.get(type(action))
         if name is None:
             return
@@ -270,7 +270,7 @@ class FolderLab:
         return found[0]
 
     def _begin(self, round_: int, blocks: list[int], make: Callable[[Path], Target]) -> None:
-        """Make a round's first checkpoint in a folder beside, and move it into place when it is whole."""
+        """Make a round's first checkpoint in a folder beside its place, and move it there when it is whole."""
 
         def begin() -> None:
             if self._folders(round_):
@@ -294,7 +294,7 @@ class FolderLab:
             self.metrics.add(row)
 
     def _shallowest(self) -> int:
-        """The least depth that can be asked for; what is named by hand is ordered beside all other blocks."""
+        """The smallest depth that can be asked for: 1 where blocks are named by hand, since then all blocks have to be ordered."""
         if self.by_hand:
             return 1
         return self.fitted or start_by_hand(self.recipe.growth, self.depth) or 1

@@ -17,7 +17,7 @@ from inheritune.errors import OutputError
 from inheritune.records.made_of import FileMark, MadeOf
 from inheritune.runs.folder import BEFORE_BOUND
 
-READ_WHOLE = 256 << 20  # bytes of a reference's files that are hashed whole
+READ_WHOLE = 256 << 20  # bytes up to which a reference's files are hashed whole
 _SAMPLES, _SAMPLE = 64, 1 << 16  # windows of a larger file, and bytes of each
 _DECISIVE = re.compile(r"config\.json|.*\.safetensors(\.index\.json)?|.*\.py")
 
@@ -39,9 +39,9 @@ def made_of(texts: Mapping[str, Tokens], tokenizer: Tokenizer, reference: Path |
 
 
 def bind(folder: Path, content: MadeOf) -> list[str]:
-    """Write down what a new run folder is made of. Raises OutputError, and names the part, if a folder was begun with other content.
+    """Write down what a new run folder is made of. Raises OutputError, which names the part, if a folder was begun with other content.
 
-    A folder that was begun without this record cannot be checked. That is the caution returned.
+    Returns a caution for a folder that was begun without this record, since it cannot be checked.
     """
     path = folder / MadeOf.NAME
     if path.exists():
@@ -69,7 +69,7 @@ def is_begun(folder: Path) -> bool:
 
 
 def marks(place: Path) -> dict[str, FileMark]:
-    """The files of a model's folder that decide what it computes, or a GGUF file: each by its name."""
+    """Identify the files that decide what a model computes, in its folder or as one GGUF file: a mark for each name."""
     paths = sorted(path for path in place.iterdir() if _DECISIVE.fullmatch(path.name)) if place.is_dir() else [place]
     whole = sum(path.stat().st_size for path in paths) <= READ_WHOLE
     return {path.name: _mark(path, whole or path.suffix in (".json", ".py")) for path in paths}

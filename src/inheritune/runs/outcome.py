@@ -1,4 +1,4 @@
-"""A finished run folder as a `Result`: rounds, controls, ledger, and one sentence for people."""
+"""Sum up a finished run folder as a `Result`: rounds, controls, ledger, and one sentence for people."""
 
 import platform
 from collections.abc import Iterator
@@ -74,7 +74,7 @@ def assemble_result(
     controls: list[Control],
     command: str,
 ) -> Result:
-    """The result of a run whose target is `model`, that of round `best`."""
+    """Assemble the result of a run whose target is `model`, that of round `best`."""
     rounds = [_round(lab, number) for number in range(1, len(history.rounds) + 1)]
     target = rounds[best - 1]
     reference = _reference(lab)
@@ -151,7 +151,7 @@ def _message(
 
 
 def _beside_whole(target: Round, controls: list[Control], margin: float) -> str:
-    """That the same tokens make as much of the whole reference, or that nobody has looked, where the target does better than it."""
+    """Say how far the target is behind the reference trained on; without that control, caution where the target surpasses the reference."""
     best = trained_on(controls)
     if best is None:
         return ALONE if target.decisive.verdict == "surpassed" else ""
@@ -166,7 +166,7 @@ def _able(guard: Guard | None) -> str:
 
 
 def _planned(lab: FolderLab, spent: Ledger, rounds: list[Round]) -> PlanHeld | None:
-    """The plan that the run began with, beside what it took; None for a run that began without one."""
+    """The plan that the run began with, beside what the run took; None for a run that began without a plan."""
     place = lab.folder / RunEstimate.NAME
     if not place.exists():
         return None
@@ -191,7 +191,7 @@ def _outside(lab: FolderLab, best: int, model: PreTrainedModel) -> OutsideLosses
 
 
 def _guard_answers(lab: FolderLab, best: int, model: PreTrainedModel) -> tuple[GuardAnswers, ...]:
-    """Those of the target of round `best` and of the reference, each asked once; none where the recipe asks for none."""
+    """The answers of the target of round `best` and of the reference, each asked once; empty where the recipe asks for no guard."""
     if lab.recipe.match.guard is None:
         return ()
     asked = ((model, lab.round(best).folder, "Target"), (lab.bench.model, lab.folder, lab.bench.reference.name))
@@ -247,7 +247,7 @@ def _decisions(metrics: Metrics) -> list[Decision]:
 
 
 def _readings(lab: FolderLab, rounds: int) -> Iterator[ReferenceLosses]:
-    """The reference on the further documents that some round has read: one whose record is gone is measured anew."""
+    """Yield the reference's losses on the further documents that some round has read; those whose record is gone are measured anew."""
     ends = [lab.finished(number).further for number in range(1, rounds + 1)]
     most, seen = max((end.documents for end in ends if end), default=0), len(lab.bench.documents.weights)
     for number in range(lab.planned.reads):
@@ -260,7 +260,7 @@ def _readings(lab: FolderLab, rounds: int) -> Iterator[ReferenceLosses]:
 def _entries(
     lab: FolderLab, rounds: int, controls: list[Control], best: int, model: PreTrainedModel
 ) -> Iterator[tuple[str, Costly]]:
-    """What each stage wrote down, by phase."""
+    """Yield the cost that each stage wrote down, with its phase."""
     yield "diagnosis", DiagnosisCost.load(lab.folder / DiagnosisCost.NAME)
     yield "choice", BlockOrder.load(lab.folder / BlockOrder.NAME)
     if (untrained := lab.folder / Untrained.NAME).exists():
@@ -291,7 +291,7 @@ def _entries(
 
 
 def _measured(metrics: Metrics) -> Iterator[tuple[str, Costly]]:
-    """What measuring beside the training took, by phase."""
+    """Yield the cost of each measurement beside the training, with its phase."""
     for row in metrics.rows():
         if isinstance(row, ValidationRow | GrowthRow | WatchRow):
             yield "diagnosis" if isinstance(row, WatchRow) else "validation", row.cost

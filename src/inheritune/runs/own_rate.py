@@ -1,4 +1,4 @@
-"""A control's own learning rate: tried on a sixteenth of its tokens, from a small grid whose end is never the best."""
+"""A control's own learning rate: tried on a sixteenth of its tokens, from a small grid that grows, within bounds, while its end is the best."""
 
 import math
 from collections.abc import Callable
@@ -17,23 +17,23 @@ Trial = Callable[[Path, Training], tuple[RoundEnd, Spent]]
 
 _TRIALS = "rates"
 _STEP = 3.0  # from one rate to the next
-_FIRST = (-2, -1, 0)  # powers of it, of the recipe's peak
+_FIRST = (-2, -1, 0)  # powers of `_STEP`, by which the recipe's peak is multiplied
 _LOWEST, _HIGHEST = -4, 2
 _SHARE, _FEWEST_STEPS = 16, 8
 
 
 def own_rate(place: Path, training: Training, trial: Trial) -> OwnRate:
-    """The peak rate with the lowest validation loss after a short training; `rate.json` in the folder `place`.
+    """Find the peak rate with the lowest validation loss after a short training; kept as `rate.json` in the folder `place`.
 
-    `trial(folder, training)` trains from the control's start in a folder of its own and says what that came to and what
-    its evaluation took. Where the best rate is the grid's lowest or highest, the next one is tried too. A rate that blows up counts
-    as infinitely bad.
+    `trial(folder, training)` trains from the control's start in a folder of its own, and returns the round's end and the cost
+    of its evaluation. Where the best rate is the grid's lowest or highest, the next one within the bounds is tried too. A rate at which training
+    blows up counts as infinitely bad.
     """
 
     if not processes.agreed((place / OwnRate.NAME).exists()):
         found = _search(place, training, trial)
         once(OwnRate, place / OwnRate.NAME, lambda: found)
-    processes.meet()  # all have read the trials before they go
+    processes.meet()  # every process has read the trials before they are removed
     processes.on_main(lambda: remove(place / _TRIALS))
     return OwnRate.load(place / OwnRate.NAME)
 
@@ -50,7 +50,7 @@ def _search(place: Path, training: Training, trial: Trial) -> OwnRate:
 
 
 def short(training: Training, rate: float) -> Training:
-    """A sixteenth of a training, and eight steps at least, at another peak rate: the same shape, evaluated at its end alone."""
+    """A sixteenth of a training, but at least eight steps, at another peak rate: a schedule of the same shape, evaluated only at its end."""
     whole = steps_of(training)
     steps = min(whole, max(whole // _SHARE, _FEWEST_STEPS))
     changes = {
@@ -74,7 +74,7 @@ def _rate(training: Training, power: int) -> float:
 
 
 def _next(losses: dict[int, float]) -> int | None:
-    """The power of the next rate: what is left of the grid, or what lies beyond its end where the best is there."""
+    """The power of the next rate to try: what is left of the grid, or one beyond its end where the best is there; else None."""
     left = [power for power in _FIRST if power not in losses]
     if left:
         return left[0]

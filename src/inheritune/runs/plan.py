@@ -1,4 +1,4 @@
-"""`inheritune plan`: what a recipe, or a plain run of a model, will take and can reach, without a weight read."""
+"""`inheritune plan`: what a recipe, or a plain run of a model, will take and can reach, without reading a weight."""
 
 import re
 from dataclasses import dataclass, replace
@@ -34,7 +34,7 @@ from inheritune.runtime.device import device
 from inheritune.training.kernels import settled
 from inheritune.training.pace import assumed, tried
 
-_GPU_SECONDS = 2.0  # of training and reading before a run's plan
+_GPU_SECONDS = 2.0  # of trial training and reading before a run's plan
 _PLAIN: dict[str, Any] = {
     "name": "plan", "training": {"tokens": 10_000_000, "batch_tokens": 65_536}, "objective": {"cross_entropy": 0.25, "logits": 0.75},
 }  # fmt: skip
@@ -42,7 +42,7 @@ _PLAIN: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class PlanRequest:
-    """What a run is planned for: a device by name and how many, its price an hour, the size that the target is to have, a probe."""
+    """What to plan for: a device by name, how many, its price an hour, the target's wanted size, and whether to probe this machine."""
 
     gpu: str = HERE
     gpus: int = 1
@@ -58,9 +58,10 @@ def plan(
     progress: Progress | None = None,
     **overrides: Any,
 ) -> RunEstimate:
-    """Plan a run of a recipe (name or path), or of a model on `text`: the defaults of a recipe, ten million tokens a round, taught as the README's recipe is.
+    """Plan a run of a recipe (name or path), or of a model on `text`.
 
-    `overrides` are recipe keys. Raises InputError for whatever the user has to mend.
+    A model's run has the defaults of a recipe, ten million tokens a round, and is taught as the README's recipe is. `overrides` are recipe
+    keys. Raises InputError for whatever the user has to mend.
     """
     asked, progress = asked or PlanRequest(), progress or Progress(quiet=True)
     asked = replace(asked, gpu=asked.gpu.lower())
@@ -93,14 +94,14 @@ def plan_of(recipe: RunRecipe, reference: Reference, folder: Path, price: float 
     """The plan of a run in `folder`, whose reference is loaded: the one that it was begun with, or a new one, which `keep_plan` keeps."""
     kept, bound = folder / RunEstimate.NAME, folder / MadeOf.NAME
     if bound.exists():
-        MadeOf.load(bound)  # where it is damaged, whatever it seals is no more to blame
+        MadeOf.load(bound)  # raises if it is damaged, before what it seals is taken for damaged
     if kept.exists() and (bound.exists() or bears_seal(read_whole(kept))):
         return RunEstimate.load(kept)
     model, training = reference.model, recipe.training
     machine = machinery(HERE, processes.count(), training.precision, price, folder)
     pace = assumed(machine.matrix_rate, machine.fp32_rate)
     if model.device.type == "cuda" and processes.count() == 1:
-        # A model may be far too small to keep a GPU busy. What is compiled here, the run has.
+        # A model may be far too small to keep a GPU busy, so its pace is tried. What is compiled for that is used by the run too.
         pace = tried(model.config, training, recipe.data.sequence_length, machine.matrix_rate, _GPU_SECONDS)
     return Outlook(
         recipe, hollow(model.config, type(model)).float(), weight_bytes=weight_bytes(reference.place),
@@ -110,7 +111,7 @@ def plan_of(recipe: RunRecipe, reference: Reference, folder: Path, price: float 
 
 
 def note_plan(planned: RunEstimate, folder: Path) -> None:
-    """Write a run's plan down when it is told: for good where its folder is bound to its content, and until then for whoever looks."""
+    """Write a run's plan when it is told: for good if the folder is bound to its content already, else until it is told again."""
     place = folder / RunEstimate.NAME
 
     def write() -> None:
@@ -121,13 +122,16 @@ def note_plan(planned: RunEstimate, folder: Path) -> None:
 
 
 def keep_plan(planned: RunEstimate, folder: Path) -> None:
-    """Write a run's plan and the rate of its machine down as they were when it was begun, once its folder is bound to its content."""
+    """Write a run's plan and its machine's rate for good, as they were when the run began, once its folder is bound to its content."""
     note_plan(planned, folder)
     once(Machine, folder / Machine.NAME, lambda: Machine(matrix_rate=planned.machine.matrix_rate))
 
 
 def goal_of(fit: str) -> dict[str, Any]:
-    """The recipe's keys for a size: blocks (`12`), bytes as written (`200MB`), or how many times faster (`1.5x`). InputError for none."""
+    """Return the recipe keys for a size: blocks (`12`), bytes as written (`200MB`), or how many times faster (`1.5x`).
+
+    Raises InputError for anything else.
+    """
     kinds = {"depth": r"\d{1,6}( blocks?)?", "memory": r"\d[\d.]*\s*[kMGT]?B", "latency": r"\d[\d.]*x"}
     kind = next((kind for kind, form in kinds.items() if re.fullmatch(form, fit, re.IGNORECASE)), None)
     if kind is None:
@@ -139,13 +143,13 @@ def goal_of(fit: str) -> dict[str, Any]:
 
 
 def shape_at(place: Path, trust: bool) -> PreTrainedModel:
-    """A model without its weights, as wide as a run has it."""
+    """A model without its weights, in fp32 as a run has it."""
     found = hollow(gguf_shape(place)) if place.suffix == ".gguf" else open_checkpoint(place, trust).model
     return found.float()
 
 
 def _recipe(source: str, text: str | None, overrides: dict[str, Any]) -> RunRecipe:
-    """The recipe of this name or path, or a plain one for a model."""
+    """The recipe of this name or path, or a plain recipe where `source` is a model."""
     if source in recipe_names() or Path(source).suffix in (".yaml", ".yml"):
         return load_recipe(RunRecipe, source, overrides if text is None else overrides | {"data.train": text})
     tree = {**_PLAIN, "reference": source, "data": {"train": text or "bundled:docstrings"}}

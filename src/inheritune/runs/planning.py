@@ -23,7 +23,7 @@ from inheritune.runs.size import deepest
 from inheritune.training.costs import step_flops
 from inheritune.training.schedule import learning_rate, of_steps, steps_of
 
-# A chance to match. A run starts at a fair one and only grows, so that it asks for no cut with less than half of that.
+# A chance to match below which a cut is not asked for: a run starts at a fair chance and only grows, so half of that is low enough.
 _HOPELESS = FAIR / 2
 
 
@@ -66,7 +66,7 @@ def plan_looks(looks: int, reads: int, confidence: float) -> PlannedLooks:
 
 
 def hopeless(bench: Bench) -> Callable[[float], bool]:
-    """Whether a cut that loses so many nats untrained has too small a chance to match after a round for a run to ask for it.
+    """Return a test of whether a cut that loses so many nats untrained has too small a chance to match after a round to be asked for.
 
     No cut is hopeless where the recipe names the start itself.
     """
@@ -78,7 +78,7 @@ def hopeless(bench: Bench) -> Callable[[float], bool]:
 
 
 def _left(bench: Bench, choice: Ordering, untrained: dict[int, float]) -> dict[int, ExpectedGap]:
-    """The gap that is expected of each depth after a round, as long as the limits let it be there."""
+    """The gap that is expected at each depth after a round, which is as long as the limits allow at that depth."""
     whole, parameters = untrained[max(untrained)], parameter_count(bench.model)
     batch, most = bench.recipe.training.batch_tokens, bench.recipe.limits.max_flops
 
@@ -97,7 +97,7 @@ def _step_flops(bench: Bench, choice: Ordering, depth: int) -> int:
 
 
 def round_tokens(recipe: RunRecipe) -> int:
-    """Tokens of a round, whole steps: where the goal is the smallest depth, all that the limits allow."""
+    """The tokens of a round, in whole steps; where the goal is the smallest depth, all that the limits allow."""
     training, limits = recipe.training, recipe.limits
     if recipe.growth.goal != "smallest":
         return steps_of(training) * training.batch_tokens
@@ -106,7 +106,7 @@ def round_tokens(recipe: RunRecipe) -> int:
 
 
 def fitted_depth(bench: Bench, folder: Path) -> int | None:
-    """The depth of the size that the goal names, `size.json`; None where it names none. Raises RecipeError where no cut has it."""
+    """The depth that meets the goal's size, kept in `size.json`; None if the goal names none. Raises RecipeError if no cut meets it."""
     size = bench.recipe.growth.target
     if size is None:
         return None
@@ -118,7 +118,7 @@ def fitted_depth(bench: Bench, folder: Path) -> int | None:
 
 
 def _untrained(bench: Bench, folder: Path, choice: Ordering, shallowest: int) -> dict[int, float]:
-    """The loss of each depth's cut before any training or repair, the whole reference's last; `untrained.json`.
+    """The loss of each depth's cut before any training or repair, the whole reference's last; kept in `untrained.json`.
 
     From the deepest down to `shallowest`, or to the first that is hopeless. A depth whose loss is not finite is left out: no
     cut is expected to match from there.
@@ -144,7 +144,7 @@ def _untrained(bench: Bench, folder: Path, choice: Ordering, shallowest: int) ->
 def _downwards(
     stack: Stack, choice: Ordering, shallowest: int, ends: Callable[[float], bool], count: Tally
 ) -> dict[int, float]:
-    """The loss of each depth's cut, the whole first, until one `ends` by what it loses; `count` counts cuts."""
+    """The loss of each depth's cut, from the whole model down, until what a cut loses meets `ends`; `count` receives the cuts done."""
     count(0, stack.depth - shallowest)
     losses = {stack.depth: stack.loss(stack.run(stack.hidden0, choice.blocks(stack.depth)))}
     for depth in range(stack.depth - 1, shallowest - 1, -1):

@@ -1,4 +1,4 @@
-"""What to do next in a run: pure, without torch, so that it is replayed on recorded histories in milliseconds.
+"""Decide what to do next in a run: pure functions without torch, so that recorded histories are replayed in milliseconds.
 
 `next_action` is the same for every run. Where the paper's loop and ours differ, it asks a set of rules.
 """
@@ -10,17 +10,17 @@ from inheritune.evidence.forecast import Forecast, forecast
 from inheritune.evidence.left import ExpectedGap, after_seen
 from inheritune.runs.actions import Action, Decay, Finished, GoOn, Grow, History, Inherit, Plan, Seen, Stop, Train
 
-# A round is ended by an interval that errs in 1 of 400 looks: not before three fifths of it are seen, since what the falling
-# rate will give is known too little there, and not in its last tenth, where little is saved (docs/results/forecast.md).
+# A round is ended early by a forecast interval that errs in 1 of 400 looks: not before three fifths of the round, where too little is
+# known of what the falling rate will give, and not in its last tenth, where little is saved (docs/results/forecast.md).
 _SEEN_AT_LEAST, _SEEN_AT_MOST, _SURE = 0.6, 0.9, 0.995
 _FEWEST_LOOKS = 2
-_LEAST_SHARE = 0.1  # of a round: what a limit leaves below that is not worth a warm-up
-# To match: for a depth to be started at, where a failure costs three fifths of a round, and to be grown to, where one has failed already.
+_LEAST_SHARE = 0.1  # of a round: if a limit leaves less, that is not worth a warm-up
+# Chances to match: of a depth to start at, where a failure costs three fifths of a round, and of one to grow to after a failed round.
 FAIR, _LIKELY = 1 / 3, 0.8
 
 
 class Rules(Protocol):
-    """What a loop decides in its own way."""
+    """The decisions in which the loops differ."""
 
     def within(self, history: History, plan: Plan) -> Action:
         """What to do at an evaluation within a round: go on, begin the decay, grow or stop."""
@@ -52,7 +52,7 @@ class Ours:
     """Our loop: rounds end where their end is forecast, and depth grows to where a match is likely."""
 
     def within(self, history: History, plan: Plan) -> Action:
-        """Begin the decay once it is forecast to match. From three fifths of a round on, end it if it is forecast to fail."""
+        """Begin the decay once it is forecast to give a match. From three fifths of a round on, end the round if it is forecast to fail."""
         depth, last = _standing(history, plan), history.seen[-1]
         falls = plan.decay_steps and last.step >= last.end - plan.decay_steps
         if falls or len(history.seen) < _FEWEST_LOOKS:
@@ -67,7 +67,7 @@ class Ours:
         return GoOn(said) if after.low <= wanted else self._leave(history, plan, after.mean, said)
 
     def _leave(self, history: History, plan: Plan, gap: float, said: str) -> Action:
-        """A round that is forecast to end at `gap`, above what could match, is left: for a deeper target, if there can be one."""
+        """Leave a round that is forecast to end at `gap`, too high for a match: for a deeper target, if depth and limits allow one."""
         depth = _standing(history, plan)
         if depth >= plan.max_depth:
             return Stop("not_matched", f"{said}, and this is the deepest target allowed")
@@ -135,7 +135,7 @@ def _starting(plan: Plan) -> str:
 
 
 def _round(history: History, plan: Plan) -> Action:
-    """Before a round: as long as the limits allow, and none at all where only a comparison is left."""
+    """Before a round: train as long as the limits allow. Where they allow no round, stop, or compare a first target as it is."""
     depth = _standing(history, plan)
     steps, limit = _room(history, plan, depth)
     if spent := _limit(history, plan, depth):
@@ -147,7 +147,7 @@ def _round(history: History, plan: Plan) -> Action:
 
 
 def _within(history: History, plan: Plan) -> Action:
-    """At an evaluation within a round: the clock's limit is the same for every loop."""
+    """At an evaluation within a round: the limit of seconds, which is the same for every loop, and then the loop's rules."""
     last = history.seen[-1]
     spent = history.seconds + last.seconds * (1 + 1 / len(history.seen))
     if plan.max_seconds is not None and spent > plan.max_seconds:
@@ -176,7 +176,7 @@ def _said(last: Finished) -> str:
 
 
 def _cut(history: History, plan: Plan) -> History:
-    """The history if the standing round were ended here."""
+    """The history as if the current round were ended here."""
     depth, last = _standing(history, plan), history.seen[-1]
     tokens, flops = last.step * plan.batch_tokens, last.step * plan.step_flops.get(depth, 0.0)
     done = Finished(depth, last.gap, tokens, flops, last.seconds, history.seen)
@@ -184,13 +184,13 @@ def _cut(history: History, plan: Plan) -> History:
 
 
 def _at_end(history: History, plan: Plan) -> Forecast:
-    """The gap at the end of the standing round, beside the last round that was whole on the same schedule."""
+    """Forecast the gap at the end of the current round, with the help of the last whole round on the same schedule."""
     end = history.seen[-1].end
     return forecast_end(history.seen, [done.seen for done in history.rounds], lambda step: plan.rate(step, end))
 
 
 def forecast_end(seen: tuple[Seen, ...], before: Sequence[tuple[Seen, ...]], rate: Callable[[int], float]) -> Forecast:
-    """The gap at the end of a round from what was `seen` in it, beside the last of the rounds `before` that was as long and whole.
+    """Forecast the gap at the end of a round from its evaluations `seen`, helped by the last of the rounds `before` that was as long and whole.
 
     `rate` is the learning rate at a step of the round.
     """
@@ -201,7 +201,7 @@ def forecast_end(seen: tuple[Seen, ...], before: Sequence[tuple[Seen, ...]], rat
 
 
 def _if_decayed(history: History, plan: Plan) -> Forecast:
-    """The gap if the rate fell from here."""
+    """Forecast the gap if the learning rate fell from here on."""
     last, steps = history.seen[-1], plan.decay_steps
     peak = plan.rate(last.step, last.end)
 
@@ -216,7 +216,7 @@ def _curve(seen: tuple[Seen, ...]) -> tuple[list[int], list[float]]:
 
 
 def _room(history: History, plan: Plan, depth: int) -> tuple[int, str]:
-    """Steps of a round at `depth`, a whole one at most, and the limit that leaves no more."""
+    """The steps that a round at `depth` can have, a whole round's at most, and the limit that leaves no more."""
     tokens, flops = (sum(getattr(done, name) for done in history.rounds) for name in ("tokens", "flops"))
     room = [(float(plan.round_steps), "")]
     if plan.max_tokens is not None:
@@ -228,7 +228,7 @@ def _room(history: History, plan: Plan, depth: int) -> tuple[int, str]:
 
 
 def _limit(history: History, plan: Plan, depth: int) -> str | None:
-    """The limit that leaves no round worth training at `depth`."""
+    """Say which limit leaves no round worth training at `depth`; None if none does."""
     if len(history.rounds) >= plan.max_rounds:
         return f"the limit of {plan.max_rounds} rounds is reached"
     if plan.max_seconds is not None and history.seconds >= plan.max_seconds:

@@ -107,7 +107,7 @@ class _Pretraining:
         return trained
 
     def _ended_before(self) -> Trained | None:
-        """What a training found that ended here after as many tokens; None where anything is to be done."""
+        """The result of a training that ended here after as many tokens; None where anything is left to do."""
         place, training = self.folder / Trained.NAME, self.recipe.training
         if not all(part.exists() for part in (place, self.folder / "model", self.folder / MadeOf.NAME)):
             return None
@@ -121,7 +121,7 @@ class _Pretraining:
 
         def learn() -> None:
             if place.exists() and is_begun(self.folder):
-                return  # what no content is bound to yet may be of another text
+                return  # a tokenizer in a folder that is not bound to its content yet may be of another text
             data, size = self.recipe.data, self.recipe.model.get("vocab_size", 4096)
             kept = (
                 d.text
@@ -163,7 +163,7 @@ class _Pretraining:
             self.progress.note(f"Goes on after step {position.step:,} of {steps_of(self.recipe.training):,}")
 
     def _done(self, position: Position | StepDone) -> dict[str, float]:
-        """What every row begins with."""
+        """The fields that every row begins with."""
         return {
             "round": 1, "depth": self.depth, "step": position.step, "tokens": position.tokens, "flops": position.flops,
         }  # fmt: skip
@@ -217,7 +217,7 @@ class _Pretraining:
 
 
 def _within_positions(recipe: TrainRecipe) -> TrainRecipe:
-    """The recipe with a sequence length that the model's positions allow; RecipeError for a longer one that is set by hand."""
+    """Return the recipe with a sequence length that the model's positions allow. Raises RecipeError for a longer one that is set by hand."""
     positions = positions_of(_config_of(recipe.model))
     recipe = load_for_positions(recipe, positions)
     if positions and (length := recipe.data.sequence_length) > positions:

@@ -1,4 +1,4 @@
-"""What the tokens of a round can buy where no cut was measured: depths, gaps and chances, by the forecast that a run starts with."""
+"""What a round's tokens can buy before any cut is measured: depths, gaps and chances, by the same forecast that a run starts with."""
 
 import torch
 from transformers import PreTrainedModel
@@ -24,9 +24,9 @@ def reach(recipe: RunRecipe, whole: int, parameters: int, text_tokens: int | Non
 
 
 def starting(recipe: RunRecipe, shape: PreTrainedModel, dtype: torch.dtype, text_tokens: int | None) -> int:
-    """The depth that a run starts at: by hand, by size, or where its policy would start if the cuts lost what others' did.
+    """The depth that a run starts at: by hand, by size, or where its policy would start if the cuts lost as much as other models' cuts.
 
-    How fast a cut is shows only by running it: here it is taken for as fast as it has few parameters.
+    How fast a cut is shows only by running it, so here its speed is taken to be inverse to its parameters.
     """
     growth, tokens = recipe.growth, new_tokens(round_tokens(recipe), text_tokens)
     whole, parameters = anatomy(shape).depth, parameter_count(shape)
@@ -40,7 +40,7 @@ def starting(recipe: RunRecipe, shape: PreTrainedModel, dtype: torch.dtype, text
 
 
 def tokens_for_even(recipe: RunRecipe, kept: float, parameters: int) -> int | None:
-    """Tokens of a round that give a cut that keeps this share of the blocks an even chance to match; None where no run has as many."""
+    """Tokens of a round that give a cut with the share `kept` of the blocks an even chance to match; None where no run has as many."""
 
     def even(tokens: float) -> bool:
         return likely_after(1 - kept, tokens, parameters, recipe.match.margin).chance >= 0.5

@@ -1,4 +1,4 @@
-"""Where a look cannot tell, more held-out text is read, in steps that were planned and are paid for."""
+"""Read more held-out text where a look cannot tell, in steps that were planned and that the confidences account for."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ def further_reference(folder: Path, number: int) -> Path:
 def read_on(
     bench: Bench, model: PreTrainedModel, look: Measured, planned: PlannedLooks
 ) -> tuple[Reading, np.ndarray] | None:
-    """The gap on more documents, and each document's loss: read until the gap is clear, or to the last document.
+    """Read more documents until the gap is clear, or to the last one. Returns the gap on all documents, and each document's loss.
 
     None if the look was clear already, or nothing is left to read.
     """
@@ -29,7 +29,7 @@ def read_on(
         if found.verdict != "cannot tell":
             break
         more = bench.further_documents(number)
-        if not more.tokens:  # the assistant says nothing where these are read
+        if not more.tokens:  # these have no tokens of the assistant to ask for
             continue
         sets.append(more)
         kept = bench.reference_on(more, further_reference(bench.folder, number))

@@ -1,4 +1,4 @@
-"""A round in its folder: where a target starts, how its training is told, how it is compared. Targets and controls alike."""
+"""A round in its folder: where it starts, how its training is reported, how it is compared; the same for targets and controls."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -140,7 +140,7 @@ class RoundFolder:
         )
 
     def _evaluate_and_ask(self, model: PreTrainedModel, position: Position) -> bool:
-        """Whether the round ends here, at least on this schedule."""
+        """Evaluate the model and ask the policy; returns whether the round ends here, at least on this schedule."""
         self._measured = (position.step, self._evaluate(model, position))
         action = self._ask(self.seen())
         if isinstance(action, GoOn | Decay) and action.reason:  # what ends the round is said after it
@@ -148,7 +148,7 @@ class RoundFolder:
         return not isinstance(action, GoOn)
 
     def _done(self, position: Position | StepDone) -> dict[str, float]:
-        """What every row of a round begins with."""
+        """The fields that every row of a round begins with."""
         return {
             "round": self.number, "depth": self.depth, "step": self.before.step + position.step,
             "tokens": self.before.tokens + position.tokens, "flops": self.before.flops + position.flops,
@@ -164,7 +164,7 @@ class RoundFolder:
         self._look(Position(step.step, step.tokens, step.flops))
 
     def _watching(self, model: PreTrainedModel) -> Callable[[Position], None]:
-        """Measures the attention at the start of the round and every `diagnosis.watch_every` steps, at its cost in the ledger."""
+        """Return a function that measures the attention at the round's start and every `diagnosis.watch_every` steps, at a cost in the ledger."""
         wanted = self.bench.recipe.diagnosis
         if not wanted.watch_every:
             return lambda position: None
@@ -213,7 +213,7 @@ class RoundFolder:
 
 
 def newest_checkpoint(folder: Path) -> Path:
-    """The newest checkpoint of a round's folder; OutputError where it has none that is whole."""
+    """The newest whole checkpoint of a round's folder. Raises OutputError if there is none."""
     place = processes.found_by_main(lambda: checkpoint.latest(folder / "checkpoints"))
     if place is None:
         raise OutputError(

@@ -67,8 +67,8 @@ def run(
 ) -> Result:
     """Carry out a recipe (name or path) in the folder `out`, or continue it there; returns what `result.json` holds.
 
-    `price` is what a device-hour costs, in any money. `overrides` are recipe keys, dotted or nested as `training__peak_lr`. Raises InputError for whatever the user has to
-    mend, TrainingError where training cannot go on, Interrupted after a signal.
+    `price` is what a device-hour costs, in any money. `overrides` are recipe keys, dotted or nested as `training__peak_lr`. Raises
+    InputError for whatever the user has to mend, TrainingError where training cannot go on, Interrupted after a signal.
     """
     checked = load_recipe(RunRecipe, recipe, {key.replace("__", "."): value for key, value in overrides.items()})
     require_price(price)
@@ -105,7 +105,10 @@ def _run(checked: RunRecipe, folder: Path, progress: Progress, price: float | No
 
 @contextmanager
 def _opened(recipe: RunRecipe, folder: Path, progress: Progress) -> Iterator[tuple[RunRecipe, Reference]]:
-    """The recipe as the reference can read it, and the reference; the folder is held, and there for `status`, before weights are read."""
+    """Hold the run folder and load the reference; yields the recipe, fitted to the reference's positions, and the reference.
+
+    The folder is held, and there for `status`, before weights are read.
+    """
     source = recipe.reference
     here = "" if source == BUNDLED or Path(source).exists() else " (no such folder here: asking the hub)"
     with ExitStack() as held:
@@ -124,14 +127,14 @@ def _opened(recipe: RunRecipe, folder: Path, progress: Progress) -> Iterator[tup
 
 
 def _looked_at(ended: Result, recipe: RunRecipe, folder: Path, progress: Progress) -> Result:
-    """A run that ended, once its content was held against what it was begun with; no weights are loaded for that."""
+    """Return the result of a run that has ended, after its content is checked against what it was begun with. No weights are loaded."""
     progress.stage(f"This run has ended: {ended.message}")
     progress.note("Nothing is done again; whether its text, tokenizer and reference are still the same is looked at")
     with closing(progress), stop_said("this run has ended, and all of it is kept"), holding(folder, recipe):
         require(recipe.data.sources)
         place = locate(recipe.reference, recipe.revision, trust=recipe.trust_remote_code)
         coding = Coding.of_model(load_tokenizer(str(place)), recipe.data.begin, recipe.data.loss_on)
-        # Ids are in range where they are those that the run was begun with.
+        # No vocabulary bounds the ids: they are in range if they are those that the run was begun with.
         texts = processes.main_first(lambda: texts_of(recipe.data, coding, sys.maxsize, progress.now))
         content = made_of(texts, coding.tokenizer, place)
         processes.on_main(lambda: bind(folder, content))
@@ -139,7 +142,7 @@ def _looked_at(ended: Result, recipe: RunRecipe, folder: Path, progress: Progres
 
 
 def _ended_before(folder: Path, recipe: RunRecipe) -> Result | None:
-    """What a run found that ended in this folder by this very recipe; None where anything is to be done, if only the report."""
+    """The result of a run that ended in this folder by this very recipe; None where anything is left to do, even only the report."""
     config, found, report = (folder / name for name in (CONFIG, "result.json", "report.html"))
     parts = (config, found, report, folder / MadeOf.NAME, folder / "model")
     if not all(part.exists() for part in parts) or read_file(config) != to_yaml(recipe):
@@ -150,7 +153,7 @@ def _ended_before(folder: Path, recipe: RunRecipe) -> Result | None:
 
 
 def _counting(recipe: RunRecipe, config: PretrainedConfig) -> list[str]:
-    """What readers that count layers will make of the target, as far as it is known before blocks are chosen."""
+    """Caution about programs that derive a layer's kind from its number, as far as the target is known before blocks are chosen."""
     if blocks := blocks_by_hand(recipe, depth_of(config)):
         found = miscounted(config, cut_config(config, blocks))
     else:
@@ -189,7 +192,7 @@ def _best(rounds: tuple) -> int:
 
 
 def _save_model(lab: FolderLab, target: PreTrainedModel, result: Result) -> Result:
-    """The target as a plain Hugging Face folder, whole in its place; the result with what it takes."""
+    """Write the target as a plain Hugging Face folder, whole or not at all; returns the result with the target's footprint."""
     reference = lab.bench.reference
     words = None if reference.place.is_dir() else reference.tokenizer
     with whole_folder(lab.folder / "model") as beside:
@@ -203,7 +206,7 @@ def _save_model(lab: FolderLab, target: PreTrainedModel, result: Result) -> Resu
 
 
 def _origin(lab: FolderLab, target: PreTrainedModel, result: Result) -> ModelOrigin:
-    """The machine's record of a run's model, so that other commands know its blocks."""
+    """The machine-readable record of a run's model, from which other commands know its blocks."""
     reference, tokens = lab.bench.reference, sum(round_.tokens for round_ in result.rounds)
     return ModelOrigin(
         action="run",

@@ -17,7 +17,7 @@ from inheritune.runs.folder import once, timed
 
 
 def side_by_side(bench: Bench, target: PreTrainedModel, folder: Path) -> SideBySide:
-    """The documents of best, middle and worst gap, shown once; `folder` is that of the target's round."""
+    """Show both models on the documents of best, middle and worst gap, once; kept in `folder`, that of the target's round."""
 
     def show() -> SideBySide:
         losses, reference = read_losses(folder / LOSSES), np.asarray(bench.reference_measured.losses)

@@ -1,4 +1,4 @@
-"""The deepest cut of a wanted size: of its blocks, its parameters, its bytes as written, or the time it takes for a token."""
+"""Find the deepest cut of a wanted size: by blocks, parameters, bytes as written, or the time that a token takes."""
 
 from statistics import median
 
@@ -18,7 +18,7 @@ _PROMPT, _NEW, _WARM_UP = 16, 24, 4  # tokens
 
 
 def deepest(size: Size, model: PreTrainedModel, dtype: torch.dtype) -> int:
-    """The deepest cut that is no larger than asked for, whichever blocks it keeps, where it is written in `dtype`.
+    """The depth of the deepest cut that is no larger than asked for, whichever blocks it keeps, if it is written in `dtype`.
 
     Raises RecipeError if the whole model is no larger, or if one block is too large.
     """
@@ -39,7 +39,7 @@ def deepest(size: Size, model: PreTrainedModel, dtype: torch.dtype) -> int:
 
 
 def _fitting(most: int, model: PreTrainedModel) -> int:
-    """How many blocks fit into so many parameters beside what stands outside the blocks: the largest ones are taken first."""
+    """The number of blocks that fit into `most` parameters beside all that is outside the blocks; the largest blocks are taken first."""
     blocks = sorted(_parameters_by_block(model), reverse=True)
     room, count = most - (parameter_count(model) - sum(blocks)), 0
     for parameters in blocks:
@@ -53,7 +53,7 @@ def _parameters_by_block(model: PreTrainedModel) -> list[int]:
 
 
 def _faster(times: float, model: PreTrainedModel) -> int:
-    """The deepest cut that takes so many times less for a token, by the time of the whole and of half of its blocks."""
+    """The deepest cut that generates a token this many `times` faster, extrapolated from the times of the whole model and half its blocks."""
     whole = anatomy(model).depth
     half = whole // 2
     with quiet():
@@ -64,6 +64,6 @@ def _faster(times: float, model: PreTrainedModel) -> int:
 
 
 def _seconds(model: PreTrainedModel) -> float:
-    """Of one new token, cached."""
+    """Median seconds of one new token, with a key-value cache."""
     ids_1T = torch.arange(_PROMPT, device=model.device)[None]
     return median(token_seconds(model, ids_1T, _NEW)[_WARM_UP:])

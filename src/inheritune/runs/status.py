@@ -1,4 +1,4 @@
-"""Where a run or a training stands, from its folder's files alone: read by anybody at any moment, without torch or a lock."""
+"""Tell where a run or a training stands, from its folder's files alone, at any moment, without torch or a lock."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -39,7 +39,7 @@ from inheritune.runs.policy import forecast_end
 from inheritune.training.schedule import falling, learning_rate, of_steps, steps_of
 
 Working = Literal["going on", "going on or killed", "stopped", "killed", "finished"]
-_RECENT = 20  # steps whose median rate tells the time that is left
+_RECENT = 20  # steps whose median pace gives the time that is left
 
 
 class Stage(Entry):
@@ -62,8 +62,8 @@ class ForecastGap(Entry):
 class Standing(Entry):
     """The model that is trained, or was: its blocks, its last validation, and how fast it goes.
 
-    Losses are nats per token, memory is bytes, `mfu` is the share of the machine's matrix rate that is used, and `seconds_left` are those of
-    this round; `cost_left` is what they cost, where the run was told a price.
+    Losses are nats per token, memory is bytes, `mfu` is the share of the machine's matrix rate that is used. `seconds_left` are those
+    of this round; `cost_left` is what they cost, where the run was told a price.
     """
 
     depth: Count
@@ -92,7 +92,7 @@ class RunStatus(Entry):
 
 
 def working(folder: Path) -> Working:
-    """Whether somebody works in an unfinished run folder; one that was left in order has no lock in it."""
+    """Whether a process works in an unfinished run folder. A folder that was left in order has no lock in it."""
     held = is_held(folder)
     if held is None:
         return "going on or killed"
@@ -100,7 +100,7 @@ def working(folder: Path) -> Working:
 
 
 def _goes_on(folder: Path, recipe: type[RunRecipe] | type[TrainRecipe]) -> str:
-    """The command that goes on in a folder, by as many processes as it was begun with."""
+    """The command that continues in a folder, by as many processes as it was begun with."""
     launch = folder / Launched.NAME
     return command_of(folder, recipe, Launched.load(launch).processes if launch.exists() else 1)
 
@@ -139,7 +139,7 @@ def run_status(folder: Path, tree: Mapping[str, Any]) -> RunStatus:
 def in_training(
     log: Path, training: Training, round_: int = 1, ended: Sequence[RoundEnd] = ()
 ) -> tuple[Standing | None, Stage | None]:
-    """How far a round of training is by its log, after the rounds that have `ended`; None before its first step."""
+    """How far a round of training has come by its log, after the rounds that have `ended`; None before its first step."""
     steps = [row for row in rows_of(log, StepRow, _RECENT) if row.round == round_]
     if not steps:
         return None, None
@@ -166,7 +166,7 @@ def _seen(looks: Sequence[ValidationRow], round_: int, before: int) -> tuple[See
 
 
 def _forecast(seen: Sequence[tuple[Seen, ...]], training: Training) -> ForecastGap | None:
-    """The forecast that the run decides by, of the last of its rounds; None before its first comparison and at its end."""
+    """The forecast of the current round, by which the run decides; None before the round's first comparison and at its end."""
     *before, now = seen
     if not now or now[-1].step >= now[-1].end:
         return None
@@ -244,5 +244,5 @@ def _training(place: Path, training: Training) -> Training:
 
 
 def _named(stage: Stage | None, name: str) -> Stage:
-    """A stage of training by its name; one that has no step yet is beginning."""
+    """Return the stage under this name; without a stage, training is yet before its first step."""
     return stage.model_copy(update={"name": name}) if stage else Stage(name=f"{name}, before its first step")

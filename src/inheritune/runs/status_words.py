@@ -1,4 +1,4 @@
-"""Where a run stands, in lines: for `status`, and below the line of a run that goes on in a terminal."""
+"""A run's status as lines of text: for `status`, and below the progress line of a run in a terminal."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +16,7 @@ _EVERY = 2.0  # seconds between two looks at the folder
 
 
 def status_lines(found: RunStatus) -> Iterator[str]:
-    """Where a folder stands, a line below another; the lines after the first are indented."""
+    """Yield the status of a folder line by line; the lines after the first are indented."""
     yield f"{found.folder}: {found.state}" + ("" if found.state == "finished" else f", {stage_words(found.stage)}")
     if found.model and found.state != "finished":
         yield from (f"  {line}" for line in standing_words(found.model, found.state == "going on"))
@@ -27,7 +27,7 @@ def status_lines(found: RunStatus) -> Iterator[str]:
 
 
 def stage_words(stage: Stage) -> str:
-    """What is being done, and how much of how much."""
+    """What is being done, and how much of it is done."""
     if stage.done is None:
         return stage.name
     if stage.total is None:
@@ -65,7 +65,7 @@ def _validation(model: Standing) -> Iterator[str]:
 
 
 def live_view(standing: Callable[[], Standing | None], log: Path, depth: int | None = None) -> Callable[[], str]:
-    """What a terminal shows of work that goes on, by its folder's files, and by its metrics `log`. It looks every two seconds.
+    """Return a function that shows work in progress, from its folder's files and its metrics `log`, read every two seconds.
 
     `depth` is that of the reference, whose blocks are drawn.
     """
@@ -100,7 +100,7 @@ def _view(model: Standing, log: Path, depth: int | None) -> Iterator[str]:
 
 
 def loss_plot(losses: Sequence[float], reference: float | None) -> list[str]:
-    """Validation losses from left to right, one a column, and the reference's as a line, where there is one."""
+    """Plot validation losses from left to right, one per column, and the reference's as a line, where there is one."""
     shown = [losses[index * len(losses) // _WIDTH] for index in range(_WIDTH)] if len(losses) > _WIDTH else list(losses)
     heights = shown if reference is None else [*shown, reference]
     low, high = min(heights), max(heights)

@@ -31,9 +31,10 @@ class Target(NamedTuple):
 
 
 def cut_out(bench: Bench, blocks: list[int], beside: Path, folder: Path, progress: Progress) -> Target:
-    """The reference's `blocks`, repaired where the recipe says so; the proof goes into the folder `beside`.
+    """Cut a target of the reference's `blocks`, repaired where the recipe says so; the proof goes into the folder `beside`.
 
-    What a stop must not lose of the repair is kept in the run's folder. Raises ProofError for a cut that fails its proof.
+    Partial results of the repair are kept in the run's `folder`, so that a stop does not lose them. Raises ProofError for a cut that
+    fails its proof.
     """
     model = bench.cut(blocks)
     with quiet():
@@ -46,7 +47,7 @@ def cut_out(bench: Bench, blocks: list[int], beside: Path, folder: Path, progres
 def grow_from(
     bench: Bench, trained: Path, held: list[int], blocks: list[int], beside: Path, progress: Progress
 ) -> Target:
-    """The target of the checkpoint `trained`, which holds the reference's blocks `held`, grown to `blocks`.
+    """Grow the target of the checkpoint `trained`, which holds the reference's blocks `held`, to `blocks`.
 
     Its optimizer's state goes along; the proof goes into the folder `beside`. Raises ProofError for a target that fails it.
     """

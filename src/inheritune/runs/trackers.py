@@ -1,4 +1,4 @@
-"""Trackers that are told what `metrics.jsonl` is told: TensorBoard, trackio, Weights & Biases, each an extra by name."""
+"""Trackers that receive the rows of `metrics.jsonl`: TensorBoard, trackio, Weights & Biases, each an optional package by name."""
 
 import importlib
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ _MODULES = {"tensorboard": "torch.utils.tensorboard", "trackio": "trackio", "wan
 
 
 def trackers(names: Sequence[str], run: str, folder: Path) -> list[Send]:
-    """What to tell each row of a run to, in the main process; RecipeError names a tracker that is not installed."""
+    """Return a function per tracker that sends it a row; none outside the main process. Raises RecipeError for one that is not installed."""
     return [_MAKERS[name](_module(name), run, folder) for name in names if processes.is_main()]
 
 
@@ -47,7 +47,7 @@ def _wandb(module: Any, run: str, folder: Path) -> Send:
 
 
 def _numbers(row: MetricsRow) -> dict[str, float]:
-    """A row's numbers, each named after the row's kind; those of a gap or a cost after that too."""
+    """A row's numbers, named `kind/key`, and `kind/key/part` within a gap or a cost."""
     tree = row.model_dump(exclude_unset=True)
     flat = {key: value for key, value in tree.items() if not isinstance(value, dict)}
     flat |= {f"{key}/{part}": value for key in tree.keys() - flat.keys() for part, value in tree[key].items()}

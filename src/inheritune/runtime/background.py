@@ -6,9 +6,9 @@ from typing import Self
 
 
 class Background:
-    """One piece of work beside what the process does. As a context it ends once the work has.
+    """Runs one piece of work at a time in a thread. As a context manager it exits once the work is done.
 
-    What the work raises is raised by whoever asks next.
+    What the work raises is raised by the next call here, or at the end of the context.
     """
 
     def __init__(self) -> None:
@@ -16,13 +16,13 @@ class Background:
         self._error: BaseException | None = None
 
     def begin(self, work: Callable[[], object]) -> None:
-        """Do this, once what was begun before is done."""
+        """Start this work, once what was begun before is done."""
         self.wait()
         self._thread = threading.Thread(target=self._do, args=(work,))
         self._thread.start()
 
     def wait(self) -> None:
-        """Wait until nothing is being done. Raises what the work raised."""
+        """Wait until the work is done. Raises what it raised."""
         self._join()
         self.look()
 
@@ -43,7 +43,7 @@ class Background:
     def _do(self, work: Callable[[], object]) -> None:
         try:
             work()
-        except BaseException as error:  # whatever it is, it is told where it can be answered
+        except BaseException as error:  # whatever it is, `look` raises it in the caller's thread
             self._error = error
 
     def _join(self) -> None:

@@ -1,4 +1,4 @@
-"""Which device and which dtype: everything else asks here, or asks its model where it is."""
+"""The device and the precision to compute with: all other code asks here, or asks its model where it is."""
 
 import contextlib
 import os
@@ -14,7 +14,7 @@ from inheritune.errors import InputError
 
 CPU = torch.device("cpu")
 NAMED = "INHERITUNE_DEVICE"
-# In which products of fp32 numbers may be taken: a matrix's where a user allows it, cuDNN's convolutions' unasked.
+# Narrower formats for products of fp32 numbers: matrix products use them where a user allows it, cuDNN's convolutions by default.
 _NARROW = ("tf32", "bf16")
 
 
@@ -46,9 +46,9 @@ def _there(name: str) -> torch.device:
 
 @contextlib.contextmanager
 def room_for(models: Sequence[nn.Module], others: Sequence[nn.Module], on: torch.device) -> Iterator[None]:
-    """While the block runs, `models` are on a device and `others` in the CPU's memory; afterwards each is where it was.
+    """Within the context, `models` are on a device and `others` in the CPU's memory; afterwards each is where it was.
 
-    What goes back to the CPU goes first, so that the device never holds more than it held within the block, or before it.
+    Models that return to the CPU move first, so that the device never holds more than it held within the context, or before it.
     """
     homes = [(model, _home(model)) for model in (*models, *others)]
     try:
@@ -63,14 +63,14 @@ def _home(model: nn.Module) -> torch.device:
 
 
 def _move(models: Sequence[tuple[nn.Module, torch.device]]) -> None:
-    """Each where it is to be; one that is there is left alone, since moving it would gather what a user has spread over several GPUs."""
+    """Move each model to its device; one that is there stays as it is: moving it would gather what a user has spread over several GPUs."""
     for model, there in models:
         if _home(model) != there:
             model.to(there)
 
 
 def autocast(precision: str, on: torch.device) -> contextlib.AbstractContextManager:
-    """Forward and backward of what is on a device, at a precision by name: `bf16`, or else fp32."""
+    """The autocast context for a precision by name, on a device: bf16 for `bf16`, or else none, so fp32."""
     if precision != "bf16":
         return contextlib.nullcontext()
     return torch.autocast(on.type, torch.bfloat16)
@@ -78,7 +78,7 @@ def autocast(precision: str, on: torch.device) -> contextlib.AbstractContextMana
 
 @contextlib.contextmanager
 def whole_products() -> Iterator[None]:
-    """While the block runs, products of fp32 numbers are taken in fp32, also where TF32, of 10 bits, is allowed elsewhere."""
+    """Within the context, products of fp32 numbers are taken in fp32, also where TF32, with 10 bits of mantissa, is allowed elsewhere."""
     cuda, cudnn, mkldnn = (getattr(torch.backends, name) for name in ("cuda", "cudnn", "mkldnn"))
     parts: list[Any] = [cuda.matmul, cudnn.conv, cudnn.rnn, mkldnn.matmul, mkldnn.conv, mkldnn.rnn]
     changed = [part for part in parts if part.fp32_precision in _NARROW]
@@ -94,9 +94,9 @@ def whole_products() -> Iterator[None]:
 
 @contextlib.contextmanager
 def strictly_repeatable(on: torch.device) -> Iterator[None]:
-    """While the block runs on a GPU, what was asked to be repeatable is: a kernel that cannot be is refused with a RuntimeError.
+    """Within the context, on a GPU, a kernel without a deterministic form raises RuntimeError, if deterministic ones were asked for.
 
-    Attention's backward pass gives the same bits each time only if no mere warning is asked for.
+    Attention's backward pass gives the same bits each time only in this strict mode, not where a mere warning is asked for.
     """
     if on.type != "cuda" or not torch.are_deterministic_algorithms_enabled():
         yield
@@ -114,6 +114,6 @@ def make_repeatable(seed: int, kernels: bool = True) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.manual_seed(seed)
     torch.use_deterministic_algorithms(kernels, warn_only=True)
-    # Training is strict about it, and what is measured beside it asks for no gradient's bits.
+    # Training is strict about it (`strictly_repeatable`), and measurements beside it need no gradient to the bit.
     warnings.filterwarnings("ignore", ".*defaults to a non-deterministic algorithm", UserWarning)
-    deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # a pass over all that is allocated
+    deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # it costs a pass over all new memory

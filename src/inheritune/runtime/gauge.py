@@ -1,4 +1,4 @@
-"""What this machine gives: the rate of its matrix products, and the memory that a process took."""
+"""Measure this machine: the rate of its matrix products, and the memory that is used and free."""
 
 import time
 from functools import lru_cache
@@ -12,7 +12,7 @@ _SECONDS = 0.5
 
 
 def matrix_rate(precision: str, on: torch.device) -> float:
-    """FLOP/s of one large matrix product at a precision by name: the best of half a second of them, after one to warm up; measured once a process."""
+    """FLOP/s of a large matrix product at a precision by name: the best within half a second, after one to warm up; cached per process."""
     return _matrix_rate(precision, on, torch.backends.cuda.matmul.fp32_precision)
 
 
@@ -46,7 +46,7 @@ def peak_memory(on: torch.device) -> int:
 
 
 def free_memory(on: torch.device) -> int:
-    """Bytes that can still be had on a device, with what PyTorch holds there unused; of the CPU, within the container's limit."""
+    """Bytes still available on a device, including what PyTorch holds there unused; of the CPU, within the container's limit."""
     if on.type == "cpu":
         return system.free_host_memory()
     module: Any = torch.get_device_module(on)

@@ -1,4 +1,4 @@
-"""The gradients of several processes, summed while the backward pass that makes them goes on."""
+"""Sum the gradients of several processes while the backward pass that computes them goes on."""
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -8,15 +8,15 @@ from torch import Tensor
 
 from inheritune.runtime import processes
 
-_GOING = 2  # buckets on their way at once: what is sent never waits for a product, and few copies stand in memory
+_GOING = 2  # buckets in flight at once: sending never waits for a matrix product, and few copies are in memory
 
 
 class GradientSums:
     """Adds the other processes' gradients of `parameters`, of one dtype, to this one's, a bucket at a time.
 
-    A bucket is sent as soon as the last backward pass has made it. Buckets and their order follow from the parameters alone, so that they
-    are the same in every process, and the sums have the bits that they have without a pass to go on beside. The gradients of `made`
-    stand before that pass begins.
+    A bucket is sent as soon as the last backward pass has completed its gradients. Buckets and their order follow from the parameters
+    alone, so that they are the same in every process, and the sums have the same bits as without the overlap. The gradients of `made`
+    are complete before that pass begins.
     """
 
     def __init__(self, parameters: Sequence[Tensor], made: Collection[Tensor] = ()):
@@ -29,7 +29,7 @@ class GradientSums:
 
     @contextmanager
     def beside_pass(self) -> Iterator[None]:
-        """The backward pass in this block is the last one before `finish`."""
+        """Context for the last backward pass before `finish`, during which buckets are sent."""
         if processes.count() == 1:
             yield
             return
@@ -43,7 +43,7 @@ class GradientSums:
                 hook.remove()
 
     def finish(self) -> None:
-        """Send what no pass has made ready, and wait for all."""
+        """Send the buckets that are not sent yet, and wait for all."""
         if processes.count() > 1:
             self._send_until(len(self._buckets))
         while self._going:

@@ -1,4 +1,4 @@
-"""SIGTERM outside training: it ends a command as Ctrl-C does, so that locks are let go and what was half made is cleared away."""
+"""SIGTERM outside training: it ends a command as Ctrl-C does, so that locks are released and half-made files are removed."""
 
 import os
 import signal
@@ -11,17 +11,17 @@ from inheritune.errors import Interrupted
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, raised where the work stood."""
+    """SIGTERM, raised as an exception wherever the work is."""
 
 
 def exit_code(error: KeyboardInterrupt) -> int:
-    """What a process ends with that was stopped so."""
+    """The exit code of a process that was stopped so."""
     return 143 if isinstance(error, Terminated) else 130
 
 
 @contextmanager
 def stop_said(said: str) -> Iterator[None]:
-    """Say of a stop while the block runs what it leaves behind, in these words."""
+    """Within the context, turn a stop into Interrupted, whose message says in these words what it leaves behind."""
     try:
         yield
     except KeyboardInterrupt as error:
@@ -30,7 +30,7 @@ def stop_said(said: str) -> Iterator[None]:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Raise Terminated at SIGTERM while the block runs; of a launch's processes in the first alone, which speaks for all."""
+    """Within the context, raise Terminated at SIGTERM; in a torchrun launch only in the first process, which speaks for all."""
     if threading.current_thread() is not threading.main_thread() or os.environ.get("RANK", "0") != "0":
         yield
         return

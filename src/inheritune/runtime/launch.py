@@ -1,4 +1,4 @@
-"""What torchrun tells a process of its launch, in variables of the environment that people and clusters set too."""
+"""What torchrun tells a process about its launch, in environment variables that people and clusters set too."""
 
 import os
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ _MOST_PORT = (1 << 16) - 1
 
 @dataclass(frozen=True)
 class Launch:
-    """How many processes there are, which one this is, on the whole and on its machine, where they meet, and for which time."""
+    """A process's place in a launch: the number of processes, its rank overall and on its machine, where they meet, and the attempt."""
 
     count: int
     rank: int
@@ -22,7 +22,7 @@ class Launch:
 
     @classmethod
     def told(cls, variables: Mapping[str, str] = os.environ) -> "Launch":
-        """The launch that the environment tells of, of one process where it tells of none; InputError where it contradicts itself."""
+        """The launch by the environment, or one process where it names none; raises InputError where the variables contradict each other."""
         count = _number(variables, "WORLD_SIZE", 1)
         if count is None and "RANK" in variables:
             raise InputError(f"RANK is {variables['RANK']!r:.40} and WORLD_SIZE is not set: {_REMEDY}")

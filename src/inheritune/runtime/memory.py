@@ -1,4 +1,4 @@
-"""Memory as the process has it: freed memory is kept, and an error that says there is no more is told from others."""
+"""The process's memory: keep what is freed, and tell an out-of-memory error from others."""
 
 import ctypes
 import platform
@@ -6,14 +6,14 @@ import platform
 import torch
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
-_LARGEST = 1 << 27  # bytes of a block that is kept
+_LARGEST = 1 << 27  # bytes of the largest block that is kept
 
 
 def keep_freed_memory() -> None:
     """Ask glibc to reuse blocks within the process; nothing happens where the C library is another.
 
-    Handed back at each step, they cost a tenth of a small model's time on the CPU in page faults. The largest go back all the same:
-    the heap would be left with holes that are too small for the next one.
+    Returned to the system at each step, they cost a tenth of a small model's time on the CPU in page faults. The largest are returned
+    all the same: they would leave holes in the heap that are too small for the next one.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)

@@ -1,4 +1,4 @@
-"""Weights in half the memory to the same bits: in the dtype that they were published in, where it holds them exactly."""
+"""Keep weights in half the memory without changing a bit: in the dtype that they were published in, where it holds them exactly."""
 
 from collections.abc import Iterable
 
@@ -7,9 +7,9 @@ from torch import nn
 
 
 def narrow(model: nn.Module, dtype: torch.dtype) -> None:
-    """Keep in `dtype` each weight of `model` all of whose values it holds, in place, where the weight is.
+    """Convert to `dtype`, in place and on its device, each weight of `model` all of whose values `dtype` holds exactly.
 
-    Others stay, and so do buffers: some are computed from the config in full precision, and all are small.
+    Other weights keep theirs, and so do buffers: some are computed from the config in full precision, and all are small.
     """
     for weight in model.parameters():
         if dtype.itemsize < weight.itemsize and weight.is_floating_point():
@@ -19,7 +19,7 @@ def narrow(model: nn.Module, dtype: torch.dtype) -> None:
 
 
 def widen(weights: Iterable[nn.Parameter]) -> None:
-    """Turn weights to fp32 in place, where they are: what `narrow` took of a model in fp32 comes back to the bit."""
+    """Convert weights to fp32, in place and on their device: a model in fp32 that `narrow` has converted comes back to the bit."""
     for weight in weights:
         if weight.is_floating_point() and weight.itemsize < torch.float32.itemsize:
             weight.data = weight.detach().float()

@@ -1,6 +1,6 @@
-"""The processes that torchrun started: who this one is, sums over all of them, and who is missing where one is lost.
+"""The processes that torchrun started: this one's rank, sums over all of them, and which ones are lost.
 
-Started without torchrun, there is one process and nothing here does anything. This package alone names torch.distributed.
+Without torchrun there is one process, and nothing here does anything. This package alone names torch.distributed.
 """
 
 import contextlib
@@ -23,10 +23,10 @@ from inheritune.runtime.interruption import Terminated, exit_code
 from inheritune.runtime.launch import Launch
 
 _BEAT, _PATIENCE = 0.5, 3.0  # seconds between signs of life, and without one until a process counts as lost
-_LONG_PATIENCE = 8.0  # the same where nothing else says so, within the 30 that torchrun leaves
+_LONG_PATIENCE = 8.0  # the same where no error hints at a lost process, within the 30 that torchrun leaves
 _ON_GPUS = "cuda:nccl"
 _BUCKET = 1 << 24  # elements that are summed at once
-_FAILED = "failed"  # in the store, once an error has ended a process
+_FAILED = "failed"  # key in the store, set once an error has ended a process
 _groups, _turns = itertools.count(), itertools.count()
 _Value = TypeVar("_Value")
 _store: dist.Store | None = None
@@ -36,9 +36,9 @@ _acting = False
 
 @contextmanager
 def joined(timeout_seconds: float) -> Iterator[None]:
-    """Work with the other processes of a torchrun launch for as long as the block runs.
+    """Within the context, work with the other processes of a torchrun launch.
 
-    Raises InputError where the variables of a launch contradict themselves, where the others do not come, or where two have one GPU.
+    Raises InputError where the launch's variables contradict each other, where the others do not come, or where two share one GPU.
     """
     global _store, _writers
     launch = Launch.told()
@@ -48,7 +48,7 @@ def joined(timeout_seconds: float) -> Iterator[None]:
     timeout, card = timedelta(seconds=timeout_seconds), _take_card(launch.local_rank)
     try:
         store, _, _ = next(iter(dist.rendezvous("env://", timeout=timeout)))
-        # Workers that torchrun starts again find what those before them left in its store.
+        # A prefix of its own: workers that torchrun starts again would find what those before them left in its store.
         _store = dist.PrefixStore(f"inheritune-{launch.attempt}-{next(_groups)}", store)
         backend = f"cpu:gloo,{_ON_GPUS}" if card else "gloo"
         dist.init_process_group(backend, store=_store, rank=launch.rank, world_size=launch.count, timeout=timeout)
@@ -66,7 +66,7 @@ def joined(timeout_seconds: float) -> Iterator[None]:
             _leave()
             raise
         except Terminated as error:
-            if _store.check([_FAILED]):  # so torchrun ends the others, which have nothing to say
+            if _store.check([_FAILED]):  # torchrun ends the others so after a failure, and they have nothing to report
                 raise SystemExit(exit_code(error)) from None
             raise
         except Exception:
@@ -77,7 +77,7 @@ def joined(timeout_seconds: float) -> Iterator[None]:
 
 
 def _take_card(local_rank: int) -> str | None:
-    """Use this process's GPU among those that it sees, which may be one alone; returns what tells it from all others, None without one."""
+    """Select this process's GPU among those that it sees, which may be one alone; return the GPU's UUID, or None without a GPU."""
     if (on := device()).type != "cuda":
         return None
     number = local_rank % torch.cuda.device_count() if on.index is None else on.index
@@ -93,7 +93,7 @@ def _refuse_shared(card: str | None) -> None:
 
 
 def _leave() -> None:
-    """Go once all are here: the first one to leave may take the store with it."""
+    """Leave the group once all processes are here: the first one to leave may take the store with it."""
     global _store, _writers
     dist.barrier()
     dist.destroy_process_group()
@@ -116,17 +116,17 @@ def is_main() -> bool:
 
 
 def writers() -> dist.ProcessGroup | None:
-    """The same processes as a group of its own, for what they do together in a thread while they train."""
+    """A second group of the same processes, for what they do together in a thread while they train."""
     return _writers
 
 
 def share(batch: Tensor) -> Tensor:
-    """This process's rows of a batch: neighbours, as many as the others' but for one."""
+    """This process's rows of a batch: consecutive ones, at most one more or fewer than any other process's."""
     return batch[own_rows(len(batch))]
 
 
 def own_rows(rows: int) -> slice:
-    """Which of so many rows are this process's."""
+    """The slice of `rows` rows that is this process's."""
     return slice(rows * rank() // count(), rows * (rank() + 1) // count())
 
 
@@ -154,7 +154,7 @@ def meet() -> None:
 
 
 def main_first(compute: Callable[[], _Value]) -> _Value:
-    """What a computation gives in each process, where the main one leaves what the others find."""
+    """Run a computation in the main process, then in all, where the others find what it left; return each process's own result."""
     if count() == 1:
         return compute()
     on_main(compute)
@@ -162,19 +162,19 @@ def main_first(compute: Callable[[], _Value]) -> _Value:
 
 
 def found_by_main(compute: Callable[[], _Value]) -> _Value:
-    """What a computation gives in the main process, for all."""
+    """Run a computation in the main process alone, and return its result in every process."""
     found = list[_Value]()
     on_main(lambda: found.append(compute()))
     return of_all(found)[0][0]
 
 
 def agreed(value: float) -> float:
-    """The main process's value, for all."""
+    """Return the main process's value in every process."""
     return summed([value if is_main() else 0.0])[0]
 
 
 def least(value: float) -> float:
-    """The least of all processes' values, for all."""
+    """Return the least of all processes' values in every process."""
     return min(summed([value if number == rank() else 0.0])[0] for number in range(count()))
 
 
@@ -188,7 +188,7 @@ def summed(values: Sequence[float]) -> list[float]:
 
 
 def of_all(value: _Value) -> list[_Value]:
-    """Each process's value, in the order of their ranks, for all."""
+    """Return the values of all processes, in the order of their ranks, in every process."""
     if count() == 1:
         return [value]
     values: list[_Value] = [value] * count()
@@ -197,7 +197,7 @@ def of_all(value: _Value) -> list[_Value]:
 
 
 def add_others(tensors: Sequence[Tensor]) -> None:
-    """Add the other processes' tensors to these of one dtype, in place and where they are."""
+    """Add the other processes' tensors to these, which are of one dtype, in place and on their device."""
     if count() == 1:
         return
     for bucket in buckets(tensors):
@@ -205,7 +205,7 @@ def add_others(tensors: Sequence[Tensor]) -> None:
 
 
 def adding_others(tensors: Sequence[Tensor]) -> Callable[[], None]:
-    """Begin to add the other processes' tensors to these; what is given back waits until they are added."""
+    """Begin to add the other processes' tensors to these; the function that is returned waits until they are added."""
     if not tensors:
         return lambda: None
     whole = torch.cat([tensor.flatten() for tensor in tensors])
@@ -220,7 +220,7 @@ def adding_others(tensors: Sequence[Tensor]) -> Callable[[], None]:
 
 
 def buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """Neighbours together, as many as are sent at once."""
+    """Group consecutive tensors into buckets, each of which is sent at once."""
     bucket: list[Tensor] = []
     for tensor in tensors:
         bucket.append(tensor)
@@ -232,7 +232,7 @@ def buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
 
 
 def _collective(call: Callable[[], Any]) -> Any:
-    """What needs every process; WorkerError names those that are lost."""
+    """Run a call that needs every process; raises WorkerError, which names those that are lost, where it fails."""
     try:
         return call()
     except RuntimeError as error:
@@ -240,15 +240,15 @@ def _collective(call: Callable[[], Any]) -> Any:
 
 
 def lost() -> WorkerError | None:
-    """An error that names the processes without a sign of life, where there are some."""
+    """Return an error that names the processes without a sign of life; None where there are none."""
     found = _lost() if count() > 1 else None
     return found if found and found.lost else None
 
 
 def end_sums_with_lost(ended: threading.Event) -> None:
-    """Where a process is lost, end what waits for it on a GPU, which would never end: the next word over the CPU then tells.
+    """Where a process is lost, abort the GPU collectives that would wait for it forever; the next collective on the CPU then reports it.
 
-    For a thread, once this process was asked to stop; it waits a few seconds, or until it has `ended`.
+    To be run in a thread, once this process was asked to stop; it watches for a few seconds, or until `ended` is set.
     """
     if count() == 1 or _ON_GPUS not in dist.get_backend_config():
         return
@@ -274,7 +274,7 @@ def _silent(seconds: float, wait: Callable[[float], object] = time.sleep) -> lis
 
 
 def _lost() -> WorkerError:
-    """Which processes gave no sign of life for a while, as an error that one of the others tells."""
+    """Wait for signs of life, and return an error that names the processes without one, which the first of the others reports."""
     still = _silent(_PATIENCE)
     alive = [number for number in range(count()) if number not in still]
     return WorkerError(still, count(), told_here=rank() == alive[0])

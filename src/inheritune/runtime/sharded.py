@@ -1,6 +1,6 @@
-"""A model spread over processes by FSDP2, and its checkpoints: PyTorch's distributed ones, kept as safetensors.
+"""A model sharded over processes by FSDP2, and its checkpoints: PyTorch's distributed ones, kept as safetensors.
 
-They load at another number of processes, and in one process without any group.
+The checkpoints load at another number of processes, and in one process without any group.
 """
 
 import warnings
@@ -22,11 +22,11 @@ Flat = dict[str, Tensor]
 
 
 def shard(model: nn.Module, blocks: Iterable[nn.Module], half: bool = False) -> None:
-    """Spread a model over the processes in place: a block at a time, and what stands outside the blocks together.
+    """Shard a model over the processes in place: each block by itself, and all that is outside the blocks together.
 
-    With `half`, blocks are gathered in bf16, which halves what is sent. Gradients are summed in fp32, and the residual stays in it.
+    With `half`, blocks are gathered in bf16, which halves what is sent. Gradients are summed in fp32, and the residual stream stays fp32.
     """
-    # What a model gives where its head is left out is a view, which nothing here changes in place.
+    # A model without its head returns a view, and nothing here changes it in place, which the warning is about.
     warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor", UserWarning)
     narrow = MixedPrecisionPolicy(torch.bfloat16, reduce_dtype=torch.float32, cast_forward_inputs=False)
     for block in blocks:
@@ -39,23 +39,23 @@ def shard(model: nn.Module, blocks: Iterable[nn.Module], half: bool = False) -> 
 
 
 def sum_now(model: nn.Module, now: bool) -> None:
-    """Whether the next backward pass of a spread model sums its gradients over the processes, or keeps them whole until one that does."""
+    """Set whether a sharded model's next backward pass sums its gradients over the processes, or keeps them unsharded until one does."""
     if isinstance(model, FSDPModule):
         model.set_requires_gradient_sync(now)
 
 
 def is_sharded(tensors: Iterable[Tensor]) -> bool:
-    """Whether these tensors are spread over processes."""
+    """Whether any of these tensors is sharded over processes."""
     return any(isinstance(tensor, DTensor) for tensor in tensors)
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """A tensor with all its parts."""
+    """The whole of a tensor, gathered from all processes if it is sharded."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def part(tensor: Tensor, like: Tensor) -> Tensor:
-    """Of a tensor that every process has whole, what this one holds where it is spread as `like` is: nothing is sent."""
+    """This process's part of a tensor that every process has whole, sharded as `like` is: nothing is sent."""
     if not isinstance(like, DTensor):
         return tensor
     return distribute_tensor(tensor, like.device_mesh, like.placements, src_data_rank=None)
@@ -67,7 +67,7 @@ def write(folder: Path, flat: Flat) -> None:
     Every process has to call it; it may go on in a thread beside a training.
     """
     group = processes.writers()
-    dist.barrier(group)  # the folder is there
+    dist.barrier(group)  # until the folder is there
     with _quiet():
         storage = HuggingFaceStorageWriter(str(folder), save_distributed=True)
         dcp.save(flat, storage_writer=storage, process_group=group)
@@ -76,8 +76,8 @@ def write(folder: Path, flat: Flat) -> None:
 def read(folder: Path, weights: Mapping[str, Tensor]) -> Flat:
     """Fill `weights` from a folder that `write` (or a plain checkpoint) made; returns what else it holds.
 
-    A key `name|kind` comes back spread as `weights[name]` is, if it has that shape. If any of the weights is
-    spread, every process has to call it.
+    A key `name|kind` comes back sharded as `weights[name]` is, if it has that shape. If any of the weights is
+    sharded, every process has to call it.
     """
     reader = HuggingFaceStorageReader(str(folder))
     held: dict[str, Any] = dict(reader.read_metadata().state_dict_metadata)

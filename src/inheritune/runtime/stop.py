@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while training: heard at once, the step is finished and saved, then the run ends so that it can go on."""
+"""Ctrl-C and SIGTERM while training: acknowledged at once; the step is finished and saved, then the run ends and can be continued."""
 
 import os
 import signal
@@ -21,15 +21,15 @@ class StopRequest:
     def _ask(self, number: int, frame: FrameType | None) -> None:
         if self.code is not None and processes.count() == 1:
             raise KeyboardInterrupt
-        # torchrun passes Ctrl-C on as a second signal: there it ends no step.
+        # torchrun passes Ctrl-C on as a second signal, so among several processes a second one ends no step.
         self.code = _CODES[signal.Signals(number)]
 
 
 @contextmanager
 def on_request(say: Callable[[str], None]) -> Iterator[StopRequest]:
-    """Turn the first signal into a request and, in a single process, the second into KeyboardInterrupt, while the block runs.
+    """Within the context, turn the first signal into a request and, in a single process, the second into KeyboardInterrupt.
 
-    `say` is told at once, in a thread, that the first was heard.
+    `say` is told at once, in a thread, that the first was received.
     """
     stop = StopRequest()
     if threading.current_thread() is not threading.main_thread():
@@ -46,7 +46,11 @@ def on_request(say: Callable[[str], None]) -> Iterator[StopRequest]:
 
 @contextmanager
 def _acknowledging(say: Callable[[str], None]) -> Iterator[None]:
-    """A handler waits until the main thread comes back from torch, which may take a minute; the bytes that signals write do not."""
+    """Within the context, tell `say` of a signal at once.
+
+    A signal handler waits until the main thread comes back from torch, which may take a minute; the byte that a signal writes to the
+    wakeup pipe does not.
+    """
     ear, mouth = os.pipe()
     os.set_blocking(mouth, False)
     said = _SAID + (_AGAIN if processes.count() == 1 else "")

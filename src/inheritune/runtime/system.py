@@ -1,7 +1,4 @@
-"""What only some systems have, behind one wall: memory held and free, bounds on a process, copying inside the kernel.
-
-The only place that asks for it.
-"""
+"""What only some operating systems have, asked for here alone: memory held and free, limits on a process, copying inside the kernel."""
 
 import errno
 import os
@@ -15,9 +12,9 @@ try:
 except ImportError:  # Windows
     resource = None  # type: ignore[assignment]
 
-BUFFER = 8 << 20  # bytes, where the kernel cannot copy by itself
+BUFFER = 8 << 20  # bytes copied at once, where the kernel cannot copy by itself
 UNKNOWN = sys.maxsize  # bytes of free memory, where the system does not say
-_GROUP = Path("/sys/fs/cgroup")  # this process's, within a container
+_GROUP = Path("/sys/fs/cgroup")  # this process's control group, within a container
 _REFUSED = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
 
 
@@ -33,7 +30,7 @@ def peak_host_memory() -> int:
 
 
 def free_host_memory() -> int:
-    """Bytes that can still be had of the machine, within its container's limit; UNKNOWN where the system does not say."""
+    """Bytes still available on the machine, within its container's limit; UNKNOWN where the system does not say."""
     return min([_free(), *_container()])
 
 
@@ -48,7 +45,7 @@ def _free() -> int:
 
 
 def _container() -> list[int]:
-    """Bytes left of a control group's limit, where there is one; files that were read or written once are held only until they are asked for."""
+    """Bytes left of a control group's limit, as a list of one, or none without a limit; inactive page cache counts as free."""
     try:
         most, held, kinds = ((_GROUP / f"memory.{name}").read_text().strip() for name in ("max", "current", "stat"))
     except OSError:
@@ -67,7 +64,7 @@ def is_locked(file: Path) -> bool | None:
 
 
 def bound_memory(more: int) -> None:
-    """This process may take `more` bytes beyond what it holds now; beyond, it gets a MemoryError or ends. Where the system can."""
+    """Let this process take at most `more` bytes beyond what it holds now (beyond: MemoryError, or it ends), where the system can do so."""
     held = Path("/proc/self/statm")
     if resource is not None and held.exists():
         most = int(held.read_text().split()[0]) * resource.getpagesize() + more
@@ -75,16 +72,17 @@ def bound_memory(more: int) -> None:
 
 
 def bound_time(seconds: int) -> None:
-    """The system ends this process (SIGXCPU) when it takes the processor for so many seconds from now on. Where it can."""
+    """Have the system end this process (SIGXCPU) once it takes the processor for so many seconds from now on; where it can do so."""
     if resource is not None:
         most = int(time.process_time()) + 1 + seconds
         resource.setrlimit(resource.RLIMIT_CPU, (most, resource.getrlimit(resource.RLIMIT_CPU)[1]))
 
 
 def copy_some(source: BinaryIO, target: BinaryIO, most: int) -> int:
-    """Copy up to `most` bytes from where `source` is to where `target` is, and give their number; 0 at the end.
+    """Copy up to `most` bytes from the position of `source` to that of `target`, and return their number; 0 at the end.
 
-    The kernel does it where it can, else a small buffer. `target` holds nothing back. Raises OSError where it cannot be written.
+    The kernel copies where it can, else a small buffer. `target` must be flushed before, and is so afterwards. Raises OSError where it
+    cannot be written.
     """
     if hasattr(os, "sendfile"):
         try:

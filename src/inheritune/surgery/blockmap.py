@@ -1,7 +1,7 @@
 """Which source block stands at each place of the target: pure data, the one idea of surgery.
 
-A `BlockMap` is carried out three times by the same question, `targets`: on models in memory (`modules`),
-between safetensors files (`files`) and on an optimizer's state (`training.carry`).
+A `BlockMap` is carried out three times by the same question, `targets`: on models in memory (`in_memory`),
+between safetensors files (`in_files`) and on an optimizer's state (`on_optimizer`).
 """
 
 import re
@@ -40,9 +40,9 @@ class Place:
 
 @dataclass(frozen=True)
 class BlockMap:
-    """One `Place` for each block of the target, and whence all outside the blocks comes.
+    """One `Place` for each block of the target, and where all tensors outside the blocks come from.
 
-    `outside` is the source of it (None: none is inherited), `only` names what of it is inherited (None: all).
+    `outside` is their source (None: none is inherited), `only` the names of those that are inherited (None: all).
     """
 
     places: tuple[Place, ...]
@@ -84,14 +84,14 @@ class BlockMap:
 
     @property
     def before(self) -> list[int]:
-        """The index with which the attention at each place computed where it comes from; its own if it is fresh."""
+        """For each place, the block index with which its attention computed in the source; its own place if that is fresh."""
         return [
             index if place.block is None or ATTENTION not in place.parts else place.block
             for index, place in enumerate(self.places)
         ]
 
     def within(self, *depths: int) -> "BlockMap":
-        """This map, if sources of these depths have all its blocks; else InputError."""
+        """Return this map; raises InputError where sources of these depths lack one of its blocks."""
         for place in self.places:
             for block, depth in ((place.block, depths[place.source]), (place.kind, depths[-1])):
                 if block is not None and block >= depth:
@@ -106,7 +106,7 @@ class BlockMap:
         return replace(self, places=tuple(replace(place, parts=wanted) for place in self.places))
 
     def compose(self, cut: "BlockMap") -> "BlockMap":
-        """This map in terms of the source of `cut`, where this one picks from the places of `cut`."""
+        """Rewrite this map, which picks from the places of `cut`, in terms of the source of `cut`."""
         self.within(cut.depth)
         return replace(self, places=tuple(cut.places[kind] for kind in self.kinds))
 

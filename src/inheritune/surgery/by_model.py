@@ -1,4 +1,4 @@
-"""Surgery on model folders by way of the model itself: cut or grow, heal, prove, and put the result in place."""
+"""Surgery on model folders for which the model is built: cut or grow, heal, prove, and put the result in place."""
 
 from contextlib import nullcontext
 from dataclasses import replace
@@ -41,10 +41,10 @@ PROVING = "Proof"
 
 @quiet()
 def cut_by_model(source: Path, target: Path, cut: CutRequest, force: bool = False, tell: Tell = silent) -> ModelOrigin:
-    """As `inherit_folder`, with the model built to see what it is: any family, and all that may be asked."""
+    """Like `inherit_folder`, but build the model to see its structure: for any family, and with every option."""
     require_place(target, [source], force)
     if cut.heal is not None:
-        file_text(cut.heal)  # what cannot be read is said before anything is loaded
+        file_text(cut.heal)  # an unreadable text is reported before anything is loaded
     if source.suffix == ".gguf":
         proved = replace(cut, proved=_proves(cut.proved, source.stat().st_size))
         return _in_memory(source, target, proved, force, tell)
@@ -106,7 +106,7 @@ def _between_files(checkpoint: Checkpoint, target: Path, cut: CutRequest, force:
 
 
 def _origin(source: Path, cut: CutRequest, print_: str, model: PreTrainedModel) -> ModelOrigin:
-    """The record of a cut of `model`, which `source` holds; its weights need not be there."""
+    """The record of a cut of `model`, the one in `source`; it may be on the meta device."""
     return ModelOrigin(
         action="inherit",
         source=source.name,
@@ -122,14 +122,14 @@ def _origin(source: Path, cut: CutRequest, print_: str, model: PreTrainedModel) 
 
 
 def _prove(folder: Path, sources: list[Path], block_map: BlockMap, trust: bool, tell: Tell) -> None:
-    """Prove what was written, against its sources where every block is inherited whole."""
+    """Prove the model that was written, against its sources where every block is inherited whole."""
     *against, made = _loaded([*(sources if block_map.whole else []), folder], None, trust, tell)
     proof = prove(_there(made), against or None, block_map if against else None, count=partial(tell, PROVING))
     proof.require().save(folder / PROOF)
 
 
 def _loaded(places: list[Path], dtype: torch.dtype | None, trust: bool, tell: Tell) -> list[PreTrainedModel]:
-    """These models, each loaded whole into the CPU's memory, in the dtype of the first where none is asked for."""
+    """Load these models whole into the CPU's memory, all in `dtype` or, where that is None, in the dtype of the first."""
     tell(stage := f"Loading {plural(len(places), 'model')}", 0, len(places))
     models: list[PreTrainedModel] = []
     for place in places:
@@ -139,7 +139,7 @@ def _loaded(places: list[Path], dtype: torch.dtype | None, trust: bool, tell: Te
 
 
 def _there(model: PreTrainedModel) -> PreTrainedModel:
-    """A model where models compute: of what stands beside it in the CPU's memory, a proof and a repair fetch what they need."""
+    """Move a model to the device for computing; a proof or repair fetches what it needs of other models from the CPU's memory."""
     return model.to(device())  # type: ignore[arg-type]
 
 

@@ -20,7 +20,7 @@ Shards = dict[Path, list[StoredTensor]]
 
 
 def inherited(sources: Sequence[Sequence[StoredTensor]], block_map: BlockMap, path: str) -> Shards:
-    """What each file of the target holds: one for each file of the sources of which anything is taken."""
+    """The tensors of each file of the target; it has one for each file of the sources that anything is taken from."""
     shards: Shards = {}
     for number, tensors in enumerate(sources):
         for held in tensors:
@@ -33,7 +33,7 @@ def inherited(sources: Sequence[Sequence[StoredTensor]], block_map: BlockMap, pa
 
 
 def _zeros(held: StoredTensor) -> StoredTensor:
-    """Zeros of the same form."""
+    """Zeros of the same dtype and shape, under the same name."""
     return replace(held, piece=replace(held.piece, file=ZEROS, start=0, end=held.piece.size))
 
 

@@ -1,4 +1,4 @@
-"""The questions of a proof: each answers None, or with the first thing that is wrong, in words."""
+"""The checks of a proof: each returns None, or a sentence on the first thing that is wrong."""
 
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -21,15 +21,15 @@ from inheritune.surgery.blockmap import BlockMap
 
 # Shapes: B sequences, T tokens, V vocabulary.
 
-# A scan in pieces rounds differently; a block that reads another's cache is off by far more.
+# Relative tolerances. A state-space scan in pieces rounds differently; a block that reads another block's cache is off by far more.
 CACHED = {torch.float32: 1e-3, torch.float64: 1e-6, torch.bfloat16: 0.1, torch.float16: 0.02}
-# Equal but for a folded scale and for kernels that round by where a tensor lies in memory.
+# Relative tolerances. Equal but for a folded scale, and for kernels whose rounding depends on where a tensor lies in memory.
 ARRANGED = {torch.float32: 1e-5, torch.float64: 1e-12, torch.bfloat16: 0.02, torch.float16: 0.005}
-WIDE, NARROW = 256, 16  # the widest window that is walked past as it is; the one that a wider one is narrowed to
+WIDE, NARROW = 256, 16  # tokens: the widest window that is tested as it is, and what a wider one is narrowed to
 
 
 def some_tokens(model: PreTrainedModel) -> Tensor:
-    """Fixed tokens (2, T), longer than a sliding window where that is short."""
+    """Fixed random tokens (2, T), with T greater than the model's sliding window where that is short."""
     plain = text_config(model.config)
     longest = getattr(plain, "max_position_embeddings", None) or 0
     window = window_of(plain)
@@ -48,12 +48,12 @@ def window_of(config: PretrainedConfig) -> int:
 
 
 def _vocabulary(model: PreTrainedModel) -> int:
-    """Tokens that may stand in a text and be asked for."""
+    """The number of token ids that have both an embedding and a logit."""
     return min(embedding_rows(model), anatomy(model).head.get_parameter("weight").shape[0])
 
 
 def finite(model: PreTrainedModel) -> str | None:
-    """Every weight is a number."""
+    """Check that every weight is finite."""
     for name, tensor in model.named_parameters():
         if not torch.isfinite(tensor).all():
             return f"{name} holds NaN or infinity."
@@ -61,7 +61,7 @@ def finite(model: PreTrainedModel) -> str | None:
 
 
 def places(model: PreTrainedModel) -> str | None:
-    """Every block knows its place."""
+    """Check that every block knows its place (`layer_idx`)."""
     found = anatomy(model)
     for place, block in enumerate(found.blocks):
         for name, module in block.named_modules():
@@ -72,7 +72,7 @@ def places(model: PreTrainedModel) -> str | None:
 
 
 def ties(model: PreTrainedModel, reference: PreTrainedModel | None) -> str | None:
-    """What the config ties is tied; in a model whose reference does not tie it either, nothing is asked."""
+    """Check that what the config ties is tied; where the reference does not tie it either, nothing is checked."""
     if not ties_told(model.config):
         return None
     if is_tied(model) or (reference is not None and not is_tied(reference)):
@@ -82,7 +82,7 @@ def ties(model: PreTrainedModel, reference: PreTrainedModel | None) -> str | Non
 
 @torch.no_grad()
 def cached(model: PreTrainedModel, tokens_BT: Tensor) -> str | None:
-    """Cached generation equals uncached: the first half at once, then token by token."""
+    """Check that cached generation equals uncached: the first half at once, then token by token."""
     whole_BTV = _logits(model, tokens_BT)
     prompt = tokens_BT.shape[1] // 2
     output = model(tokens_BT[:, :prompt], use_cache=True)
@@ -97,7 +97,7 @@ def cached(model: PreTrainedModel, tokens_BT: Tensor) -> str | None:
 
 @contextmanager
 def narrowed(model: PreTrainedModel) -> Iterator[None]:
-    """The model with each of its wide windows made narrow, which is a number in its config and blocks, and back."""
+    """Within the context, each wide window of the model, a number in its config and blocks, is `NARROW` tokens."""
     plain = text_config(model.config)
     holders: list[Any] = [plain, *model.modules()]
     kept = [
@@ -118,7 +118,7 @@ def narrowed(model: PreTrainedModel) -> Iterator[None]:
 def gradients(
     model: PreTrainedModel, sources: Sequence[PreTrainedModel], block_map: BlockMap, tokens_BT: Tensor
 ) -> str | None:
-    """Gradients reach every parameter as numbers, but for those that they miss in the source that it comes from, too."""
+    """Check that every parameter gets a gradient without NaN, except those that get none in the source that they come from either."""
     missed = _missed(model, tokens_BT)
     if missed:
         for number, source in enumerate(sources):
@@ -130,14 +130,14 @@ def gradients(
 
 
 def _missed(model: PreTrainedModel, tokens_BT: Tensor) -> dict[str, str]:
-    """The parameters that no gradient reaches, or one that is no number, in words."""
+    """The parameters that get no gradient, or one with NaN, by name, each with a sentence on it."""
     frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
     saved = {name: parameter.grad for name, parameter in model.named_parameters()}
     asked = [pair for pair in model.named_parameters() if not any(word in pair[0] for word in CHOOSERS)]
     missed = {name: f"No gradient reaches {name}." for name, _ in asked}
 
     def see(name: str, parameter: Tensor) -> None:
-        """A gradient is looked at once it is whole, and goes at once: all together would take as much memory as the weights."""
+        """Look at a gradient once it is complete, and drop it: all together would take as much memory as the weights."""
         assert parameter.grad is not None
         del missed[name]
         if parameter.grad.isnan().any():
@@ -158,7 +158,7 @@ def _missed(model: PreTrainedModel, tokens_BT: Tensor) -> dict[str, str]:
 
 @torch.no_grad()
 def reloaded(model: PreTrainedModel, tokens_BT: Tensor) -> str | None:
-    """Saved and loaded, every tensor is the same bit by bit, nothing is missing or unexpected, and it computes the same."""
+    """Check that after saving and loading every tensor is the same bit by bit, none is missing or unexpected, and logits are the same."""
     own_BTV, device = _logits(model, tokens_BT), tokens_BT.device
     with room_for([], [model], device):
         with tempfile.TemporaryDirectory() as folder, quiet():
@@ -182,9 +182,10 @@ def reloaded(model: PreTrainedModel, tokens_BT: Tensor) -> str | None:
 def arranged(
     model: PreTrainedModel, sources: Sequence[PreTrainedModel], block_map: BlockMap, tokens_BT: Tensor
 ) -> str | None:
-    """The sources' own blocks, each called as its own model calls it at the target's positions; a silent one is left out.
+    """Check the logits against the sources' own blocks in the target's order, each called as its own model calls it.
 
-    On a GPU one source stands at a time: the one whose outside the target has, and of another the block that is called.
+    Blocks are called at the target's positions; a silent one is left out. A GPU holds one source at a time: the one that the target's
+    tensors outside the blocks come from, and of another only the block that is called.
     """
     own_BTV, at, device = _logits(model, tokens_BT), block_map.outside or 0, tokens_BT.device
     with room_for([], [model, *sources], device):
@@ -200,14 +201,14 @@ def arranged(
 
 
 def _stack(source: PreTrainedModel, home: PreTrainedModel, tokens_BT: Tensor) -> Stack:
-    """The blocks of `source` as they are called where `home` is around them: a target may have other positions and words."""
+    """The blocks of `source`, called with the positions of `home`: a target may have other positions and another vocabulary."""
     with _positions_of(home, source), room_for([source], [], tokens_BT.device):
         return Stack(source, tokens_BT.clamp(max=embedding_rows(source) - 1))
 
 
 @contextmanager
 def _positions_of(home: PreTrainedModel, model: PreTrainedModel) -> Iterator[None]:
-    """What stands beside the blocks of `model` and has no weights (rotary positions) is that of `home` meanwhile."""
+    """Within the context, the modules beside the blocks of `model` that have no weights (rotary positions) are those of `home`."""
     own, other = (one.get_submodule(anatomy(one).path.rpartition(".")[0]) for one in (model, home))
     kept = {
         name: child
@@ -228,7 +229,7 @@ def _logits(model: PreTrainedModel, tokens_BT: Tensor) -> Tensor:
 
 
 def _differ(seen_BTV: Tensor, wanted_BTV: Tensor, tolerance: float) -> str | None:
-    """None, or the first position at which two logits differ by more than the tolerance (relative)."""
+    """Return None, or a sentence on the first position at which logits differ by more than the relative tolerance."""
     scale = max(1.0, wanted_BTV.abs().max().item())
     apart_BT = (seen_BTV.float() - wanted_BTV.float()).abs().amax(dim=-1) / scale
     wrong = (~(apart_BT <= tolerance)).nonzero().tolist()

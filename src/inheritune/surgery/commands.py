@@ -1,4 +1,4 @@
-"""Surgery on model folders, the way in: a cut that needs no model built loads no torch."""
+"""The entry to cutting model folders: a cut for which no model has to be built loads no torch."""
 
 from functools import partial
 from pathlib import Path
@@ -15,8 +15,8 @@ def inherit_folder(
 ) -> ModelOrigin:
     """Cut the model `source` (a folder or a GGUF file) into the new folder `target`; the source is only read.
 
-    `tell` is called with each stage's name and how many of how many of its parts are done. Raises InputError for what is wrong
-    with source, blocks or target, and ProofError where the cut fails its proof; then nothing is written.
+    `tell` is called with each stage's name, how many of its parts are done, and how many there are. Raises InputError for what is
+    wrong with source, blocks or target, and ProofError where the cut fails its proof; then nothing is written.
     """
     record = None
     if source.is_dir() and cut.plain and not cut.proved:

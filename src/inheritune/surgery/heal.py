@@ -1,7 +1,7 @@
 """Closed-form repair: the block before each gap of a cut is refitted to the reference's own hidden states.
 
-What closes that block's MLP (`refit`) is fitted by ridge, so that the block gives what the removed run of the
-reference gave. Only forward passes are needed, and the model stays a stock one.
+The matrix that closes that block's MLP (`refit.py`) is fitted by ridge regression, so that the block's output is what the removed
+run of the reference's blocks gave. Only forward passes are needed, and the model's architecture stays the same.
 """
 
 from collections.abc import Callable, Sequence
@@ -43,12 +43,12 @@ def heal(
 ) -> Healing:
     """Refit `target`, which holds the reference's `blocks`, in place, on `tokens_BT` (B, T).
 
-    With at least eight sequences the last eighth is kept from the fit, and the losses are measured on it; they do not ask for
-    a sequence's first token and the `unasked` after it. `count` counts passes through the reference and the target's blocks.
-    What is done is kept in the folder `kept`, so that after a stop it is not done again; who names one removes it. `made_of`
-    tells the reference from others whose repair may be kept there. On a GPU that the target is on, one of both is in the CPU's memory.
-    Raises ModelError for a model that is not in float32, in which alone differences of passes are exact enough, and
-    for one whose MLP ends in nothing that can be refitted in closed form.
+    With at least eight sequences the last eighth is held out from the fit, and the losses are measured on it; they leave out a
+    sequence's first token and the `unasked` after it. `count` counts passes through the reference and the target's blocks. Results are
+    kept in the folder `kept`, so that they are not computed again after a stop; the caller removes it. `made_of` identifies the
+    reference, since another's repair may be kept there. If the target is on a GPU, only one of the two models is there at a time, the
+    other in the CPU's memory. Raises ModelError for a model in less than float32, in which differences of passes are not exact
+    enough, and for one whose MLP ends in nothing that can be refitted in closed form.
     """
     if {parameter.dtype for model in (target, reference) for parameter in model.parameters()} - EXACT:
         raise ModelError("Only models in float32 can be healed: call .float() on both first.")
@@ -66,7 +66,7 @@ def heal(
 
 
 def find_gaps(blocks: Sequence[int], depth: int) -> list[tuple[int, int]]:
-    """(place, last): after `place` the reference's blocks up to and with `last` are missing."""
+    """Return the gaps as (place, last): after `place` the reference's blocks up to and including `last` are missing."""
     following = [*blocks[1:], depth]
     pairs = enumerate(zip(blocks, following, strict=True))
     return [(place, after - 1) for place, (block, after) in pairs if after > block + 1]
@@ -85,14 +85,14 @@ def _close(
     results: KeptTensors,
     count: Tally,
 ) -> float:
-    """Refit the target at every gap (place: the last reference's block that is missing after it); returns the FLOPs."""
+    """Refit the target at every gap and return the FLOPs; `gaps` maps a place to the last of the reference's blocks missing after it."""
     parts = tokens_BT.split(max(1, CHUNK_TOKENS // tokens_BT.shape[1]))
     passes = len(parts) + max(gaps) + 1
     with room_for([reference], [target], target.device):
         wanted = _hidden_after(reference, set(gaps.values()), parts, results, lambda done: count(done, passes))
     stack, flops = Stack(target, tokens_BT, losses=False), 0.0
     below_BTD = stack.hidden0
-    for place in range(max(gaps) + 1):  # from below, so that each gap is closed for what the repair before it gives
+    for place in range(max(gaps) + 1):  # bottom up, so that each gap is fitted on the output of the repairs below it
         if place in gaps:
             flops += _refit(stack, place, below_BTD, wanted[gaps[place]], results)
         below_BTD = stack.run(below_BTD, [place])
@@ -134,7 +134,7 @@ def _hidden_after(
 
 
 def _refit(stack: Stack, place: int, below_BTD: Tensor, wanted_BTD: Tensor, results: KeptTensors) -> float:
-    """Refit one block, or take its weights as they are kept; returns the fit's FLOPs, and the stack counts its passes."""
+    """Refit one block, or load its kept weights; return the fit's FLOPs. The stack counts its passes either way."""
     block, before = stack.blocks[place], stack.block_passes
 
     def fit() -> dict[str, Tensor]:

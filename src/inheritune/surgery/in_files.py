@@ -1,4 +1,4 @@
-"""Carries a block map out between safetensors files: streamed, without building a model of what is inherited."""
+"""Carry out a block map between safetensors files: streamed, without building a model for what is inherited."""
 
 import tempfile
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ from inheritune.surgery.in_memory import new_model, repeated
 def assemble_files(
     sources: Sequence[Checkpoint], block_map: BlockMap, target: Path, seed: int = 0, count: Tally = silent
 ) -> None:
-    """As `modules.assemble`, between files: weights and config of the new model, into the folder `target`.
+    """As `in_memory.assemble`, between files: weights and config of the new model, into the folder `target`.
 
     Tensors that are inherited are copied byte by byte, through one small buffer. Those that are not are drawn as the
     architecture draws them, for which the new model is built once in memory. `count` counts the files of weights.
@@ -55,7 +55,7 @@ def assemble_files(
 
 
 def _fold(shards: Shards, factors: dict[str, float], made: Path) -> None:
-    """Put tensors into which a block's move is folded in the place of those that they come from."""
+    """Replace tensors by ones into which a block's move is folded."""
     for shard in shards.values():
         for at, held in enumerate(shard):
             if held.own in factors:
@@ -63,7 +63,7 @@ def _fold(shards: Shards, factors: dict[str, float], made: Path) -> None:
 
 
 def _as_wide(shards: Shards, first: Checkpoint, path: str, made: Path) -> None:
-    """Put tensors of other sources in the dtype in which the first keeps the same tensor of its own blocks."""
+    """Convert tensors of other sources to the dtype in which the first source keeps the same tensor of its own blocks."""
     dtypes = {split_name(held.own, path)[1]: held.piece.dtype for held in first.tensors}
     files = {held.piece.file for held in first.tensors}
     for shard in shards.values():
@@ -75,14 +75,14 @@ def _as_wide(shards: Shards, first: Checkpoint, path: str, made: Path) -> None:
 
 
 def _made(held: StoredTensor, tensor: torch.Tensor, made: Path) -> StoredTensor:
-    """The same parameter, with other numbers, in a file of its own."""
+    """Write `tensor` to a file of its own, and return `held` with these numbers."""
     file = made / f"{held.own}.safetensors"
     save_file({held.piece.name: tensor}, file)
     return replace(held, piece=read_header(file)[0])
 
 
 def _add_fresh(shards: Shards, parent: Checkpoint, config: PretrainedConfig, seed: int, made: Path) -> None:
-    """Add what no source gives, as the architecture draws it: to the one file, or as a file of its own."""
+    """Add what no source gives, initialised as the architecture does it: to the source's one file, or as a file of its own."""
     covered = {held.own for shard in shards.values() for held in shard}
     kept = next((FLOATS[held.piece.dtype] for held in parent.tensors if held.piece.dtype in FLOATS), None)
     dtype = config.dtype if isinstance(config.dtype, torch.dtype) else kept

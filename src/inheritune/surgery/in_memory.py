@@ -1,4 +1,4 @@
-"""Carries a block map out on models in memory."""
+"""Carry out a block map on models in memory."""
 
 import copy
 from collections.abc import Iterator, Sequence
@@ -31,14 +31,14 @@ def inherit(
     outside: str = "all",
     seed: int = 0,
 ) -> PreTrainedModel:
-    """A new model made of these blocks of `model`, which is left as it is (the paper's Algorithm 1, steps 1-3).
+    """Return a new model made of these blocks of `model`, which is left unchanged (the paper's Algorithm 1, steps 1-3).
 
     `parts` (attention, mlp, norms) limits what is inherited of each block, `outside` what is inherited of
     the rest: "all", "none" or "as-released" (the head alone, as in the paper's public code). What is not
     inherited is initialised as the architecture does it, from `seed`. Raises InputError for blocks that do
     not exist and ModelError for a model whose blocks cannot stand elsewhere.
     """
-    anatomy(model)  # what is no decoder is told before anything else
+    anatomy(model)  # a model that is no decoder is refused before anything else
     block_map = as_map(blocks)
     if parts is not None:
         block_map = block_map.of_parts(parts)
@@ -54,11 +54,11 @@ def grow(
     start: str = "inherited",
     seed: int = 0,
 ) -> PreTrainedModel:
-    """A new model of the reference's blocks `wanted`; those that `target` holds (`held`) as it trained them.
+    """Return a new model of the reference's blocks `wanted`; those that `target` holds (`held`) keep its trained weights.
 
     Everything outside the blocks comes from `target`. New blocks start `inherited` from the reference, `copied`
-    from the target's nearest block of the same kind, as an `identity` (the reference's block, what it adds to the
-    residual made zero), or `random` from `seed`. Raises InputError where `held` does not fit the target,
+    from the target's nearest block of the same kind, as an `identity` (the reference's block, with what it adds to the
+    residual set to zero), or `random` from `seed`. Raises InputError where `held` does not fit the target,
     or `wanted` does not fit the reference or drops a held block.
     """
     block_map = growth(target, reference, held, wanted, start)
@@ -69,7 +69,7 @@ def grow(
 def growth(
     target: PreTrainedModel, reference: PreTrainedModel, held: Sequence[int], wanted: Sequence[int], start: str
 ) -> BlockMap:
-    """The map that `grow` carries out; errors as there. The models' weights need not be there."""
+    """Return the block map that `grow` carries out; raises the same errors. Both models may be on the meta device."""
     found, parent = anatomy(target), anatomy(reference)
     require_held(held, found.depth)
     BlockMap.of([*held, *wanted]).within(parent.depth)
@@ -85,11 +85,11 @@ def assemble(
     on: torch.device | None = None,
     dtype: torch.dtype | None = None,
 ) -> PreTrainedModel:
-    """A new model as `block_map` says, from `sources`, on a device, or where the first of them is.
+    """Return the new model that `block_map` makes of `sources`, on the device `on` (None: where the first source is).
 
-    The config is that of the first, and what it says by layer that of the last, cut to the map's kinds.
-    What is not inherited is initialised as the architecture does it, from `seed`. Whatever is computed, not copied, is in `dtype`,
-    or in that of the last. Raises InputError for blocks that do not exist and ModelError for models whose blocks
+    Its config is the first source's, with the fields by layer of the last source's, cut to the map's kinds.
+    What is not inherited is initialised as the architecture does it, from `seed`. Whatever is computed, not copied, is in `dtype`
+    (None: that of the last source). Raises InputError for blocks that do not exist and ModelError for models whose blocks
     cannot stand where the map wants them.
     """
     stacks = [anatomy(source) for source in sources]
@@ -113,7 +113,7 @@ def assemble(
 
 
 def repeated(stacks: Sequence[Anatomy], block_map: BlockMap) -> list[nn.Module]:
-    """The block that stands for each place's kind: the one that comes there, or the last source's where none does."""
+    """For each place, the source's block whose kind it must have: the one that it inherits, or one of the last source if it is fresh."""
     return [
         stacks[-1].blocks[place.kind] if place.block is None else stacks[place.source].blocks[place.block]
         for place in block_map.places
@@ -121,7 +121,7 @@ def repeated(stacks: Sequence[Anatomy], block_map: BlockMap) -> list[nn.Module]:
 
 
 def with_outside(block_map: BlockMap, model: PreTrainedModel, outside: str) -> BlockMap:
-    """The map inheriting `outside` of what surrounds the blocks of `model`; InputError for another word.
+    """Return the map that inherits `outside` of what surrounds the blocks of `model`; raises InputError for an unknown word.
 
     "as-released" is what the paper's public code takes: the head, and what is tied to it.
     """
@@ -156,7 +156,10 @@ def require_identities(model: PreTrainedModel, block_map: BlockMap) -> None:
 def fresh(
     source: PreTrainedModel | PretrainedConfig, depth: int, seed: int, dtype: torch.dtype | None = None
 ) -> PreTrainedModel:
-    """A model of `depth` blocks of this kind, initialised as its architecture does it, from `seed`, in `dtype` or that of a model."""
+    """Return a model like `source` with `depth` blocks, initialised from `seed` as its architecture does it.
+
+    It is in `dtype` or, where that is None, in the dtype of a source that is a model.
+    """
     if depth < 1:
         raise InputError(f"A model of {depth} blocks cannot be made: ask for at least one.")
     config = source.config if isinstance(source, PreTrainedModel) else source
@@ -171,7 +174,7 @@ def fresh(
 
 
 def as_map(blocks: Sequence[int] | str | BlockMap) -> BlockMap:
-    """A block map from any of the ways in which a caller may write one."""
+    """A block map from any form in which a caller may give one: a list of blocks, a text like "0-5,8", or a map."""
     if isinstance(blocks, BlockMap):
         return blocks
     return BlockMap.parse(blocks) if isinstance(blocks, str) else BlockMap.of(blocks)
@@ -180,7 +183,7 @@ def as_map(blocks: Sequence[int] | str | BlockMap) -> BlockMap:
 def new_model(
     kind: type[PreTrainedModel], config: PretrainedConfig, dtype: torch.dtype | None, seed: int, initialised: bool
 ) -> PreTrainedModel:
-    """A model of this config, initialised from `seed` as its architecture does it, or with weights yet to be filled, which are nowhere.
+    """Build a model of this config, initialised from `seed` as its architecture does it, or with weights on the meta device, to be filled.
 
     Raises ModelError where transformers cannot build it, as when a family does not allow the order of its blocks.
     """
@@ -197,7 +200,7 @@ def new_model(
 
 @contextmanager
 def _without_weights() -> Iterator[None]:
-    """Parameters that are made while the block runs take no memory; what is computed from a config (rotary frequencies) is there."""
+    """Within the context, new parameters take no memory (meta device); what is computed from a config (rotary frequencies) is real."""
     register = nn.Module.register_parameter
 
     def register_nowhere(module: nn.Module, name: str, parameter: nn.Parameter | None) -> None:
@@ -220,7 +223,7 @@ def _as_is(made: PreTrainedModel, source: PreTrainedModel, on: torch.device) -> 
 
 
 def _zeros(state: Tensors, block_map: BlockMap, path: str) -> Tensors:
-    """Zeros for what closes the silent blocks."""
+    """Zeros for the tensors that close the parts of silent blocks."""
     return {name: torch.zeros_like(tensor) for old, tensor in state.items() for name in block_map.zeros(old, path)}
 
 
@@ -229,14 +232,14 @@ def _carried(state: Tensors, block_map: BlockMap, path: str, source: int) -> Ten
 
 
 def _fill(target: PreTrainedModel, state: Tensors, whole: bool, on: torch.device) -> None:
-    """Copies the tensors to a device, each with its own dtype, which a model may mix; `whole`: none may be missing."""
+    """Fill `target` with copies of `state` on a device, each in its own dtype, as models may mix them; `whole`: none may be missing."""
     own = {name: tensor for name, tensor in target.state_dict(keep_vars=True).items() if tensor is not None}
     wrong = [name for name in state if name not in own or own[name].shape != state[name].shape]
     wrong += sorted(set(own) - set(state)) if whole else []
     if wrong:
         kind = target.config.model_type
         raise ModelError(f"Cannot cut {kind!r} so: {wrong[0]} does not fit a model of this depth.")
-    filled: dict[int, nn.Parameter] = {}  # what is tied stays one
+    filled: dict[int, nn.Parameter] = {}  # tied parameters stay one
     for name, tensor in state.items():
         path, _, last = name.rpartition(".")
         module, before = target.get_submodule(path), own[name]

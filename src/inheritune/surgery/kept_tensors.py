@@ -1,4 +1,4 @@
-"""Tensors that a stop must not lose: a file in a folder for each result of a long computation, read back by whoever asks the same."""
+"""Results of a long computation, kept so that a stop does not lose them: a file of tensors for each, read back for the same question."""
 
 import os
 import re
@@ -22,7 +22,7 @@ _RESULT = re.compile(r"(reference|block)-\d+\.safetensors")
 
 
 class KeptTensors:
-    """Results of one `question`, by name, in `folder`; without one, nothing is kept.
+    """Results of one `question`, by name, in `folder`; without a folder, nothing is kept.
 
     Results of another question, and whatever a kill has damaged, are made anew. Raises OSError where a file cannot be written.
     """
@@ -31,7 +31,7 @@ class KeptTensors:
         self.folder, self.question = folder, question
 
     def get(self, name: str, make: Callable[[], dict[str, Tensor]]) -> dict[str, Tensor]:
-        """The result that is kept under this name, or what `make` gives, which is on the disk before this returns."""
+        """Return the result kept under this name, or else what `make` gives, after it is written to the disk."""
         if self.folder is None:
             return make()
         place = self.folder / f"{name}.safetensors"
@@ -53,7 +53,7 @@ class KeptTensors:
 
 
 def _digest(tensors: dict[str, Tensor]) -> str:
-    """Of names and bytes."""
+    """A digest of the tensors' names and bytes."""
     seen = blake2b()
     for name in sorted(tensors):
         seen.update(name.encode())
@@ -63,9 +63,9 @@ def _digest(tensors: dict[str, Tensor]) -> str:
 
 @contextmanager
 def repair_beside(place: Path) -> Iterator[Path]:
-    """The folder in which the repair of a model that will stand at `place` is kept, for the same command to go on with.
+    """Give the folder that keeps the repair of a model that will be written to `place`, so that the same command can continue it.
 
-    It outlives a stop, and what the disk refuses; whatever else ends the block removes it. Raises OutputError where something
+    It outlives a stop, and what the disk refuses. A block that ends well, or with another error of this program, removes it. Raises OutputError where something
     stands there that is not ours.
     """
     folder = place.with_name(f".{place.name}{MARK}-repair")

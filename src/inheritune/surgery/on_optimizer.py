@@ -1,4 +1,4 @@
-"""Carries a block map out on optimizers' states, by parameter name."""
+"""Carry out a block map on optimizers' states, by parameter name."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from inheritune.decoder import fold
 from inheritune.surgery.blockmap import BlockMap
 
 OptimizerState = dict[str, dict[str, Tensor]]
-# How a state's value follows its parameter when that is multiplied by f: as f to this power.
+# When a parameter is multiplied by f, its state is multiplied by f to this power.
 _POWERS = {"exp_avg": -1, "exp_avg_sq": -2, "momentum_buffer": -1}
 
 
@@ -18,7 +18,7 @@ def carry(states: Sequence[OptimizerState], block_map: BlockMap, path: str, conf
 
     `path` is where the blocks stand ("transformer.h"), `config` the new model's. A copied block takes the state
     of the block that it copies; a block whose source keeps no state (give {}) starts with a fresh one. Where a
-    block's move is folded into its queries (`blocks.fold`), the moments are scaled as its gradients are.
+    block's move is folded into its queries (`decoder.fold`), the moments are scaled as its gradients are.
     """
     carried = {
         name: {key: value.clone() for key, value in own.items()}  # a block copied twice has two states

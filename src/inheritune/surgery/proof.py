@@ -31,7 +31,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Proof:
-    """The checks that a model was put to."""
+    """The checks that a model was put through, with their results."""
 
     checks: list[Check]
 
@@ -59,12 +59,12 @@ def prove(
     *,
     count: Tally = silent,
 ) -> Proof:
-    """Put `model` to every check; with the `reference` and the `blocks` cut from it (None: its first ones), hold it against that.
+    """Put `model` through every check; given the `reference` and the `blocks` cut from it (None: its first ones), compare them too.
 
-    A grown model is held against two models, the target and the reference, and the map from both. A check that
-    raises has failed, and says with what; `count` counts checks. The models are left as they were; on a GPU that the model is on, it and
-    what it is held against stand in turns, the others in the CPU's memory meanwhile. Raises InputError for a map that does not
-    inherit every block whole, as there is nothing to hold such a model against, and ModelError where memory does not suffice.
+    A grown model is compared with two models, the target and the reference, by the map from both. A check that raises an error has
+    failed, and its detail names the error; `count` counts checks. The models are left as they were. If the model is on a GPU, it and
+    those that it is compared with are there in turns, the others meanwhile in the CPU's memory. Raises InputError for a map that does
+    not inherit every block whole, as such a model has nothing to be compared with, and ModelError where memory does not suffice.
     """
     sources = [] if reference is None else [reference] if isinstance(reference, PreTrainedModel) else list(reference)
     block_map = as_map(range(anatomy(model).depth) if blocks is None else blocks)
@@ -108,7 +108,7 @@ def _narrowly(model: PreTrainedModel, tokens_BT: Tensor) -> str | None:
 
 
 def _ask(name: str, question: Callable[[], str | None]) -> Check:
-    """A question answers None, or with the first thing that is wrong; ModelError where memory does not suffice to ask it."""
+    """Run a check, which returns None or a sentence on what is wrong; raises ModelError where memory does not suffice for it."""
     try:
         wrong = question()
     except Exception as error:

@@ -1,4 +1,4 @@
-"""What closes a block's MLP, refitted in closed form so that the block gives what is wanted after it.
+"""Refit what closes a block's MLP in closed form, so that the block's output comes near to what is wanted.
 
 Three forms: a matrix whose output is added to the residual; one whose output is normalised first (the matrix is
 fitted to what must enter the norm, then the norm's scale to what is left); routed experts, one after the other.
@@ -20,15 +20,15 @@ from inheritune.decoder.stack import Stack
 from inheritune.errors import ModelError
 
 RIDGE = 0.01
-STRAIGHT = 1e-3  # how far a block's output may be from linear in what is refitted, relative
+STRAIGHT = 1e-3  # relative deviation of a block's output from linear in what is refitted: more is refused
 
 Matrix = nn.Linear | Conv1D
 
 
 def refit(stack: Stack, place: int, below_BTD: Tensor, wanted_BTD: Tensor) -> float:
-    """Refit the block at `place`, so that what it gives for `below_BTD` comes nearer to `wanted_BTD`.
+    """Refit the block at `place`, so that its output for the input `below_BTD` comes nearer to `wanted_BTD`.
 
-    Gives the FLOPs of the fit itself; those of the passes are counted by `stack`. Raises ModelError, and leaves the
+    Returns the FLOPs of the fit itself; `stack` counts those of the passes. Raises ModelError, and leaves the
     block as it is, where what closes its MLP has none of the three forms.
     """
     modules = dict(stack.blocks[place].named_modules())
@@ -48,28 +48,28 @@ def refit(stack: Stack, place: int, below_BTD: Tensor, wanted_BTD: Tensor) -> fl
 
 
 class _Fit:
-    """One block, what enters it and what is wanted after it."""
+    """One block, its input and the output that is wanted of it."""
 
     def __init__(self, stack: Stack, place: int, below_BTD: Tensor, wanted_BTD: Tensor) -> None:
         self.stack, self.place, self.below_BTD, self.wanted_BTD = stack, place, below_BTD, wanted_BTD
         self.flops = 0.0
 
     def given(self) -> Tensor:
-        """What the block gives now, (N, D) in float64."""
+        """The block's current output, (N, D) in float64."""
         return self.stack.run(self.below_BTD, [self.place]).flatten(0, -2).double()
 
     def missing(self) -> Tensor:
         return self.wanted_BTD.flatten(0, -2).double() - self.given()
 
     def seen(self, module: nn.Module, see: Callable[[Tensor, Tensor], Tensor]) -> list[Tensor]:
-        """What `see(input, output)` says of each chunk that goes through the module."""
+        """Run the block, and return what `see(input, output)` gives for each chunk that goes through the module."""
         found: list[Tensor] = []
         with _hooked(module, lambda _module, args, output: found.append(see(args[0], output))):
             self.given()
         return found
 
     def scale_of(self, module: nn.Module) -> float | None:
-        """By how much the module's output is multiplied before it is added to the residual; None if it is not so."""
+        """The factor with which the module's output is added to the residual; None if it is not added so."""
         part_N = torch.cat(self.seen(module, lambda _, output: output.reshape(-1).clone())).double()
         whole_ND = self.given()
         with _hooked(module, lambda _module, _args, output: output * 0):
@@ -84,7 +84,7 @@ def _refit_plain(fit: _Fit, matrix: Matrix, scale: float) -> None:
 
 
 def _change(fit: _Fit, matrix: Matrix, missing_ND: Tensor, weights_of: Callable[[Tensor], Tensor]) -> Tensor:
-    """The change of the matrix (I, D) that gives what is missing, where its output is multiplied by `weights_of` it."""
+    """The change of the matrix (I, D) that best gives `missing_ND`, if the matrix's output is multiplied by `weights_of(output)`."""
     sums: dict[str, Any] = {"gram": 0, "cross": 0}
     left = missing_ND
 
@@ -104,7 +104,7 @@ def _change(fit: _Fit, matrix: Matrix, missing_ND: Tensor, weights_of: Callable[
 
 
 def _ridge(fit: _Fit, gram_II: Tensor, cross_ID: Tensor, rows: int) -> Tensor:
-    """The change (I, D); the ridge pulls towards no change."""
+    """Solve for the change (I, D) by ridge regression, which pulls towards no change."""
     inner, width = cross_ID.shape
     fit.flops += 2 * rows * inner * (inner + width)
     weight = RIDGE * gram_II.diagonal().mean()
@@ -112,7 +112,7 @@ def _ridge(fit: _Fit, gram_II: Tensor, cross_ID: Tensor, rows: int) -> Tensor:
 
 
 def _refit_normed(fit: _Fit, matrix: Matrix, norm: nn.Module, scale: float) -> None:
-    """Fit the matrix to what must enter the norm, each token's norm held; keep that if it helps; then fit the scale."""
+    """Fit the matrix to what must enter the norm, with each token's norm held fixed; keep that if it helps; then fit the norm's scale."""
     gain_D, before_ND = _gain(fit, norm), fit.missing()
     kept = [parameter.clone() for parameter in matrix.parameters()]
     wanted_ND = before_ND / scale * gain_D / (gain_D.square() + RIDGE * gain_D.square().mean())
@@ -130,7 +130,7 @@ def _refit_normed(fit: _Fit, matrix: Matrix, norm: nn.Module, scale: float) -> N
 
 
 def _gain(fit: _Fit, norm: nn.Module) -> Tensor:
-    """What the norm multiplies each channel with, (D,): its weight, or one more than that."""
+    """The factor by which the norm multiplies each channel, (D,): its weight, or 1 + its weight."""
     unit_ND = torch.cat(fit.seen(norm, lambda inner, _: _units(inner)))
     output_ND = torch.cat(fit.seen(norm, lambda _, output: output.reshape(-1, output.shape[-1]).double()))
     return (unit_ND * output_ND).sum(0) / unit_ND.square().sum(0)
@@ -146,14 +146,14 @@ def _units(inner: Tensor) -> Tensor:
 
 
 def _forms(weights: nn.Parameter | None, width: int) -> list[tuple[nn.Parameter, bool]]:
-    """The ways in which experts' matrices may be meant: (E, D, I) as in a linear layer (turned), or (E, I, D)."""
+    """The possible layouts of experts' matrices: (E, D, I) as in a linear layer (turned), or (E, I, D)."""
     if weights is None or weights.dim() != 3:
         return []
     return [(weights, axis == 1) for axis in (1, 2) if weights.shape[axis] == width]
 
 
 def _refit_experts(fit: _Fit, weights: nn.Parameter, turned: bool) -> bool:
-    """Fit each expert's closing matrix to what is still missing; False, and nothing changed, where that is not linear."""
+    """Fit each expert's closing matrix to what is still missing; return False, and change nothing, where the block is not linear in it."""
     kept, missing_ND, before_ND = weights.clone(), fit.missing(), fit.given()
     matrices_EID = kept.double().transpose(1, 2).clone() if turned else kept.double()
     weights.zero_()
@@ -172,9 +172,9 @@ def _refit_experts(fit: _Fit, weights: nn.Parameter, turned: bool) -> bool:
 
 
 def _inner(fit: _Fit, weights: nn.Parameter, expert: int, turned: bool, nothing_ND: Tensor) -> Tensor:
-    """What enters an expert's closing matrix, times the router's weight, (N, I), seen from outside.
+    """The input of an expert's closing matrix times the router's weight, (N, I), read off the block's output.
 
-    All experts' matrices are zero; with a selection in place of this one's, the block gives D of the I channels.
+    All experts' matrices must be zero; with a selection matrix in place of this expert's, the output shows D of the I channels at a time.
     """
     own_ID = weights[expert].T if turned else weights[expert]
     inner, width = own_ID.shape

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CutRequest:
-    """What to inherit and what to do with it; `proved` None: prove it if it is small; `trust`: code that it brings may run."""
+    """What to inherit and what to do with it; `proved` None: prove the cut if the model is small; `trust`: the model's own code may run."""
 
     blocks: list[int]
     parts: list[str] | None = None
@@ -24,7 +24,7 @@ class CutRequest:
 
     @property
     def plain(self) -> bool:
-        """Whether whole blocks are asked for, with all that stands outside them, as they are kept."""
+        """Whether whole blocks are asked for, with all that is outside them, in the dtype that they are kept in and without repair."""
         return (self.parts, self.outside, self.heal, self.dtype) == (None, "all", None, None)
 
 

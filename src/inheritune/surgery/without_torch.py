@@ -1,8 +1,7 @@
-"""Cuts of plain families between files without torch: what a config and the tensors' headers alone make certain.
+"""Cut plain families between files without torch, where the config and the tensors' headers alone leave no doubt.
 
-Everything is expected: the family, its keys, each tensor's name and shape. Whatever is not as expected is left to
-`surgery`, which builds the model without its weights to see what it is. So nothing is refused here that is not
-refused for every model.
+The family, its keys, and each tensor's name and shape must be as expected. Whatever is not is left to `by_model.py`, which
+builds the model without its weights to see its structure. So nothing is refused here that is not refused for every model.
 """
 
 import json
@@ -26,15 +25,15 @@ from inheritune.surgery.byte_ranges import inherited, write_shards
 from inheritune.surgery.record import license_of, origin_of, save_with_card
 
 _NORM = re.compile(r"layer_?norm")
-_REFUSED = re.compile(r"quant|auto_map")  # whatever these say, the model's own way answers it
-_EACH = ("full_attention", 0)  # what each layer of a period's end is, in a list of kinds or of rotary layers
+_REFUSED = re.compile(r"quant|auto_map")  # keys that are left to `by_model.py`, whatever their values
+_EACH = ("full_attention", 0)  # what the last layer of each period is, in a list of kinds or of rotary layers
 _FLOATS = frozenset({"F32", "F16", "BF16"})
 
 
 def inherit_light(
     source: Path, target: Path, blocks: Sequence[int], least: int, force: bool, count: Tally = silent
 ) -> ModelOrigin | None:
-    """Cut a model folder of more than `least` bytes into the new folder `target`; None, and nothing done, if it cannot.
+    """Cut a model folder of more than `least` bytes into the new folder `target`; do nothing and return None where that cannot be done here.
 
     `count` counts the files of weights. Raises InputError for a block that does not exist, and what `folder` raises for damaged or unsafe folders.
     """
@@ -69,7 +68,7 @@ def inherit_light(
 
 
 def _around(name: str, path: str) -> tuple[str, str] | None:
-    """What stands around the number of a tensor's block in its name."""
+    """The parts of a tensor's name before and after its block's number; None outside the blocks."""
     block, suffix = split_name(name, path)
     return None if block is None else (f"{path}.", f".{suffix}")
 
@@ -82,7 +81,7 @@ def _cut(config: dict[str, Any], family: Family, blocks: Sequence[int]) -> dict[
 
 
 def _counted(config: dict[str, Any], family: Family, blocks: Sequence[int]) -> bool:
-    """Whether the cut's kinds lie as its family counts them: else there is something to say of it, which takes the model's class."""
+    """Whether the cut's kinds follow its family's rule by number; else there is a warning to give, for which the model's class is needed."""
     for key in _lists(family):
         kept = [config[key][block] in _EACH for block in blocks] if config.get(key) is not None else []
         period = family.lists.get(key)
@@ -93,12 +92,12 @@ def _counted(config: dict[str, Any], family: Family, blocks: Sequence[int]) -> b
 
 
 def _lists(family: Family) -> set[str]:
-    """What a config may say layer by layer."""
+    """The keys of a family's lists by layer."""
     return {"layer_types", *family.lists}
 
 
 def _expected(config: dict[str, Any], pieces: list[Piece]) -> bool:
-    """Whether config and tensors are just what a family of known blocks has."""
+    """Whether config and tensors are exactly those of a known family."""
     family = FAMILIES.get(str(config.get("model_type")))
     if family is None or config.get("architectures") not in (None, [family.architecture]):
         return False
@@ -118,7 +117,7 @@ def _expected(config: dict[str, Any], pieces: list[Piece]) -> bool:
 
 
 def _listed(config: dict[str, Any], family: Family) -> bool:
-    """Whether what differs by layer is said layer by layer, in words that are known."""
+    """Whether the config holds all lists by layer that the family needs, each as long as the depth, with known values only."""
     depth = family.depth(config)
     held = {key: config[key] for key in _lists(family) if config.get(key) is not None}
     if not held.keys() >= {*family.lists}:

@@ -1,4 +1,4 @@
-"""What a micro-batch keeps for its backward pass, counted on tensors that hold nothing: no weight is read, no number computed."""
+"""Bytes that autograd saves for a micro-batch's backward pass, counted on fake tensors: no weight is read and nothing is computed."""
 
 import copy
 from collections.abc import Callable
@@ -16,10 +16,10 @@ from inheritune.training.kernels import fastest
 
 
 def kept_for_backward(hollow: PreTrainedModel, training: Training, length: int) -> int:
-    """Bytes that a micro-batch of sequences of `length` keeps of a model on the meta device until its backward pass.
+    """Return the bytes that autograd saves for a micro-batch of sequences of `length`; `hollow` is a model on the meta device.
 
-    The head's logits are not in it, since they never stand whole. Under `checkpoint_activations` the inside of one block is, which is
-    computed again while the others' inputs are there.
+    The head's logits do not count, since they are never all in memory at once. Under `checkpoint_activations` the inside of one block
+    counts as well: it is recomputed while the other blocks' inputs are in memory.
     """
     if not training.checkpoint_activations:
         return _kept(hollow, training, length)
@@ -44,8 +44,8 @@ def _kept(hollow: PreTrainedModel, training: Training, length: int) -> int:
 
 
 def _counting(kept: dict[int, int], own: set[int]) -> Callable[[Tensor], Tensor]:
-    """Notes the size of each memory that is saved, once; weights are there anyway."""
-    alive: list[Tensor] = []  # a memory that was freed might give its address to another
+    """Return a hook that notes the size of each saved storage once; those of `own`, the weights, are in memory anyway."""
+    alive: list[Tensor] = []  # a freed storage might pass its address on to another
 
     def note(tensor: Tensor) -> Tensor:
         if _storage(tensor) not in own:

@@ -1,7 +1,7 @@
-"""Causal attention for training in bf16 on the CPU, where torch's own spends most of a small model's step.
+"""Causal attention for training in bf16 on the CPU, where torch's own takes most of a small model's step.
 
-A strip of queries meets only the keys before its end, so half of the products are left out; weights are kept in bf16
-for the backward pass. B sequences, H heads, T positions, d head width, G = B * H.
+Each strip of queries is multiplied only with the keys up to the strip's end, so half of the products are left out. Attention weights
+are kept in bf16 for the backward pass. B sequences, H heads, T positions, d head width, G = B * H.
 """
 
 from collections.abc import Iterator
@@ -61,7 +61,7 @@ class _Strips(torch.autograd.Function):
         shape = query.shape
         query, key, value = (x.flatten(0, 1) for x in (query * scale, key, value))
         out, weights = torch.empty_like(query), []
-        # Made anew for each pass: one made while a plan counts holds nothing, and adding it later would hide nothing.
+        # Made anew for each pass: one that `activations.py` made under FakeTensorMode holds no data, and would mask nothing later.
         future = torch.full((_STRIP, _STRIP), -torch.inf, dtype=query.dtype).triu(1)
         for first, last in _strips(shape[2]):
             scores, rows = query[:, first:last] @ key[:, :last].mT, last - first

@@ -1,9 +1,9 @@
-"""A checkpoint is a folder, written beside and moved into place; the last few are kept, and a damaged one is passed over.
+"""Checkpoints as folders, each written beside its place and moved there when whole; the last few are kept, a damaged one is skipped.
 
-It holds the weights, the optimizer's state by name, and a `state.json` with the position and the other files' hashes.
+A checkpoint holds the weights, the optimizer's state by name, and a `state.json` with the position and the other files' hashes.
 The schedule, the batches and the random numbers of a step are functions of the seed and the step, and need no file.
-Nothing is pickled. A sharded model leaves one file a process, any other one file of weights and one of states.
-What has to stand still while it is written is copied first, so that training can go on beside the writing.
+Nothing is pickled. A sharded model is written as one file per process, any other as one file of weights and one of optimizer states.
+Where memory allows, the tensors are copied first, so that training continues while the copies are written.
 """
 
 from collections.abc import Callable
@@ -26,9 +26,9 @@ from inheritune.training.optimizer import OptimizerState
 
 KEPT = 2
 _FILES = ("model.safetensors", "optimizer.safetensors")
-COPY_ROOM = 2  # a copy is made where the CPU's memory has room for so many
+COPY_ROOM = 2  # tensors are copied where so many copies fit into the CPU's free memory
 _Files = tuple[tuple[str | int, ...], ...]
-_found_whole: set[_Files] = set()  # the files of checkpoints that were written or read here, as they were then
+_found_whole: set[_Files] = set()  # files of checkpoints that were written or verified here: not hashed again
 
 
 def save(
@@ -40,10 +40,11 @@ def save(
     before_fall: bool = False,
     background: Background | None = None,
 ) -> Path:
-    """Write a checkpoint of this position under `folder`, and remove older ones beyond the newest `kept`.
+    """Write a checkpoint of this position under `folder`, then remove all but the newest `kept`.
 
-    The checkpoint `before_fall` of the learning rate is kept as well. Every process has to call it. With a `background` this returns once
-    all is copied, where the CPU's memory has room for it, and the rest is done there. Raises OSError if it cannot be written.
+    The checkpoint `before_fall` of the learning rate is kept as well. Every process has to call this. With a `background`, and room in
+    the CPU's memory, it returns once all tensors are copied, and the copies are written there. Raises OSError if it cannot be written;
+    the `background` raises it at the next call.
     """
     place = folder / f"{'before-fall' if before_fall else 'step'}-{position.step:07d}"
     weights, states = _weights(model), _flat(state)
@@ -61,7 +62,7 @@ def latest(
     say: Callable[[str], None] = lambda text: None,
     fits: Callable[[Position], bool] = lambda position: True,
 ) -> Path | None:
-    """The newest whole checkpoint whose position `fits`; the user is told of each one that is passed over.
+    """Return the newest undamaged checkpoint whose position `fits`, or None; `say` is told of each newer one that is skipped.
 
     Raises OutputError if there are checkpoints and all of them are damaged.
     """
@@ -91,7 +92,7 @@ def _unfit(place: Path, fits: Callable[[Position], bool]) -> str | None:
 
 
 def drop_after(folder: Path, step: int) -> None:
-    """Remove the checkpoints of later steps, which another way has led to."""
+    """Remove the checkpoints after `step`, which another schedule led to."""
     for place in _all(folder):
         if _number(place) > step:
             remove(place)
@@ -103,7 +104,7 @@ def position_of(place: Path) -> Position:
 
 
 def load(place: Path, model: nn.Module) -> tuple[OptimizerState, Position]:
-    """Put a checkpoint's weights in place; returns the optimizer's state and the position.
+    """Load a checkpoint's weights into `model`; return the optimizer's state and the position.
 
     A sharded model and a whole one load the same checkpoints, whatever number of processes wrote them.
     """
@@ -120,7 +121,7 @@ def load(place: Path, model: nn.Module) -> tuple[OptimizerState, Position]:
 
 
 def checkpoint_bytes(model: nn.Module, states: int) -> int:
-    """Bytes of a checkpoint whose optimizer keeps `states` numbers a weight."""
+    """Bytes of a checkpoint of `model`, with an optimizer that keeps `states` numbers per weight."""
     return (1 + states) * sum(tensor.numel() * tensor.element_size() for tensor in _weights(model).values())
 
 
@@ -131,7 +132,7 @@ def _weights(model: nn.Module) -> dict[str, Tensor]:
 
 
 def _held(flat: dict[str, Tensor]) -> int:
-    """Bytes of these tensors, as if whole."""
+    """Bytes of these tensors, with all parts of a sharded one."""
     return sum(tensor.numel() * tensor.element_size() for tensor in flat.values())
 
 
@@ -140,7 +141,7 @@ def _copied(flat: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _store(place: Path, weights: dict[str, Tensor], states: dict[str, Tensor], position: Position, kept: int) -> None:
-    """Write it whole; of a sharded model each process writes its part, and the main one does the rest."""
+    """Write the checkpoint `place`: each process its part of a sharded model, the main process everything else."""
     with ExitStack() as made:
         if processes.is_main():
             made.enter_context(whole_folder(place))
@@ -195,13 +196,13 @@ def _number(place: Path) -> int:
 
 
 def _files_of(place: Path) -> _Files:
-    """What tells files that have changed, wherever the checkpoint was moved."""
+    """Names and stats of a checkpoint's files, which change when a file does, but not when the folder is moved."""
     files = [(path.name, path.stat()) for path in sorted(place.iterdir())]
     return tuple((name, file.st_dev, file.st_ino, file.st_size, file.st_mtime_ns) for name, file in files)
 
 
 def _whole(place: Path) -> bool:
-    """Whether a checkpoint is as it was written; its files are read once, unless they have changed since."""
+    """Whether a checkpoint's files have their recorded hashes; they are read again only if they have changed since."""
     try:
         seen = _files_of(place)
         if seen not in _found_whole:

@@ -1,6 +1,6 @@
-"""What training costs in FLOPs: the one count that the loop, the plan, a comparison's budgets and the ledger ask.
+"""The FLOPs of training: one count for the loop, the plan, a comparison's budgets and the ledger.
 
-FLOPs are those of matrix products, in whole numbers, so that whoever adds them up comes to the same sum.
+Only matrix products count. The FLOPs are whole numbers, so that their sum is the same in whatever order they are added.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,7 +23,7 @@ def step_flops(
 ) -> int:
     """FLOPs of one optimizer step on sequences of `length`: the model's, the teacher's forward pass, and the optimizer's own.
 
-    With `blocks`, those of a cut of `model` that has only these blocks.
+    With `blocks`, those of `model` cut to these blocks.
     """
     per_token = token_flops(model, training, length, teacher, blocks)
     return training.batch_tokens * per_token + optimizer_flops(model, training, blocks)
@@ -36,9 +36,9 @@ def token_flops(
     teacher: PreTrainedModel | None = None,
     blocks: Sequence[int] | None = None,
 ) -> int:
-    """FLOPs of training on a token, without the optimizer's: three forward passes, and the teacher's one.
+    """FLOPs of training on one token, without the optimizer's: three times a forward pass, plus the teacher's forward pass.
 
-    Under `checkpoint_activations` the blocks' pass is made once more, though torch leaves out what follows the last tensor kept.
+    Under `checkpoint_activations` the blocks' forward pass counts once more, though torch recomputes only up to the last saved tensor.
     """
     inside = sum(block_flops_per_token(block, model.config, length) for block in _chosen(model, blocks))
     head = 2 * anatomy(model).head.get_parameter("weight").numel()
@@ -47,7 +47,7 @@ def token_flops(
 
 
 def optimizer_flops(model: PreTrainedModel, training: Training, blocks: Sequence[int] | None = None) -> int:
-    """FLOPs of the optimizer's own products in a step: Muon's on the blocks' matrices, none of AdamW."""
+    """FLOPs of the optimizer's own matrix products in a step: Muon's on the blocks' matrices; AdamW has none."""
     if training.optimizer != "muon":
         return 0
     return sum(_newton_schulz_flops(*matrix) for block in _chosen(model, blocks) for matrix in _matrices(block))
@@ -59,13 +59,13 @@ def _chosen(model: PreTrainedModel, blocks: Sequence[int] | None) -> list[nn.Mod
 
 
 def _matrices(block: nn.Module) -> Iterator[tuple[int, int, int]]:
-    """Rows, columns and pieces of each of a block's matrices that is trained."""
+    """Rows, columns and number of pieces of each trained matrix of a block."""
     for name, parameter in block.named_parameters():
         if parameter.requires_grad and parameter.ndim == 2:
             yield (*parameter.shape, matrices_in(block, name))
 
 
 def _newton_schulz_flops(rows: int, columns: int, pieces: int) -> int:
-    """Products of Newton-Schulz on one matrix's pieces: X Xᵀ, its square, and their sum times X, each step."""
+    """FLOPs of Newton-Schulz on the pieces of one matrix: in each step X Xᵀ, its square, and the sum of both times X."""
     small, large = sorted((rows, columns // pieces))
     return pieces * STEPS * (4 * small * small * large + 2 * small**3)

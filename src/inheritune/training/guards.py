@@ -1,4 +1,4 @@
-"""What is checked so that a run does not fail late: room on the disk and in memory before it, sense in its losses during it."""
+"""Checks that keep a run from failing late: room on the disk and in memory before it, a diverging loss during it."""
 
 from collections import deque
 from pathlib import Path
@@ -18,8 +18,8 @@ from inheritune.training.memory import step_memory
 
 _STATES = 2  # numbers an optimizer keeps for each weight, at most
 _RECENT = 16  # steps whose mean loss is looked at
-_SLOWER = 1.5  # times, from which on it is worth a word
-_RISE = 0.5  # nats per token above the best so far that are no noise
+_SLOWER = 1.5  # times slower, from which on a warning is given
+_RISE = 0.5  # nats per token above the best mean so far: more is no noise
 
 
 def require_disk(folder: Path, model: PreTrainedModel, kept: int) -> None:
@@ -44,14 +44,14 @@ def require_shares(training: Training, sequences: int, parallel: str) -> None:
 
 
 def slow_bf16(training: Training, on: torch.device) -> str | None:
-    """A warning where a CPU without bf16 products is asked for bf16; None otherwise."""
+    """Return a warning where bf16 is asked for on a CPU whose bf16 products are slower than its fp32 ones; else None."""
     if training.precision != "bf16" or on.type != "cpu" or (times := gauge.bf16_slowness()) < _SLOWER:
         return None
     return f"Warning: bf16 products are {times:.1f} times slower than fp32's on this CPU: training.precision=fp32 in a new run"
 
 
 def not_compiled(training: Training) -> str | None:
-    """A warning where a training is to be compiled and this machine cannot; None otherwise."""
+    """Return a warning where a training is to be compiled and this machine lacks what that needs; else None."""
     missing = lacks_to_compile()
     if missing is None or not is_to_compile(training):
         return None
@@ -59,9 +59,9 @@ def not_compiled(training: Training) -> str | None:
 
 
 def require_training_memory(model: PreTrainedModel, training: Training, length: int, parallel: str) -> None:
-    """Raise TrainingError where the first step cannot fit: gradients, optimizer, and one micro-batch at the very least.
+    """Raise TrainingError where memory is too small for the first step: gradients, optimizer, and at least one micro-batch.
 
-    Processes decide together, by the one that lacks most; of what `fsdp` spreads over them, each counts its share.
+    All processes decide alike, by the least free memory of any; each counts its own share of what `fsdp` spreads over them.
     """
     share = processes.count() if parallel == "fsdp" else 1
     needed = step_memory(model, training, length, share=share).beside_weights
@@ -72,21 +72,21 @@ def require_training_memory(model: PreTrainedModel, training: Training, length: 
 
 
 def whole_gradients_fit(model: PreTrainedModel, training: Training, length: int) -> bool:
-    """Whether a process of several that a model is spread over can hold whole gradients until a step's end, so that they are summed once."""
+    """Whether each process of a sharded model can hold unsharded gradients until a step's end, so that they are summed only once."""
     share = processes.count()
     rest = step_memory(model, training, length, share=share)
     return rest.beside_weights + (share - 1) * rest.gradients < processes.least(gauge.free_memory(model.device))
 
 
 def out_of_memory(error: RuntimeError, training: Training) -> TrainingError | None:
-    """What to do about an error that was one of memory; None for any other."""
+    """Return the error that says what to do where memory ran out; None for an error of any other kind."""
     if ran_out(error):
         return TrainingError(_proposal("a step does not fit into memory", training))
     return None
 
 
 def not_repeatable(error: RuntimeError) -> TrainingError | None:
-    """What to do about an error that was a kernel which cannot give the same bits each time; None for any other."""
+    """Return the error that says what to do where a kernel has no deterministic form; None for an error of any other kind."""
     kernel, found, _ = str(error).partition(" does not have a deterministic implementation")
     if not found:
         return None
@@ -105,13 +105,13 @@ def _proposal(trouble: str, training: Training) -> str:
 
 
 class Divergence:
-    """Says once that a round's training loss rises instead of falling."""
+    """Warns once where a round's training loss rises instead of falling."""
 
     def __init__(self) -> None:
         self.recent, self.best, self.said = deque[float](maxlen=_RECENT), float("inf"), False
 
     def told(self, loss: float) -> str | None:
-        """A warning, where the mean loss of the last steps has risen well above its best; None otherwise."""
+        """Take a step's loss; return a warning where the mean of the last steps has risen well above its best, else None."""
         self.recent.append(loss)
         if len(self.recent) < _RECENT or self.said:
             return None

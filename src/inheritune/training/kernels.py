@@ -1,4 +1,4 @@
-"""What depends on the device: precision, which kernels, how many rows at once, how a product's gradient is added. The seam for them.
+"""The seam for devices: precision, which kernels, how many rows at once, and how a product's gradient is added.
 
 N rows, D hidden size, V vocabulary.
 """
@@ -27,30 +27,30 @@ from inheritune.training.terms import OF_ROWS, TAUGHT
 from inheritune.training.terms.rows import Rows
 
 _IN_CACHE = 1 << 20  # numbers at once on the CPU: a few megabytes of fp32
-_CHUNK, _LARGE_CHUNK = 1 << 25, 1 << 28  # logits at once on the CPU and beside the memory of a GPU
-_TILE = 1 << 12  # rows of the weight whose gradient is added at once on the CPU: it does not leave the cache in between
+_CHUNK, _LARGE_CHUNK = 1 << 25, 1 << 28  # logits in memory at once: on the CPU, on a GPU
+_TILE = 1 << 12  # rows of a weight whose gradient is added at once on the CPU: their product stays in the cache
 
 
 def settled(training: Training, on: torch.device) -> Training:
-    """A training in which precision and compilation are as `auto` means them on a device."""
+    """Return `training` with `auto` for precision and compilation replaced by what it means on this device."""
     gpu = on.type == "cuda"
     meant = {"precision": "bf16" if gpu else "fp32", "compile": "graph" if gpu else "none"}
     return training.model_copy(update={key: value for key, value in meant.items() if getattr(training, key) == "auto"})
 
 
 def is_compiled(training: Training) -> bool:
-    """Whether blocks, and what is computed of the logits, are compiled."""
+    """Whether the forward pass of blocks and the losses of the logits are compiled on this machine."""
     return is_to_compile(training) and not lacks_to_compile()
 
 
 def is_to_compile(training: Training) -> bool:
-    """Whether a training asks for that, on whatever machine."""
+    """Whether a training asks to be compiled, whatever the machine."""
     return training.compile in ("blocks", "graph")
 
 
 @lru_cache
 def lacks_to_compile() -> str | None:
-    """What a machine with a GPU lacks of what Triton builds its launchers with; None where nothing is missing, and where there is no GPU."""
+    """What this machine lacks that Triton needs to build its launchers; None where nothing is missing or there is no GPU."""
     if not torch.cuda.is_available():
         return None
     if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
@@ -59,13 +59,13 @@ def lacks_to_compile() -> str | None:
 
 
 def chunk_logits(on: torch.device) -> int:
-    """Logits that may stand in memory together: few enough to be small beside the weights, enough rows for a full-speed product."""
+    """How many logits may be in memory at once: few enough to be small beside the weights, enough rows for full-speed products."""
     return _LARGE_CHUNK if on.type == "cuda" else _CHUNK
 
 
 @contextmanager
 def fastest(model: PreTrainedModel, training: Training) -> Iterator[None]:
-    """While the block runs, `model` uses what is fastest where it is; forward and backward pass alike."""
+    """Within the context, `model` uses the fastest kernels for its device, in forward and backward passes alike."""
     swaps = dict(_swaps(model, training))
     with in_strips(model, training.precision), _never_packed():
         try:
@@ -78,27 +78,27 @@ def fastest(model: PreTrainedModel, training: Training) -> Iterator[None]:
 
 
 def _swaps(model: PreTrainedModel, training: Training) -> Iterator[tuple[nn.Module, Callable[..., Any]]]:
-    """Modules, and what computes their forward pass faster."""
+    """The modules to change, each with a faster forward function."""
     if model.device.type != "cpu":
         yield from ((module, _fused_gelu) for module in model.modules() if isinstance(module, NewGELUActivation))
     if is_compiled(training):
         yield from ((block, MethodType(_compiled(type(block).forward), block)) for block in anatomy(model).blocks)
 
 
-# The function that GPT-2's `gelu_new` spells out in eight kernels; on the CPU its bits stay as they are.
+# What GPT-2's `gelu_new` computes in eight kernels; it is not used on the CPU, so that results there keep their bits.
 _fused_gelu = partial(F.gelu, approximate="tanh")
 
 
 @lru_cache(maxsize=8)
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function, compiled once a process. A block's forward pass takes the block as an argument, so that all of a class share one compilation."""
-    warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\._inductor")  # advice to who writes kernels
+    """Compile a function once per process; a block is an argument of its forward, so all blocks of a class share one compilation."""
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"torch\._inductor")  # advice for kernel authors
     return torch.compile(function)
 
 
 @contextmanager
 def _never_packed() -> Iterator[None]:
-    """transformers asks the device in each pass whether several sequences stand in a row, and waits for it: here none do."""
+    """Skip transformers' look for packed sequences, which waits for the device in every forward pass: there are none here."""
     asked = masking_utils.find_packed_sequence_indices
     try:
         masking_utils.find_packed_sequence_indices = lambda position_ids: None
@@ -115,8 +115,8 @@ def row_losses(
     scale: float = 1.0,
     compiled: bool = False,
 ) -> dict[str, Tensor]:
-    """Sums over rows of each term, not yet weighted; `logits_NV` is overwritten by `scale` times the weighted sum's gradient."""
-    count = max(1, len(logits_NV))  # without rows, sums of nothing
+    """Return each term's sum over the rows, unweighted; overwrite `logits_NV` with `scale` times the gradient of the weighted sum."""
+    count = max(1, len(logits_NV))  # without rows one pass all the same, for sums of zero
     rows = max(1, _IN_CACHE // logits_NV.shape[1]) if logits_NV.device.type == "cpu" else count
     sums: dict[str, Tensor] = {}
     of_piece = _compiled(_of_piece) if compiled else _of_piece
@@ -131,7 +131,7 @@ def row_losses(
 def _of_piece(
     logits_NV: Tensor, labels_N: Tensor, teacher_NV: Tensor | None, wanted: Objective, scale: float
 ) -> dict[str, Tensor]:
-    """A piece's sums; its logits are overwritten. In float32 between the two."""
+    """`row_losses` for one piece of the rows, computed in float32."""
     taught = None if teacher_NV is None else teacher_NV.float()
     parts, gradient = _terms(Rows(logits_NV.float(), labels_N, taught, wanted))
     logits_NV.copy_(gradient.mul_(scale))
@@ -139,7 +139,7 @@ def _of_piece(
 
 
 def _terms(rows: Rows) -> tuple[dict[str, Tensor], Tensor]:
-    """Each term of a piece that has a weight, cross-entropy always, and the gradient of their weighted sum."""
+    """Return each term with a weight (cross-entropy always), row by row, and the gradient of their weighted sum."""
     given = [name for name in OF_ROWS if rows.teacher_NV is not None or name not in TAUGHT]
     names = [name for name in given if rows.wanted.weights[name] or name == "cross_entropy"]
     found = {name: OF_ROWS[name](rows) for name in names}
@@ -152,7 +152,7 @@ def _terms(rows: Rows) -> tuple[dict[str, Tensor], Tensor]:
 
 
 def add_product(weight_VD: nn.Parameter, gradient_NV: Tensor, states: Tensor) -> None:
-    """Add a product's gradient to its weight's, a tile of the weight at a time."""
+    """Add the gradient of the product `states @ weight_VD.T` to the weight's `.grad`, one tile of the weight at a time."""
     if fresh := weight_VD.grad is None:
         weight_VD.grad = torch.empty_like(weight_VD)
     assert weight_VD.grad is not None

@@ -1,6 +1,7 @@
 """The one training loop: a round of optimizer steps on a fixed order of batches, for targets, references and controls.
 
-It knows no growth, no reference and no stopping rule. A round continues from its newest whole checkpoint to the same bits.
+It knows nothing of growth, references and stopping rules. A round that continues from its newest undamaged checkpoint gives the same
+bits as one that was never stopped.
 """
 
 import hashlib
@@ -35,13 +36,16 @@ from inheritune.training.schedule import learning_rate, steps_before_fall, steps
 
 @dataclass(kw_only=True)
 class Loop:
-    """What a round trains on and where it reports.
+    """What a round trains on, and where it reports.
 
-    `observe(step)` is told of each step; `evaluate(model, position)` is called now and then, and ends the round when it
-    returns True; `resume(position)` is called once a checkpoint is loaded, so that what was written after it can be
-    dropped; `say(sentence)` is told what a person should know, and `say_at_once`, in a thread, that a signal was heard. `matrix_rate` is the FLOP/s that count as full use. `wanted` is
-    the objective (plain cross-entropy if none), of which `teacher` may give a part. An `extensible` round of a `wsd`
-    schedule keeps the checkpoint before its rate falls, and goes on from there when `training.tokens` has grown.
+    - `observe(step)` is called after each step.
+    - `evaluate(model, position)` is called every `training.evaluate_every` steps, and ends the round by returning True.
+    - `resume(position)` is called before the first step, so that what was written after the checkpoint there can be dropped.
+    - `say(sentence)` gets what a person should know; `say_at_once`, called in a thread, that a signal was received.
+    - `matrix_rate` is the FLOP/s that count as full use (MFU 1).
+    - `wanted` is the objective, plain cross-entropy if None; `teacher` is the model for terms that need one.
+    - An `extensible` round of a `wsd` schedule keeps the checkpoint before its rate falls, and continues from there when
+      `training.tokens` has grown.
     """
 
     training: Training
@@ -63,7 +67,7 @@ class Loop:
 def train_to_end(model: PreTrainedModel, round_: Loop) -> Position:
     """Train `model` to the end of the round, from the round's newest checkpoint if there is one.
 
-    Raises OutputError or TrainingError where disk or memory are too small, TrainingError after too many steps without
+    Raises RecipeError where a batch cannot be shared among the processes, OutputError or TrainingError where disk or memory are too small, TrainingError after too many steps without
     a finite loss, Interrupted after a signal and WorkerError where another process is lost; the last checkpoint stays.
     """
     guards.require_disk(round_.checkpoints, model, round_.training.checkpoints_kept + _falls(round_))
@@ -81,12 +85,12 @@ def train_to_end(model: PreTrainedModel, round_: Loop) -> Position:
 
 
 def _falls(round_: Loop) -> bool:
-    """Whether the checkpoint before the fall of the rate is kept."""
+    """Whether the round keeps the checkpoint before its learning rate falls."""
     return round_.extensible and round_.training.schedule == "wsd"
 
 
 def _explained(error: WorkerError | RuntimeError, round_: Loop) -> Exception:
-    """What stopped a step, in words for people: memory, a kernel that cannot repeat, another process, or the error as it is."""
+    """Return the error to raise for one that stopped a step: memory, a non-deterministic kernel, a lost process, or the error itself."""
     if isinstance(error, RuntimeError):
         known = guards.out_of_memory(error, round_.training) or guards.not_repeatable(error)
         if known:
@@ -129,13 +133,13 @@ class _Training:
         round_.resume(self.position)
 
     def _fits(self, position: Position) -> bool:
-        """Whether the steps up to there are this schedule's: the rate of the last one tells whether it had begun to fall."""
+        """Whether this schedule leads to `position`: the last step's learning rate shows whether it had begun to fall."""
         if self.before_fall is None or position.rate is None:
             return True
         return position.rate == learning_rate(self.training, position.step - 1)
 
     def to_the_end(self) -> Position:
-        """Steps, evaluations and checkpoints, each when it is due."""
+        """Take the remaining steps, with evaluations and checkpoints when they are due."""
         self.model.train()
         with stop.on_request(self.round.say_at_once) as asked, self.writing:
             while self.position.step < self.last and not self.position.ended:
@@ -155,7 +159,7 @@ class _Training:
         return self.position
 
     def _step(self) -> None:
-        """One optimizer step, told to the round."""
+        """Take one optimizer step and report it."""
         began, index = time.perf_counter(), self.round.first_batch + self.position.step
         batch = torch.from_numpy(self.round.batches[index])
         tokens = batch[:, 1:].numel()
@@ -174,7 +178,7 @@ class _Training:
         self._tell(self._done(parts, rate, norm, tokens, seconds), finite, index)
 
     def _gradient(self, batch: torch.Tensor, asked: np.ndarray | None) -> dict[str, torch.Tensor]:
-        """The batch's loss in parts, and its gradient, summed over the processes; `asked`: which labels count, if not all."""
+        """Compute the batch's gradient and return its loss in parts, summed over the processes; `asked`: which labels count, if not all."""
         own, labels = processes.share(batch).to(self.model.device), batch[:, 1:].numel()
         if asked is None:
             parts = self.objective.backward(own, labels)
@@ -238,7 +242,7 @@ class _Training:
         )
 
     def _written(self) -> None:
-        """Wait, in every process, until the checkpoint that is being written stands."""
+        """Wait, in every process, until the checkpoint that is being written is in place."""
         self.writing.wait()
         processes.meet()
 
@@ -262,13 +266,13 @@ class _Training:
             tokens_per_second=round(tokens / seconds),
             mfu=round(used, 4)
             if used is not None and used <= 1
-            else None,  # more: the rate was measured on a busier machine
+            else None,  # above 1: the rate was measured on a busier machine
             memory=gauge.peak_memory(self.model.device),
             first=self.position.step == self.began + 1,
         )
 
 
 def _seed(batch: torch.Tensor) -> int:
-    """Where a step's dropout starts: a function of its batch and this process's number, so that no file has to hold it."""
+    """The seed of a step's dropout: a function of its batch and this process's rank, so that no file has to hold it."""
     digest = hashlib.blake2b(batch.numpy().tobytes(), digest_size=7, salt=str(processes.rank()).encode()).digest()
     return int.from_bytes(digest, "big")

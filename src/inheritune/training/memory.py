@@ -1,7 +1,6 @@
-"""What a training step takes of memory, by formula: the guard before the first step, a plan and `docs/scale.md` ask here.
+"""The memory of a training step, by formula: for the guard before the first step, a plan, and `docs/scale.md`.
 
-Bytes of one process, and the least that they can be. What a library keeps for itself, and what lies unused between blocks of memory,
-comes on top.
+All numbers are bytes of one process, and lower bounds: what libraries keep for themselves, and fragmentation, come on top.
 """
 
 from collections.abc import Iterable, Sequence
@@ -16,17 +15,17 @@ from inheritune.config.sections import Training
 from inheritune.decoder.anatomy import anatomy, embedding_rows, text_config
 from inheritune.training.kernels import chunk_logits
 
-# Numbers of the hidden state's size that a block keeps for each token until the backward pass: its input, and beside it, about, the two
+# Tensors of the hidden state's size that a block keeps until the backward pass: its input, and roughly eight inside, which are the two
 # norms, queries, keys, values, the attention's output, and the inside of the MLP.
 _INPUT, _INSIDE = 1, 8
 
 
 @dataclass(frozen=True)
 class StepMemory:
-    """Bytes that one process holds in a step, of the target and its training.
+    """Bytes that one process holds in a training step of the target.
 
-    `added` is the largest gradient once more, while it is added to what is there: of a large vocabulary, as much as many blocks.
-    `rounded` are the matrices once more in bf16, where products are taken in it: autograd keeps them until the backward pass.
+    `added` is the largest gradient a second time, while it is added to the sum so far: with a large vocabulary as much as many blocks.
+    `rounded` is the matrices a second time, in bf16, where autocast is on: autograd keeps them until the backward pass.
     """
 
     weights: int
@@ -44,7 +43,7 @@ class StepMemory:
 
     @property
     def beside_weights(self) -> int:
-        """What comes on top of models that are loaded."""
+        """All but the weights: what a step needs on top of a loaded model."""
         return self.gradients + self.added + self.states + self.activations + self.logits + self.rounded
 
 
@@ -57,10 +56,10 @@ def step_memory(
     blocks: Sequence[int] | None = None,
     on: torch.device | None = None,
 ) -> StepMemory:
-    """The memory of a step on sequences of `length`; the weights of `model` need not be there, nor be `on` the device that is meant.
+    """Return the memory of a step on sequences of `length`; `model` may be on the meta device, `on` is the one to train on (None: its own).
 
-    `share` is over how many processes weights, gradients and states are spread (`fsdp`; 1: each process holds all). Then one block is
-    gathered at a time, and what stands outside the blocks all along. With `blocks`, that of a cut of `model` that has only these blocks.
+    `share` is the number of processes that weights, gradients and states are spread over (`fsdp`; 1: each process holds all). When spread,
+    blocks are gathered one at a time, and what is outside the blocks stays gathered. With `blocks`, `model` counts as cut to these blocks.
     """
     weights, trained, own = _bytes(model, blocks), _bytes(model, blocks, trained=True), anatomy(model).blocks
     gathered = 0 if share == 1 else max(map(_own_bytes, own)) + _own_bytes(model) - _own_bytes(own)
@@ -78,16 +77,16 @@ def step_memory(
 
 
 def activation_bytes(model: PreTrainedModel, training: Training, length: int, depth: int) -> int:
-    """What a micro-batch keeps of `depth` blocks until its backward pass; under `checkpoint_activations` what enters each, and one's inside."""
+    """Bytes that `depth` blocks keep of a micro-batch for its backward pass; with `checkpoint_activations` their inputs and one's inside."""
     tokens, width = training.micro_batch_size * length, text_config(model.config).hidden_size
     inside = 1 if training.checkpoint_activations else depth
     return tokens * width * _number(training) * (depth * _INPUT + inside * _INSIDE)
 
 
 def logit_bytes(model: PreTrainedModel, training: Training, length: int, on: torch.device) -> int:
-    """The logits that stand in memory together: of a head that is taken apart, as almost all are, no more than a piece of the rows.
+    """Bytes of the logits in memory at once: no more than a chunk of the rows, where the head is `apart`, as almost all are.
 
-    Beside bf16 they stand in fp32 for their losses: on a GPU all of a piece, on the CPU a few rows, which are not counted.
+    In bf16 there is a copy in fp32 for the losses: of a whole chunk on a GPU, of a few rows on the CPU, which are not counted.
     """
     numbers = training.micro_batch_size * length * embedding_rows(model)
     widened = 4 if training.precision == "bf16" and on.type not in ("cpu", "meta") else 0
@@ -95,13 +94,13 @@ def logit_bytes(model: PreTrainedModel, training: Training, length: int, on: tor
 
 
 def rounded_bytes(model: PreTrainedModel, training: Training, blocks: Iterable[nn.Module]) -> int:
-    """The matrices of these blocks and of the head in bf16; a model that is spread has its blocks in it, one at a time."""
+    """Bytes of the bf16 copies of these blocks' and the head's matrices; a sharded model gathers its blocks in bf16, one at a time."""
     outside = _products(model) - _products(anatomy(model).blocks)
     return 2 * (outside + sum(map(_products, blocks))) if training.precision == "bf16" else 0
 
 
 def _products(module: nn.Module) -> int:
-    """Numbers of the matrices in a module."""
+    """How many numbers the matrices in a module hold."""
     return sum(part.weight.numel() for part in module.modules() if isinstance(part, nn.Linear | Conv1D))
 
 
@@ -110,7 +109,7 @@ def _number(training: Training) -> int:
 
 
 def _bytes(model: PreTrainedModel, blocks: Sequence[int] | None, trained: bool = False) -> int:
-    """Bytes of a model's weights, or of those that are trained; of a cut's, with `blocks`."""
+    """Bytes of a model's weights, or of the trained ones alone; with `blocks`, of the model cut to these blocks."""
     whole, own = _own_bytes(model, trained), anatomy(model).blocks
     if blocks is None:
         return whole

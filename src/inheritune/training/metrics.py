@@ -20,7 +20,7 @@ class Metrics:
         self._mended = False
 
     def add(self, row: MetricsRow) -> None:
-        """Append one row; the main process does."""
+        """Append one row, in the main process alone."""
         if not processes.is_main():
             return
         try:
@@ -32,14 +32,14 @@ class Metrics:
             tell(row)
 
     def _mend(self) -> None:
-        """Cut off what a kill left of a line, once, so that the next row does not go on in it."""
+        """Cut off, once, the part of a line that a kill may have left, so that the next row does not continue it."""
         if not self._mended and self.path.exists():
             with open(self.path, "r+b", opener=no_link) as file:
                 file.truncate(file.read().rfind(b"\n") + 1)
         self._mended = True
 
     def rows(self) -> list[MetricsRow]:
-        """Every whole row so far; a line broken off by a kill is none. OutputError names a line that is damaged."""
+        """Every whole row so far, without a line broken off by a kill. Raises OutputError that names a damaged line."""
         return log.rows(self.path)
 
     def of(self, kind: type[log.RowKind]) -> list[log.RowKind]:
@@ -47,13 +47,13 @@ class Metrics:
         return log.rows_of(self.path, kind)
 
     def keep(self, wanted: Callable[[MetricsRow], bool]) -> None:
-        """Drop the rows that are not wanted, in one atomic step; the main process does."""
+        """Drop the rows that are not wanted, in one atomic step, in the main process alone."""
         if processes.is_main():
             key = sealing(self.path)
             write_text(self.path, "".join(_line(row, key) for row in self.rows() if wanted(row)))
 
     def require_steps(self, round_: int, count: int) -> None:
-        """Raise OutputError where there are not the `count` steps of a round that its checkpoint has done; the main process looks."""
+        """Raise OutputError, in the main process, unless the file has all `count` steps of a round that its checkpoint has done."""
         steps = (row for row in self.rows() if isinstance(row, StepRow | SkippedRow) and row.round == round_)
         if processes.is_main() and (found := sum(1 for _ in steps)) != count:
             raise OutputError(

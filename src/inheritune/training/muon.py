@@ -1,8 +1,8 @@
-"""Muon for the matrices of many equal blocks at once: one batched Newton-Schulz for all of a shape.
+"""Muon, with one batched Newton-Schulz for all matrices of a shape, of which equal blocks have many.
 
-R rows, C columns, N matrices of a shape. A fused projection that stores queries, keys and values side by side counts as
-so many matrices. The update is scaled to AdamW's root mean square, 0.2. Of parameters spread over processes each gathers
-the whole pulls, computes every step, and applies its own part.
+R rows, C columns, N matrices of a shape. A fused projection that stores queries, keys and values side by side counts as three
+matrices. The update is scaled to AdamW's root mean square, 0.2. Where parameters are sharded, each process gathers the whole
+momentum, orthogonalises all of it, and applies its own part.
 """
 
 from collections.abc import Iterable, Iterator
@@ -22,7 +22,7 @@ _AT_ONCE = 1 << 24  # numbers orthogonalised together
 
 
 class Muon(torch.optim.Optimizer):
-    """Nesterov momentum, orthogonalised; `pieces` of a parameter are the slices that count as matrices of their own."""
+    """Orthogonalised Nesterov momentum; `pieces` is the number of slices of a parameter that count as matrices of their own."""
 
     def __init__(self, parameters: Iterable[tuple[nn.Parameter, int]], weight_decay: float):
         held = list(parameters)
@@ -37,7 +37,7 @@ class Muon(torch.optim.Optimizer):
                 self._update(together, group["lr"], group["weight_decay"])
 
     def _by_shape(self, parameters: Iterable[nn.Parameter]) -> Iterator[list[Tensor]]:
-        """Parameters of one shape and cut, as many as fit in one product."""
+        """Group parameters of one shape and number of pieces, as many as are orthogonalised at once."""
         alike: dict[Any, list[Tensor]] = {}
         for parameter in parameters:
             if parameter.grad is not None:
@@ -74,7 +74,7 @@ def matrices_in(module: nn.Module, name: str) -> int:
 
 
 def orthogonal(matrices_NRC: Tensor) -> Tensor:
-    """Each matrix with its singular values brought near 1, by five steps of Newton-Schulz."""
+    """Bring the singular values of each matrix near 1, by five steps of Newton-Schulz."""
     wide = matrices_NRC if matrices_NRC.shape[1] <= matrices_NRC.shape[2] else matrices_NRC.mT
     x = wide.bfloat16()
     x = x / x.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)

@@ -1,4 +1,4 @@
-"""What is minimised on a batch, and its gradient, in micro-batches that sum to exactly the batch's mean.
+"""The training loss of a batch and its gradient, in micro-batches that sum to exactly the batch's mean.
 
 B sequences, T positions, N = B * T rows, D hidden size, V vocabulary.
 """
@@ -26,10 +26,10 @@ from inheritune.training.terms.hidden import hidden
 
 
 class TrainingLoss:
-    """The loss of one model's training; made once a round.
+    """The loss of one model's training; made once per round.
 
-    `teacher` is needed where `wanted` has a term that it gives, is run in evaluation mode and never trained. `say` is told a sentence
-    where a GPU cannot record what a micro-batch does. Raises RecipeError where teacher and model cannot be compared.
+    `teacher` is needed where `wanted` has a term that needs one; it is run in evaluation mode and never trained. `say` gets a sentence
+    where a micro-batch cannot be recorded as a CUDA graph. Raises RecipeError where teacher and model cannot be compared.
     """
 
     def __init__(
@@ -49,8 +49,8 @@ class TrainingLoss:
         dtype = torch.bfloat16 if training.precision == "bf16" else torch.float32
         self.head = OutputHead(model, dtype)
         self.pairs: list[tuple[int, int]] = []
-        self.sums_once = False  # of a model spread over processes: gradients are whole until a batch's last micro-batch
-        self.around_last: Callable[[], AbstractContextManager[None]] = nullcontext  # what stands around that one
+        self.sums_once = False  # of a sharded model: gradients stay unsharded until a batch's last micro-batch
+        self.around_last: Callable[[], AbstractContextManager[None]] = nullcontext  # context for that micro-batch
         if self.teacher is not None:
             self.pairs = _pairs(model, self.teacher, self.wanted)
             self.teacher_head = OutputHead(self.teacher, dtype)
@@ -59,12 +59,13 @@ class TrainingLoss:
             self.replay = Replay(model, [self.teacher] if self.teacher else [], say)
 
     def backward(self, batch_BT: Tensor, tokens: int, asked_BT: Tensor | None = None) -> dict[str, Tensor]:
-        """Add the gradient of the loss summed over `batch_BT`, divided by `tokens`; returns `loss` and, where it has several terms, each.
+        """Add the gradient of the loss, summed over `batch_BT` and divided by `tokens`, to the parameters; return the loss in parts.
 
-        They are numbers of the device in float64, so that nothing waits for them here.
+        The parts are `loss` and, where it has several terms, each term. They are float64 scalars on the device, so that nothing waits
+        for them here.
 
-        `batch_BT` (sequences, T + 1) is this process's share of a batch in which `tokens` labels are asked for over all processes;
-        `asked_BT` (sequences, T) tells which, if not all.
+        `batch_BT` (sequences, T + 1) is this process's share of a batch whose loss is over `tokens` labels in all processes;
+        `asked_BT` (sequences, T) marks these labels, if they are not all.
         """
         sums: dict[str, Tensor] = {}
         spread, size = sharded.is_sharded(self.model.parameters()), self.training.micro_batch_size
@@ -94,7 +95,7 @@ class TrainingLoss:
             return self._differentiate(sequences_BT, asked_BT, weight_VD, scale)
 
     def _recording(self, asked_BT: Tensor | None) -> Replay | None:
-        """What records and replays, of a batch all of whose labels are asked for: else each has another shape."""
+        """The replay, for a batch in which all labels count; else micro-batches differ in shape, and there is none."""
         return self.replay if asked_BT is None else None
 
     def _plainly(self, sequences_BT: Tensor, scale: float) -> dict[str, Tensor]:
@@ -124,7 +125,7 @@ class TrainingLoss:
     def _through_head(
         self, states: Tensor, labels: Tensor, taught: Tensor | None, weight_VD: Tensor, scale: float
     ) -> tuple[dict[str, Tensor], Tensor]:
-        """Loss sums and the states' gradient, a piece of the rows at a time."""
+        """Loss sums and the states' gradient, one chunk of the rows at a time."""
         gradient, sums = torch.empty_like(states), dict[str, Tensor]()
         teacher_weight = self.teacher_head.weight() if taught is not None else weight_VD
         for rows in self.head.chunks(states):
@@ -137,7 +138,7 @@ class TrainingLoss:
         return sums, gradient
 
     def _teach(self, ids_BT: Tensor, asked_BT: Tensor | None) -> tuple[Tensor | None, dict[int, Tensor]]:
-        """The teacher's states before its head and after the blocks that the model's are held against."""
+        """The teacher's states before its head, and after the blocks that the model's blocks are compared with."""
         if self.teacher is None:
             return None, {}
         watched = _outputs(self.teacher, [other for _, other in self.pairs])
@@ -153,20 +154,20 @@ class TrainingLoss:
 
 
 def _can_record(model: PreTrainedModel, training: config.Training) -> bool:
-    """Whether a micro-batch's passes may be one CUDA graph: nothing is sent in between, and nothing computed twice."""
+    """Whether a micro-batch's passes may be one CUDA graph: nothing is sent to other processes, and nothing recomputed."""
     alone = processes.count() == 1 and not training.checkpoint_activations
     return training.compile == "graph" and model.device.type == "cuda" and alone
 
 
 def _asked(rows: Tensor, asked_BT: Tensor | None) -> Tensor:
-    """Of rows (N, ...) or (B, T, ...), those whose labels are asked for."""
+    """Select from rows (N, ...) or (B, T, ...) those whose labels count; all, where `asked_BT` is None."""
     if asked_BT is None:
         return rows
     return rows[asked_BT if rows.shape[:2] == asked_BT.shape else asked_BT.flatten()]
 
 
 def _pairs(model: PreTrainedModel, teacher: PreTrainedModel, wanted: config.Objective) -> list[tuple[int, int]]:
-    """Which block of the model is held against which of the teacher: as `layers` says, or at the same share of depth."""
+    """Pair blocks of the model with blocks of the teacher: as `layers` says, or at the same relative depth."""
     rows = [m.get_output_embeddings().weight.shape[0] for m in (model, teacher)]
     if wanted.logits and rows[0] != rows[1]:
         raise RecipeError(
@@ -191,7 +192,7 @@ def _pairs(model: PreTrainedModel, teacher: PreTrainedModel, wanted: config.Obje
 
 @contextmanager
 def _outputs(model: PreTrainedModel, blocks: list[int]) -> Iterator[dict[int, Tensor]]:
-    """The hidden states (B, T, D) after some blocks, while the model runs."""
+    """Within the context, collect the hidden states (B, T, D) after some blocks whenever the model runs."""
     found: dict[int, Tensor] = {}
 
     def keep(index: int) -> Any:

@@ -19,7 +19,7 @@ Parameters = dict[str, nn.Parameter]
 
 
 class Optimizer:
-    """The optimizer of a model's trainable parameters, whole or spread over processes."""
+    """The optimizer of a model's trainable parameters, sharded or not."""
 
     def __init__(self, model: PreTrainedModel, training: Training):
         self.parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -48,7 +48,7 @@ class Optimizer:
         return {name: dict(part.state[p]) for name, p in self.parameters.items() for part in self._holding(p)}
 
     def load_state(self, state: OptimizerState) -> None:
-        """Take over states by name; a parameter that is not named starts afresh."""
+        """Load states by parameter name; a parameter that is not named starts with a fresh state."""
         for name, values in state.items():
             parameter = self.parameters[name]
             part = next(

@@ -1,6 +1,6 @@
-"""A micro-batch's passes, recorded once as a CUDA graph and replayed.
+"""A micro-batch's forward and backward passes, recorded once as a CUDA graph and replayed.
 
-A step of a small model is thousands of kernels of microseconds, and telling the GPU of each takes the CPU longer than it runs.
+A step of a small model is thousands of kernels of microseconds, and launching each takes the CPU longer than the kernel runs.
 
 B sequences, T positions.
 """
@@ -15,17 +15,17 @@ from inheritune.runtime import gauge
 
 Sums = dict[str, Tensor]
 Passes = Callable[[Tensor, float], Sums]
-# How far a replay's sums and gradients may be from those of the passes as they are: kernels that need not repeat add in any order.
+# Relative tolerance between the sums and gradients of a replay and of a plain run: non-deterministic kernels add in any order.
 _CLOSE = 1e-3
 
 
 class Replay:
-    """`passes(sequences_BT, scale)`, always the same ones, which add to the gradients of `model` and give sums, as one launch.
+    """Runs `passes(sequences_BT, scale)`, which add to the gradients of `model` and return sums, as one launch.
 
-    They come with each call and are not kept, so that who holds this and gives them is freed at once. The first call runs as it is,
-    so that all is compiled. The next one that finds no gradients records, once it has run as it is too: a replay that gives other
-    sums or gradients is told (`say`) and not used, and neither is a recording that fails. `read` is what the passes read beside the
-    model. Another shape or scale, or a weight that stands elsewhere, is recorded anew.
+    `passes` must be the same in every call. It is passed each time and not kept, so that no reference cycle keeps its owner, which holds
+    this, alive. The first call runs plainly, so that everything is compiled. The next call that finds no gradients runs plainly too, then
+    records; where recording fails, or a replay gives other sums or gradients, `say` is told and no graph is used. `read` are the modules
+    that the passes read beside the model. For another shape or scale, or once a weight is at another address, a graph is recorded anew.
     """
 
     def __init__(self, model: nn.Module, read: Iterable[nn.Module], say: Callable[[str], None]):
@@ -49,12 +49,12 @@ class Replay:
         return self._beside(passes, sequences_BT, scale)
 
     def make_room(self) -> None:
-        """Let the recording go where the device has less memory left than that holds; a later call records anew."""
+        """Drop the recording where the device has less free memory than the recording holds; a later call records anew."""
         if self.recorded and gauge.free_memory(self.stream.device) < self.recorded.held:
             self.recorded = None
 
     def _beside(self, passes: Passes, sequences_BT: Tensor, scale: float) -> Sums:
-        """The passes as they are, on the stream that is recorded."""
+        """Run the passes plainly, on the stream that is used for recording."""
         now = torch.cuda.current_stream(self.stream.device)
         self.stream.wait_stream(now)
         with torch.cuda.stream(self.stream):
@@ -63,7 +63,7 @@ class Replay:
         return found
 
     def _record(self, passes: Passes, sequences_BT: Tensor, scale: float) -> Sums:
-        """Run as it is, record, and replay the same, with the same dropout; what that gave, whichever way."""
+        """Run plainly, record, and replay with the same dropout; return the replay's sums if they agree, else a plain run's."""
         device, random = self.stream.device, torch.cuda.get_rng_state(self.stream.device)
         found = self._beside(passes, sequences_BT, scale)
         meant, norms = torch.stack([value.double() for value in found.values()]), self._norms()
@@ -91,7 +91,7 @@ class Replay:
 
 
 class _Recorded:
-    """One recording: of a shape and scale, of tensors where they stand, adding to gradients of its own."""
+    """One CUDA graph: for one shape and scale, reading tensors at fixed addresses, adding to gradients of its own."""
 
     def __init__(
         self,
@@ -104,21 +104,21 @@ class _Recorded:
     ):
         self.owned = [(parameter, parameter.grad) for parameter in parameters if parameter.grad is not None]
         self.sequences_BT, self.scale, self.places = sequences_BT.clone(), scale, _places(read)
-        torch.cuda.empty_cache()  # so does what records, and what is held after it is to be its own
+        torch.cuda.empty_cache()  # as recording does too: the memory reserved after it shall be the graph's alone
         before = torch.cuda.memory_reserved(stream.device)
         self.graph = torch.cuda.CUDAGraph()
-        # Only what this thread asks of the device counts: a checkpoint may be on its way in another.
+        # Calls of this thread alone are checked: another thread may be copying a checkpoint.
         with torch.cuda.graph(self.graph, stream=stream, capture_error_mode="thread_local"):
             self.sums = passes(self.sequences_BT, scale)
         self.held = max(0, torch.cuda.memory_reserved(stream.device) - before)
 
     def fits(self, sequences_BT: Tensor, scale: float, read: Sequence[Tensor]) -> bool:
-        """Whether it is of such a batch, and all that it reads stands where it stood."""
+        """Whether the graph is for this shape and scale, and all tensors that it reads are at the same addresses."""
         alike = sequences_BT.shape == self.sequences_BT.shape and scale == self.scale
         return alike and _places(read) == self.places
 
     def replay(self, sequences_BT: Tensor, anew: bool = False) -> Sums:
-        """Sums, which stand until the next replay; added to the gradients or, `anew`, in their place."""
+        """Return the sums, valid until the next replay; add to the gradients or, with `anew`, replace them."""
         zeroed = []
         for parameter, own in self.owned:
             if parameter.grad is None or anew:

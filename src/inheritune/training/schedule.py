@@ -13,7 +13,7 @@ def steps_of(training: Training) -> int:
 
 
 def rounded_up(training: Training, tokens: int) -> int | None:
-    """The tokens that were asked for, where whole steps make them `tokens`, which are more; None where they are as many."""
+    """The tokens asked for, where rounding up to whole steps made `tokens` of them; None where nothing was rounded."""
     return training.tokens if 0 < tokens - training.tokens < training.batch_tokens else None
 
 
@@ -32,14 +32,14 @@ def of_steps(training: Training, steps: int) -> Training:
 
 
 def falling(training: Training, fall: RateFall) -> Training:
-    """A `wsd` schedule whose rate falls from a step of the round on."""
+    """A `wsd` training whose learning rate falls from step `fall.step` of the round on, over `fall.steps` steps."""
     batch, end = training.batch_tokens, fall.step + fall.steps
     share = fall.steps / (end - training.warmup_tokens // batch)
     return training.model_copy(update={"tokens": end * batch, "decay_share": share})
 
 
 def steps_before_fall(training: Training) -> int:
-    """Steps of a `wsd` round before its rate falls: they are the beginning of every longer round's too."""
+    """Number of steps of a `wsd` round before its learning rate falls; every longer round begins with the same ones."""
     steps, warmup = steps_of(training), training.warmup_tokens // training.batch_tokens
     return bisect_left(range(steps), True, lo=warmup, key=lambda step: learning_rate(training, step) < training.peak_lr)
 

@@ -1,6 +1,6 @@
-"""The kinds of text sources, one a file. A new one is a file, a line here, a test and a line in docs/data.md.
+"""The kinds of text sources, one per file. A new one takes a file, a line here, a test and a line in docs/data.md.
 
-What is made of files is a file for its suffix, and stands in `plain_files.FILE_KINDS`.
+A kind of file, known by its suffix, stands in `plain_files.FILE_KINDS` instead.
 """
 
 from inheritune.config.sections import Source
@@ -12,10 +12,10 @@ from inheritune.data.kinds.prepared import Prepared
 from inheritune.data.kinds.saved import Saved
 from inheritune.data.kinds.split_folder import SplitFolder
 
-# The first that claims a source has it.
+# The first kind that claims a source reads it.
 SOURCE_KINDS: tuple[type[SourceKind], ...] = (Docstrings, Hub, Saved, Prepared, SplitFolder, PlainFiles)
 
 
 def source_kind(source: Source) -> SourceKind:
-    """A source as one of its kind."""
+    """A source as an instance of its kind."""
     return next(kind for kind in SOURCE_KINDS if kind.claims(source))(source)

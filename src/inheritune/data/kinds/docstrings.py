@@ -37,11 +37,11 @@ class Docstrings(SourceKind):
 
     @classmethod
     def claims(cls, source: Source) -> bool:
-        """By its name."""
+        """Whether the source has the name `DOCSTRINGS`."""
         return source.source == DOCSTRINGS
 
     def require(self) -> None:
-        """It is always there."""
+        """Do nothing, since docstrings are always there."""
 
     def fingerprint(self) -> str:
         """Packages, versions, and how many files each has."""

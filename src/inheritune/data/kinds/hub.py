@@ -24,7 +24,7 @@ class Hub(SourceKind):
 
     @classmethod
     def claims(cls, source: Source) -> bool:
-        """By its mark."""
+        """Whether the source's name begins with `hf:`."""
         return source.source.startswith(_MARK)
 
     @property
@@ -33,12 +33,12 @@ class Hub(SourceKind):
         return self.source.source.removeprefix(_MARK)
 
     def require(self) -> None:
-        """Only whether a dataset is named: the hub is not asked."""
+        """Check only that a dataset is named; the hub is not asked."""
         if not self.name:
             raise DataError(f"{self.source.source!r} names no dataset: write hf:OWNER/NAME")
 
     def fingerprint(self) -> str:
-        """What is asked for."""
+        """The dataset, configuration, split and revision that are asked for."""
         return json.dumps([self.source.source, self.source.name, self.source.split, self.source.revision])
 
     def documents(self, field: str) -> Iterator[Document]:
@@ -71,7 +71,7 @@ class Hub(SourceKind):
 
     @contextmanager
     def _refusals(self) -> Iterator[None]:
-        """What `datasets` and the hub say, in one sentence of ours."""
+        """Turn any error of `datasets` and the hub into a DataError of one sentence."""
         try:
             yield
         except DataError:

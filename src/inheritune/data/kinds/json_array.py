@@ -1,4 +1,4 @@
-"""JSON that is not a row a line: an array of rows, or rows one after the other, on as many lines as they like."""
+"""JSON that is not one row per line: an array of rows, or rows one after another, on any number of lines."""
 
 import codecs
 import io
@@ -33,7 +33,7 @@ class JsonArray(FileKind):
 
 
 class _Rows:
-    """The values of a JSON text, of which no more than one is held."""
+    """Iterates over the rows of a JSON text, holding no more than one."""
 
     def __init__(self, stream: io.BufferedReader, path: str):
         self.stream, self.path, self.decode = stream, path, json.JSONDecoder().raw_decode
@@ -50,7 +50,7 @@ class _Rows:
             raise self._refusal()
 
     def _next(self) -> str:
-        """The next character that is no blank; none at the end."""
+        """The next character that is not blank; empty at the end."""
         self.text = self.text.lstrip(_BLANKS)
         while not self.text and not self.ended:
             self._read(_AT_ONCE)

@@ -1,4 +1,4 @@
-"""JSON lines: a row a line."""
+"""JSON lines: one row per line."""
 
 import json
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from inheritune.errors import DataError
 
 
 class JsonLines(FileKind):
-    """A file with one JSON object a line. Blank lines and texts, and null, are left out."""
+    """A file with one JSON object per line. Blank lines and texts, and null, are left out."""
 
     suffixes = (".jsonl", ".ndjson")
     packed = True

@@ -24,14 +24,17 @@ class Parquet(FileKind):
             name = column_of(table.schema_arrow, field, str(file.path))
             _require_bounded(table.metadata, name, file)
             texts = [] if is_nested(table.schema_arrow.field(name).type) else [name]
-        # As a dictionary, a text that stands in many rows is held once.
+        # Read as a dictionary, a text that stands in many rows is held once.
         with readable(file.path), ParquetFile(file.path, read_dictionary=texts) as table:
             columns = (batch[name] for batch in table.iter_batches(batch_size=ROWS, columns=[name]))
             yield from numbered(file.name, values(columns, Unpacked(file.path)))
 
 
 def _require_bounded(about: Any, field: str, file: File) -> None:
-    """What the file says that its column unpacks to; a page is unpacked as a whole, and of each value, be it null, something is held."""
+    """Raise DataError if the column is declared to unpack to more than any text would.
+
+    A page is unpacked as a whole, and each value, even a null, takes some memory.
+    """
     unpacked = Unpacked(file.path)
     for group in map(about.row_group, range(about.num_row_groups)):
         for column in map(group.column, range(group.num_columns)):

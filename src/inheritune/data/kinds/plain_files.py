@@ -1,4 +1,4 @@
-"""Files as a source: one, those of a folder, or those that a glob finds, each of a kind told by its suffix."""
+"""Files as a source: a single one, those of a folder, or those that a glob finds; each file's suffix tells its kind."""
 
 from collections.abc import Iterator
 from functools import cached_property
@@ -30,7 +30,7 @@ class PlainFiles(SourceKind):
 
     @classmethod
     def claims(cls, source: Source) -> bool:
-        """Whatever is of no other kind: what is missing is said of it."""
+        """Whether the source is of this kind: always, so that it reports what is missing of a source of no other kind."""
         return True
 
     def documents(self, field: str) -> Iterator[Document]:
@@ -38,7 +38,7 @@ class PlainFiles(SourceKind):
         return chain.from_iterable(_BY_SUFFIX[file.kind].documents(file, field) for file in self.files)
 
     def encoded(self, coding: Coding) -> Iterator[Encoded] | None:
-        """The documents of files of tokens, where there are no others."""
+        """The documents as ids if all files hold tokens; else None."""
         if not all(_BY_SUFFIX[file.kind].of_tokens for file in self.files):
             return None
         return chain.from_iterable(_BY_SUFFIX[file.kind].encoded(file, coding) for file in self.files)
@@ -57,7 +57,7 @@ class PlainFiles(SourceKind):
 
 
 def known(file: File) -> File:
-    """The file; DataError where it is of no kind that is read."""
+    """Return the file; raises DataError if it is of no kind that is read."""
     kind = _BY_SUFFIX.get(file.kind)
     if kind is None or (file.is_packed and not kind.packed):
         raise DataError(f"{str(file.path)!r} is of no kind that is read: give {READ}, or leave it out by a glob")

@@ -16,12 +16,12 @@ class Prepared(SourceKind):
 
     @classmethod
     def claims(cls, source: Source) -> bool:
-        """A folder with a manifest."""
+        """Whether the source is a folder with a manifest."""
         return (Path(source.source).expanduser() / store.MANIFEST).is_file()
 
     @property
     def tokens(self) -> int:
-        """Of both sides."""
+        """The number of tokens of both sides."""
         sides = store.read_manifest(self.place).sides
         return sides.train.tokens + sides.valid.tokens
 

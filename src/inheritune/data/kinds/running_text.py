@@ -8,7 +8,7 @@ from inheritune.data.kind import FileKind
 from inheritune.data.unpacking import lines
 from inheritune.errors import DataError
 
-# A section ends at the first blank line after so many bytes, and after LONGEST_SECTION at the next line's end.
+# A section ends at the first blank line after SECTION bytes, or at the first line's end after LONGEST_SECTION.
 SECTION, LONGEST_SECTION = 4_000, 100_000
 
 

@@ -14,7 +14,7 @@ from inheritune.data.tables import numbered
 from inheritune.errors import DataError
 
 _SPLITS, _STATE = "dataset_dict.json", "state.json"
-_LONGEST = 16 << 20  # of a file that lists files
+_LONGEST = 16 << 20  # bytes of a file that lists files
 
 
 class Saved(SourceKind):
@@ -22,7 +22,7 @@ class Saved(SourceKind):
 
     @classmethod
     def claims(cls, source: Source) -> bool:
-        """A folder with the list of splits, or the state of one dataset."""
+        """Whether the source is a folder with a list of splits, or with the state of one dataset."""
         place = Path(source.source).expanduser()
         return (place / _SPLITS).is_file() or (place / _STATE).is_file()
 
@@ -68,7 +68,7 @@ def _listed(path: Path) -> dict[str, Any]:
 
 
 def _inside(folder: Path, name: Any) -> Path:
-    """A file or folder that a list names, which has to stand in its own folder."""
+    """The path of a file or folder that a list names; raises DataError if it is not inside `folder`."""
     path = folder / str(name)
     if not isinstance(name, str) or not path.resolve().is_relative_to(folder.resolve()) or not path.exists():
         raise DataError(f"{str(folder)!r} lists {name!r:.100}, which does not stand in it: save the dataset again")

@@ -1,4 +1,4 @@
-"""Folders laid out as datasets of the hub are: files whose names or folders say of which split they are."""
+"""Folders laid out like datasets of the hub: the names of files, or of folders above them, tell their splits."""
 
 import re
 from functools import cached_property
@@ -23,7 +23,7 @@ class SplitFolder(PlainFiles):
 
     @classmethod
     def claims(cls, source: Source) -> bool:
-        """A folder that says of every file which split it is of, or that sets files apart from those for training."""
+        """Whether the source is a folder that tells the split of every file, or separates other files from those for training."""
         place = Path(source.source).expanduser()
         if not place.is_dir():
             return False
@@ -32,7 +32,7 @@ class SplitFolder(PlainFiles):
 
     @cached_property
     def files(self) -> list[File]:
-        """The files of the split that is asked for, `train` if none is; DataError where there are none."""
+        """The files of the split that is asked for, by default `train`; raises DataError if there are none."""
         if self.source.revision:
             raise DataError(f"{self.source.source!r} is a folder and has no revision: leave `revision` out")
         found = {file: split_of(file.name) for file in self._of_name()}
@@ -48,7 +48,7 @@ class SplitFolder(PlainFiles):
         return [known(file) for file in chosen]
 
     def _of_name(self) -> list[File]:
-        """The files below a folder of the configuration's name."""
+        """The files below a folder with the name of the configuration, or all if none is asked for."""
         all_files, name = files(self.source.source, READ), self.source.name
         found = [file for file in all_files if name is None or name in PurePosixPath(file.name).parts[:-1]]
         if not found:

@@ -14,22 +14,22 @@ from inheritune.data.unpacking import readable
 from inheritune.errors import DataError
 
 _AT_ONCE = 1 << 24
-# The header of .bin files in the manner of llm.c: 256 four-byte integers, of which the first three are these and a count.
+# The header of llm.c's .bin files: 256 four-byte integers, of which the first three are a magic number, a version and a count.
 _MAGIC, _HEADER = 20240520, 1024
 
 
 class TokenRow(FileKind):
-    """A `.bin`: two bytes an id, each document closed or opened by the end of text, or opened by a begin, with or without header."""
+    """A `.bin`: two bytes per id, each document closed or opened by the end of text, or opened by a begin, with or without header."""
 
     suffixes = (".bin",)
     of_tokens = True
 
     def documents(self, file: File, field: str) -> Iterator[Document]:
-        """None: it holds no text."""
+        """Raise DataError: the file holds no text."""
         raise DataError(f"{str(file.path)!r} holds tokens, and text is needed here: give its text")
 
     def encoded(self, file: File, coding: Coding) -> Iterator[Encoded]:
-        """The documents, which end where an end of text does, or where the next one's begin stands."""
+        """The documents, each of which ends at an end of text or before the next one's begin."""
         with readable(file.path):
             ids = _mapped(file.path)
         number = first = 0

@@ -1,7 +1,7 @@
-"""The terms of what training minimises, one a file: each has the same name in the recipe, here, in the metrics and in the docs.
+"""The terms of the training objective, one per file: each has the same name in the recipe, here, in the metrics and in the docs.
 
-A term of rows is a function `term(rows) -> (loss_N, gradient_NV)` of a piece of the rows of logits, listed here. `hidden` alone is
-of the states after blocks: `objective.py` catches these, and leaves the gradient to autograd.
+A row term is a function `term(rows) -> (loss_N, gradient_NV)` of some rows of logits, and is listed here. Only `hidden` is computed
+from the hidden states after blocks: `objective.py` captures these, and autograd computes the gradient.
 """
 
 from collections.abc import Callable, Mapping
@@ -13,6 +13,6 @@ from inheritune.training.terms.logits import logits
 from inheritune.training.terms.rows import Rows
 
 RowTerm = Callable[[Rows], tuple[Tensor, Tensor]]
-# The last may overwrite the logits. Those that a teacher gives are left out where there is none.
+# The last term may overwrite the logits. Terms that need a teacher (TAUGHT) are left out where there is none.
 OF_ROWS: Mapping[str, RowTerm] = {"logits": logits, "cross_entropy": cross_entropy}
 TAUGHT = frozenset({"logits", "hidden"})

@@ -7,7 +7,7 @@ from inheritune.training.terms.rows import Rows
 
 
 def cross_entropy(rows: Rows) -> tuple[Tensor, Tensor]:
-    """Cross-entropy of each row in nats, (N,), and its gradient, which takes the place of the logits."""
+    """Cross-entropy of each row in nats, (N,), and its gradient (N, V), which overwrites the logits."""
     logits_NV, labels = rows.logits_NV, rows.labels_N[:, None]
     top, right = logits_NV.amax(1, keepdim=True), logits_NV.gather(1, labels)
     weights = logits_NV.sub_(top).exp_()

@@ -6,10 +6,7 @@ from inheritune.config.sections import Objective
 
 
 def hidden(ours_BTD: Tensor, theirs_BTD: Tensor, wanted: Objective) -> Tensor:
-    """Sum over tokens of 1 - cosine, or of the squared error as a share of the teacher's mean square.
-
-    So width and scale cancel.
-    """
+    """Sum over tokens of 1 - cosine, or of the squared error as a share of the teacher's mean square: width and scale cancel."""
     ours, theirs = ours_BTD.float(), theirs_BTD.float()
     if wanted.hidden_loss == "cosine":
         return (1 - nn.functional.cosine_similarity(ours, theirs, dim=-1)).sum()

@@ -6,7 +6,9 @@ from inheritune.training.terms.rows import Rows
 
 
 def logits(rows: Rows) -> tuple[Tensor, Tensor]:
-    """Temperature² times KL of each row in nats, (N,), and its gradient; the square keeps it as large as at 1.
+    """Temperature² times the KL divergence of each row in nats, (N,), and its gradient (N, V).
+
+    The square keeps the gradient about as large as at temperature 1.
 
     `forward` is KL(teacher ‖ model), which covers all that the teacher does; `reverse` is KL(model ‖ teacher).
     """

@@ -1,4 +1,4 @@
-"""What a term of rows is given."""
+"""The input of a row term."""
 
 from dataclasses import dataclass
 
