@@ -84,8 +84,6 @@ def _passes(tokens: int, text: int) -> str:
 
 
 def _rests_on(found: RunEstimate) -> str:
-    if target_reach(found).measured:
-        return "the cuts' losses are measured"
     blocks = f"this recipe takes them by {found.choice!r}" if found.choice else "here they are named by hand"
     other = "" if found.choice == "greedy" else f", and {blocks}, which may lose more"
     return f"no cut is measured: other models' cuts are taken, most of them chosen greedily and a factor of two apart{other}"
