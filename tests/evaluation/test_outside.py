@@ -96,5 +96,5 @@ def test_a_run_tells_them_beside_the_verdict(
     assert result.ledger.phases["outside"].tokens == 2 * text.tokens
     page = (tmp_path / "out" / "report.html").read_text()
     assert "Outside texts" in page and "&lt;b&gt;other" in page and "<b>other" not in page
-    assert "On further texts" in (tmp_path / "out" / "model" / "README.md").read_text()
+    assert "These further texts take no part in the verdict" in (tmp_path / "out" / "model" / "README.md").read_text()
     assert json.loads((tmp_path / "out" / "result.json").read_text())["outside"][0]["gap"]["mean"] == text.gap.mean

@@ -10,7 +10,7 @@ from inheritune.records.result import Result
 from inheritune.report.plan_words import held_in_words
 
 PLANNED = {"planned_seconds": 60.0, "seconds": 66.0, "planned_memory": 1_000_000, "memory": 2_000_000}
-HELD = "Planned were 1 min and 1 MB of memory; it took 1 min 06 s and 2 MB"
+HELD = "The plan was 1 min and 1 MB of memory; the run took 1 min 06 s and 2 MB"
 
 
 def told(expected: tuple[float, float, float] | None = None, tokens: int = 1_228_800, **changes: Any) -> list[str]:
@@ -28,18 +28,18 @@ def test_the_first_round_stands_beside_its_forecast(expected: tuple[float, float
     assert told(expected) == [
         HELD,
         f"The forecast for 16 blocks after a round of 1.23 M tokens was gap {mean} [{low}, {high}], with a chance of 3% to match;"
-        f" it came to +0.071 [+0.065, +0.077], {beside} its 80% interval",
+        f" the gap came to +0.071 [+0.065, +0.077], {beside} the 80% interval of the forecast",
     ]
 
 
 def test_a_round_that_ended_early_is_not_held_against_its_forecast() -> None:
     (_, said) = told((0.01, 0.02, 0.03), tokens=2_000_000)
-    assert said.endswith("; it ended after 1.23 M, at +0.071 [+0.065, +0.077]") and "interval" not in said
+    assert said.endswith("; the round ended after 1.23 M tokens, at +0.071 [+0.065, +0.077]") and "interval" not in said
 
 
 def test_no_chance_is_told_where_no_match_is_claimed() -> None:
     (_, said) = told((0.01, 0.02, 0.03), outcome="fitted")
-    assert "was gap +0.020 [+0.010, +0.030]; it came to" in said
+    assert "was gap +0.020 [+0.010, +0.030]; the gap came to" in said
 
 
 def test_an_older_plan_had_no_forecast_and_no_plan_says_nothing() -> None:

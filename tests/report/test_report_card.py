@@ -43,7 +43,7 @@ def said_in(card: str) -> str:
         "| **total** | 5.87 M |",
         "AutoModelForCausalLM.from_pretrained(folder)",
         "An equal loss is not an equal ability",
-        "One run with one seed (0)",
+        "This is one run with one seed (0)",
         "repaired in closed form",
         "peak_lr: 0.001",
     ],
@@ -76,13 +76,16 @@ def test_a_begin_of_text_by_hand_is_said() -> None:
     for begin in ("auto", "none", "<bos>"):
         recipe["data"]["begin"] = begin
         said[begin] = said_in(model_card(result, check(RunRecipe, recipe)))
-    assert "should be read so in use" not in said["auto"] and "Text was read with nothing in front" in said["none"]
-    assert "Text was read behind" in said["<bos>"] and "bos" in said["<bos>"].partition("read behind")[2][:20]
+    assert (
+        "Use the model in the same way" not in said["auto"]
+        and "The run read text with nothing in front" in said["none"]
+    )
+    assert "The run read text with" in said["<bos>"] and "bos" in said["<bos>"].partition("read text with")[2][:20]
 
 
 def test_controls_and_a_failed_match_are_told_first_hand() -> None:
     card = said_in(card_of(outcome="not_matched", controls=control_data()))
-    assert "Beside the reference trained on for the same tokens the target stands at +0.0241" in card
+    assert "The target's gap to the reference trained further on the same tokens is +0.0241" in card
     assert "**This model was not shown to match its reference.**" in card
     assert "not shown" not in card_of()
 

@@ -31,7 +31,7 @@ def test_the_page_is_made_anew_also_of_a_stopped_run(runs: tuple[Path, Path]) ->
     assert ended.code == 0 and ended.out.split() == [str(run / "report.html") for run in runs]
     said = text_of((runs[0] / "report.html").read_text(encoding="utf-8"))
     assert (
-        "Planned were 11 min and 800 MB of memory, at a cost of 1.50; it took 11 min 40 s and 820 MB, at a cost of 1.62."
+        "The plan was 11 min and 800 MB of memory, at a cost of 1.50; the run took 11 min 40 s and 820 MB, at a cost of 1.62."
         in said
     )
     assert "This run has not finished" in text_of((runs[1] / "report.html").read_text(encoding="utf-8"))
@@ -67,7 +67,7 @@ def test_runs_beside_each_other(runs: tuple[Path, Path], tmp_path: Path) -> None
     assert "warned matched, 2 cautions bundled:laptop" in text_of(
         (tmp_path / "warn" / "compare.html").read_text("utf-8")
     )
-    assert page.count("<svg") == 2 and "2 runs beside each other" in page
+    assert page.count("<svg") == 2 and "2 runs side by side" in page
 
 
 def test_nothing_from_outside_becomes_markup(runs: tuple[Path, Path], tmp_path: Path) -> None:

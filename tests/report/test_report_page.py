@@ -54,15 +54,15 @@ def text_only(monkeypatch: pytest.MonkeyPatch) -> None:
     "said",
     [
         "20 of 24 blocks match the reference",
-        "Target minus reference is +0.0041 nats per token, with a 96.7% interval of +0.0003 to +0.0079",
-        "The margin, declared before the run, is 0.01. Measured on 400 validation documents",
+        "The gap, target loss minus reference loss, is +0.0041 nats per token, with a 96.7% interval of +0.0003 to +0.0079",
+        "The margin, declared before the run, is 0.01. The gap was measured on 400 validation documents",
         "Parameters 1.46 M 1.26 M −14%",
-        "8.2 M tokens, 5.6 for each of its parameters. That is little",
-        "The target is blocks 0–4, 6–9, 11–15, 18–23.",
+        "8.2 M tokens, 5.6 per parameter. That is little",
+        "The target consists of blocks 0–4, 6–9, 11–15, 18–23.",
         "1 16 150 1.23 M 2 min 02 s 3.6370 +0.0710 [+0.0650, +0.0770] worse",
         "Round 1 16 blocks: gap +0.071 [+0.065, +0.077] above the margin 0.010, so growing to 18",
-        "ends at −0.0200 [−0.0240, −0.0160] against the reference. Target minus control, on the same documents, is +0.0241 [+0.0201, +0.0281]: the same tokens do more",
-        "ends at +1.4120 [+1.3920, +1.4320] against the reference. Target minus control, on the same documents, is −1.4079 [−1.4279, −1.3879].",
+        "ends with a gap of −0.0200 [−0.0240, −0.0160] to the original reference. Target minus control, on the same documents, is +0.0241 [+0.0201, +0.0281]: with the same tokens, the control reaches a lower loss.",
+        "ends with a gap of +1.4120 [+1.3920, +1.4320] to the original reference. Target minus control, on the same documents, is −1.4079 [−1.4279, −1.3879].",
         "training 3.69 M 2.5 × 10¹³ 6 min 50 s",
         "total 5.87 M",
         "inheritune run laptop --out runs/laptop",
@@ -100,7 +100,7 @@ def test_the_same_folder_gives_the_same_page(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("text_only")
 def test_without_controls_the_page_says_what_is_not_known(tmp_path: Path) -> None:
     said = text_of(page_of(run_with(tmp_path)))
-    assert "The controls were not run. So it is not known how much of the result is owed to the inherited" in said
+    assert "The controls were not run. So it is not known how much of the result comes from the inherited" in said
     assert "--controls" in said
 
 
@@ -108,13 +108,13 @@ def test_without_controls_the_page_says_what_is_not_known(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("outcome", "verdict", "headline"),
     [
-        ("matched", "surpassed", "20 of 24 blocks do better than the reference as it is"),
+        ("matched", "surpassed", "20 of 24 blocks do better than the original reference"),
         ("not_matched", "worse", "20 of 24 blocks do not match the reference"),
-        ("not_matched", "cannot tell", "Whether 20 of 24 blocks match the reference cannot be told"),
+        ("not_matched", "cannot tell", "It cannot be told whether 20 of 24 blocks match the reference"),
         (
             "budget_spent",
             "worse",
-            "The budget was spent before a match; 20 of 24 blocks is as far as it came",
+            "The budget was spent before a match; the run reached 20 of 24 blocks",
         ),
     ],
 )
@@ -148,7 +148,7 @@ def test_the_page_tells_the_pace_where_the_log_has_it(tmp_path: Path) -> None:
     with (folder / "metrics.jsonl").open("a") as log:
         for rate, share in rows:
             log.write(json.dumps({"kind": "step", "tokens_per_second": rate, "mfu": share}) + "\n")
-    said = "Training went at 1,250 tokens/s, the median of all steps, and used 25% of its machine's rate of matrix products (MFU)."
+    said = "Training ran at 1,250 tokens/s, the median of all steps, and used 25% of the machine's rate for matrix products (MFU)."
     assert said in text_of(page_of(folder))
 
 
@@ -159,12 +159,15 @@ def test_samples_stand_side_by_side_with_their_marks(tmp_path: Path) -> None:
     assert 'A<span class="lost1"> ship</span><span class="lost2"> sails</span></p>' in page
     assert page.count("A ship sails</p>") == 1, "what costs the target less is not marked"
     assert (
-        "Best: −0.1200 nats" in page
+        "Best: gap −0.1200 nats" in page
         and "<dd>A ship</dd>" in page
         and "<dd> home</dd>" in page
         and "<dd> on</dd>" in page
     )
-    assert '<th scope="row">Tokens a second</th><td>100</td><td class="ours">125</td><td>one reading each</td>' in page
+    assert (
+        '<th scope="row">Tokens per second</th><td>100</td><td class="ours">125</td><td>on the documents shown</td>'
+        in page
+    )
     assert '<th scope="row">Weights and cache at 1,024 tokens</th><td>18.4 MB</td><td class="ours">15.6 MB</td>' in page
     without = page_of(run_with(tmp_path / "other"))
     assert "Speed was not measured in this run" in without and "Side by side" not in without
@@ -175,16 +178,14 @@ def test_a_packed_reference_is_not_set_beside_a_file_that_is_not(tmp_path: Path)
     """Why the smaller model's file is the larger one is said, and only there."""
     packed = {"weight_bytes": 1_000_000, "dtype": "packed (GGUF)", "cache_bytes_per_token": 12_288}
     page = page_of(run_with(tmp_path, reference=result_data()["reference"] | {"footprint": packed}))
-    assert "Weights on disk (packed (GGUF) beside float32)" in page and "The reference's file is packed" in text_of(
-        page
-    )
+    assert "Weights on disk (packed (GGUF) and float32)" in page and "The reference's file is packed" in text_of(page)
     (tmp_path / "plain").mkdir()
     assert "packed" not in page_of(run_with(tmp_path / "plain"))
 
 
 def test_an_unknown_training_of_the_reference_is_said(tmp_path: Path) -> None:
     reference = result_data()["reference"] | {"trained_tokens": None, "tokens_per_parameter": None}
-    assert "How long the reference was trained is not known here" in text_of(
+    assert "It is not known here how long the reference was trained" in text_of(
         page_of(run_with(tmp_path, reference=reference))
     )
 
@@ -195,7 +196,7 @@ def test_a_run_before_its_end_says_how_far_it_is(tmp_path: Path) -> None:
     said = text_of(page_of(folder))
     assert "This run has not finished" in said
     assert "in round 3, at 20 blocks, after 3.69 M tokens" in said
-    assert "stood at +0.0041 nats per token from the reference" in said
+    assert "the target's gap to the reference was +0.0041 nats per token" in said
     assert "match the reference" not in said
 
 

@@ -87,7 +87,7 @@ def test_a_round_is_planned_to_the_last_flop(
     planned = {stage.name: stage for stage in own.stages}
     assert planned["samples"].tokens >= result.ledger.phases["samples"].tokens > 0
     assert planned["begin of text"].tokens == 16 * 128 * 3
-    assert "it took" in said and said.index("Plan: ") < said.index("Text: ") < said.index("Diagnosis of ")
+    assert "the run took" in said and said.index("Plan: ") < said.index("Text: ") < said.index("Diagnosis of ")
 
 
 @pytest.mark.parametrize("family", ["gpt2", "llama"])
@@ -404,7 +404,7 @@ def test_on_a_card_that_was_never_tried_time_and_money_have_a_range(gpt2: Path) 
     said = in_two_lines(here)[0]
     assert said.startswith(f"Plan: about {words.about(seconds)} with one round")
     assert f", costs {1e6 * seconds / 3600:,.2f} (at" in said and "assumed" not in said
-    assert said.endswith("on 2 x this machine, by half a second of matrix products when this was planned")
+    assert said.endswith("on 2 x this machine, at the speed of half a second of matrix products when this was planned")
     assert "costs" not in in_two_lines(plan(str(gpt2)))[0]
 
 

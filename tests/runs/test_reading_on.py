@@ -77,7 +77,10 @@ def test_a_look_that_cannot_tell_reads_all_there_is_and_pays_for_it(
     assert found.mean == pytest.approx(margin, rel=1e-4) and found.verdict == "cannot tell"
     assert result.message.startswith("Not matched (cannot tell)")
     assert f"rests on {ALL} documents only" in result.message and f"rests on {FIRST} documents" not in result.message
-    assert "90% interval, or 96% where more was read" in (tmp_path / "part" / "out" / "report.html").read_text()
+    assert (
+        "90% interval, or 96% where the run read more documents"
+        in (tmp_path / "part" / "out" / "report.html").read_text()
+    )
 
 
 def test_what_was_read_on_is_in_the_ledger_and_a_look_that_tells_reads_nothing(

@@ -180,7 +180,7 @@ def test_the_page_of_an_unfinished_run_shows_what_is_there(in_round_two: Path) -
 
 
 @pytest.mark.parametrize(
-    ("state", "said"), [("stopped", "It was stopped in round 2"), ("going on", "It is going on in round 2")]
+    ("state", "said"), [("stopped", "The run was stopped in round 2"), ("going on", "The run is going on in round 2")]
 )
 def test_the_page_of_an_unfinished_run_says_in_a_sentence_whether_it_goes_on(
     in_round_two: Path, state: str, said: str, monkeypatch: pytest.MonkeyPatch
@@ -189,7 +189,7 @@ def test_the_page_of_an_unfinished_run_says_in_a_sentence_whether_it_goes_on(
     assert command("report", str(in_round_two)).code == 0
     page = (in_round_two / "report.html").read_text()
     assert said in page and "or was" not in page
-    assert ("Running the same command again goes on from here" in page) == (state == "stopped")
+    assert ("Running the same command again continues from here" in page) == (state == "stopped")
 
 
 def test_the_plan_that_is_told_stands_in_the_folder_before_the_text_is_read(

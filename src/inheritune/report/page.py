@@ -154,7 +154,7 @@ def _speeds(shown: SideBySide | None) -> list[tuple[str, str, str, str]]:
     if shown is None or not shown.reference_speed:
         return []
     before, after = shown.reference_speed, shown.target_speed
-    return [("Tokens a second", f"{before:,.3g}", f"{after:,.3g}", "one reading each")]
+    return [("Tokens per second", f"{before:,.3g}", f"{after:,.3g}", "on the documents shown")]
 
 
 def _marked(sample: Sample) -> list[tuple[str, str]]:
@@ -167,10 +167,10 @@ def _footprints(reference: Footprint | None, target: Footprint | None) -> list[t
     """Rows of what both models take on the disk, and what each token adds to their KV caches."""
     if reference is None or target is None:
         return []
-    dtypes = target.dtype if target.dtype == reference.dtype else f"{reference.dtype} beside {target.dtype}"
+    dtypes = target.dtype if target.dtype == reference.dtype else f"{reference.dtype} and {target.dtype}"
     rows = [(f"Weights on disk ({dtypes})", reference.weight_bytes, target.weight_bytes)]
     if reference.cache_bytes_per_token and target.cache_bytes_per_token:
-        rows.append(("KV cache a token", reference.cache_bytes_per_token, target.cache_bytes_per_token))
+        rows.append(("KV cache per token", reference.cache_bytes_per_token, target.cache_bytes_per_token))
         sizes = [one.weight_bytes + _CONTEXT * (one.cache_bytes_per_token or 0) for one in (reference, target)]
         rows.append((f"Weights and cache at {_CONTEXT:,} tokens", sizes[0], sizes[1]))
     return [(name, words.size(one), words.size(other), _change(one, other)) for name, one, other in rows]

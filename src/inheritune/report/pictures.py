@@ -54,16 +54,16 @@ def _watch_picture(run: RunFolder) -> Markup | None:
 _CAPTIONS: dict[str, tuple[Callable[..., Figure], str]] = {
     "both": (
         profile_figures.rank_and_mass,
-        "Rank and mass by layer with one standard error, beside the same model with untrained weights where these were measured.",
+        "Rank and mass by layer with a band of one standard error, and the same for untrained weights where these were measured.",
     ),
     "heads": (profile_figures.head_map, "The mean rank k* of every head."),
     "influence": (
         profile_figures.influence,
-        "How far each block turns the hidden state and, where it was measured, how much the loss rises without it alone.",
+        "How far each block turns the hidden state and, where it was measured, how much the loss rises if only that block is left out.",
     ),
     "curve": (
         profile_figures.inheritance_curve,
-        "The loss of what is left when blocks go, before any training: what a cut has to win back.",
+        "The loss of the blocks that are left after a cut, before any training. Training has to win back the rise.",
     ),
 }
 

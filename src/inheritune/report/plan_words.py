@@ -13,7 +13,7 @@ def in_two_lines(found: RunEstimate) -> tuple[str, str]:
     """Two sentences: what a run takes, and what target it can give."""
     total, further = found.total, found.further_round
     most = total.seconds + (found.most_rounds - 1) * further.seconds
-    upto = f", {_times(found, most)} with all {found.most_rounds}" if found.most_rounds > 1 else ""
+    upto = f", {_times(found, most)} with all {found.most_rounds} rounds" if found.most_rounds > 1 else ""
     takes = (
         f"Plan: about {_times(found, total.seconds)} with one round{upto}, {words.size(total.memory)} of memory,"
         f" {words.size(total.disk)} of disk{_costs(found)}, on {_machine(found.machine)}"
@@ -24,7 +24,7 @@ def in_two_lines(found: RunEstimate) -> tuple[str, str]:
     gives = (
         f"Target: {target.depth} of {plural(whole.depth, 'block')}, {parameters},"
         f" {words.size(own.weight_bytes)} of weights in {own.dtype} ({_beside(own, other)})"
-        f"{_cache(found)}, by its parameters {whole.parameters / target.parameters:.2f} times as fast; {_expected(found)} after a round of {tokens_told(found.round_tokens, found.asked_tokens)}"
+        f"{_cache(found)}, {whole.parameters / target.parameters:.2f} times as fast by its parameter count; {_expected(found)} after a round of {tokens_told(found.round_tokens, found.asked_tokens)}"
     )
     return takes, gives
 
@@ -47,7 +47,7 @@ def _costs(found: RunEstimate) -> str:
 def _machine(machine: Machinery) -> str:
     """The machine that is planned for, and what the estimate of its speed rests on."""
     count = f"{machine.processes} x " if machine.processes > 1 else ""
-    how = "as tried" if machine.tried else "by half a second of matrix products when this was planned"
+    how = "as tried" if machine.tried else "at the speed of half a second of matrix products when this was planned"
     if machine.shares:
         most, least = (f"{100 * share:.0f}%" for share in machine.shares)
         how = (
@@ -112,8 +112,8 @@ def held_in_words(result: Result) -> Iterator[str]:
     if held is None:
         return
     yield (
-        f"Planned were {words.about(held.planned_seconds)} and {words.size(held.planned_memory)} of memory{_paid(held.planned_cost)};"
-        f" it took {words.duration(held.seconds)} and {words.size(held.memory)}{_paid(held.cost)}"
+        f"The plan was {words.about(held.planned_seconds)} and {words.size(held.planned_memory)} of memory{_paid(held.planned_cost)};"
+        f" the run took {words.duration(held.seconds)} and {words.size(held.memory)}{_paid(held.cost)}"
     )
     if held.expected_gap and held.expected_tokens:
         yield _forecast(result, held.expected_gap, held.expected_tokens)
@@ -125,9 +125,9 @@ def _forecast(result: Result, expected: tuple[float, float, float], tokens: int)
     match = "" if chance is None or result.outcome == "fitted" else f", with a chance of {100 * chance:.0f}% to match"
     (low, _, high), gap = expected, first.decisive
     beside = "above" if gap.mean > high else "below" if gap.mean < low else "within"
-    came = f"it came to {words.interval(gap, 3)}, {beside} its 80% interval"
+    came = f"the gap came to {words.interval(gap, 3)}, {beside} the 80% interval of the forecast"
     if first.tokens < tokens:
-        came = f"it ended after {words.large_number(first.tokens)}, at {words.interval(gap, 3)}"
+        came = f"the round ended after {words.large_number(first.tokens)} tokens, at {words.interval(gap, 3)}"
     return f"The forecast for {plural(first.depth, 'block')} after a round of {words.large_number(tokens)} tokens was {gap_told(expected)}{match}; {came}"
 
 
@@ -148,4 +148,4 @@ def _change(own: int, whole: int) -> str:
 
 def _cache(found: RunEstimate) -> str:
     own, whole = (model.footprint.cache_bytes_per_token for model in (found.target, found.reference))
-    return f", {words.size(own)} of cache a token ({_change(own, whole)})" if own and whole else ""
+    return f", {words.size(own)} of KV cache per token ({_change(own, whole)})" if own and whole else ""

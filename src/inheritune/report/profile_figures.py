@@ -40,13 +40,13 @@ CONTRAST_LOOKS: tuple[Any, ...] = (
     {"color": INK, "ls": ":", "lw": 1.3},
     {"color": REFERENCE, "ls": "-.", "lw": 1.1},
 )
-HIDDEN = "80% of each row on one key and 20% of sharp routing is rank 1 too; both measures grow with T"
+HIDDEN = "80% of each row on one key and 20% of sharp routing also give rank 1. Both measures grow with T."
 HEAD_MEASURES = {
     "rank": "mean rank k*",
     "mass": "mean mass m*",
     "first_key": "share of attention on the first key",
     "entropy": "entropy, nats",
-    "output": "output over residual",
+    "output": "output norm over residual norm",
 }
 
 

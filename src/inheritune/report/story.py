@@ -63,16 +63,13 @@ def _headline(result: Result) -> str:
     gap = target_gap(result)
     if result.outcome == "matched":
         better = gap is not None and gap.verdict == "surpassed"
-        tried = trained_on(result.controls) is not None
-        return f"{blocks} {'do better than' if better else 'match'} the reference" + (
-            " as it is" if better and not tried else ""
-        )
+        return f"{blocks} {'do better than the original' if better else 'match the'} reference"
     if result.outcome == "fitted":
-        return f"{blocks}, as large as was asked for"
+        return f"{blocks}, the size that was asked for"
     if result.outcome == "budget_spent":
-        return f"The budget was spent before a match; {blocks} is as far as it came"
+        return f"The budget was spent before a match; the run reached {blocks}"
     if gap is not None and gap.verdict == "cannot tell":
-        return f"Whether {blocks} match the reference cannot be told"
+        return f"It cannot be told whether {blocks} match the reference"
     return f"{blocks} do not match the reference"
 
 
@@ -87,10 +84,10 @@ def evidence(result: Result) -> str:
         needed = f"A match needs a gap below {result.margin:g} nats per token"
         return f"The saved target was not compared. {needed} on {measured}."
     return (
-        f"Target minus reference is {words.signed(gap.mean)} nats per token, with a "
+        f"The gap, target loss minus reference loss, is {words.signed(gap.mean)} nats per token, with a "
         f"{100 * result.gap_confidence:.3g}% interval of {words.signed(gap.low)} to {words.signed(gap.high)}. "
-        f"The margin, declared before the run, is {result.margin:g}. Measured on {measured}."
-        + (f" The first {first.documents:,} could not tell, so more were read." if further else "")
+        f"The margin, declared before the run, is {result.margin:g}. The gap was measured on {measured}."
+        + (f" The first {first.documents:,} documents could not decide, so the run read more." if further else "")
         + _beside_control(result)
     )
 
@@ -101,17 +98,17 @@ def packing_told(result: Result) -> str:
     if before is None or after is None or not before.packed:
         return ""
     return (
-        "The reference's file is packed and the target's is not, so the target may take more room on disk though it is the smaller model,"
-        " until inheritune export --to gguf --quantise packs it too."
+        "The reference's file is packed and the target's is not, so the target may take more disk space although it is the smaller model."
+        " inheritune export --to gguf --quantise can pack the target too."
     )
 
 
 def speed_told(result: Result) -> str:
     """How the speed was measured, or that it was not."""
     if result.side_by_side is None:
-        return "Speed was not measured in this run: inheritune evaluate measures it."
+        return "Speed was not measured in this run; inheritune evaluate measures it."
     return (
-        "Tokens a second are of one sequence in float32 on the run's machine, by transformers: inheritune evaluate measures speed and"
+        "Tokens per second are for one sequence in float32, with transformers on the run's machine. inheritune evaluate measures speed and"
         " memory more closely."
     )
 
@@ -120,13 +117,13 @@ def able(guard: Guard) -> str:
     """The verdict on the guard set, as a sentence."""
     share = f"{100 * guard.tolerance:g}%"
     if not guard.rows:
-        return "Cannot tell: the tokenizers tell the choices of no item apart"
+        return "Cannot tell: there is no item whose choices the tokenizers tell apart"
     if guard.verdict == "cannot tell" and guard.rows[-1].low > -guard.tolerance:
         return "Cannot tell: the reference itself does no better than chance on these items"
     said = {
-        "able": f"Able: no task was lost, and of all items at most {share}",
+        "able": f"Able: no task was lost, and at most {share} of all items were lost",
         "lost": f"Lost: {'; '.join(guard.lost)}",
-        "cannot tell": f"Cannot tell: no task was surely lost, but more than {share} of all items may be",
+        "cannot tell": f"Cannot tell: no task was surely lost, but more than {share} of all items may be lost",
     }
     return said[guard.verdict]
 
@@ -135,7 +132,7 @@ def token_rows(found: TokenByToken) -> Iterator[tuple[str, str, str, str]]:
     """Rows of what was measured token by token: its name, the reference's value, the target's, and the difference."""
     agreed = found.agreement
     for name, one, told in (
-        ("Divergence, nats per token", agreed.divergence, words.plain_interval),
+        ("KL divergence, nats per token", agreed.divergence, words.plain_interval),
         ("Same next token, share", agreed.same_choice, words.plain_interval),
         ("Loss on rare tokens", agreed.rare, words.interval),
         ("Loss on copied tokens", agreed.copied, words.interval),
@@ -154,33 +151,29 @@ def _beside_control(result: Result) -> str:
     control = trained_on(result.controls)
     if control is None:
         return ""
-    return (
-        f" Beside the reference trained on for the same tokens the target stands at {words.interval(control.target)}."
-    )
+    return f" The target's gap to the reference trained further on the same tokens is {words.interval(control.target)}."
 
 
 def _unfinished(run: RunFolder, state: str | None) -> Headline:
     curves, stands = run.curves, _STATES.get(state or "", "is going on or was stopped")
-    again = "" if state == GOING_ON else " Running the same command again goes on from here."
+    again = "" if state == GOING_ON else " Running the same command again continues from here."
     if (run.path / "result.json").exists():
-        message = (
-            "Its result.json is damaged or of another version, as is said below; what the other files hold stands here."
-        )
+        message = "Its result.json is damaged or of another version, as the notice below says. This page shows what the other files hold."
         return Headline("open", "…", "This run's result could not be read", message, "")
     if not curves:
-        message = f"Nothing has been trained yet. It {stands}.{again}"
+        message = f"Nothing has been trained yet. The run {stands}.{again}"
         return Headline("open", "…", "This run has not finished", message, "")
     last = curves[-1]
     tokens = max(point[0] for point in (*last.training, *last.validation, (0.0, 0.0)))
     message = (
-        f"It {stands} in round {last.round}, at {plural(last.depth, 'block')}, "
+        f"The run {stands} in round {last.round}, at {plural(last.depth, 'block')}, "
         f"after {words.large_number(tokens)} tokens of training.{again}"
     )
     standing = ""
     if last.gaps:
         standing = (
-            f"At its latest look the target stood at {words.signed(last.gaps[-1][1])} nats per token "
-            "from the reference. That is one look, and no verdict."
+            f"At the latest validation, the target's gap to the reference was {words.signed(last.gaps[-1][1])} nats per token. "
+            "One validation is not a verdict."
         )
     return Headline("open", "…", "This run has not finished", message, standing)
 
@@ -190,16 +183,18 @@ def reference_training(result: Result) -> str:
     reference = result.reference
     if reference.trained_tokens is None:
         return (
-            "How long the reference was trained is not known here. "
-            "A reference with much left to learn is easier to match than a finished one."
+            "It is not known here how long the reference was trained. "
+            "A reference with much left to learn is easier to match than a fully trained one."
         )
     said = f"The reference was trained on {words.large_number(reference.trained_tokens)} tokens"
     per_parameter = reference.tokens_per_parameter
     if per_parameter is None:
         return said + "."
-    said += f", {per_parameter:.3g} for each of its parameters."
+    said += f", {per_parameter:.3g} per parameter."
     if per_parameter < WELL_TRAINED:
-        said += " That is little: such a reference has much left to learn, and is easier to match than a finished one."
+        said += (
+            " That is little: such a reference has much left to learn and is easier to match than a fully trained one."
+        )
     return said
 
 
@@ -210,7 +205,7 @@ def spent(result: Result) -> str:
     trained = result.reference.trained_tokens
     if not trained:
         return said + "."
-    return f"{said}, {words.percent(total.tokens, trained)} of as many as the reference was trained on."
+    return f"{said}, {words.percent(total.tokens, trained)} of the number that the reference was trained on."
 
 
 def pace(run: RunFolder) -> str:
@@ -221,9 +216,9 @@ def pace(run: RunFolder) -> str:
     )
     if not rates:
         return ""
-    said = f"Training went at {median(rates):,.0f} tokens/s, the median of all steps"
+    said = f"Training ran at {median(rates):,.0f} tokens/s, the median of all steps"
     return (
-        f"{said}, and used {100 * median(shares):.0f}% of its machine's rate of matrix products (MFU)."
+        f"{said}, and used {100 * median(shares):.0f}% of the machine's rate for matrix products (MFU)."
         if shares
         else f"{said}."
     )
@@ -233,35 +228,38 @@ def controls(result: Result) -> list[str]:
     """What the controls say about the target; or that they were not run, and what is not known without them."""
     if result.controls is None:
         return [
-            "The controls were not run. So it is not known how much of the result is owed to the inherited "
-            "blocks, and how much to training alone: the reference itself, trained on for the same tokens, "
-            "might have improved as well, and a model of the same depth from a random start might have come "
-            "near.",
-            "Run the same recipe with --controls to know; it costs about as much again.",
+            "The controls were not run. So it is not known how much of the result comes from the inherited "
+            "blocks and how much from training alone. The reference itself, trained further on the same tokens, "
+            "might have improved as well. A model of the same depth from a random start might have come near.",
+            "To find out, run the same recipe with --controls; it costs about as much again.",
         ]
     return [_control(control) for control in result.controls]
 
 
 def _control(control: Control) -> str:
-    said = f"{control_name(control.name)} ends at {words.interval(control.gap)} against the reference"
+    said = f"{control_name(control.name)} ends with a gap of {words.interval(control.gap)} to the original reference"
     beside = control.target
     stands = f"Target minus control, on the same documents, is {words.interval(beside)}"
     if beside.low > 0:
-        return f"{said}. {stands}: the same tokens do more for it."
+        return f"{said}. {stands}: with the same tokens, the control reaches a lower loss."
     return f"{said}. {stands}" + ("." if beside.high < 0 else ": the two cannot be told apart.")
 
 
 def control_name(name: str) -> str:
     """A control's name for people."""
     known = {
-        "reference": "The reference, trained on for the same tokens,",
-        "reference-taught": "The reference, trained on for the same tokens and taught by itself as it was,",
-        "random": "The target's shape from a random start, for the same tokens,",
+        "reference": "The reference, trained further on the same tokens,",
+        "reference-taught": "The reference, trained further on the same tokens and taught by the original reference,",
+        "random": "A model of the target's shape, trained on the same tokens from a random start,",
     }
     return known.get(name, f"The control “{name}”")
 
 
 def control_label(name: str) -> str:
     """A control's name for a figure or a table; long names would leave a figure no room."""
-    known = {"reference": "reference, trained on", "reference-taught": "reference, taught on", "random": "random start"}
+    known = {
+        "reference": "reference, more training",
+        "reference-taught": "reference, self-taught",
+        "random": "random start",
+    }
     return known.get(name, name if len(name) <= LONGEST_LABEL else name[: LONGEST_LABEL - 1] + "…")
