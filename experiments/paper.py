@@ -61,6 +61,11 @@ class Cell:
     share: int
     seeds: int = 1
 
+    @property
+    def length(self) -> str:
+        """Its length as it is told: "T/4"."""
+        return f"T/{self.share}" if self.share > 1 else "T"
+
 
 CELLS = (
     *(Cell(name, 16) for name in ("published", "reference", "random", "inheritune", *RIVALS, *TAUGHT, "random-twice", *PARTS)),
@@ -173,7 +178,7 @@ class Verdicts:
     def lines(self) -> Iterator[str]:
         """Each claim with its figures."""
         if own := self.of("published"):
-            yield f"- A. `published` at T/{own[0].share} beside the reference: {self._not_above(self.difference(own[0], None))}"
+            yield f"- A. `published` at {own[0].length} beside the reference: {self._not_above(self.difference(own[0], None))}"
         for name, more in (
             ("reference", "the reference trained on"),
             ("random", "random"),
@@ -182,13 +187,13 @@ class Verdicts:
             for one, other in self.pairs(name):
                 found = self.difference(one, other)
                 told = self._not_above(found) if name == "reference" else self._below(found)
-                yield f"- {'A' if name == 'reference' else 'B' if name == 'random' else 'C'}. beside {more}, T/{one.share}: {told}"
+                yield f"- {'A' if name == 'reference' else 'B' if name == 'random' else 'C'}. beside {more}, {one.length}: {told}"
         for name in (*RIVALS, *TAUGHT):
             for one, other in self.pairs(name):
-                yield f"- {'D' if name in RIVALS else 'E'}. beside {name}, T/{one.share}: {self._below(self.difference(one, other))}"
+                yield f"- {'D' if name in RIVALS else 'E'}. beside {name}, {one.length}: {self._below(self.difference(one, other))}"
         for name in PARTS:
             for one, other in self.pairs(name):
-                yield f"- F. {name} beside the whole, T/{one.share}: {self._above(self.difference(other, one))}"
+                yield f"- F. {name} beside the whole, {one.length}: {self._above(self.difference(other, one))}"
 
     def _below(self, found: Gap) -> str:
         return _told(found, "below" if found.high < 0 else "not below" if found.low > 0 else "cannot be told")
@@ -218,7 +223,7 @@ def rows(verdicts: Verdicts) -> Iterator[str]:
         found, between = verdicts.table.results(cell), verdicts.difference(cell, None)
         first = found[0]
         yield (
-            f"| {cell.method} | T/{cell.share} | {len(found)} | {first.peak_lr:g} | {first.tokens:,} | {first.flops:.3g}"
+            f"| {cell.method} | {cell.length} | {len(found)} | {first.peak_lr:g} | {first.tokens:,} | {first.flops:.3g}"
             f" | {first.flops + first.prepared_flops:.3g} | {between.mean:+.4f} [{between.low:+.4f}, {between.high:+.4f}] |"
         )
 
@@ -241,7 +246,7 @@ def draw(verdicts: Verdicts) -> Figure:
     curves.set_xlabel("million tokens")
     curves.set_ylabel("validation loss, nats per token")
     curves.legend(frameon=False, fontsize=7)
-    found = [(f"{cell.method}, T/{cell.share}", verdicts.difference(cell, None)) for cell in reversed(verdicts.cells)]
+    found = [(f"{cell.method}, {cell.length}", verdicts.difference(cell, None)) for cell in reversed(verdicts.cells)]
     for height, (_, between) in enumerate(found):
         gaps.plot([between.low, between.high], [height, height], color=INK, linewidth=1.2)
         gaps.plot(between.mean, height, "o", color=INK, markersize=3.5)
