@@ -1,10 +1,10 @@
-"""k* and m* of every head of every sequence against the plain way: eager maps, float64, full SVD, sort.
+"""k* and m* of every head on every sequence, checked against the plain computation: eager maps, float64, full SVD, sort.
 
     python benchmarks/agreement.py --sequences 8 --length 100 [--dtype bfloat16] [--families gpt2 llama]
     python benchmarks/agreement.py --model FOLDER --text BOOK --sequences 2 --length 512
 
-Families are the tiny models of the tests, with as many positions as the length asks for. `close` counts values that the
-reference itself puts within 1e-6 of the threshold, and which are therefore not compared.
+Families are the tiny models of the tests, with as many positions as the length needs. `close` counts values that are not
+compared, because the plain computation puts them within 1e-6 of the threshold.
 """
 
 import argparse

@@ -2,10 +2,10 @@
 
     python benchmarks/choices.py --out runs/choices [--depth 20] [--random 8] [--tokens 60000] [--set key=value]
 
-Trains cuts of one depth briefly, each a run folder (the same command goes on after a stop): the five criteria's, and random ones
-that keep the first and last block. Prints each cut's measures and the gap after training, and over the cuts the rank correlation (Spearman)
-of each measure with that gap: the zero-step loss without and with the heal (on text that neither the fit nor the
-criteria saw), and the sums of influence and of angular distance of what is left out. About six minutes on two quiet cores.
+Briefly trains cuts of one depth, each in a run folder (the same command continues after a stop): those of the five criteria, and random
+ones that keep the first and last block. Prints each cut's measures and its gap after training, then the rank correlation (Spearman) of
+each measure with that gap over the cuts. The measures are the zero-step loss without and with the heal (on text that neither the fit
+nor the criteria saw), and the sums of influence and of angular distance over the blocks left out. About six minutes on two quiet cores.
 """
 
 import argparse
@@ -30,7 +30,7 @@ MEASURES = ("zero-step", "healed zero-step", "influence", "angular")
 
 
 def candidates(given: argparse.Namespace, settings: dict[str, Any]) -> tuple[Profile, dict[str, list[int]]]:
-    """The cuts by name, equal ones once, and the reference's profile."""
+    """The reference's profile, and the cuts by name, without duplicates."""
     recipe = load_recipe(RunRecipe, given.recipe, settings)
     folder = open_folder(given.out / "choices", recipe)
     bench = Bench(recipe, folder, load_reference(recipe.reference, recipe.revision))
@@ -67,7 +67,7 @@ def measure(
 
 
 def spearman(one: np.ndarray, two: np.ndarray) -> float:
-    """Correlation of the ranks."""
+    """Spearman's rank correlation."""
     ranks = [np.argsort(np.argsort(row)) for row in (one, two)]
     return float(np.corrcoef(*ranks)[0, 1])
 

@@ -1,8 +1,8 @@
-"""The figures of docs/concepts.md that no run made: from recorded rounds, and from the tables of docs/results.
+"""The figures of docs/concepts.md that no run draws: made from recorded rounds, and from the tables of docs/results.
 
     python benchmarks/concept_figures.py
 
-`floor.png`: what rounds left of what their cuts lost, over the tokens they had (the rounds of `left.py`, with its law).
+`floor.png`: how much rounds left of what their cuts lost, over their training tokens (the rounds of `left.py`, with its law).
 `verdicts.png`: the intervals of docs/results/compute-to-match.md, the first seed of each strategy, depth and verdict.
 """
 
@@ -23,7 +23,7 @@ _ROW = re.compile(r"([+-]\d\.\d+) \[([+-]\d\.\d+), ([+-]\d\.\d+)\] \| (\w[\w ]+?
 
 
 def floor() -> Figure:
-    """Gap over tokens a parameter, a mark for each recorded round; the law for cuts of three losses."""
+    """The gap over training tokens per parameter: a mark for each recorded round, and the law for cuts of three losses."""
     with figure_style():
         figure, axes = canvas(WIDE, 3.6)
         bands = (
@@ -50,7 +50,7 @@ def floor() -> Figure:
 
 
 def verdicts() -> Figure:
-    """The intervals of the table of what a match costs."""
+    """The intervals in the tables of docs/results/compute-to-match.md."""
     rows: dict[str, GapRow] = {}
     for line in (RESULTS / "compute-to-match.md").read_text(encoding="utf-8").splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]

@@ -1,11 +1,11 @@
-"""Every decoder that the installed transformers knows, shrunk and put to surgery: docs/results/surgery-decoders.md.
+"""Surgery on a tiny model of every decoder that the installed transformers knows: docs/results/surgery-decoders.md.
 
     python benchmarks/decoders.py [MODEL_TYPE ...]
 
-A type is shrunk by the usual names of its fields (and by `OWN` where that breaks a rule of its own), built with random
-weights, and cut: first n, gaps, repeats, grown back, grown by identities, cut between
-files. "yes": the proof passed. Otherwise the one
-sentence with which it was refused. A traceback is a fault of ours and is printed as such.
+A type's config is shrunk by the usual names of its fields (and by `OWN` where that would break a rule of the type), built with
+random weights, and operated on: cut to the first n blocks, with gaps and with repeats, grown back, grown by identities, cut
+between files. "yes" means that the proof passed; otherwise the sentence of the refusal is printed. A traceback is a fault of ours
+and is printed as such.
 """
 
 import re
@@ -65,13 +65,13 @@ OWN: dict[str, dict[str, Any]] = {
 
 
 def shrunk(kind: str) -> transformers.PretrainedConfig:
-    """A type's own config with small sizes; composite ones are left as they are."""
+    """A type's own config with small sizes; a composite config is left as it is."""
     config = AutoConfig.for_model(kind)
     return config if text_config(config) is not config else shrink(kind, **OWN.get(kind, {}))
 
 
 def built(kind: str) -> PreTrainedModel | str:
-    """The tiny model, or why there is none."""
+    """The tiny model, or the reason why there is none."""
     try:
         refuse_unsupported(AutoConfig.for_model(kind))
         config = shrunk(kind)
@@ -102,7 +102,7 @@ def grown(model: PreTrainedModel) -> None:
 
 
 def files(model: PreTrainedModel) -> None:
-    """The cut between files is the cut in memory: the gaps', where those are not refused."""
+    """Check that a cut between files equals the cut in memory: with gaps, or with the first blocks if gaps are refused."""
     try:
         cut(GAPS)(model)
         blocks = GAPS

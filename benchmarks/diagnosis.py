@@ -1,9 +1,9 @@
-"""What diagnosing costs beside plain forward passes, and how much memory it takes.
+"""What a diagnosis costs compared with plain forward passes, and how much memory it takes.
 
     OMP_NUM_THREADS=2 python benchmarks/diagnosis.py MODEL --text FILE [--sequences 100] [--length 100] [--whole]
 
-Every batch is run plain and measured in turn, in processor time, so that other loads count little. The measuring pass
-gives all that needs no surgery: maps, hidden states, losses. `--whole` then runs the whole diagnosis with its defaults
+Every batch is run once plainly and once with measuring; processor time is counted, so that other loads matter little. The
+measuring pass gives everything that needs no surgery: maps, hidden states, losses. `--whole` then runs the whole diagnosis with its defaults
 (curves of cuts, untrained weights) for comparison.
 """
 

@@ -1,14 +1,14 @@
-"""How often an interval holds the true gap, and how often a whole run calls a match though the target is worse than the margin.
+"""How often an interval covers the true gap, and how often a whole run declares a match though the target is worse than the margin.
 
     python benchmarks/false_match.py [--runs 4000] [--tables clusters looks further]
 
-`clusters`: documents are sections of books, and those of one book share part of their difference (`correlation`). `looks`: a run
-has 184 documents of uneven length whose differences have heavy tails. In both the true gap stands exactly on the margin, the worst
-case: whatever is called is false. Between looks a document's differences are correlated, for the documents are the same and the target
-is trained on; the default run's own rounds have 0.5 to 0.6. "timed": the run also evaluates ten times between looks, on
-the same documents, and takes its look at once where the gap stands half the margin below the margin, so that the moment of a
-look is picked by the data that it looks at. `further`: a look that cannot tell reads on, four times the documents in all, at the confidence that is
-kept for it; documents alone and sections of books, at the margin (every match is false) and at true gaps below it. Takes about
+`clusters`: documents are sections of books, and the sections of one book share part of their difference (`correlation`). `looks`: a
+run has 184 documents of uneven length whose differences have heavy tails. In both, the true gap is exactly the margin, the worst
+case: every match is false. A document's differences at two looks are correlated, since the documents are the same and it is the same
+target, trained further; in the default run's own rounds the correlation is 0.5 to 0.6. "timed": the run also evaluates ten times
+between looks, on the same documents, and takes its look at once if the gap is below half the margin, so that the data of a look also
+choose its moment. `further`: a look that cannot tell reads on, to four times the documents in all, at the confidence that is kept for
+it; with independent documents and with sections of books, at the margin (every match is false) and at true gaps below it. Takes about
 five minutes with 4,000 runs.
 """
 
@@ -33,19 +33,19 @@ BOOKS: tuple[Books, ...] = (
 
 
 def heavy_tailed(random: np.random.Generator, count: int) -> np.ndarray:
-    """Student's t of five degrees of freedom with a deviation of 1."""
+    """Student's t with five degrees of freedom, scaled to a standard deviation of 1."""
     return random.standard_t(5, count) / np.sqrt(5 / 3)
 
 
 def of_books(random: np.random.Generator, sizes: list[int], correlation: float) -> tuple[np.ndarray, np.ndarray]:
-    """Each section's difference, two sections of one book correlated by `correlation`, and its book."""
+    """Each section's difference, with `correlation` between two sections of one book, and each section's book."""
     owner = np.repeat(np.arange(len(sizes)), sizes)
     shared, own = heavy_tailed(random, len(sizes))[owner], heavy_tailed(random, len(owner))
     return MARGIN + SPREAD * (correlation**0.5 * shared + (1 - correlation) ** 0.5 * own), owner
 
 
 def clusters(runs: int) -> None:
-    """Coverage and false matches where sections are counted as documents, and where books are."""
+    """Coverage and false matches, with each section as a document of its own and with books as clusters."""
     print("| books | correlation | sections: covered | falsely matched | books: covered | falsely matched |")
     print("|---|---|---|---|---|---|")
     for name, sizes in BOOKS:
@@ -64,7 +64,7 @@ def clusters(runs: int) -> None:
 def falsely_matched(
     random: np.random.Generator, looks: int, correlation: float, timed: bool, confidence: float
 ) -> bool:
-    """One run; `correlation` is that of a document's differences between two looks (rounds)."""
+    """Whether a run declares a match; `correlation` is that of a document's differences at two successive looks (rounds)."""
     weights = np.minimum(random.lognormal(5.6, 0.8, DOCUMENTS), 512).round() + 1
     steps = INSIDE if timed else 1
     kept = correlation ** (1 / steps)
@@ -81,7 +81,7 @@ def falsely_matched(
 
 
 def looks(runs: int) -> None:
-    """False matches of whole runs, with plain intervals and with looks that are paid for."""
+    """False matches of whole runs, with plain intervals and with intervals corrected for the number of looks."""
     print("| looks | correlation of looks | timed by the same documents | plain 95% each | paid for |")
     print("|---|---|---|---|---|")
     for timed in (False, True):
@@ -96,7 +96,10 @@ def looks(runs: int) -> None:
 
 
 def called(random: np.random.Generator, true: float, count: int, correlation: float, reads_on: bool) -> bool:
-    """Whether a run of `count` looks calls a match: 184 documents, or 40 books of 5 to 14 sections, and four times that to read on."""
+    """Whether a run of `count` looks declares a match.
+
+    It reads 184 documents, or 40 books of 5 to 14 sections; where it reads on, four times as many in all.
+    """
     sizes = random.integers(5, 15, 160) if correlation else np.ones(4 * DOCUMENTS, int)
     owner, first = np.repeat(np.arange(len(sizes)), sizes), int(sizes[: len(sizes) // 4].sum())
     book, own = heavy_tailed(random, len(sizes))[owner], heavy_tailed(random, len(owner))
@@ -114,7 +117,7 @@ def called(random: np.random.Generator, true: float, count: int, correlation: fl
 
 
 def further(runs: int) -> None:
-    """Matches of whole runs whose looks end where they are, and whose looks read on."""
+    """Matches of whole runs, without and with looks that read on where they cannot tell."""
     print("| looks | correlation in a book | true gap | matched at once | with reading on |")
     print("|---|---|---|---|---|")
     for count in (1, 3, 8):

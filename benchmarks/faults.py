@@ -1,7 +1,7 @@
-"""The table of docs/reliability.md: every try is made, and what was answered is printed as Markdown.
+"""The table of docs/reliability.md: every try is carried out, and its answer is printed as Markdown.
 
     python benchmarks/faults.py > docs/faults-table.md     # about three minutes
-    python benchmarks/faults.py --fuzz 2000                # the fuzzers, with so many examples of each
+    python benchmarks/faults.py --fuzz 2000                # the fuzzers, with 2,000 examples of each
 
 Exits 1 if any try did not end as it should.
 """
@@ -33,7 +33,7 @@ def main() -> int:
 
 
 def table(folder: Path) -> int:
-    """Print a table of each kind; the number of tries that went wrong is the exit code, at most 1."""
+    """Print a table of each kind of try; return 1 if any try went wrong, else 0."""
     from tries import make_base
     from tries_table import TABLE
 
@@ -54,7 +54,7 @@ def table(folder: Path) -> int:
 
 
 def outcome(tried, base: Path, place: Path) -> tuple[str, str, list[str]]:
-    """The exit code and the sentence, with the places of this machine left out."""
+    """The exit code, the sentence that was answered, without this machine's paths, and what is wrong with them."""
     from tries import NotHere, carry_out
 
     try:

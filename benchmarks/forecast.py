@@ -1,17 +1,17 @@
-"""How good forecasts of a round's end are, and which rounds the policy ends by them: simulated rounds, and recorded curves.
+"""How good forecasts of a round's final loss are, and which rounds the policy ends because of them: simulated rounds and recorded curves.
 
     python benchmarks/forecast.py [CURVES ...] [--rounds 150]
 
 CURVES are CSV files with the columns dataset, model, recipe, layers, step, val_loss, or folders of the logs that the paper's public
-code left (lines "step N: train loss X, val loss Y"); all of them follow a warm-up of 2,000 steps and a cosine to a thirtieth.
-A simulated round is a power law, what the learning rate still costs (0.02 to 0.2 nats at its peak), and noise (0.003 to 0.025),
-under a cosine, a linear decay or a late one (wsd), with 5 to 100 looks. The truth of a curve is the mean of its last ten evaluations,
-of which "every tenth" keeps one in ten looks.
+code left (lines "step N: train loss X, val loss Y"); all of them have a warm-up of 2,000 steps and a cosine to a thirtieth of the peak.
+A simulated round is the sum of a power law, of what the learning rate still costs (0.02 to 0.2 nats at its peak), and of noise (0.003
+to 0.025), under a cosine, a linear decay or a late one (wsd), with 5 to 100 looks. The true end of a recorded curve is the mean of its
+last ten evaluations; "every tenth" is the same curve with one in ten of its looks.
 
-Forecasts: 80% intervals, cut at a share of the round. "alone" knows neither rate nor reference; interval score: width, plus ten
-times by how much the truth lies outside; the peer is a power law with bootstrapped residuals. Ended: the policy's own decisions at a
-margin of 0.01 and a gap known to 0.004, with each round shifted so that its true end lies at the gap told. Takes
-some ten minutes of one core.
+Forecasts: 80% intervals from the looks up to a share of the round. "alone" knows neither the learning rate nor the reference's curve;
+the peer is a power law with bootstrapped residuals. The interval score is the width plus ten times the distance by which the truth lies
+outside. Ended: the policy's own decisions at a margin of 0.01, with a gap known to within 0.004 and each round shifted so that its true
+end lies at the gap in the table's head. Takes some ten minutes on one core.
 """
 
 import argparse
@@ -38,7 +38,7 @@ REFERENCES = ("reference", "medium_log", "large_log", "vanilla2", "val_full")
 
 @dataclass(frozen=True)
 class Curve:
-    """Looks of a round whose end is at `truth`; `kind` names what it is shown under, `family` whose reference it may lean on."""
+    """The looks of a round whose loss ends at `truth`; `kind` is its row in the tables, curves of one `family` share a reference."""
 
     kind: str
     steps: np.ndarray
@@ -50,7 +50,7 @@ class Curve:
     reference: bool = False
 
     def cut(self, share: float) -> tuple[np.ndarray, np.ndarray]:
-        """What is seen by a share of the round, at least one look."""
+        """The steps and losses of the looks up to a share of the round, at least one."""
         seen = max(1, int(np.sum(self.steps <= share * self.end)))
         return self.steps[:seen], self.losses[:seen]
 
@@ -67,7 +67,7 @@ def cosine(end: float, warmup: float, final: float) -> Callable[[float], float]:
 
 
 def straight(end: float, warmup: float, begin: float) -> Callable[[float], float]:
-    """A linear warm-up, the peak, and a linear fall to nothing from `begin` on."""
+    """A linear warm-up, then the peak, then a linear fall to zero from step `begin` on."""
     return lambda step: step / warmup if step < warmup else min(1.0, (end - step) / (end - begin))
 
 
@@ -118,7 +118,7 @@ def _of_csv(path: Path) -> dict[str, dict[str, str]]:
 
 
 def power_law(steps: np.ndarray, losses: np.ndarray, end: float, times: int = 200) -> tuple[float, float, float]:
-    """Floor + factor * step^-power by least squares over a grid of powers; 80% of refits to resampled residuals."""
+    """Floor + factor * step^-power at `end`, by least squares over a grid of powers; its 80% interval, by refits to resampled residuals."""
     kept = steps > 0.05 * steps.max()
     step, loss = steps[kept], losses[kept]
     designs = [np.stack([np.ones_like(step), step**-power], axis=1) for power in np.linspace(0.05, 2, 40)]
@@ -139,7 +139,7 @@ def power_law(steps: np.ndarray, losses: np.ndarray, end: float, times: int = 20
 def said_of(
     curve: Curve, share: float, references: dict[str, Curve]
 ) -> Iterator[tuple[str, tuple[float, float, float]]]:
-    """Each method's forecast of a curve's end: its mean and interval."""
+    """Each method's name and its forecast of a curve's end: mean, low and high."""
     steps, losses = curve.cut(share)
     own = {"alone": {}, "rate": {"rate": curve.rate}}
     if not curve.reference and (other := references.get(curve.family)):
@@ -162,7 +162,7 @@ def told(kind: str, share: float, name: str, rows: list[tuple[float, float, floa
 
 
 def forecasts(curves: list[Curve]) -> None:
-    """The errors and the coverage of forecasts."""
+    """Print the errors and the coverage of the forecasts."""
     print("| curves | seen | method | number | mean error | mean size of the error | inside 80% | interval score |")
     print("|---|---|---|---|---|---|---|---|")
     references = {curve.family: curve for curve in curves if curve.reference}
@@ -177,7 +177,7 @@ def forecasts(curves: list[Curve]) -> None:
 
 
 def remember_forecasts() -> None:
-    """The policy's forecasts, each made once: a round that is shifted is asked about at every margin."""
+    """Make the policy compute each forecast only once: shifted rounds ask for the same one at every gap."""
     known, plain = {}, policy.forecast
 
     def remembered(steps: list[int], losses: list[float], end: float, **extra: object) -> object:
@@ -190,7 +190,7 @@ def remember_forecasts() -> None:
 
 
 def ended_at(curve: Curve, gap: float) -> float:
-    """The share of a round after which the policy ends it, 1 for a whole one, where its true end lies at `gap`."""
+    """The share of a round after which the policy ends it if its true end lies at `gap`; 1 if it runs to its end."""
     falls = [step for step in range(curve.end) if curve.rate(step) >= 0.999 * curve.rate(curve.end // 2)]
     decay = curve.end - falls[-1] if curve.kind == "wsd" else 0
     plan = Plan(1, 1, 9, MARGIN - gap, curve.end, 1, 9, literal=False, rate=lambda step, _: curve.rate(step))
@@ -207,7 +207,7 @@ def ended_at(curve: Curve, gap: float) -> float:
 
 
 def ended(curves: list[Curve]) -> None:
-    """How many rounds the policy ends, and how much of them it trains, by where they would have ended."""
+    """Print how many rounds the policy ends and how much of them it trains, by the gap at their true end."""
     print("| rounds | number | " + " | ".join(f"true gap {gap:+.3f}: ended, trained" for gap in ENDS) + " |")
     print("|---|---|" + "---|" * len(ENDS))
     for kind in dict.fromkeys(curve.kind for curve in curves):

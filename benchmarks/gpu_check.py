@@ -1,8 +1,9 @@
-"""What one GPU tells of our step, beside a plain loop and nanoGPT's; of a diagnosis; and of what memory's formula says.
+"""Measurements on one GPU: our training step beside a plain loop's and nanoGPT's, a diagnosis, and memory beside what its formula says.
 
     python benchmarks/gpu_check.py [--tiny]
 
-Called by `gpu_check.sh`. Random weights, random tokens, nothing fetched. What matters most comes first, since compiling takes most of the time.
+Called by `gpu_check.sh`. Random weights, random tokens, nothing fetched. What matters most comes first, since compiling takes most of
+the time.
 `--tiny`: the same sections on tiny models.
 """
 
@@ -45,24 +46,24 @@ TINY = {"n_embd": 24, "n_layer": 2, "n_head": 2, "vocab_size": 320, "hidden_size
 # A model that is far too small to keep a GPU busy: steps of 4,096 tokens.
 SMALL: dict[str, Any] = {"model_type": "gpt2", "vocab_size": 2048, "n_positions": 256, "n_embd": 48, "n_layer": 8, "n_head": 2,
                          "resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0, "bos_token_id": 0, "eos_token_id": 0}  # fmt: skip
-# Each remedy left out of what a GPU gets by default, so that what it gives is seen.
+# What a GPU gets by default without one of its remedies, to show what that remedy gains.
 WITHOUT: dict[str, dict[str, Any]] = {
     "blocks compiled, not recorded": {"compile": "blocks"}, "without compiled blocks": {"compile": "none"},
     "kernels that need not repeat": {"repeatable": False}, "in fp32": {"precision": "fp32"},
     "activations again, so not recorded": {"checkpoint_activations": True},
 }  # fmt: skip
-# The same for what no key asks for: names of `kernels`, and what stands there instead.
+# The same for remedies that no key of the recipe switches off: names in `kernels`, and what replaces them.
 SWAPPED: dict[str, dict[str, Any]] = {
     "smaller pieces of the head": {"_LARGE_CHUNK": 1 << 25}, "gelu_new spelled out": {"NewGELUActivation": ()},
 }  # fmt: skip
 
 
 Step = Callable[[], float]
-_WARM = 3  # steps after the first, before a step is timed: the second one is recorded
+_WARM = 3  # untimed steps after the first: the second step of all is recorded as a CUDA graph
 
 
 def main() -> None:
-    """Every section, each in lines of its own; one that fails says with what, and the others go on."""
+    """Print every section; one that fails prints its error, and the others go on."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tiny", action="store_true")
     tiny = parser.parse_args().tiny
@@ -97,7 +98,10 @@ def _tried(
 
 
 def speed(fields: dict[str, Any], tiny: bool) -> Iterator[str]:
-    """A step of two micro-batches: tokens a second, the share of the products' rate, bytes; ours, nanoGPT's beside it in turns, and a plain loop's."""
+    """The speed and memory of a step of two micro-batches: ours, nanoGPT's and a plain loop's; ours and nanoGPT's also in turns.
+
+    Each line has tokens per second, the share of the rate that matrix products reach, and bytes.
+    """
     batch_BT = _batch(fields, tiny)
     told, ours = _measured("ours", _ours, fields, batch_BT)
     yield told
@@ -112,7 +116,7 @@ def speed(fields: dict[str, Any], tiny: bool) -> Iterator[str]:
 
 
 def small(fields: dict[str, Any], tiny: bool) -> Iterator[str]:
-    """A step of one micro-batch of a small model, as it is by default and less."""
+    """A step of one micro-batch of a small model: by default, and with less compiled."""
     batch_BT = _batch(fields, tiny, 256)
     for precision in ("fp32", "bf16"):
         for name, compiled in (("ours", "auto"), ("blocks compiled, not recorded", "blocks"), ("neither", "none")):
@@ -132,7 +136,7 @@ def remedies(fields: dict[str, Any], tiny: bool) -> Iterator[str]:
 
 
 def profile(fields: dict[str, Any], tiny: bool) -> Iterator[str]:
-    """Where our step spends its time on the device: kernels alone, which a step may wait longer for than they run."""
+    """Where our step spends its time on the device: the run time of the kernels, which may be less than the time the step waits for them."""
     batch_BT, gpu = _batch(fields, tiny), device().type == "cuda"
     step = _ours(_model(fields), _training(batch_BT), batch_BT)
     for _ in range(1 + _WARM):
@@ -152,7 +156,7 @@ def profile(fields: dict[str, Any], tiny: bool) -> Iterator[str]:
 
 
 def diagnosis(fields: dict[str, Any], tiny: bool) -> Iterator[str]:
-    """Maps, ranks and cuts of a few sequences: seconds."""
+    """The seconds of a diagnosis of a few sequences: maps, ranks and cuts."""
     model = _model(fields).eval()
     for length in (16, 24) if tiny else (100, 512):
         tokens_NT = torch.randint(0, 300, (4, length), generator=torch.Generator().manual_seed(0))
@@ -162,7 +166,7 @@ def diagnosis(fields: dict[str, Any], tiny: bool) -> Iterator[str]:
 
 
 def cutting(fields: dict[str, Any], tiny: bool) -> Iterator[str]:
-    """A cut and its proof: seconds, and the most bytes held."""
+    """The seconds and the peak memory of a cut and its proof."""
     stood = _begun()
     model = _model(fields).eval()
     blocks = range(1 if tiny else 8)
@@ -183,7 +187,7 @@ def _batch(fields: dict[str, Any], tiny: bool, length: int = 1024) -> Tensor:
 
 
 def _quick(tiny: bool, changes: dict[str, Any]) -> dict[str, Any]:
-    """The same, and of tiny models nothing is compiled."""
+    """The same changes; for tiny models, nothing is compiled either."""
     return {**changes, **({"compile": "none"} if tiny else {})}
 
 
@@ -194,7 +198,7 @@ def _training(batch_BT: Tensor, **changes: Any) -> Training:
 
 
 def _ours(model: PreTrainedModel, training: Training, batch_BT: Tensor) -> Step:
-    """A step as the loop takes it; gives the loss."""
+    """A step as our training loop takes it; it returns the loss."""
     if training.checkpoint_activations:
         model.activation_checkpointing_enable({"use_reentrant": False})
     loss, optimizer = TrainingLoss(model.train(), training, say=print), Optimizer(model, training)
@@ -249,7 +253,7 @@ def _nanogpt(model: PreTrainedModel, training: Training, batch_BT: Tensor, compi
 def _measured(
     name: str, make: Callable[..., Step], fields: dict[str, Any], batch_BT: Tensor, **changes: Any
 ) -> tuple[str, Step]:
-    """What a step made by `make` reaches, in words, and the step itself."""
+    """Time a step made by `make`; return its figures as a sentence, and the step itself."""
     stood = _begun()
     model, training = _model(fields), _training(batch_BT, **changes)
     step = make(model, training, batch_BT)
@@ -268,7 +272,7 @@ def _measured(
 
 
 def _in_turns(ours: Step, peer: Step) -> str:
-    """Eight steps of each, one after the other: by how much ours is faster."""
+    """Time eight steps of each, in alternation; tell by how much ours is faster."""
     took = [(_seconds(ours), _seconds(peer)) for _ in range(8)]
     mine, theirs = (median(column) for column in zip(*took, strict=True))
     each = [other / own for own, other in took]
@@ -276,7 +280,7 @@ def _in_turns(ours: Step, peer: Step) -> str:
 
 
 def _begun() -> tuple[int, int]:
-    """Bytes that stand allocated and reserved before a model is made, once what is no longer used is gone; the peaks count from here."""
+    """Free what is no longer used and reset the peaks; return the bytes allocated and reserved before a model is made."""
     gc.collect()
     if device().type != "cuda":
         return 0, 0
@@ -286,7 +290,7 @@ def _begun() -> tuple[int, int]:
 
 
 def _held(stood: tuple[int, int]) -> str:
-    """Most bytes held beyond those: a recording's memory is reserved, and allocated only while it is made."""
+    """The peak memory beyond `stood`, as text: that of a CUDA graph is reserved, and allocated only while the graph is recorded."""
     allocated = f"{(gauge.peak_memory(device()) - stood[0]) / 1e9:.2f} GB held"
     if device().type != "cuda":
         return allocated

@@ -2,8 +2,8 @@
 
     python benchmarks/held_docstrings.py DEST
 
-DEST/train.jsonl holds the documents the default run trains on. DEST/held.jsonl holds, of the documents it validates on, what lies
-beyond the 512 tokens that it looks at: same kind of text, never trained on by the bundled reference, never looked at in tuning.
+DEST/train.jsonl holds the documents that the default run trains on. DEST/held.jsonl holds the rest of the documents that it validates
+on, beyond the 512 tokens that it reads: the same kind of text, never trained on by the bundled reference, never looked at in tuning.
 """
 
 import json
@@ -17,7 +17,7 @@ from inheritune.data.kinds.docstrings import DOCSTRINGS
 from inheritune.data.tokens import on_validation_side
 from inheritune.models.reference import load_reference
 
-LEAST = 64  # tokens left of a document
+LEAST = 64  # tokens that must be left of a document
 
 
 def main(dest: Path) -> None:

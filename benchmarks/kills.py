@@ -1,11 +1,11 @@
-"""Kills tiny commands at every crash point of a run and at random moments of each, gives them again, and compares every bit.
+"""Kill tiny commands at every crash point of a run and at random moments of each, repeat them, and compare every bit.
 
     python benchmarks/kills.py [--every 1] [--random 100] [--seed 0]
 
-prints the tables of docs/results/kills.md. A crash point is the moment before or after a write, rename or delete in the
+This prints the tables of docs/results/kills.md. A crash point is the moment before or after a write, rename or delete in the
 command's folder or the cache, or halfway through a write (`tests/runs/crash.py`); points that leave the same files count
-once. Random kills are SIGKILLs sent to a process after a time drawn evenly from the length of the whole command, to the
-commands of `kills_commands.py` in turn. `--every 0` leaves the crash points out.
+once. Random kills are SIGKILLs to the commands of `kills_commands.py` in turn, each after a time drawn uniformly from the
+length of the whole command. `--every 0` leaves the crash points out.
 """
 
 import argparse
@@ -43,7 +43,7 @@ def main() -> None:
     torch.set_num_threads(1)
     drawn: list[Any] = []
     draw = page.pictures
-    page.pictures = lambda run: drawn[0] if drawn else drawn.append(draw(run)) or drawn[0]  # drawn once: not looked at
+    page.pictures = lambda run: drawn[0] if drawn else drawn.append(draw(run)) or drawn[0]  # drawn once: not compared
     with tempfile.TemporaryDirectory() as scratch:
         given = Path(scratch) / "given"
         given.mkdir()
@@ -51,7 +51,7 @@ def main() -> None:
         root = Path(scratch) / "root"
         os.environ["INHERITUNE_CACHE"] = str(root / "cache")
         root.mkdir()
-        command(*f"run {given}/run.yaml --out {root}/out --quiet".split())  # reads the libraries and draws the pictures
+        command(*f"run {given}/run.yaml --out {root}/out --quiet".split())  # loads the libraries and draws the pictures
         fine = random_kills(given, root, asked.random, asked.seed)
         if asked.every:
             fine &= crash_points(given, root, asked.every)
@@ -63,7 +63,7 @@ def main() -> None:
 
 
 def random_kills(given: Path, root: Path, count: int, seed: int) -> bool:
-    """SIGKILLs of each command in turn; whether all of them lost nothing."""
+    """Kill each command by SIGKILL at random moments; return whether nothing was ever lost."""
     source, all_fine = random.Random(seed), True
     print("| command | its length | killed at random moments | nothing lost, to the same bits |\n|---|---:|---:|---:|")
     for number, killed in enumerate(COMMANDS):
@@ -80,7 +80,7 @@ def random_kills(given: Path, root: Path, count: int, seed: int) -> bool:
 
 
 def crash_points(given: Path, root: Path, every: int) -> bool:
-    """Every crash point of the commands that replace a model and of a run; whether all of them lost nothing."""
+    """Try every crash point of a run and of the commands that replace a model; return whether nothing was ever lost."""
     all_fine = True
     for killed in (each for each in COMMANDS if each.before or each is COMMANDS[0]):
         ground = Ground(killed, given, root)

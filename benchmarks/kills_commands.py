@@ -1,4 +1,4 @@
-"""The commands that `kills.py` kills: each in a folder of its own, by its line, and what of the folder must be the same at the end."""
+"""The commands that `kills.py` kills, each in a folder of its own, and which files of the folder must be the same at the end."""
 
 import json
 import os
@@ -31,20 +31,20 @@ WITH_CLOCKS = {
     "compare.md",
     "compare.csv",
     "time-to-loss.png",
-}  # tell of speed
+}  # hold times or speeds
 OTHERS = (
     "dest.part",
     ".dest.old",
     "out.tmp",
     ".notes",
-)  # files of others beside what is made, all of them empty but for their name
+)  # files of others beside the command's own, each with its own name as content
 
 
 @dataclass(frozen=True)
 class Killed:
-    """A command line; `{root}` stands for the folder in which all that it makes stands, `{given}` for its input.
+    """A command line; `{root}` stands for the folder that holds all that it makes, `{given}` for that of its input.
 
-    `before` is the line that makes the model which stands at `dest` when the command begins, to be replaced by it.
+    `before` is the command line that makes the model at `dest`, which the command then replaces.
     """
 
     name: str
@@ -73,7 +73,7 @@ COMMANDS = (
 
 
 class Ground:
-    """Where one command works: what it is given, and a root that is emptied before each try."""
+    """Where one command works: its input, and a root folder that is emptied before each try."""
 
     def __init__(self, killed: Killed, given: Path, root: Path):
         self.killed, self.given, self.root, self.logs = killed, given, root, root.with_name("logs")
@@ -87,18 +87,18 @@ class Ground:
         self.seconds, self.whole = time.monotonic() - began, found(root)
 
     def begin(self) -> None:
-        """The root as it is before the command: what is to be replaced, and files of others."""
+        """Set up the root as it is before the command: the model to be replaced, and files of others."""
         restore({name: name.encode() for name in OTHERS}, self.root)
         if self.killed.before:
             ended = command(*self.killed.before.format(given=self.given, root=self.root).split())
             assert ended.code == 0, ended
 
     def to_the_end(self) -> int:
-        """The wait status of the command, given as it stands."""
+        """Run the command on the root as it stands, and return its wait status."""
         return os.waitpid(self.started(), 0)[1]
 
     def started(self) -> int:
-        """The command at work in a fork, which has read the libraries, so that every moment is one of its own."""
+        """Start the command in a fork with the libraries already loaded, so that every moment is its own; return the process id."""
         return forked(self._work if self.killed.processes == 1 else self._launch)
 
     def _work(self) -> None:
@@ -106,7 +106,7 @@ class Ground:
         assert ended.code == 0, ended
 
     def _launch(self) -> None:
-        """As torchrun does, by its own agent; each worker's answer goes to a file."""
+        """Launch the workers with torchrun's own agent; what each worker prints goes to files."""
         shutil.rmtree(self.logs, ignore_errors=True)
         self.logs.mkdir()
         wanted = LaunchConfig(
@@ -117,7 +117,7 @@ class Ground:
         elastic_launch(wanted, as_a_module)(["inheritune", *self.line])
 
     def wrong_after(self, seconds: float, drawn: random.Random) -> list[str] | None:
-        """What is lost by a SIGKILL after some time and the same command again; None where it had ended before."""
+        """What is wrong after a SIGKILL at `seconds` and the same command again; None if it had ended before that."""
         self.begin()
         started = self.started()
         if not self._is_at_work(started, seconds):
@@ -130,7 +130,7 @@ class Ground:
         return None if wrong is None else wrong + self.wrong_now() + self.wrong_again()
 
     def _is_at_work(self, started: int, seconds: float) -> bool:
-        """Whether it has not ended after some time; where it has, that is its length from now on."""
+        """Whether the process still works after `seconds`; if not, the time that it took becomes the command's length."""
         began = time.monotonic()
         while (passed := time.monotonic() - began) < seconds:
             if os.waitpid(started, os.WNOHANG)[0]:
@@ -140,14 +140,14 @@ class Ground:
         return True
 
     def wrong_now(self) -> list[str]:
-        """What is wrong with the root as a death leaves it: something of others is gone, or what is replaced is no whole model."""
+        """What is wrong with the root as a death leaves it: a file of others is gone, or neither the old nor the new model is whole."""
         wrong = [f"{name} is gone" for name in OTHERS if not (self.root / name).is_file()]
         if self.killed.before and found(self.root / "dest") not in (self.old, found_below(self.whole, "dest")):
             wrong.append("neither the old model nor the new one stands whole")
         return wrong
 
     def wrong_again(self) -> list[str]:
-        """What is wrong with the root after the same command, given again."""
+        """What is wrong with the root after the same command has run again."""
         if ended := self.to_the_end():
             return [f"given again, it ends with {ended}"]
         after = found(self.root)
@@ -155,7 +155,7 @@ class Ground:
 
 
 def _worker_killed(launch: int, drawn: random.Random, logs: Path) -> list[str] | None:
-    """SIGKILL one worker of a launch, any of them; what is wrong with the end of the other, or None where all had ended."""
+    """Kill one worker of a launch, drawn at random; return what is wrong with the other's end, or None if they had not begun or were done."""
     workers = _workers(launch)
     if len(workers) < 2:  # not begun, or done
         os.kill(launch, signal.SIGKILL)
@@ -173,7 +173,7 @@ def _worker_killed(launch: int, drawn: random.Random, logs: Path) -> list[str] |
 
 
 def _workers(launch: int) -> dict[str, int]:
-    """The process of each rank, known by the file that it speaks to."""
+    """The process id of each rank, identified by the file that its stderr goes to."""
     found_ = {}
     for child in " ".join(path.read_text() for path in Path(f"/proc/{launch}/task").glob("*/children")).split():
         with suppress(OSError):
@@ -184,13 +184,13 @@ def _workers(launch: int) -> dict[str, int]:
 
 
 def found(folder: Path) -> dict[str, Any]:
-    """Every file below a folder but the cache's: bytes, or what is in it where some of that is a clock's."""
+    """Every file's content below a folder, by path: bytes, or parsed JSON without its times. The cache and `WITH_CLOCKS` are left out."""
     files = (path for path in folder.rglob("*") if path.is_file() and "cache" not in path.relative_to(folder).parts)
     return {str(path.relative_to(folder)): _content(path) for path in files if path.name not in WITH_CLOCKS}
 
 
 def found_below(whole: dict[str, Any], name: str) -> dict[str, Any]:
-    """The part of what was found that lies below a folder."""
+    """The part of `whole` that lies below a folder, with paths relative to it."""
     return {path.removeprefix(f"{name}/"): content for path, content in whole.items() if path.startswith(f"{name}/")}
 
 
@@ -209,7 +209,7 @@ def _without_clocks(tree: Any) -> Any:
 
 
 def make_input(folder: Path) -> Path:
-    """What all the commands are given: texts, a tiny trained GPT-2 of five blocks, a cut of it, and recipes."""
+    """Make the input of all commands: texts, a tiny trained GPT-2 of five blocks, a cut of it, and recipes."""
     source = random.Random(7)
     texts = [words(source, source.randint(30, 60)) for _ in range(150)]
     tokenizer = train_tokenizer(texts, VOCABULARY)

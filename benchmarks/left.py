@@ -2,11 +2,11 @@
 
     python benchmarks/left.py
 
-A row of ROUNDS is one round of this project's own (docs/results, docs/growth.md, and trials before them), whose rate fell to its
-end: the reference, its parameters, the blocks kept, what the cut loses untrained, the round's tokens, and the gap to the
-reference as it was. Rounds of one reference are not independent: each counts with the root of their number, and the law is judged
-by leaving one reference out at a time. Beside it stands the rule before it: a tenth of the loss, whatever the round. Takes
-about a minute.
+A row of ROUNDS is one of this project's own rounds (docs/results, docs/growth.md, and trials before them), with a learning rate that
+decayed to its end: the reference, its parameters, the blocks kept, what the cut loses untrained, the round's tokens, and the gap to
+the reference as it was. Rounds of one reference are not independent: each is weighted by one over the root of their number, and the
+law is judged by leaving out one reference at a time. It is compared with the earlier rule: a tenth of the loss is left, whatever the
+round. Takes about a minute.
 """
 
 import math
@@ -61,7 +61,7 @@ ROUNDS = [
     Round("paper-12", PAPER, "8 of 12", 0.721, 3.002e6, 0.0963),
 ]
 REFERENCES = list(dict.fromkeys(row.reference for row in ROUNDS))
-# What was thought of the constants before the rounds, and how much of e: part, half, steepness, bend, spread, apart.
+# The prior of the constants, as mean and deviation of their logs: part, half, steepness, bend, spread, apart.
 BEFORE, UNSURE = np.log([0.4, 0.4, 1.2, 0.8, 0.35, 0.012]), np.array([0.5, 1.0, 0.4, 0.2, 0.4, 0.4])
 
 
@@ -74,7 +74,7 @@ def expected(constants: np.ndarray, rounds: list[Round]) -> tuple[np.ndarray, np
 
 
 def unlikely(logs: np.ndarray, rounds: list[Round]) -> float:
-    """Minus the log of the posterior."""
+    """Minus the log of the posterior, up to a constant."""
     mean, deviation = expected(np.exp(logs), rounds)
     weight = np.array([1 / math.sqrt(sum(other.reference == row.reference for other in rounds)) for row in rounds])
     off = (mean - np.array([row.gap for row in rounds])) / deviation
@@ -82,7 +82,7 @@ def unlikely(logs: np.ndarray, rounds: list[Round]) -> float:
 
 
 def fit(rounds: list[Round], tries: int = 20_000) -> np.ndarray:
-    """The most likely constants, by a random walk that shrinks where it fails."""
+    """The most likely constants, by a random search whose steps shrink when they fail."""
     random, found, step = np.random.default_rng(0), BEFORE.copy(), 0.2
     best = unlikely(found, rounds)
     for _ in range(tries):

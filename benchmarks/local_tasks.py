@@ -1,6 +1,6 @@
-"""Writes lm-eval task files for evaluation sets that lie on this machine: `python benchmarks/local_tasks.py SETS DEST`.
+"""Write lm-eval task files for evaluation sets that are on this machine: `python benchmarks/local_tasks.py SETS DEST`.
 
-SETS is a folder of `<name>.jsonl[.xz]` files, one object a line, of these shapes: `context`, `choices`, `label`;
+SETS is a folder of `<name>.jsonl[.xz]` files, one object per line, of these shapes: `context`, `choices`, `label`;
 `contexts`, `continuation`, `label` (partial scoring, as WinoGrande's); `context`, `continuation` (LAMBADA);
 `good`, `bad` (BLiMP); or `<name>.txt[.xz]` in WikiText's form. DEST gets `<name>.yaml` and `<name>.jsonl` for each.
 """
@@ -42,7 +42,7 @@ _SHAPES: dict[frozenset[str], dict[str, Any]] = {
 
 
 def main(sets: Path, dest: Path) -> None:
-    """Write every set's files; a set of another shape is said and left out."""
+    """Write every set's files; a set of another shape is reported and left out."""
     dest.mkdir(parents=True, exist_ok=True)
     for path in sorted([*sets.glob("*.jsonl*"), *sets.glob("*.txt*")]):
         name = "local_" + re.sub(r"\.(jsonl|txt)(\.xz)?$", "", path.name).replace("-", "_")
@@ -66,7 +66,7 @@ def _lines(path: Path) -> Iterator[str]:
 
 
 def _stripped(row: dict[str, Any]) -> dict[str, Any]:
-    """Without the space before a continuation, which lm-eval puts there itself."""
+    """Strip the space before a continuation, since lm-eval puts one there itself."""
     for key in ("choices", "continuation"):
         if key in row:
             row[key] = [each.strip() for each in row[key]] if key == "choices" else row[key].strip()

@@ -1,10 +1,11 @@
-"""What `inheritune plan` says beforehand against what runs then take: peak memory and seconds, on made-up and real models.
+"""What `inheritune plan` predicts against what runs then take: peak memory and seconds, on made-up and real models.
 
     OMP_NUM_THREADS=1 python benchmarks/plan.py [--only NAME …] [--models DIR] [--out FILE]
 
-Each setting is planned with `--probe`, run to its end in a process of its own, and compared: the process's peak memory (by the system)
-with the plan's, and the seconds of the stages that the ledger keeps with the plan's for the same. `DIR` holds
-SmolLM2-135M-Instruct.Q4_1.gguf and gemma-3-270m-q4_k_m.gguf; without it the real ones are left out. Seconds mean something on a quiet machine only.
+Each setting is planned with `--probe`, run to its end in a process of its own, and compared: the peak memory of the process (as the
+system reports it), and the seconds of the stages that the run's ledger keeps, each with the plan's. `DIR` holds
+SmolLM2-135M-Instruct.Q4_1.gguf and gemma-3-270m-q4_k_m.gguf; without it the real models are left out. Seconds mean something only on a
+quiet machine.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from typing import Any
 
 import yaml
 
-PHASES = ("diagnosis", "choice", "heal", "training", "validation")  # what both a plan and a ledger have
+PHASES = ("diagnosis", "choice", "heal", "training", "validation")  # those in both a plan and a ledger
 _GPT2 = {"model_type": "gpt2", "n_layer": 6, "n_embd": 384, "n_head": 6, "n_positions": 512}
 _LLAMA = {
     "model_type": "llama", "num_hidden_layers": 8, "hidden_size": 512, "intermediate_size": 1408, "num_attention_heads": 8,
@@ -40,7 +41,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 
 def main() -> None:
-    """Plan, run and compare each setting; a row each."""
+    """Plan, run and compare each setting; print a row for each."""
     asked = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     asked.add_argument("--only", nargs="*", default=list(SETTINGS))
     asked.add_argument("--models", type=Path)
@@ -58,7 +59,7 @@ def main() -> None:
 
 
 def recipe(name: str, setting: dict[str, Any], folder: Path, models: Path | None) -> Path:
-    """The recipe of a setting, beside the model that it names where that is made up."""
+    """Write the recipe of a setting and return its path; a made-up reference is made beside it."""
     reference = setting["reference"]
     if isinstance(reference, dict):
         make_model(reference, folder / "reference")
@@ -79,7 +80,7 @@ def recipe(name: str, setting: dict[str, Any], folder: Path, models: Path | None
 
 
 def make_model(config: dict[str, Any], place: Path) -> None:
-    """A model of random weights with the bundled tokenizer, made in a process of its own, whose memory is not this one's."""
+    """Make a model of random weights with the bundled tokenizer, in a process of its own, so that its memory does not count in this one."""
     code = """
 import json, sys
 from transformers import AutoConfig, AutoModelForCausalLM
@@ -92,7 +93,7 @@ load_tokenizer("bundled:laptop").save_pretrained(sys.argv[2])
 
 
 def compared(recipe_path: Path, folder: Path) -> dict[str, Any]:
-    """The plan beside the run's own record."""
+    """The figures of the plan beside those of the run."""
     command = [sys.executable, "-m", "inheritune"]
     planned = subprocess.run(
         [*command, "plan", str(recipe_path), "--probe", "--json"], check=True, capture_output=True, text=True
@@ -115,7 +116,7 @@ def compared(recipe_path: Path, folder: Path) -> dict[str, Any]:
 
 
 def peak_of(command: list[str]) -> int:
-    """The most bytes that a process has held, by the system's account of it when it ends."""
+    """Run a command and return its peak memory in bytes, as the system reports it at the end. Raises SystemExit if it fails."""
     child = os.posix_spawn(command[0], command, dict(os.environ))
     _, status, used = os.wait4(child, 0)
     if os.waitstatus_to_exitcode(status):

@@ -1,10 +1,10 @@
-"""Preparing a corpus in three formats, beside the tokenizers library's own batch rate; killed, continued, compared.
+"""Prepare a corpus in three formats, compare with the tokenizers library's own batch rate, and kill and continue each preparation.
 
     python benchmarks/prepare.py CORPUS_FOLDER WORK_FOLDER [--megabytes 200] [--tokenizer bundled:laptop]
 
-CORPUS_FOLDER holds .jsonl.xz files with a field `text`. Each measurement is a process of its own, whose processor time and
-peak memory are the kernel's. The library's rate is `encode_batch_fast` on the same documents, read beforehand, ids thrown
-away. Starting Python, torch and transformers is measured on a tiny text, and given apart.
+CORPUS_FOLDER holds train*.jsonl.xz files with a field `text`. Each measurement is a process of its own, whose processor time and
+peak memory are reported by the kernel. The library's rate is that of `encode_batch_fast` on the same documents, read beforehand,
+with the ids thrown away. Starting Python, torch and transformers is measured on a tiny text, and given separately.
 """
 
 import argparse
@@ -68,7 +68,7 @@ def main() -> None:
 
 
 def make(corpus: Path, work: Path, most: int) -> int:
-    """The corpus as packed JSONL, Parquet and a folder of texts; its size in bytes of text."""
+    """Write the corpus as packed JSONL, Parquet and a folder of texts; return its size in bytes of text."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -113,7 +113,7 @@ def library(parquet: Path, name: str) -> None:
 
 
 def command(given: argparse.Namespace, source: Path, out: str) -> list[str]:
-    """`inheritune prepare`, as a user calls it."""
+    """The command line of `inheritune prepare`, as a user calls it."""
     return [
         sys.executable, "-m", "inheritune", "prepare", str(source), str(given.work / out),
         "--tokenizer", given.tokenizer, "--valid-share", "0", "--quiet",
@@ -121,7 +121,7 @@ def command(given: argparse.Namespace, source: Path, out: str) -> list[str]:
 
 
 def measured(given: argparse.Namespace, source: Path, out: str) -> dict[str, float]:
-    """Seconds, processor seconds and peak memory in MB of one preparation."""
+    """Run one preparation; return its seconds, processor seconds and peak memory in MB."""
     shutil.rmtree(given.work / out, ignore_errors=True)
     began = time.perf_counter()
     process = subprocess.Popen(command(given, source, out))

@@ -1,9 +1,9 @@
-"""One tiny whole run, growth included, by 1, 2 and 4 processes over gloo: how far losses and weights differ.
+"""One tiny whole run, growth included, on 1, 2 and 4 processes over gloo: how far losses and weights differ.
 
     python benchmarks/process_counts.py
 
-prints the table of docs/results/process-counts.md. The processes are forked (`tests/runs/launch.py`), as torchrun would
-start them. `stopped` runs end by SIGTERM after the third step of a round and go on at another number of processes.
+This prints the table of docs/results/process-counts.md. The processes are forked (`tests/runs/launch.py`), as torchrun would
+start them. Runs of several parts are stopped by SIGTERM after the third step of a round and go on with another number of processes.
 """
 
 import json
@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "runs"))
 import numpy as np
 import torch
 import yaml
-from kills import tiny_recipe
+from kills_commands import make_input
 from launch import launched
 from safetensors.numpy import load_file
 
@@ -41,7 +41,7 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as scratch:
         os.environ["INHERITUNE_CACHE"] = str(Path(scratch) / "cache")
-        recipe = smaller_micro_batches(tiny_recipe(Path(scratch)))
+        recipe = smaller_micro_batches(str(make_input(Path(scratch)) / "run.yaml"))
         print(
             "| precision, optimizer | processes | steps | largest difference of a loss | of a weight |\n|---|---|---|---|---|"
         )
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def smaller_micro_batches(recipe: str) -> str:
-    """Eight sequences a step in micro-batches of two, so that four processes have one each."""
+    """Set micro-batches of two sequences in a step of eight, so that four processes have one micro-batch each."""
     tree = yaml.safe_load(Path(recipe).read_text())
     tree["training"] |= {"micro_batch_size": 2}
     Path(recipe).write_text(yaml.safe_dump(tree))
@@ -67,7 +67,7 @@ def smaller_micro_batches(recipe: str) -> str:
 
 
 def in_parts(recipe: str, out: Path, parts: list[tuple[int, str]], settings: dict[str, str]) -> None:
-    """The run, ended by SIGTERM between its parts."""
+    """Do the run in parts, each but the last ended by SIGTERM."""
     for number, (count, way) in enumerate(parts):
         last = number == len(parts) - 1
 
@@ -85,7 +85,7 @@ def in_parts(recipe: str, out: Path, parts: list[tuple[int, str]], settings: dic
 
 
 def stopping(add: Any) -> Any:
-    """`Metrics.add` that sends SIGTERM after the third step."""
+    """Wrap `Metrics.add`, so that it sends SIGTERM after the third step."""
 
     def stopped(metrics: Metrics, row: dict[str, Any]) -> None:
         add(metrics, row)
@@ -102,7 +102,7 @@ def losses(out: Path) -> np.ndarray:
 
 
 def weights(out: Path) -> list[np.ndarray]:
-    """The target's tensors, by name."""
+    """The target's tensors, sorted by name."""
     return [tensor for _, tensor in sorted(load_file(out / "model" / "model.safetensors").items())]
 
 

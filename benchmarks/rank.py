@@ -1,10 +1,10 @@
-"""k* of attention maps, ours against numpy's `svd(compute_uv=False)` and against Gram eigenvalues, by class of map.
+"""The time of k* of attention maps: ours against numpy's `svd(compute_uv=False)` and against Gram eigenvalues, by class of map.
 
     OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 python benchmarks/rank.py [MODEL --text FILE] [--each 8]
 
-The three are interleaved map by map in float32 with the same threads; times are medians over maps of processor time, so that
-other loads count little, and ratios are of summed times, the last of wall time. Every k* is compared with a float64 singular
-value decomposition's. About two minutes on a quiet machine.
+The three are interleaved map by map in float32 with the same threads. Times are medians over maps of processor time, so that
+other loads count little; ratios are of summed times, and the last two of wall time. Every k* is compared with that of a float64
+singular value decomposition. About two minutes on a quiet machine.
 """
 
 import argparse
@@ -75,7 +75,7 @@ def row(name: str, length: int, maps: list[Measured]) -> str:
 
 
 def made_up(length: int, count: int) -> Iterator[tuple[str, Tensor]]:
-    """Random and adversarial maps: diffuse, sharp, local, a sink against each, and 80/20 at the edge of the threshold."""
+    """Random and adversarial maps: diffuse, sharp, local, a sink against each, and shares near the threshold."""
     torch.manual_seed(0)
     rows = torch.arange(length)
     future = rows[None] > rows[:, None]

@@ -1,8 +1,8 @@
-"""What sizes take of memory and time on so many GPUs, by the formulas that the guard and the plan use: the tables of `docs/scale.md`.
+"""Memory and time of models of several sizes on 1, 8 and 64 GPUs, by the formulas of the guard and the plan: the tables of `docs/scale.md`.
 
     python benchmarks/scale.py
 
-No weight is read or made: the models are shapes alone.
+No weight is read or made: the models are only shapes.
 """
 
 from dataclasses import dataclass
@@ -19,9 +19,9 @@ from inheritune.training.halves import halved_bytes
 from inheritune.training.memory import step_memory
 
 LENGTH, BATCH = 4096, 1 << 19
-MOST = 0.9 * 80e9  # bytes of an H100 that are counted on
-RATE, REACHED = 989e12, 0.4  # its products in bf16 a second, and the share of them that a step is assumed to reach
-INSIDE, BETWEEN, NODE = 300e9, 50e9, 8  # bytes a second inside a node of eight cards and, a card, between nodes
+MOST = 0.9 * 80e9  # bytes of an H100 that a step may use
+RATE, REACHED = 989e12, 0.4  # its FLOP/s in bf16, and the share of them that a step is assumed to reach
+INSIDE, BETWEEN, NODE = 300e9, 50e9, 8  # bytes per second inside a node of eight cards and, per card, between nodes
 SIZES = {
     "0.1 B": (576, 1536, 30, 9, 3, 49152, True),
     "1 B": (2048, 8192, 16, 32, 8, 128256, True),
@@ -41,7 +41,7 @@ def shape(hidden: int, inner: int, depth: int, heads: int, shared: int, vocabula
 
 @dataclass(frozen=True)
 class Line:
-    """One size on so many cards: how it is spread, bytes of a card, seconds of a step's products and of what is sent."""
+    """One size on a number of cards: how it is spread, bytes held by a card, and the seconds of a step's products and of what is sent."""
 
     way: str
     micro: int
@@ -51,7 +51,7 @@ class Line:
 
 
 def line(reference: PreTrainedModel, cards: int) -> Line:
-    """A target of half the reference's blocks, the reference set aside, in the plainest way that fits."""
+    """A target of half the reference's blocks, with the reference set aside, spread in the simplest way that fits."""
     blocks = list(range(anatomy(reference).depth // 2))
     for way, micro, again in (("ddp", 4, False), ("ddp", 1, False), ("fsdp", 2, False), ("fsdp", 1, True)):
         training = Training(
@@ -67,7 +67,7 @@ def line(reference: PreTrainedModel, cards: int) -> Line:
     passes = max(1, BATCH // (LENGTH * micro * cards))
     gathered = (
         passes * weights if way == "fsdp" else weights
-    )  # in halves, forward and backward; or the second half of an all-reduce
+    )  # fsdp: in bf16, for the forward and the backward pass; ddp: the second half of an all-reduce
     sent = (gathered + weights) * (cards - 1) / cards / (INSIDE if cards <= NODE else BETWEEN)
     return Line(way + (", activations again" if again else ""), micro, held, products, sent)
 

@@ -1,4 +1,4 @@
-"""A run from each kind of source, from the command line alone, and whether all of them give the same tokens.
+"""Train from each kind of source, by the command line alone, and tell whether all of them give the same tokens.
 
     python benchmarks/sources.py TEXT.txt WORK_FOLDER [--documents 60]
 
@@ -63,7 +63,7 @@ def rows(texts: list[str]) -> bytes:
 
 
 def made(work: Path, texts: list[str]) -> dict[str, object]:
-    """The documents as every kind of source: what the table calls it, and `data.train`."""
+    """Write the documents as every kind of source; return `data.train` by the source's name in the table."""
     whole, lines = "\n\n".join(texts), rows(texts)
     files = {
         "a.txt": whole.encode(), "b.txt.xz": lzma.compress(whole.encode()), "c.jsonl": lines,
@@ -100,7 +100,7 @@ def made(work: Path, texts: list[str]) -> dict[str, object]:
 
 
 def run(work: Path, source: object) -> tuple[int, int, str, float]:
-    """Documents and tokens for training, the documents' hash, and the trained model's loss."""
+    """Train from a source; return the numbers of documents and tokens, the documents' hash, and the validation loss."""
     for name in ("cache", "out"):
         shutil.rmtree(work / name, ignore_errors=True)
     os.environ["INHERITUNE_CACHE"] = str(work / "cache")
@@ -116,7 +116,7 @@ def run(work: Path, source: object) -> tuple[int, int, str, float]:
 
 
 def command(*arguments: str) -> None:
-    """`inheritune ARGUMENTS --quiet`, in this process."""
+    """Run `inheritune ARGUMENTS --quiet` in this process."""
     sys.argv = ["inheritune", *arguments, "--quiet"]
     try:
         inheritune()

@@ -5,7 +5,7 @@
 Makes the checkpoint on the spot (a stock Llama shape, bfloat16, random bytes), cuts 0-11,20-23 of 24 blocks, and
 removes what it wrote. Each measurement is a process of its own. `copy` counts from its first byte to its last sync;
 `ours` (the command) and mergekit (its command) count everything, the interpreter's start included. Peak memory is the
-kernel's. A cold cache is the whole page cache dropped, where that is allowed, or the source's pages given back.
+kernel's. For a cold cache the whole page cache is dropped, where that is allowed, or else the source's pages are given back.
 """
 
 import argparse
@@ -20,11 +20,11 @@ from pathlib import Path
 from statistics import median
 
 KEPT = "0-11,20-23"
-DEPTH, HIDDEN, INNER, VOCABULARY = 24, 2304, 8704, 32_000  # of 4 GB
+DEPTH, HIDDEN, INNER, VOCABULARY = 24, 2304, 8704, 32_000  # for 4 GB
 
 
 def make(folder: Path, size_gb: float) -> None:
-    """A checkpoint of about this size, in shards of about 1 GB, and what the cut holds of it."""
+    """Write a checkpoint of about this size, in shards of about 1 GB, and the list of its bytes that the cut holds."""
     import torch
     from safetensors.torch import save_file
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -64,12 +64,12 @@ def make(folder: Path, size_gb: float) -> None:
 
 
 def interpreter(source: Path, out: Path) -> None:
-    """What a Python that does nothing takes."""
+    """Report what a Python process takes that does nothing."""
     report(time.perf_counter())
 
 
 def copy(source: Path, out: Path) -> None:
-    """The bytes that the cut holds, by ranges through an 8 MB buffer, synced to disk."""
+    """Copy the bytes that the cut holds, range by range through an 8 MB buffer, and sync them to disk."""
     kept = (out.parent / "bytes").read_text().splitlines()
     began = time.perf_counter()
     out.mkdir()
@@ -114,7 +114,7 @@ def plan(source: Path, where: Path) -> None:
 
 
 def settle(source: Path, out: Path, cold: bool) -> None:
-    """Nothing of the run before: its output gone and written back, the source cached whole or not at all."""
+    """Clear the traces of the run before: remove its output, flush the disk, and cache the source whole or not at all."""
     shutil.rmtree(out, ignore_errors=True)
     os.sync()
     if not cold:
@@ -132,7 +132,7 @@ def settle(source: Path, out: Path, cold: bool) -> None:
 
 
 def cached_share(source: Path) -> float:
-    """The share of the source's bytes in the page cache, by fincore; NaN where it is not there."""
+    """The share of the source's bytes in the page cache, by fincore; NaN where fincore is not installed."""
     if shutil.which("fincore") is None:
         return float("nan")
     files = sorted(map(str, source.glob("*.safetensors")))
@@ -154,7 +154,7 @@ def measure(what: str, source: Path, out: Path, cold: bool, tool: str = "") -> d
 
 
 def timed(command: list[str]) -> dict[str, float]:
-    """A command's seconds from start to end, and its peak memory."""
+    """A command's seconds from start to end, and its peak memory in MB. Raises SystemExit if it fails."""
     began = time.perf_counter()
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     assert process.stderr is not None
@@ -166,7 +166,7 @@ def timed(command: list[str]) -> dict[str, float]:
 
 
 def mergekit(tool: str, source: Path, out: Path) -> dict[str, float]:
-    """The same cut by mergekit's passthrough, lazily, as its own command."""
+    """Time the same cut by mergekit's passthrough, loading lazily, as its own command."""
     slices = [{"sources": [{"model": str(source), "layer_range": span}]} for span in ([0, 12], [20, 24])]
     recipe = source.parent / "mergekit.yml"
     recipe.write_text(json.dumps({"slices": slices, "merge_method": "passthrough", "dtype": "bfloat16"}))
@@ -174,7 +174,7 @@ def mergekit(tool: str, source: Path, out: Path) -> dict[str, float]:
 
 
 def table(cache: str, rows: list[dict[str, dict[str, float]]]) -> None:
-    """Medians over the repeats, as Markdown."""
+    """Print the medians over the repeats, as Markdown."""
     print(
         f"\n| {cache} cache, medians of {len(rows)} (mergekit: one) | seconds | of the plain copy | peak MB |\n|---|---|---|---|"
     )

@@ -1,10 +1,10 @@
-"""Every model that reads more than text: is it, for text alone, what its text tower is? The second table of docs/families.md.
+"""For every model that reads more than text: does its text tower alone give the same on text? The second table of docs/families.md.
 
     python benchmarks/towers.py [MODEL_TYPE ...]
 
-Each type that transformers knows and AutoModelForCausalLM does not, made tiny by the usual names of its sizes, saved, cut between
-files to all its blocks and to 0, 2, 5. "yes": the logits for a text are the whole model's, bit by bit, and the cut is proved.
-`models/tower.py` lists those types; here all are tried.
+Each type that transformers knows and AutoModelForCausalLM does not is made tiny by the usual names of its sizes, saved, and cut between
+files to all its blocks and to 0, 2, 5. "yes": the logits for a text equal the whole model's, bit by bit, and the cut is proved.
+`decoder/names.py` lists those types; here all are tried.
 """
 
 import sys
@@ -31,7 +31,7 @@ KINDS = sorted({*MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES, *LARGER} - {*MODEL_FOR_C
 
 
 def tried(kind: str) -> str:
-    """What comes out for one type, and whether it is for text alone what the whole is."""
+    """The class that a cut of one type has, and whether it equals the whole model on text: the last cells of its row."""
     with torch.device("meta"):
         whole = AutoModelForMultimodalLM.from_config(shrink(kind, **LARGER.get(kind, {})))
     if (count := sum(parameter.numel() for parameter in whole.parameters())) > MOST:

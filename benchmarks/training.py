@@ -3,12 +3,12 @@
     python benchmarks/training.py                              # both shapes, half a batch, 5 rounds: below 6 minutes
     python benchmarks/training.py --no-quick --shapes gpt2     # 4 x 768, T 512, vocabulary 50,304, 8 sequences a step
     python benchmarks/training.py --no-quick --shapes laptop   # 24 x 48, T 256, vocabulary 4,096, 16 sequences a step
-    python benchmarks/training.py --nanogpt ../nanoGPT         # its own model.py, not one written after it
+    python benchmarks/training.py --nanogpt ../nanoGPT         # nanoGPT's own model.py, not one written after it
 
 All start from the same weights, see the same batches and step with AdamW (no decay, clip 1, constant rate), so that their
-losses lie over each other; the largest distance from ours is told. They take turns, one turn a round; medians over rounds.
-The peers are `training_peers.py`; one whose first step fails, or takes longer than `--patience` (it compiles), is left out
-and said. `--cpu-time` counts the process's CPU seconds instead of the wall's: for a machine that computes something else.
+losses should agree; the largest distance from ours is printed. They take turns, one turn a round; times are medians over rounds.
+The peers are in `training_peers.py`; one whose first step fails, or takes longer than `--patience` (it compiles), is left out,
+and that is printed. `--cpu-time` counts the process's CPU seconds instead of wall time, for a machine that is busy otherwise.
 """
 
 import argparse
@@ -58,7 +58,7 @@ SHAPES = {"gpt2": Shape(4, 768, 12, 512, 50304, 8, 4), "laptop": Shape(24, 48, 3
 
 @dataclass
 class Contestant:
-    """One way of training, and what its steps took and gave."""
+    """One way of training, with the seconds and the losses of its steps."""
 
     name: str
     step: Callable[[Tensor], float]
@@ -66,7 +66,7 @@ class Contestant:
     losses: list[float] = field(default_factory=list)
 
     def turn(self, batch_BT: Tensor, clock: Callable[[], float]) -> None:
-        """One step."""
+        """Take one step; its time is the step's own where it keeps one (`timed`)."""
         began = clock()
         self.losses.append(self.step(batch_BT))
         timed = getattr(self.step, "timed", None)
@@ -74,7 +74,7 @@ class Contestant:
 
 
 class Ours:
-    """A step as `training/loop.py` does it."""
+    """A step as `training/loop.py` takes it."""
 
     def __init__(self, model: PreTrainedModel, shape: Shape, precision: str):
         self.model, tokens = model, shape.sequences * shape.length
@@ -93,7 +93,7 @@ class Ours:
 def contestants(
     shape: Shape, precision: str, chosen: str, clock: Callable[[], float], nanogpt: Path | None = None
 ) -> list[Contestant]:
-    """Who takes part, from the same weights; with `nanogpt`, a checkout of it, the activation is its exact GELU."""
+    """Ours and the peers with `chosen` in their names, from the same weights; with `nanogpt`, a checkout, the activation is its exact GELU."""
     torch.manual_seed(0)
     config = AutoConfig.for_model(
         "gpt2", vocab_size=shape.vocabulary, n_positions=shape.length, n_embd=shape.width, n_layer=shape.blocks,
@@ -120,13 +120,13 @@ def contestants(
 
 @contextmanager
 def at_most(seconds: int) -> Iterator[None]:
-    """TimeoutError once the block has taken that long."""
+    """Raise TimeoutError in the block once it has taken `seconds`."""
 
     def over(*_: Any) -> None:
         raise TimeoutError(f"not done in {seconds} s")
 
     before = signal.signal(signal.SIGALRM, over)
-    signal.setitimer(signal.ITIMER_REAL, seconds, 2)  # again: one raised within a callback is lost
+    signal.setitimer(signal.ITIMER_REAL, seconds, 2)  # repeated: an error raised within a callback is lost
     try:
         yield
     finally:
@@ -135,7 +135,7 @@ def at_most(seconds: int) -> Iterator[None]:
 
 
 def started(racing: list[Contestant], batch_BT: Tensor, patience: int, clock: Callable[[], float]) -> list[Contestant]:
-    """Those whose first step, compilation included, comes to an end; of the others it is said why not."""
+    """The contestants whose first step, compilation included, comes to an end; for the others the reason is printed."""
     there = []
     for one in racing:
         try:
@@ -151,7 +151,7 @@ def started(racing: list[Contestant], batch_BT: Tensor, patience: int, clock: Ca
 
 
 def race(name: str, arguments: argparse.Namespace) -> None:
-    """All rounds at a shape, and their table."""
+    """Run all rounds at a shape, and print their table."""
     shape = SHAPES[name]
     if arguments.quick:
         shape = replace(shape, sequences=shape.sequences // 2)
@@ -161,7 +161,7 @@ def race(name: str, arguments: argparse.Namespace) -> None:
     racing = contestants(shape, arguments.precision, arguments.only, clock, arguments.nanogpt)
     racing = started(racing, torch.from_numpy(batches[0]), arguments.patience, clock)
     for round_ in range(arguments.rounds):
-        for one in racing[round_ % len(racing) :] + racing[: round_ % len(racing)]:  # each is first once in a while
+        for one in racing[round_ % len(racing) :] + racing[: round_ % len(racing)]:  # each is first in its turn
             for step in range(arguments.steps):
                 one.turn(torch.from_numpy(batches[1 + round_ * arguments.steps + step]), clock)
     tell(racing, shape, arguments)
@@ -180,14 +180,14 @@ def main() -> None:
     parser.add_argument("--cpu-time", action="store_true")
     parser.add_argument("--nanogpt", type=Path, help="a checkout of nanoGPT, whose own model then takes part")
     arguments = parser.parse_args()
-    logging.disable(logging.CRITICAL)  # a compiler that is cut off tells pages
+    logging.disable(logging.CRITICAL)  # a compiler that is cut off logs pages
     keep_freed_memory()
     for name in arguments.shapes:
         race(name, arguments)
 
 
 def tell(racing: list[Contestant], shape: Shape, arguments: argparse.Namespace) -> None:
-    """The table, the first step (compilation) apart."""
+    """Print the table; the first step (compilation) has a column of its own."""
     flops = 3 * forward_flops_per_token(racing[0].step.model, shape.length) * shape.sequences * shape.length  # type: ignore[attr-defined]
     print(f"{shape}\ntorch {torch.__version__}, transformers {transformers.__version__}, {torch.get_num_threads()} thread(s),"
           f" {'CPU' if arguments.cpu_time else 'wall'} time, medians of {len(racing[0].seconds) - 1} steps\n")  # fmt: skip

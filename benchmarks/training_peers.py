@@ -1,8 +1,9 @@
-"""The peers of `training.py`: nanoGPT's step, on its own model where a checkout of it is named, and the HF Trainer.
+"""The peers of `training.py`: nanoGPT's step, on nanoGPT's own model where a checkout is named, and the HF Trainer.
 
 Without a checkout the model is one written after nanoGPT's structure: plain linear layers with biases, fused attention, tied
-head, the loss alone returned. The step is train.py's: mean cross-entropy a micro-batch, gradients accumulated, clipped, AdamW.
-All are where the model that they start from is. On a CPU nanoGPT runs in fp32 whatever dtype is asked, and AdamW is not its fused one; tuned, it is bf16 and fused.
+head, the loss alone returned. The step is that of nanoGPT's train.py: mean cross-entropy of each micro-batch, gradients accumulated and
+clipped, AdamW. All models are on the device of the model that they start from. On a CPU, nanoGPT itself runs in fp32 whatever dtype is
+asked for, without fused AdamW; the tuned peer runs in bf16 with fused AdamW.
 """
 
 import contextlib
@@ -72,13 +73,13 @@ def _own(source: PreTrainedModel, checkout: Path) -> nn.Module:
                 config.n_positions, config.vocab_size, config.n_layer, config.n_head, config.n_embd, dropout=0.0
             )
         )
-    turned = ("c_attn.weight", "c_proj.weight", "c_fc.weight")  # Conv1D's, as in its own from_pretrained
+    turned = ("c_attn.weight", "c_proj.weight", "c_fc.weight")  # Conv1D's, transposed as in its own from_pretrained
     model.load_state_dict({name: t.T if name.endswith(turned) else t for name, t in source.state_dict().items()})
     return model
 
 
 def _renamed(source: PreTrainedModel) -> dict[str, Tensor]:
-    """The GPT-2's weights under the peer's names, Conv1D's turned."""
+    """The GPT-2's weights under the peer's names, those of Conv1D transposed."""
     found = {}
     for name, tensor in source.transformer.state_dict().items():
         product = ".h." in f".{name}" and tensor.ndim == 2
@@ -88,7 +89,7 @@ def _renamed(source: PreTrainedModel) -> dict[str, Tensor]:
 
 
 class NanoGPT:
-    """nanoGPT's step: the model in one forward that gives the loss, divided by the number of micro-batches."""
+    """nanoGPT's step: one forward pass returns the loss, which is divided by the number of micro-batches."""
 
     def __init__(self, source: PreTrainedModel, checkout: Path | None, micro: int, precision: str, compiled: bool):
         self.on, self.micro = source.device, micro
@@ -118,7 +119,7 @@ class _InOrder(Trainer):
 
 
 class _Timed(TrainerCallback):
-    """Seconds from the start of a step to its end: making a Trainer for each turn is not counted."""
+    """Measure the seconds from the start of a step to its end, so that making a Trainer for each turn is not counted."""
 
     def __init__(self, clock: Callable[[], float]):
         self.clock, self.began, self.seconds = clock, 0.0, 0.0
@@ -131,7 +132,7 @@ class _Timed(TrainerCallback):
 
 
 class HFTrainer:
-    """One step of the HF Trainer, which keeps model and optimizer from call to call; `timed` says what it took."""
+    """One step of the HF Trainer, with model and optimizer kept from call to call; `timed` holds the seconds it took."""
 
     def __init__(self, model: PreTrainedModel, micro: int, precision: str, compiled: bool, clock: Callable[[], float]):
         self.timed = _Timed(clock)

@@ -1,4 +1,4 @@
-"""What `ablations.py` is made of: the shared bench, and one cell (a cut, its start, its training) in a folder of its own."""
+"""The pieces of `ablations.py`: the lab that all cells share, and one cell (a cut, its start, its training) in a folder of its own."""
 
 import json
 import shutil
@@ -37,7 +37,7 @@ Row = dict[str, Any]
 
 
 def kept(place: Path, make: Callable[[], Row]) -> Row:
-    """The row at `place`; made and written first if it is not there."""
+    """Return the row at `place`; if there is none, make it and write it there first."""
     if not place.exists():
         write_text(place, json.dumps(make(), indent=1))
     found: Row = json.loads(place.read_text(encoding="utf-8"))
@@ -46,10 +46,11 @@ def kept(place: Path, make: Callable[[], Row]) -> Row:
 
 @dataclass(frozen=True)
 class Cell:
-    """One training run: which blocks, how the cut starts (`no heal`, `heal`, `heal all`; without it as the recipe says), how it is trained.
+    """One training run: which blocks, how the cut starts, how it is trained.
 
-    `training` are changes of the recipe's section, `objective` stands in place of the recipe's. `budget` are its training FLOPs,
-    `choice` those of choosing its blocks; without them the base's.
+    `start` is `no heal`, `heal` or `heal all`; without it the recipe decides. `training` changes fields of the recipe's section,
+    `objective` replaces the recipe's. `budget` is the training FLOPs, `choice` the FLOPs of choosing the blocks; without them,
+    the base's.
     """
 
     name: str
@@ -62,7 +63,7 @@ class Cell:
 
 
 class Lab:
-    """Reference, text, the base's depth and every criterion's cut of that depth; `cell` trains one and compares it."""
+    """The reference, the text, the base's depth and every criterion's cut to that depth; `cell` trains one cell and compares it."""
 
     def __init__(self, recipe: RunRecipe, folder: Path, progress: Progress):
         make_repeatable(recipe.seed)
@@ -82,14 +83,14 @@ class Lab:
         self.found = sum(kind.load(folder / kind.NAME).flops for kind in (DiagnosisCost, Untrained))
 
     def _choice(self, name: str, profile: Profile) -> Ordering:
-        """What a criterion that is not the base's says."""
+        """The ordering by a criterion other than the base's, kept in a file."""
         wanted, length = self.recipe.choice, self.recipe.data.sequence_length
         tokens_BT = self.bench.sequences(wanted.sequences, length)
         place = self.folder / f"choice-{name}.json"
         return Ordering(**kept(place, lambda: asdict(CRITERIA[name](self.bench.model, tokens_BT, profile))))
 
     def _cuts(self) -> dict[str, list[int]]:
-        """The other criteria's cuts, and the first blocks with the last; those that are the base's or another's once."""
+        """The other criteria's cuts, and the first blocks with the last one, without those equal to the base's or to an earlier one."""
         found = {name: choice.blocks(self.depth) for name, choice in self.choices.items()}
         found["tail"] = [*range(self.depth - 1), self.whole - 1]
         different: dict[str, list[int]] = {}
@@ -102,17 +103,17 @@ class Lab:
         return different
 
     def gaps(self, blocks: Sequence[int]) -> dict[int, int]:
-        """After which place of a cut blocks are missing, and the last of them."""
+        """Map each place of a cut after which blocks are missing to the last of these blocks."""
         return dict(find_gaps(blocks, self.whole))
 
     def step_flops(self, cell: Cell) -> int:
-        """Training FLOPs of a step, the teacher's pass and the optimizer's own with them."""
+        """Training FLOPs of a step, including the teacher's pass and the optimizer's own."""
         training = self.training.model_copy(update=cell.training)
         teacher = self.bench.model if (cell.objective or self.recipe.objective).taught else None
         return step_flops(self.bench.model, training, self.recipe.data.sequence_length, teacher, cell.blocks)
 
     def cell(self, cell: Cell) -> Row:
-        """Train a cell and compare it; `row.json` of its folder."""
+        """Train a cell and compare it with the reference; its row is kept in `row.json` of its folder."""
         place = self.folder / "cells" / cell.name
         row = kept(place / "row.json", lambda: self._row(cell, place))
         if "checkpoints_kept" not in cell.training:
@@ -133,7 +134,7 @@ class Lab:
         }  # fmt: skip
 
     def _trained(self, cell: Cell, place: Path, model: PreTrainedModel, training: Training) -> RoundEnd:
-        """The cell's round."""
+        """Train the cell's round."""
         bench = self.bench.under(self.recipe.model_copy(update={"training": training}))
         return RoundFolder(
             bench, self.progress, place, Metrics(place / METRICS), number=1, depth=len(cell.blocks),
@@ -141,7 +142,7 @@ class Lab:
         ).train(model)  # fmt: skip
 
     def lasting(self, steps: int, **changes: Any) -> Training:
-        """The recipe's training over so many steps, the warm-up in proportion."""
+        """The recipe's training over `steps` steps, with the warm-up in proportion."""
         training = of_steps(self.training.model_copy(update=changes), steps)
         warmup = self.training.warmup_tokens * training.tokens // self.training.tokens
         return training.model_copy(update={"warmup_tokens": warmup})
@@ -151,17 +152,17 @@ class Lab:
         return self.bench.documents.flops(self.bench.model) + self.bench.documents.flops(model)
 
     def compared(self, model: PreTrainedModel, place: Path) -> Row:
-        """A model's gap; its documents' losses go to `place`."""
+        """Compare a model with the reference; the losses by document are written to `place`."""
         measured = self.bench.compare(model)
         np.save(place, measured.losses)
         return {"gap": asdict(measured.gap), "losses": self.inside(place)}
 
     def inside(self, path: Path) -> str:
-        """A path as it is named inside the folder."""
+        """A path relative to the lab's folder."""
         return str(path.relative_to(self.folder))
 
     def fresh(self, cell: Cell) -> tuple[PreTrainedModel, Row]:
-        """A cut as it starts, and the FLOPs of its repair."""
+        """The cut before its training, repaired as its `start` says, and the FLOPs of the repair."""
         model, length = inherit(self.bench.model, cell.blocks, seed=self.recipe.seed), self.recipe.data.sequence_length
         tokens_BT = self.bench.sequences(max(2, self.recipe.choice.heal_tokens // length), length)
         start = cell.start or ("heal" if self.recipe.choice.heal else "no heal")
@@ -173,7 +174,7 @@ class Lab:
         return model, {"flops": float(healing.flops)}
 
     def begin(self, cell: Cell, place: Path) -> tuple[PreTrainedModel, Row]:
-        """The cell's model at its newest checkpoint."""
+        """The cell's model at its newest checkpoint, and the FLOPs of its repair; the first checkpoint is made if there is none."""
         if checkpoint.latest(place / "checkpoints") is None:
             place.mkdir(parents=True, exist_ok=True)
             model, start = self.fresh(cell)
@@ -185,7 +186,7 @@ class Lab:
 
 
 def heal_all(model: PreTrainedModel, reference: PreTrainedModel, blocks: Sequence[int], tokens_BT: Tensor) -> float:
-    """Refit every block from below, so that it gives what the reference gives before the next one; returns the FLOPs."""
+    """Refit every block, from the bottom up, to the reference's hidden states before the next kept block; return the FLOPs."""
     parent, own, flops = Stack(reference, tokens_BT), Stack(model, tokens_BT), 0.0
     wanted_BTD, below_BTD, done = parent.hidden0, own.hidden0, 0
     for place, following in enumerate([*blocks[1:], parent.depth]):

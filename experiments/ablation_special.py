@@ -1,4 +1,4 @@
-"""Variations of `ablations.py` that are more than one round of one cut."""
+"""Variations of `ablations.py` that take more than one round of one cut."""
 
 import json
 import random
@@ -21,7 +21,7 @@ _RANDOM_CUTS = 3
 
 
 def halving(lab: Lab) -> Row:
-    """Successive halving over the criteria's cuts and random ones; what the losers cost is counted."""
+    """Successive halving over the criteria's cuts and random ones; the cost of the losers is counted."""
     left = {lab.choice.method: lab.blocks, **lab.cuts}
     drawn = random.Random(lab.recipe.seed)
     for number in range(_RANDOM_CUTS):
@@ -45,7 +45,7 @@ def halving(lab: Lab) -> Row:
 
 
 def two_steps(lab: Lab) -> Row:
-    """Half of the cut and half of the budget, then the rest of both, taught by the whole reference all through."""
+    """Half of the cut and half of the budget, then the rest of both; the whole reference is the teacher throughout."""
     between = lab.choice.blocks((lab.whole + lab.depth) // 2)
     cells = lab.folder / "cells"
     kept_trained = {"checkpoints_kept": lab.training.checkpoints_kept}
@@ -63,7 +63,7 @@ def two_steps(lab: Lab) -> Row:
 
 
 def grown(lab: Lab, recipe: str, settings: dict[str, Any], new_blocks: str) -> Row:
-    """From half the depth to the base's, as the policy decides, within the base's training FLOPs."""
+    """Grow from half the depth to the base's, as the policy decides, within the base's training FLOPs."""
     half, training = lab.whole // 2, lab.training
     rounds = {
         "training.tokens": training.tokens // 2, "training.warmup_tokens": training.warmup_tokens // 2,
@@ -86,7 +86,7 @@ def grown(lab: Lab, recipe: str, settings: dict[str, Any], new_blocks: str) -> R
 
 
 def averaged(lab: Lab) -> list[Row]:
-    """A round whose rate never falls, and the mean of the weights of its last quarter."""
+    """A round whose learning rate does not decay, and the mean of the weights over its last quarter."""
     training = {"schedule": "constant", "checkpoints_kept": 5, "checkpoint_every": max(1, lab.steps // 20)}
     constant = lab.cell(Cell("train-constant", lab.blocks, training=training))
     place = lab.folder / "cells" / "train-constant"

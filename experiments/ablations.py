@@ -1,29 +1,31 @@
-"""What each part of a run is worth: one variation of the recipe a row, at the training FLOPs of the base.
+"""What each part of a run is worth: a row for each variation of the recipe, at the training FLOPs of the base.
 
     python experiments/ablations.py --recipe laptop --out runs/ablations                       # the bundled reference
     python experiments/ablations.py --recipe RECIPE --reference MODEL --data TRAIN --valid TUNE --out runs/mine \\
         [--only NAME ...] [--set key=value] [--tokens N]
 
-The base is the recipe's one round, whole, at the depth at which its own rule starts (`growth.start` overrides it); --tokens
+The base is one whole round of the recipe, at the depth where the recipe's own rule starts (`growth.start` overrides it); --tokens
 is the round's length, and the warm-up keeps its share of it. Depth and order of blocks are found once. Each variation has
-the base's total training FLOPs, teacher's passes and optimizer included, to a step: a dearer step gets fewer of them, a
-cheaper one more. Total FLOPs have the rest: diagnosis,
-choice, repair, probes, and comparing once. --only takes names or their beginnings (`teach`). Every cell is a folder under
---out/cells: the same command goes on after a stop. table.md and table.json hold every row done so far, and are written anew
-after each. Tune on text that no result is reported on.
+the base's total training FLOPs, including the teacher's passes and the optimizer, to within one step: if a step costs more,
+there are fewer of them, and the other way round. Total FLOPs also include the rest: diagnosis, choice, repair, probes, and
+one comparison. --only takes names or their beginnings (`teach`). Every cell is a folder under --out/cells, so the same
+command continues after a stop. table.md and table.json hold every row done so far, and are rewritten after each. Tune on
+text that no result is reported on.
 
   blocks-*   which blocks: each criterion's cut; the first ones and the last (`tail`); `halving`: all these and three
-             random cuts (ends kept) share a fifth of the budget in rungs of equal cost, the worse half dropped after each,
-             and the one left is trained from its start on what remains.
-  start-*    how the cut starts: not healed; every block healed, not those before gaps alone.
-  teach-*    the text alone; half and half with the reference's logits; the logits alone; both of these with the hidden states too: at the
-             cut alone, after every block those of the same share of depth (`share`), those of the block that it was inherited from
-             (`origin`), and these without the last two; by their squares or by their angle (`cosine`).
-  steps-two  a cut half as deep first, and after half of the budget the rest of it, by the same order of blocks; the teacher stays.
-  grow-*     from half the reference's depth to the base's by the policy, rounds of at most half the base's tokens, which
+             random cuts (ends kept) share a fifth of the budget in rungs of equal cost; the worse half is dropped after each
+             rung, and the last one left is trained from its start on the rest of the budget.
+  start-*    how the cut starts: not healed; every block healed, not only those before gaps.
+  teach-*    what is learned from: the text alone; half the text, half the reference's logits; the logits alone; the last two
+             with hidden states too. These are compared at the gaps of the cut (`cut`), or after every block with those at the
+             same share of depth (`share`), with those of the block it was inherited from (`origin`), or the same without the
+             last two blocks (`origin-but-two`); by squared difference or by angle (`cosine`).
+  steps-two  half of the cut first, and the rest of it after half of the budget, in the same order of blocks; the teacher stays.
+  grow-*     from half the reference's depth to the base's by the policy, in rounds of at most half the base's tokens, which
              may end sooner; new blocks as named. It may stop below the base's FLOPs, as at a match.
   depth-*    the base's recipe one and two blocks shallower.
-  train-*    peak rate; schedule; the other optimizer; batch; no decay, and the mean of the last quarter's checkpoints instead.
+  train-*    peak rate; schedule; the other optimizer; batch size; no decay (`constant`), and the mean of its last quarter's
+             checkpoints in place of a decay (`averaged`).
 """
 
 import argparse
@@ -49,7 +51,7 @@ from inheritune.words import show
 
 
 def cells(lab: Lab) -> Iterator[Cell]:
-    """The variations that are one cell each."""
+    """The variations that consist of a single cell."""
     blocks = lab.blocks
     for name, cut in lab.cuts.items():
         chosen = lab.choices.get(name)
@@ -66,7 +68,7 @@ def cells(lab: Lab) -> Iterator[Cell]:
 
 
 def teaching(lab: Lab) -> Iterator[tuple[str, Objective]]:
-    """What is minimised."""
+    """The objectives of the variations, by name."""
     yield "text", Objective()
     yield "half", Objective(cross_entropy=0.5, logits=0.5)
     yield "logits", Objective(cross_entropy=0.0, logits=1.0)
@@ -85,7 +87,7 @@ def teaching(lab: Lab) -> Iterator[tuple[str, Objective]]:
 
 
 def changes(training: Training) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Single settings of training."""
+    """The changes of training settings, by name."""
     peak, batch = training.peak_lr, training.batch_tokens
     for factor in (0.25, 0.5, 2):
         yield f"peak-x{factor:g}", {"peak_lr": factor * peak}
@@ -101,7 +103,7 @@ def changes(training: Training) -> Iterator[tuple[str, dict[str, Any]]]:
 def work(
     lab: Lab, given: argparse.Namespace, settings: dict[str, Any]
 ) -> Iterator[tuple[str, Callable[[], list[Row]]]]:
-    """Every variation by name, and what runs it; those of several rows by the beginning of their names."""
+    """Every variation by name, and what runs it. `train-averaged` gives the row of `train-constant` too."""
     for cell in cells(lab):
         yield cell.name, partial(_rows, lab, cell)
     yield "blocks-halving", lambda: [halving(lab)]
@@ -120,7 +122,7 @@ def _grown(lab: Lab, recipe: str, settings: dict[str, Any], new_blocks: str) -> 
 
 
 def table(rows: list[Row]) -> str:
-    """Rows as Markdown; the difference to the base is paired by document."""
+    """The rows as Markdown; their differences to the base are paired by document."""
     lines = [
         "| name | blocks | training tokens | training FLOPs | total FLOPs | gap [interval] | difference to the base |",
         "|---|---|---|---|---|---|---|",
@@ -138,7 +140,7 @@ def _told(gap: dict[str, Any]) -> str:
 
 
 def _difference(lab: Lab, row: Row, base: Row) -> Row:
-    """A row's losses against the base's, document by document."""
+    """The row with its difference to the base, paired by document."""
     own, other = (np.load(lab.folder / each["losses"]) for each in (row, base))
     match = lab.recipe.match
     found = gap(own, other, tokens=lab.bench.documents.weights, margin=match.margin, confidence=match.confidence)
@@ -146,7 +148,7 @@ def _difference(lab: Lab, row: Row, base: Row) -> Row:
 
 
 def _settings(given: argparse.Namespace) -> dict[str, Any]:
-    """The base's recipe: one round, of the tokens asked for, its warm-up in proportion."""
+    """The settings of the base: one round of the tokens asked for, with the warm-up in proportion."""
     text = {"reference": given.reference, "data.train": given.data, "data.valid": given.valid, "seed": given.seed}
     settings = {key: value for key, value in text.items() if value is not None}
     settings |= {"limits.max_rounds": 1, **dict(map(parse_setting, given.set))}

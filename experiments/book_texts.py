@@ -3,9 +3,9 @@
 git clone https://github.com/rcdm-uga/Gutenberg_Text CLONE
 python experiments/book_texts.py CLONE OUT
 
-OUT receives `books.jsonl`, a book a line, and `held.jsonl`, a passage a line. No author is in both. Headers and licences
-of Project Gutenberg are left out, and the lines of a paragraph are joined. A passage is a thousand characters from a
-book's middle, so that a run and `evaluate` both read it whole.
+OUT receives `books.jsonl`, one book per line, and `held.jsonl`, one passage per line. No author is in both. Headers and
+licences of Project Gutenberg are left out, and the lines of a paragraph are joined. A passage is a thousand characters from
+the middle of a book, so that a run and `evaluate` both read it whole.
 """
 
 import argparse
@@ -21,7 +21,7 @@ BOOKS = Path(__file__).parent / "real-models" / "books.tsv"
 
 
 def body(raw: str) -> str:
-    """What stands between the marks of Project Gutenberg, a paragraph a line."""
+    """The text between the markers of Project Gutenberg, one paragraph per line."""
     inside = re.split(r"^\*\*\* ?(?:START|END) OF [^*]*\*\*\*", raw.replace("\r\n", "\n"), flags=re.MULTILINE)[1]
     paragraphs = (" ".join(part.split()) for part in re.split(r"\n\s*\n", inside))
     return "\n\n".join(part for part in paragraphs if part and "Gutenberg" not in part)
@@ -33,7 +33,7 @@ def passage(text: str) -> str:
 
 
 def write(clone: Path, out: Path) -> None:
-    """Both files, in the order of `books.tsv`."""
+    """Write both files, in the order of `books.tsv`."""
     out.mkdir(parents=True, exist_ok=True)
     sides: dict[str, list[str]] = {"train": [], "held": []}
     for side, path in csv.reader(BOOKS.open(encoding="utf-8"), delimiter="\t", quoting=csv.QUOTE_NONE):

@@ -2,12 +2,12 @@
 
     python experiments/collapse.py MODEL [MODEL …] --text books=books.jsonl --text wiki=wiki.txt [--length 100 …] --out DIR
 
-Every profile stays in DIR, so that the same command goes on after a stop. At the end it prints the tables, and DIR/collapse.png is
-MaxRank over depth. The rule by which it judges (paper, section 2 and figure 1), written before anything was measured:
+Every profile is kept in DIR, so that the same command continues after a stop. At the end it prints the tables and draws MaxRank over
+depth in DIR/collapse.png. The rule by which it judges (paper, section 2 and figure 1), written before anything was measured:
 
 - *heads collapse* where at least 5% of a model's heads have a mean k* of at most 1.5 on every text, and no layer of fresh weights has
   a MaxRank as low;
-- *deep ones do* where, of those heads, the second half of the layers has at least twice as many as the first;
+- *deep ones do* where the second half of the layers has at least twice as many of those heads as the first half;
 - *whole layers do* where at least one layer has a MaxRank of at most 1.5 on every text.
 """
 
@@ -31,7 +31,7 @@ Profiles = dict[str, Profile]
 
 
 def measured(model: Path, text: str, length: int, out: Path) -> Profile:
-    """One profile: ranks of all heads, and of fresh weights; measured once."""
+    """The profile of a model on one text, with the ranks of fresh weights; measured once and then read back."""
     if not (out / "profile.json").exists():
         command = [
             sys.executable, "-m", "inheritune", "diagnose", str(model), "--text", text, "--length", str(length),
@@ -56,12 +56,12 @@ def low_layers(profile: Profile) -> set[int]:
 
 
 def fresh(profile: Profile) -> list[float | None]:
-    """MaxRank by layer of fresh weights."""
+    """MaxRank of each layer with fresh weights."""
     return next(contrast.max_rank for contrast in profile.contrasts if contrast.name == "untrained")
 
 
 def rows(profiles: Profiles) -> list[str]:
-    """A row of the table for each text, and one of what is so on every text."""
+    """A row of the table for each text, and one for what holds on every text."""
     told = []
     for name, profile in profiles.items():
         least = min(rank for rank in fresh(profile) if rank is not None)

@@ -1,25 +1,25 @@
-"""What it costs to match a reference, by strategy: total FLOPs until the target is shown to match, all that was tried included.
+"""What it costs to match a reference, by strategy: total FLOPs until the target is shown to match, including every failed attempt.
 
     python experiments/compute_to_match.py --seeds 0 1 2 --out runs/yardstick                      # the bundled reference
     python experiments/compute_to_match.py --recipe RECIPE --reference MODEL --data TRAIN --valid HELD --trained-tokens N \\
         --literal-set training.peak_lr=2e-3 --scratch-peak 1.6e-2 --seeds 0 1 2 --out runs/yardstick-mine
 
-Every cell is a run folder under --out: the same command goes on after a stop, and what is done is not done again. The
+Every cell is a run folder under --out: the same command continues after a stop, and nothing is done twice. The
 strategies' rules are fixed here, before any of them is run:
 
   ours      the recipe (`--recipe`, default `laptop`) as it stands.
-  literal   the recipe `paper-literal`: half the blocks (the first), everything outside them inherited, whole rounds on a cosine,
-            cut out of the reference again with two more blocks where a round does not match, up to all blocks but one. A
-            round has a quarter of the reference's training tokens, or as many as these: the cheaper that matches. The
-            whole-length variant ends where it would pass what the quarter spent in training, since it can then not be
-            the cheaper; where the quarter did not match, it ends at --most-flops, if given. Never matched: at least
-            what both spent.
-  one-shot  the first n blocks at the depth the literal ends with, one of its rounds.
-  late      no parent: one block from random weights at a constant rate, 80% of the tokens; then, at once, the literal's last
-            depth (copies of the block, the optimizer's state with them), and 20%, of which the last half decays. FLOPs: the
-            literal's total.
-  random    the literal's last depth from random weights, FLOPs: the literal's total.
-  whole     a control: the whole reference trained on, for as many tokens as `ours`.
+  literal   the recipe `paper-literal`: the first half of the blocks, everything outside them inherited, whole rounds on a
+            cosine; where a round does not match, the target is cut out of the reference again with two more blocks, up to
+            all blocks but one. There are two variants: a round has a quarter of the reference's training tokens, or all of
+            them; the cheaper one that matches counts. The whole-length variant ends where its training would cost more
+            than the quarter variant's, since it can then not be the cheaper; where the quarter did not match, it ends at
+            --most-flops, if given. If neither matches, the cost is at least what both spent.
+  one-shot  the first n blocks, at the depth where the literal ends, for one of its rounds.
+  late      no parent: one block from random weights at a constant rate for 80% of the tokens; then, at once, the literal's
+            last depth (copies of the block, and of its optimizer state) for the other 20%, of which the last half decays.
+            FLOPs: the literal's total.
+  random    the literal's last depth from random weights. FLOPs: the literal's total.
+  whole     a control: the whole reference, trained on for as many tokens as `ours`.
 
 Total FLOPs are the run's ledger: diagnosis, choice, probes, repair, every round, every validation. Late and random
 spend theirs on training alone, to their advantage.
@@ -65,7 +65,7 @@ class Yardstick:
         self.literal_extra = dict(map(parse_setting, given.literal_set))
 
     def rows(self) -> Iterator[Row]:
-        """The chosen strategies' rows; what one strategy needs of another is run for it."""
+        """The rows of the chosen strategies; a strategy that another one needs is run as well."""
         for name in self.given.strategies:
             yield from {
                 "ours": self.ours, "literal": self.literal, "one-shot": self.one_shot, "late": self.late,
@@ -77,7 +77,7 @@ class Yardstick:
         return [self._cell("ours", self.given.recipe, **self.extra)]
 
     def literal(self) -> list[Row]:
-        """Both variants, and the one that counts."""
+        """Both variants, then the one that counts."""
         quarter = self._literal("literal, quarter rounds", self._tokens() // 4)
         matched = quarter["outcome"] == "matched"
         most = {"limits.max_flops": quarter["training_flops"] if matched else self.given.most_flops}
@@ -88,13 +88,13 @@ class Yardstick:
         return [quarter, whole, {**counts, "strategy": "literal"}]
 
     def one_shot(self) -> list[Row]:
-        """The literal's last depth at once."""
+        """The literal's last depth, in a single round."""
         last = self.literal()[-1]
         depths = {"growth.start": last["depth"], "growth.max_depth": last["depth"], "limits.max_rounds": 1}
         return [self._literal("one-shot", last["round_tokens"], **depths)]
 
     def control(self, name: str) -> list[Row]:
-        """Random weights at the literal's FLOPs, or the reference trained on for the tokens of ours."""
+        """Random weights at the literal's FLOPs, or the reference trained on for as many tokens as `ours`."""
         bench, folder = self._bench(name)
         try:
             if name == "random":
@@ -146,7 +146,7 @@ class Yardstick:
         return self._cell(name, "paper-literal", **self.literal_extra, **{"training.tokens": tokens}, **extra)
 
     def _cell(self, name: str, recipe: str, **settings: Any) -> Row:
-        """One run, or what it left behind."""
+        """The row of one run, which is made unless its folder already has the result."""
         place = self.folder / name.replace(", ", "-").replace(" ", "-")
         if not (place / "result.json").exists():
             run(recipe, out=str(place), progress=Progress(), **{**self.text, **settings})
@@ -160,7 +160,7 @@ class Yardstick:
         }  # fmt: skip
 
     def _tokens(self) -> int:
-        """What the reference was trained on."""
+        """How many tokens the reference was trained on. Raises SystemExit if that is not known."""
         if self.given.trained_tokens:
             return self.given.trained_tokens
         known = load_reference(self.text.get("reference", "bundled:laptop"), None).trained_tokens
@@ -169,7 +169,7 @@ class Yardstick:
         return known
 
     def _bench(self, name: str) -> tuple[Bench, Path]:
-        """Text and reference; from random weights with a peak rate of its own."""
+        """Open a cell's bench and folder; cells from random weights have a peak rate of their own."""
         peak = {} if name == "reference" else {"training.peak_lr": self.given.scratch_peak}
         recipe = load_recipe(RunRecipe, "paper-literal", {**self.text, **self.literal_extra, **peak})
         folder = open_folder(self.folder / name, recipe)
@@ -191,7 +191,7 @@ def _text(given: argparse.Namespace) -> dict[str, Any]:
 
 
 def table(rows: list[Row]) -> str:
-    """Rows as Markdown; FLOPs beside the literal's of the same seed."""
+    """The rows as Markdown, with FLOPs relative to the literal's of the same seed."""
     lines = [
         "| strategy | seed | blocks | FLOPs until the match | of the literal's | training tokens | gap [interval] | verdict |",
         "|---|---|---|---|---|---|---|---|",

@@ -1,8 +1,8 @@
-"""How many of the first tokens that llama.cpp chooses of a GGUF file are those of transformers, by our loading, in float32.
+"""How many of the first tokens that llama.cpp chooses from a GGUF file are the ones that transformers chooses, as we load it, in float32.
 
     python experiments/gguf_tokens.py MODEL.gguf
 
-prints it as JSON. llama.cpp's runner is found as `inheritune export` finds it.
+The result is printed as JSON. llama.cpp's runner is found as `inheritune export` finds it.
 """
 
 import argparse

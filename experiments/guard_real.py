@@ -1,11 +1,11 @@
-"""The guard set on a real model, on cuts of it and on other models: what each has right, beside its loss on a text.
+"""The guard set on a real model, on cuts of it and on other models: what each answers right, beside its loss on a text.
 
     python experiments/guard_real.py OUT --text held.jsonl whole=SmolLM2.gguf 26=0-12,16,18-29 20=0-4,7-11,18-24,27-29 healed=cut20
 
-The first is the whole model, a folder or a GGUF file; each other is a folder, or blocks of the first. A model's answers and losses are kept
-in OUT: the same command goes on after a stop, asks no model twice, and prints the table, which OUT/table.md keeps. Seconds
-are the processor's. A task ranks if none of the cuts has surely more right than the one before it, and the last has surely fewer right than
-the whole model (95%).
+The first is the whole model, a folder or a GGUF file; each of the others is a folder, or a list of blocks of the first. A model's
+answers and losses are kept in OUT: the same command continues after a stop, asks no model twice, and prints the table, which is also
+written to OUT/table.md. Seconds are processor seconds. A task ranks the models if no cut answers surely more items right than the
+one before it, and the last cut surely fewer than the whole model (95%).
 """
 
 import argparse
@@ -33,7 +33,7 @@ CHARACTERS, LENGTH = 4_000, 1_024
 
 
 class Found(NamedTuple):
-    """Which items a model has right, each document's nats per token and tokens, and processor seconds of the items."""
+    """Which items a model answers right, each document's nats per token and number of tokens, and the processor seconds of the items."""
 
     right: list[float]
     losses: list[float]
@@ -42,12 +42,12 @@ class Found(NamedTuple):
 
     @property
     def loss(self) -> float:
-        """Nats per token."""
+        """Nats per token over all documents."""
         return float(np.average(self.losses, weights=self.tokens))
 
 
 def asked(name: str, one: Reference, texts: Sequence[Text]) -> Found:
-    """What a model has right, and its losses."""
+    """Ask a model all items, and measure its losses on the texts."""
     given, began = items(), time.process_time()
     right = answers(one.model, one.tokenizer, given, count=counted(given, name, Progress())).right
     seconds = time.process_time() - began
@@ -56,7 +56,7 @@ def asked(name: str, one: Reference, texts: Sequence[Text]) -> Found:
 
 
 def all_found(named: Sequence[tuple[str, str]], texts: Sequence[Text], out: Path) -> list[Found]:
-    """Every model's, those that were asked before from their files."""
+    """What was found of every model; models that were asked before are read from their files."""
     whole = None
     for name, what in named:
         if (out / f"{name}.json").exists():
@@ -71,7 +71,7 @@ def all_found(named: Sequence[tuple[str, str]], texts: Sequence[Text], out: Path
 
 
 def table(names: Sequence[str], found: Sequence[Found]) -> Iterator[str]:
-    """Shares that are right by task, and differences from the whole model with their intervals, as Markdown."""
+    """The table as Markdown: the share of right answers by task, and differences from the whole model with their intervals."""
     whole, *others = found
     told = [guard(items(), np.asarray(one.right), np.asarray(whole.right), 0.95) for one in others]
     yield f"| | items | chance | {' | '.join(names)} |"
@@ -89,7 +89,7 @@ def table(names: Sequence[str], found: Sequence[Found]) -> Iterator[str]:
 
 
 def ranking(deepest_first: Sequence[Found]) -> Iterator[str]:
-    """Whether each task ranks these models."""
+    """Whether each task ranks these models; a line for each task."""
     right = np.asarray([one.right for one in deepest_first])
     for task in dict.fromkeys(item.task for item in items()):
         own = np.asarray([item.task == task for item in items()]) & np.isfinite(right).all(0)

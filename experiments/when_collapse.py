@@ -1,9 +1,9 @@
-"""When attention collapses in a training, and where in depth: ranks of every head in checkpoints at log-spaced steps.
+"""When attention collapses during a training, and in which layers: the ranks of every head in checkpoints at log-spaced steps.
 
     python experiments/when_collapse.py RUN [RUN …] --text BOOKS.jsonl [--length 100] --out DIR
 
-RUN is a folder of `inheritune train` that keeps its checkpoints (`training.checkpoints_kept`), also one that is not at its end.
-Each is measured beside its own fresh weights on the same sequences, of other documents than it trains on. DIR gets rows.jsonl, one
+RUN is a folder of `inheritune train` that keeps its checkpoints (`training.checkpoints_kept`); the training need not be at its end.
+Each is measured beside its own fresh weights on the same sequences, from documents that it does not train on. DIR gets a .jsonl for each recipe by its name, one
 row a checkpoint, and collapse-while-training.png: MaxRank over depth and tokens. The gate, written before anything was measured: a
 training *collapses* where at 30 million tokens at least 5% of its heads have a mean k* of at most 1.5 and none of its fresh ones do.
 """
@@ -30,7 +30,7 @@ from inheritune.report.style import figure_style
 from inheritune.runtime.device import make_repeatable
 from inheritune.training import checkpoint
 
-SEQUENCES, EACH = 32, 4  # in all, and of one document
+SEQUENCES, EACH = 32, 4  # sequences in all, and from one document
 
 
 def places(folder: Path) -> Iterator[tuple[int, Path | None]]:
@@ -50,7 +50,7 @@ def named(folder: Path) -> str:
 
 
 def model_at(recipe: TrainRecipe, place: Path | None) -> PreTrainedModel:
-    """The training's model with a checkpoint's weights, or as it began."""
+    """The training's model with a checkpoint's weights, or with its initial ones if `place` is None."""
     make_repeatable(recipe.seed)
     model: PreTrainedModel = AutoModelForCausalLM.from_config(AutoConfig.for_model(**recipe.model))
     if place is not None:
@@ -59,7 +59,7 @@ def model_at(recipe: TrainRecipe, place: Path | None) -> PreTrainedModel:
 
 
 def sequences(folder: Path, recipe: TrainRecipe, text: str, length: int) -> torch.Tensor:
-    """Sequences (N, T) of a text's first documents, from evenly spaced places of each, behind what the training puts in front."""
+    """Sequences (N, T) from evenly spaced places of a text's first documents, each after the tokens that the training puts in front."""
     tokenizer = load_tokenizer(recipe.tokenizer or str(folder / "tokenizer"))
     front = list(begin_of(tokenizer, recipe.data.begin).ids)
     length -= len(front)
@@ -76,7 +76,7 @@ def sequences(folder: Path, recipe: TrainRecipe, text: str, length: int) -> torc
 
 
 def row(step: int, tokens: int, profile: Profile) -> dict[str, Any]:
-    """What a checkpoint's profile says of collapse."""
+    """What a checkpoint's profile says about collapse, as a row."""
     heads = [head for layer in profile.layers for head in layer.heads]
     low = [len(profile.lazy_heads.get(layer.index, [])) for layer in profile.layers]
     return {
@@ -88,7 +88,7 @@ def row(step: int, tokens: int, profile: Profile) -> dict[str, Any]:
 
 
 def measured(folder: Path, text: str, length: int, out: Path) -> list[dict[str, Any]]:
-    """A row for each of a training's checkpoints; those that stand in `out` are not measured again."""
+    """A row for each of a training's checkpoints; those already in `out` are not measured again."""
     recipe = load_recipe(TrainRecipe, str(folder / "config.yaml"), {})
     kept = out / f"{recipe.name}.jsonl"
     rows = [json.loads(line) for line in kept.read_text().splitlines()] if kept.exists() else []
@@ -104,7 +104,7 @@ def measured(folder: Path, text: str, length: int, out: Path) -> list[dict[str, 
 
 
 def figure(found: dict[str, list[dict[str, Any]]]) -> Figure:
-    """MaxRank over depth (up) and tokens (to the right, each checkpoint a column), one panel a training."""
+    """MaxRank over depth (up) and tokens (to the right, each checkpoint a column), one panel for each training."""
     with figure_style():
         drawn = Figure(figsize=(7.4, 2.6 * len(found)), layout="constrained")
         for axes, (name, rows) in zip(drawn.subplots(len(found), squeeze=False)[:, 0], found.items(), strict=True):
@@ -122,7 +122,7 @@ def figure(found: dict[str, list[dict[str, Any]]]) -> Figure:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown: a line a checkpoint."""
+    """The rows as Markdown, one line per checkpoint."""
     lines = ["| million tokens | loss | heads with mean k\\* up to 1.5 | lowest mean k\\* | MaxRank, layer by layer | most first-key share of a layer |",
              "|---|---|---|---|---|---|"]  # fmt: skip
     for one in rows:

@@ -1,4 +1,4 @@
-"""The gap over what was spent, strategy by strategy: the figure of compute_to_match.py, from its folder.
+"""The gap over the FLOPs spent, for each strategy: the figure of compute_to_match.py, drawn from its folder.
 
     python experiments/yardstick_curves.py runs/yardstick --out curves.png
 
@@ -35,7 +35,7 @@ def rounds(folder: Path) -> list[list[Point]]:
 
 
 def draw(folder: Path, margin: float) -> Figure:
-    """All strategies of all seeds in one panel; the gap is logarithmic above the margin and linear below it."""
+    """Every strategy that `LOOKS` names, of all seeds, in one panel; the gap is logarithmic above the margin and linear below it."""
     figure = Figure(figsize=(WIDE, 4.2), layout="constrained")
     axes = figure.subplots()
     axes.axhspan(-1, margin, color=MUTED, alpha=0.1, linewidth=0)
