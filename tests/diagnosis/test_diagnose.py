@@ -110,7 +110,7 @@ def test_figures_name_their_lines_and_their_layers(profile: Profile) -> None:
     assert named[1:3] == ["untrained weights, T = 32, 5 sequences", "T = 16, 5 sequences"] and "T = 32" in named[0]
     assert named[3:] == ["band: one standard error"]
     assert [axes.get_xlabel() for axes in ranks.axes] == ["", "layer"]
-    assert "rank 1 too" in ranks.axes[1].texts[0].get_text() and not profile.plot(caveat=False).axes[1].texts
+    assert "also give rank 1" in ranks.axes[1].texts[0].get_text() and not profile.plot(caveat=False).axes[1].texts
     assert turns.axes[-1].get_xlabel() == "layer"
 
 

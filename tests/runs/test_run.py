@@ -248,7 +248,7 @@ def test_kernels_that_repeat_are_used_from_the_first_measurement_on(
 def test_limit_ends_the_run_and_can_be_lifted(tree: dict[str, Any], tmp_path: Path) -> None:
     result, said = changed_run(tree, tmp_path, "--set", "limits.max_rounds=1")
     assert result.outcome in ("budget_spent", "matched") and len(result.rounds) == 1
-    assert result.outcome == "budget_spent" and "next: " in said
+    assert result.outcome == "budget_spent" and "Next: " in said and "(growth.start)" in said
     lifted, _ = changed_run(tree, tmp_path, "--set", "limits.max_rounds=5")
     assert lifted.outcome == "not_matched" and len(lifted.rounds) == 2
     assert lifted.rounds[0] == result.rounds[0]
