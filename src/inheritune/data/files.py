@@ -10,8 +10,8 @@ from pathlib import Path
 
 from inheritune.errors import DataError
 
-# Compression by suffix, and the share to which it packs English prose (gzip -6, xz -6, zstd -3 on ten books).
-PACKED_SUFFIXES = {".gz": 1 / 2.7, ".xz": 1 / 3.5, ".zst": 1 / 2.9}
+# Compression by suffix, and how many times larger English prose is unpacked (gzip -6, xz -6, zstd -3 on ten books).
+PACKED_SUFFIXES = {".gz": 2.7, ".xz": 3.5, ".zst": 2.9}
 # Files that stand beside data without being data.
 _ABOUT = re.compile(r"(readme|licen[cs]e|notice|changelog|citation|dataset_infos?)\b.*", re.IGNORECASE)
 
@@ -32,7 +32,7 @@ class File:
     @property
     def about_bytes(self) -> float:
         """Its size in bytes when unpacked, estimated if it is packed."""
-        return self.path.stat().st_size / PACKED_SUFFIXES.get(self.path.suffix.lower(), 1)
+        return self.path.stat().st_size * PACKED_SUFFIXES.get(self.path.suffix.lower(), 1)
 
 
 def files(source: str, wanted: str) -> list[File]:

@@ -144,8 +144,8 @@ def _message(
     if stop.outcome == "fitted":
         return f"Fitted ({gap.verdict}): {seen}. No match is claimed{warned}"
     spent = stop.outcome == "budget_spent"
-    more = _DEEPER.format("growth.start" if spent else "growth.max_depth")
-    more = more if target.depth < reference.depth - 1 else _DEEPEST
+    deeper = _DEEPER.format("growth.start" if spent else "growth.max_depth")
+    more = deeper if target.depth < reference.depth - 1 else _DEEPEST
     why = "The limits are reached" if spent else "The deepest target allowed does not match"
     return f"Not matched ({gap.verdict}): {seen}. {why}. {_NEXT.format(more)}{warned}"
 
