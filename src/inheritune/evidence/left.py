@@ -1,8 +1,9 @@
 """The gap that a round of training leaves of a cut's loss, with its uncertainty: a law fitted to recorded rounds.
 
 Of a cut that loses `lost` nats untrained, a round leaves `_PART * lost ** _BEND`, and less the more tokens per parameter it
-has: half of that at `_HALF` tokens per parameter, a fifth at ten times as many. So a few thousand tokens reduce a cut of 1 nat
-to a third, and the rest shrinks slowly. The constants are fitted by `benchmarks/left.py` to 31 rounds on seven references;
+has: half of that at `_HALF` tokens per parameter, a fifth at ten times as many. So `_FEWEST` tokens, the
+shortest recorded round, reduce a cut of 1 nat to a third, and the rest shrinks slowly. A shorter round is taken to do as much
+less as it has fewer tokens. The constants are fitted by `benchmarks/left.py` to 31 rounds on seven references;
 docs/results/left.md has the errors on references that the fit has not seen.
 """
 
@@ -13,6 +14,7 @@ from statistics import NormalDist
 _PART, _BEND, _HALF, _STEEPNESS = 0.337, 0.861, 0.527, 0.629
 # Tokens per parameter: only two recorded rounds had as many or more, so a longer round is promised no more.
 _MOST = 5.0
+_FEWEST = 16_384  # tokens of the shortest recorded round
 # Text that is read more often than this teaches little more (Muennighoff et al. 2023, arXiv 2305.16264, abstract).
 READINGS = 4
 # One standard deviation between references: in proportion, and in nats. Between rounds of one reference the latter is smaller.
@@ -43,7 +45,10 @@ def new_tokens(tokens: int, text_tokens: int | None) -> int:
 
 def left_after(lost: float, tokens: float, parameters: float) -> ExpectedGap:
     """The gap that a round of `tokens` leaves of `lost` nats, for a reference of so many `parameters`."""
-    mean = _PART * max(lost, 0.0) ** _BEND / _fold(tokens, parameters)
+    whole = max(lost, 0.0)
+    after_few = _PART * whole**_BEND / _fold(tokens, parameters)
+    undone = max(0.0, 1 - tokens / _FEWEST)
+    mean = after_few + undone * max(0.0, whole - after_few)
     return ExpectedGap(lost, mean, math.hypot(_SPREAD * mean, _APART))
 
 
