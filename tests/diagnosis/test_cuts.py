@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -272,6 +273,18 @@ def test_where_no_block_had_time_to_be_left_out_the_figures_are_drawn(tmp_path: 
         layer["without_loss"] = layer["without_rise_se"] = None
     assert len(save_figures(drawn, tmp_path, {})) == 8
     assert len(influence(drawn).axes) == 1, "no panel stays empty"
+
+
+def test_each_figure_that_is_written_says_what_was_measured(tmp_path: Path) -> None:
+    from inheritune.report.profile_figures import save_figures
+
+    profile = diagnose(families.reference("llama"), TOKENS_BT, untrained=False, curve_sequences=2)
+    drawn = profile.model_dump() | {"model": "models/my $model$"}
+    save_figures(drawn, tmp_path, {"widest": torch.eye(41)}, drawn, "texts/some.txt", 1)
+    read = {"attention-maps": 1, "inheritance-curve": 2}
+    for figure in ("rank-and-mass", "influence", "heads", "inheritance-curve", "attention-maps", "against"):
+        words = " ".join(re.findall(r"<text[^>]*>(.*?)</text>", (tmp_path / f"{figure}.svg").read_text()))
+        assert f"my $model$ (T = 41, {read.get(figure, 3)} sequences) on some.txt" in words, figure
 
 
 def test_when_the_time_ends_between_cuts_the_figures_are_drawn(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import torch
 
 from inheritune.diagnosis.layers import lazy_heads, summarise
 from inheritune.diagnosis.measuring import Measures
+from inheritune.diagnosis.suggestion import suggest
 from inheritune.records.profile import Layer, ProfileRecord, Suggestion
 from inheritune.report.profile_table import lazy
 
@@ -77,6 +78,21 @@ def test_the_lazy_ones_are_told_with_how_sure_it_is() -> None:
     nearest = lazy(profile_of([layer.model_copy(update={"lazy": False}) for layer in layers[1:]], 6))
     assert "no layer; the nearest is layer 1, on 5 of 6 sequences (95% interval of the share: 44% to 97%)." in nearest
     assert lazy(profile_of(layers[3:], 6)).endswith("): no layer. Lazy heads (mean k* up to 1.5), 0 of 2.")
+
+
+@pytest.mark.parametrize(
+    ("layers", "said"),
+    [
+        ([0, 2, 3, 4], "all heads in layers 0,2 and at least half of the heads in layer 3 are lazy (mean k* up to 1.5); layer 2 is"),
+        ([1], "all heads in layer 1 are lazy (mean k* up to 1.5); no layer is"),
+        ([3], "at least half of the heads in layer 3 are lazy (mean k* up to 1.5); no layer is"),
+        ([4], "fewer than half of the heads in each layer are lazy (mean k* up to 1.5); no layer is"),
+    ],
+)  # fmt: skip
+def test_a_suggestion_says_once_which_layers_are_lazy_and_how_far(layers: list[int], said: str) -> None:
+    found = summarise(measured(RANKS))
+    reason = suggest([found[index] for index in layers], None, 3, 6).reason
+    assert reason == f"no cut was run; {said} lazy in the strict sense."
 
 
 def profile_of(layers: list[Layer], sequences: int) -> ProfileRecord:

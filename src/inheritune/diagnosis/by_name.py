@@ -84,7 +84,7 @@ def diagnose_named(model: str, asked: DiagnosisRequest, progress: Progress) -> t
             tell=Rates(progress),
             seen=_SoFar(model, out, progress).seen,
         ).model_copy(update={"model": model})
-        return profile, [] if out is None else _write(profile, decoder, tokens_NT, out, other, progress)
+        return profile, [] if out is None else _write(profile, decoder, tokens_NT, asked.text, out, other, progress)
 
 
 def _texts(
@@ -118,8 +118,9 @@ class _SoFar:
 
 
 def _write(
-    profile: Profile, model: PreTrainedModel, tokens_NT: Tensor, out: Path, other: Profile | None, progress: Progress
-) -> list[Path]:
+    profile: Profile, model: PreTrainedModel, tokens_NT: Tensor, text: str, out: Path, other: Profile | None,
+    progress: Progress,
+) -> list[Path]:  # fmt: skip
     """Write the profile, the mean maps of three telling heads and every figure; return the paths."""
     from inheritune.report.profile_figures import save_figures
 
@@ -130,7 +131,8 @@ def _write(
     maps = {name: map_TT.numpy() for name, map_TT in mean_maps(model, some_NT, heads, counting).items()}
     with whole_file(out / MAPS) as file:
         np.savez_compressed(file, allow_pickle=False, **maps)
-    figures = save_figures(profile.model_dump(), out, maps, None if other is None else other.model_dump())
+    against = None if other is None else other.model_dump()
+    figures = save_figures(profile.model_dump(), out, maps, against, text, len(some_NT))
     if not short_of_time(profile):  # otherwise what was measured serves the same command with more minutes
         forget(out)
     return [out / PROFILE, out / MAPS, *figures]

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
+from inheritune.decoder.anatomy import anatomy
 from inheritune.diagnosis.deadline import Deadline, Pace, TimeOver
 from inheritune.diagnosis.layers import contrast
-from inheritune.diagnosis.measuring import Measures, measure_sequences
+from inheritune.diagnosis.measuring import Measures, batches, measure_sequences
 from inheritune.disk.kept import Kept, ids_digest
 from inheritune.models.quiet import quiet
 from inheritune.progress import Tell, ending
@@ -28,7 +29,7 @@ class Contrasts:
     """Measures contrasts of a model until the deadline; each is kept at `place`, so that it is not measured again after a stop.
 
     `measured` is what was measured of the model before; by it a kept file is known, after a stop, to be of the same model.
-    `left_out` names what there was no time or memory for.
+    A sequence of `length` tokens took `seconds` there. `left_out` names what there was no time or memory for.
     """
 
     def __init__(
@@ -37,11 +38,14 @@ class Contrasts:
         measured: Measures,
         threshold: float,
         *,
+        seconds: float,
+        length: int,
         deadline: Deadline,
         tell: Tell,
         place: Path | None,
     ):
         self.model, self.threshold, self.deadline, self.tell = model, threshold, deadline, ending(tell, deadline.until)
+        self.seconds, self.length = seconds, length
         config = hashlib.sha256(model.config.to_json_string().encode()).hexdigest()
         self.kept = Kept(place, {"losses": measured.losses_N.tolist(), "threshold": threshold, "config": config})
         self.left_out: list[str] = []
@@ -77,8 +81,8 @@ class Contrasts:
         return found
 
     def _measures(self, name: str, rows: list[Tensor], longest: int) -> Measures:
-        """Measure the maps; raises TimeOver if there is no time for the first sequences."""
-        if self.deadline.over():
+        """Measure the maps; raises TimeOver if there is no time for the first sequences, or seems to be none."""
+        if self.deadline.over(self._expected(rows)):
             raise TimeOver
         stage = f"Maps of {plural(len(rows), 'sequence')}, T = {longest}{', untrained' if name == UNTRAINED else ''}"
         self.tell(stage, 0, len(rows))  # before the weights are drawn, which takes a while
@@ -92,6 +96,15 @@ class Contrasts:
                 losses=False,
                 late=Pace(self.deadline).late,
             )
+
+    def _expected(self, rows: list[Tensor]) -> float:
+        """The seconds that the first batch of these sequences seems to take.
+
+        The square of the length is a bound that held where it was tried: the blocks' products grow with T, the maps with T^2, and of
+        some maps all eigenvalues are taken, with T^3. Together they grew with T^0.7 to T^1.8 (50 to 256 tokens, 100 to 1,024).
+        """
+        count, length = next(batches(rows, self.model, anatomy(self.model))).shape
+        return self.seconds * count * max(1.0, length / self.length) ** 2
 
 
 def fresh(model: PreTrainedModel) -> PreTrainedModel:

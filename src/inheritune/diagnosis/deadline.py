@@ -26,9 +26,9 @@ class Deadline:
         """A deadline so many minutes from now; None: never."""
         return cls() if minutes is None else cls(time.monotonic() + 60 * minutes)
 
-    def over(self) -> bool:
-        """Whether the time is over."""
-        return time.monotonic() > self.until
+    def over(self, after: float = 0.0) -> bool:
+        """Whether the time is over, or will be `after` so many seconds."""
+        return time.monotonic() + after > self.until
 
     def half(self) -> "Deadline":
         """A deadline at half of the time that is left."""

@@ -104,7 +104,10 @@ def diagnose(
         seen(found.profile())
     deadline = Deadline.after(minutes)
     place = None if kept is None else kept / CONTRASTS
-    elsewhere = Contrasts(decoder, found.measured, threshold, deadline=deadline.half(), tell=tell, place=place)
+    elsewhere = Contrasts(
+        decoder, found.measured, threshold, seconds=known.seconds, length=min(map(len, rows)),
+        deadline=deadline.half(), tell=tell, place=place,
+    )  # fmt: skip
     for contrast in elsewhere.measure(rows if untrained else [], others):
         found.contrasts += [contrast] if contrast else []
         found.left_out = elsewhere.left_out

@@ -1,5 +1,6 @@
 """Measures of batches, kept so that a stop does not lose them."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from inheritune.disk.kept import Answer, Kept, ids_digest
 class KeptMeasures:
     """The measures of the batches of these sequences, kept in a file so that they are not measured again after a stop.
 
-    The first batch is always measured again, since its losses show whether the model is still the same.
+    The first batch is always measured again, since its losses show whether the model is still the same. `seconds` is what a
+    sequence took in the last batch that was measured.
     """
 
     def __init__(self, place: Path | None, sequences: Sequence[Tensor], threshold: float, unasked: int):
@@ -25,18 +27,25 @@ class KeptMeasures:
         }
         self.kept: Kept | None = None
         self.known: Iterator[Answer] = iter(())
+        self.seconds = 0.0
 
     def __call__(self, measure: Callable[[], Measures]) -> Measures:
         """The next batch's measures: the kept ones, or those of `measure`, which are then kept."""
         if self.kept is None:
-            found = measure()
+            found = self._timed(measure)
             self.kept = Kept(self.place, {**self.asked, "losses": found.losses_N.tolist()})
             self.known = iter(list(self.kept.results))
             return found
         if (known := next(self.known, None)) is not None:
             return _measures(known)
-        found = measure()
+        found = self._timed(measure)
         self.kept.add(_record(found))
+        return found
+
+    def _timed(self, measure: Callable[[], Measures]) -> Measures:
+        began = time.monotonic()
+        found = measure()
+        self.seconds = (time.monotonic() - began) / len(found.losses_N)
         return found
 
 

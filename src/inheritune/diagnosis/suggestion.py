@@ -106,11 +106,15 @@ def _unmeasured(layers: list[Layer]) -> str:
 
 
 def _lazy(layers: list[Layer]) -> str:
-    attending = [layer for layer in layers if layer.lazy is not None]
-    if not attending:
+    """The layers whose heads are all lazy, those with at least half, and those that are lazy in the strict sense."""
+    shares = {layer.index: layer.lazy_share for layer in layers if layer.lazy_share is not None}
+    if not shares:
         return "no layer has softmax attention"
-    strict = sum(bool(layer.lazy) for layer in attending)
-    mostly = [layer.index for layer in attending if layer.lazy_share is not None and layer.lazy_share >= 0.5]
-    half_lazy = f"{_named('layer', mostly)} {'have' if len(mostly) > 1 else 'has'}" if mostly else "none has"
-    count = f"{strict} of {plural(len(attending), 'layer')}" if strict else "no layer"
-    return f"{count} {'are' if strict > 1 else 'is'} lazy in the strict sense, {half_lazy} at least half of the heads lazy (mean k* up to {LAZY_RANK})"
+    whole = [index for index, share in shares.items() if share == 1]
+    half = [index for index, share in shares.items() if 0.5 <= share < 1]
+    strict = [layer.index for layer in layers if layer.lazy]
+    counted = (("all heads", whole), ("at least half of the heads", half))
+    named = [f"{count} in {_named('layer', found)}" for count, found in counted if found]
+    heads = " and ".join(named) or "fewer than half of the heads in each layer"
+    strictly = f"{_named('layer', strict) if strict else 'no layer'} {'are' if len(strict) > 1 else 'is'}"
+    return f"{heads} are lazy (mean k* up to {LAZY_RANK}); {strictly} lazy in the strict sense"

@@ -31,7 +31,7 @@ from inheritune.report.style import (
     rank_shades,
     undated,
 )
-from inheritune.words import harmless
+from inheritune.words import harmless, plural
 
 ProfileData = Mapping[str, Any]
 COLOURS = "cividis"
@@ -40,7 +40,6 @@ CONTRAST_LOOKS: tuple[Any, ...] = (
     {"color": INK, "ls": ":", "lw": 1.3},
     {"color": REFERENCE, "ls": "-.", "lw": 1.1},
 )
-HIDDEN = "80% of each row on one key and 20% of sharp routing also give rank 1. Both measures grow with T."
 HEAD_MEASURES = {
     "rank": "mean rank k*",
     "mass": "mean mass m*",
@@ -77,10 +76,16 @@ def rank_and_mass(
     _finish(figure, ranks, masses)
     if caveat:
         masses.annotate(
-            textwrap.fill(HIDDEN, 110 if width == WIDE else 34), (0, 0), (0, -32), xycoords="axes fraction",
+            textwrap.fill(_hidden(profile), 110 if width == WIDE else 34), (0, 0), (0, -32), xycoords="axes fraction",
             textcoords="offset points", va="top", fontsize=8, color=INK,
         )  # fmt: skip
     return figure
+
+
+def _hidden(profile: ProfileData) -> str:
+    """What a rank hides."""
+    share = f"{profile['threshold']:.0%} of a map's squared norm"
+    return f"At rank 1 one direction holds {share}, but not all attention. Both measures grow with T."
 
 
 def _bands(profile: ProfileData, *panels: Axes) -> None:
@@ -137,7 +142,7 @@ def influence(profile: ProfileData, width: float = WIDE) -> Figure:
             without.set_yscale("symlog", linthresh=0.1)
             without.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         without.set_ylim(min(0, *rises) * 1.3 - 0.02, max(rises) * 1.3 + 0.02)
-        without.set(ylabel="rise without it, nats")
+        without.set(ylabel=f"rise without it, nats\n({plural(profile['curves']['sequences'], 'sequence')})")
     _finish(figure, *panels)
     return figure
 
@@ -170,7 +175,7 @@ def inheritance_curve(profile: ProfileData, width: float = WIDE) -> Figure:
 def maps_figure(maps: Mapping[str, Any]) -> Figure:
     """Mean attention maps (T, T) of chosen heads side by side, each under its name; square-root shading."""
     with figure_style():
-        figure = Figure(figsize=(WIDE * (0.1 + 0.3 * len(maps)), 2.7), layout="constrained")
+        figure = Figure(figsize=(WIDE * (0.1 + 0.3 * len(maps)), 2.9), layout="constrained")
         panels = figure.subplots(1, len(maps), squeeze=False, sharey=True)[0]
         for axes, (name, values) in zip(panels, maps.items(), strict=True):
             axes.grid(False)
@@ -185,20 +190,27 @@ def maps_figure(maps: Mapping[str, Any]) -> Figure:
 
 
 def save_figures(
-    profile: ProfileData, folder: Path, maps: Mapping[str, Any], against: ProfileData | None = None
-) -> list[Path]:
-    """Write every figure as SVG and PNG into `folder`; return the paths."""
+    profile: ProfileData, folder: Path, maps: Mapping[str, Any], against: ProfileData | None = None,
+    text: str = "", mapped: int = 0,
+) -> list[Path]:  # fmt: skip
+    """Write every figure as SVG and PNG into `folder`; return the paths.
+
+    A line above each names the model, the `text`, T and the number of sequences, which is `mapped` for the maps.
+    """
+    read = {"attention-maps": mapped}
     figures = {"rank-and-mass": rank_and_mass(profile), "influence": influence(profile)}
     if any(layer["heads"] for layer in profile["layers"]):
         figures["heads"] = head_map(profile)
     if profile["curves"]:
         figures["inheritance-curve"] = inheritance_curve(profile)
+        read["inheritance-curve"] = profile["curves"]["sequences"]
     if maps:
         figures["attention-maps"] = maps_figure(maps)
     if against is not None:
         figures["against"] = rank_and_mass(profile, against)
     written = []
     for name, figure in figures.items():
+        _head(figure, _name({**profile, "sequences": read.get(name, profile["sequences"])}), text)
         for kind in ("svg", "png"):
             written.append(folder / f"{name}.{kind}")
             _write(figure, written[-1])
@@ -211,6 +223,14 @@ def png(figure: Figure) -> bytes:
     with figure_style():
         figure.savefig(buffer, format="png", dpi=110)
     return buffer.getvalue()
+
+
+def _head(figure: Figure, name: str, text: str) -> None:
+    """Say above a figure what was measured, so that it can be shown alone."""
+    source = harmless(Path(text).name)
+    with figure_style():
+        lines = textwrap.fill(f"{name} on {source}" if source else name, int(15 * figure.get_figwidth()))
+        figure.suptitle(lines, x=0.01, ha="left", fontsize=8, color=MUTED)
 
 
 def _write(figure: Figure, path: Path) -> None:
