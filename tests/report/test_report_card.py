@@ -111,6 +111,26 @@ def test_a_local_folder_that_looks_like_a_hub_id_is_no_parent(tmp_path: Path, mo
     assert "base_model" not in front
 
 
+def test_no_folder_of_this_machine_is_shown() -> None:
+    """Of local paths the last part is shown, wherever they stand; names that others know stay whole."""
+    recipe = yaml.safe_load(CONFIG) | {"reference": "/home/me/models/mine.gguf"}
+    recipe["data"] |= {"train": ["/home/me/texts/*.txt", "hf:you/texts"], "valid": "texts/held/"}
+    result = result_data() | {"command": "inheritune run /home/me/mine.yaml --set data.train=/home/me/texts --out here"}
+    result["reference"]["model"] = recipe["reference"]
+    card = model_card(Result.model_validate(result), check(RunRecipe, recipe))
+    assert "me/" not in card
+    assert "# 20 of 24 blocks of `mine.gguf`" in card and "The reference is `mine.gguf`" in card
+    assert "trained on `*.txt, hf:you/texts` and measured on `held`" in said_in(card)
+    assert "`inheritune run mine.yaml --set data.train=texts --out here`" in card
+    shown = yaml.safe_load(card.partition("```yaml\n")[2].partition("```")[0])
+    assert shown["reference"] == "mine.gguf" and shown["data"]["train"][0]["source"] == "*.txt"
+
+
+@pytest.mark.parametrize("name", ["HuggingFaceTB/SmolLM2-135M", "bundled:laptop", "gpt2"])
+def test_a_name_that_others_know_stays_whole(name: str) -> None:
+    assert f"blocks of `{name}`" in card_of(reference=result_data()["reference"] | {"model": name})
+
+
 def test_names_from_outside_stay_text() -> None:
     evil = "a`b``c\n---\nlicense: mit\n# <script>"
     card = card_of(reference=result_data()["reference"] | {"model": evil}, message=evil)

@@ -8,8 +8,8 @@ from typing import Any
 import jinja2
 import yaml
 
-from inheritune.config.loading import to_yaml
 from inheritune.config.recipes import RunRecipe
+from inheritune.config.strict_yaml import text_of
 from inheritune.records.result import Result
 from inheritune.report import story, words
 from inheritune.words import code_span, harmless, literal, ranges, runs, span
@@ -26,6 +26,7 @@ def model_card(result: Result, config: RunRecipe, license_name: str | None = Non
     template = _environment().get_template("card.md.j2")
     card = template.render(
         front_matter=_front_matter(result, license_name),
+        command=_command(result.command),
         result=result,
         config=config,
         chats=chats,
@@ -39,7 +40,7 @@ def model_card(result: Result, config: RunRecipe, license_name: str | None = Non
         controls=story.controls(result),
         reference_training=story.reference_training(result),
         spent=story.spent(result),
-        recipe=_fenced(to_yaml(config)),
+        recipe=_fenced(text_of(_without_folders(config.model_dump(mode="json")))),
     )
     return harmless(card)
 
@@ -56,6 +57,7 @@ def _environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters |= {
+        "name": public_name,
         "plain": literal,
         "code": code_span,
         "count": words.large_number,
@@ -78,9 +80,34 @@ def _front_matter(result: Result, license_name: str | None) -> str:
         front["license"] = license_name
     name = result.reference.model
     # the hub links a model to its parent by id; a local folder has none
-    if _HUB_ID.fullmatch(name) and not Path(name).exists():
+    if _is_hub_id(name):
         front["base_model"] = name
     return f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n"
+
+
+def _is_hub_id(name: str) -> bool:
+    return bool(_HUB_ID.fullmatch(name)) and not Path(name).exists()
+
+
+def public_name(source: str) -> str:
+    """A model or text as others may know it: of a local path the last part alone."""
+    known = source.startswith(("hf:", "bundled:")) or _is_hub_id(source)
+    return source if known else Path(source).name or source
+
+
+def _without_folders(tree: Any) -> Any:
+    """A recipe's tree with the last part alone of each absolute path, since a card is made to be shown."""
+    if isinstance(tree, dict):
+        return {key: _without_folders(value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_without_folders(value) for value in tree]
+    return Path(tree).name or tree if isinstance(tree, str) and Path(tree).is_absolute() else tree
+
+
+def _command(words: str) -> str:
+    """A command with the last part alone of each absolute path, that of an option's or a key's value among them."""
+    parts = (word.rpartition("=") for word in words.split(" "))
+    return " ".join(f"{key}{equals}{_without_folders(value)}" for key, equals, value in parts)
 
 
 def _block_rows(blocks: list[int]) -> list[tuple[str, str]]:

@@ -229,8 +229,8 @@ def controls(result: Result) -> list[str]:
     if result.controls is None:
         return [
             "The controls were not run. So it is not known how much of the result comes from the inherited "
-            "blocks and how much from training alone. The reference itself, trained further on the same tokens, "
-            "might have improved as well. A model of the same depth from a random start might have come near.",
+            "blocks and how much from training alone: the reference itself, trained further on the same tokens, "
+            "might have improved as well.",
             "To find out, run the same recipe with --controls; it costs about as much again.",
         ]
     return [_control(control) for control in result.controls]

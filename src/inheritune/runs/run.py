@@ -34,7 +34,7 @@ from inheritune.records.model_folder import ModelOrigin
 from inheritune.records.result import Result
 from inheritune.records.rows import METRICS
 from inheritune.records.stages import LOSSES
-from inheritune.report.card import model_card
+from inheritune.report.card import model_card, public_name
 from inheritune.report.page import write_report
 from inheritune.report.plan_words import held_in_words, in_two_lines
 from inheritune.runs.algorithm import carry_out
@@ -210,7 +210,7 @@ def _origin(lab: FolderLab, target: PreTrainedModel, result: Result) -> ModelOri
     reference, tokens = lab.bench.reference, sum(round_.tokens for round_ in result.rounds)
     return ModelOrigin(
         action="run",
-        source=result.reference.model,
+        source=public_name(result.reference.model),
         fingerprint=print_of(reference.place),
         reference_depth=result.reference.depth,
         blocks=result.target.blocks,
