@@ -200,8 +200,16 @@ def test_depths_blocks_and_keys(refuse: Refuse, changes: dict[str, Any], said: l
     assert all(part in sentence for part in said), sentence
 
 
-def test_recipe_that_is_missing(tmp_path: Path) -> None:
-    assert "no recipe './mine.yaml'" in refused("run", "./mine.yaml", "--out", str(tmp_path / "out"))
+@pytest.mark.parametrize("command", ["run", "train", "compare", "plan"])
+def test_recipe_that_is_missing(command: str) -> None:
+    """A file is told by its name, a recipe of the package by the names that there are."""
+    for path in ("nowhere.yaml", "./mine.yml"):
+        said = refused(command, path)
+        assert f"no recipe file {path!r}: check the path" in said and "fineweb-large" not in said
+    if command != "plan":  # which takes any other name for a model's
+        assert "no recipe file 'my/recipe'" in refused(command, "my/recipe")
+        assert "no recipe 'laptp': did you mean 'laptop'?" in refused(command, "laptp")
+        assert "no recipe 'zzz': recipes in the package: fineweb-large" in refused(command, "zzz")
 
 
 def test_setting_that_is_unknown(tmp_path: Path) -> None:

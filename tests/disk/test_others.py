@@ -76,9 +76,9 @@ def test_of_two_cuts_to_one_place_one_wins_and_one_is_told(gpt2: Path, tmp_path:
 
     with model_folder.placed(tmp_path / "dest", False) as folder:
         assert os.waitpid(forked(second), 0)[1] == 0
-        (folder / "first").touch()
+        (folder / "config.json").touch()
     assert "another command is writing" in told.read_text()
-    assert [path.name for path in (tmp_path / "dest").iterdir()] == ["first"]
+    assert [path.name for path in (tmp_path / "dest").iterdir()] == ["config.json"]
     assert "exists: choose another folder, or give --force" in refused(*cut(gpt2, tmp_path / "dest"))
 
 
@@ -86,7 +86,9 @@ def test_force_replaces_a_model_and_no_folder_of_anything_else(gpt2: Path, tmp_p
     dest = tmp_path / "dest"
     dest.mkdir()
     (dest / "notes.txt").write_text("mine")
-    assert "dest is not empty and holds no model" in refused(*cut(gpt2, dest, "--force"))
+    for force in ((), ("--force",)):  # which is not offered where it would not help
+        assert "dest is not empty and holds no model" in refused(*cut(gpt2, dest, *force))
+        assert "lie inside one another" in refused(*cut(gpt2, gpt2, *force))
     assert (dest / "notes.txt").read_text() == "mine"
     (dest / "notes.txt").unlink()
     for _ in ("an empty folder", "a model"):
@@ -112,8 +114,9 @@ def test_a_place_without_a_name_is_no_place(gpt2: Path, tmp_path: Path, dest: st
     assert "names no folder" in refused(*cut(gpt2, Path(dest), "--force"))
 
 
-def test_a_dangling_link_is_replaced_only_if_asked(gpt2: Path, tmp_path: Path) -> None:
-    (tmp_path / "dest").symlink_to("nowhere")
-    assert "exists" in refused(*cut(gpt2, tmp_path / "dest"))
+@pytest.mark.parametrize("to", ["nowhere", "dest"])
+def test_a_dangling_link_is_replaced_only_if_asked(gpt2: Path, tmp_path: Path, to: str) -> None:
+    (tmp_path / "dest").symlink_to(to)
+    assert "give --force" in refused(*cut(gpt2, tmp_path / "dest"))
     assert command(*cut(gpt2, tmp_path / "dest", "--force")).code == 0
     assert not (tmp_path / "nowhere").exists() and (tmp_path / "dest" / "config.json").is_file()

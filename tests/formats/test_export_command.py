@@ -106,11 +106,13 @@ def test_what_is_not_checked_is_said_and_a_count_of_layers_too(tools: Path, mode
 
 def test_force_replaces_a_gguf_file_and_no_other(tools: Path, model: Path, runner: None) -> None:
     Path("own.txt").write_text("mine")
-    assert "own.txt is no GGUF file" in refused(
-        "export", "run", "--to", "gguf", "--out", "own.txt", "--force", "--quiet"
-    )
+    for force in ((), ("--force",)):  # which is not offered where it would not help
+        assert "own.txt is no GGUF file" in refused(
+            "export", "run", "--to", "gguf", "--out", "own.txt", "--quiet", *force
+        )
     assert Path("own.txt").read_text() == "mine"
     Path("own.gguf").write_text("GGUF of before")
+    assert "give --force" in refused("export", "run", "--to", "gguf", "--out", "own.gguf", "--quiet")
     assert command("export", "run", "--to", "gguf", "--out", "own.gguf", "--force", "--quiet").code == 0
     assert Path("own.gguf").read_text() != "GGUF of before"
 
@@ -150,7 +152,7 @@ def test_mlx_by_its_own_converter(tools: Path, model: Path, tmp_path: Path) -> N
         (["nowhere/x", "--to", "gguf"], "no folder 'nowhere/x' is here"),
         (["empty", "--to", "gguf"], "no config.json"),
         (["unfinished", "--to", "gguf"], "is a run without a model yet"),
-        (["run", "--to", "gguf", "--out", "taken"], "taken exists"),
+        (["run", "--to", "gguf", "--out", "taken"], "taken is no GGUF file"),
         (["run", "--to", "gguf", "--out", "empty"], "is a folder"),
         (["run", "--to", "gguf", "--out", "no/where.gguf"], "no is no folder"),
         (["run", "--to", "hub"], "give --out OWNER/NAME"),

@@ -1,6 +1,7 @@
 import importlib.util
 import json
 import os
+import shlex
 import shutil
 import sys
 from collections.abc import Callable
@@ -110,6 +111,22 @@ def test_gguf_is_the_model_it_was_made_of(
     assert found.tokenizer(text)["input_ids"] == tokenizer(text)["input_ids"]
     ids = torch.tensor([tokenizer(text)["input_ids"]])
     assert torch.equal(found.model(ids).logits, wanted(ids).logits)
+
+
+def test_gguf_is_made_a_folder_once_by_the_command_that_is_told(
+    gguf_file: Path, gpt2: Path, corpus: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(gguf_file.parent)
+    spaced = str(gguf_file.rename("a tiny.gguf"))
+    measured = ("--text", str(corpus / "words.jsonl"), "--length", "16", "--sequences", "2", "--curve-sequences", "0")
+    for given in (("plan",), ("diagnose", *measured)):
+        told = command(given[0], spaced, *given[1:]).err.split("it loads faster: ")
+        assert len(told) == 2 and command(*shlex.split(told[1].splitlines()[0])[1:]).code == 0
+        whole, own = (load_reference(place).model.state_dict() for place in ("whole", spaced))
+        assert whole.keys() == own.keys() and all(torch.equal(whole[name], own[name]) for name in own)
+        shutil.rmtree("whole")
+        assert "loads faster" not in command(given[0], str(gpt2), *given[1:]).err
+        assert not command(given[0], spaced, "--quiet", *given[1:]).err
 
 
 def test_a_run_and_a_cut_from_gguf(

@@ -27,8 +27,8 @@ def test_the_first_round_stands_beside_its_forecast(expected: tuple[float, float
     low, mean, high = (f"{each:+.3f}".replace("-", "−") for each in expected)
     assert told(expected) == [
         HELD,
-        f"The forecast for 16 blocks after a round of 1.23 M tokens was gap {mean} [{low}, {high}], with a chance of 3% to match;"
-        f" the gap came to +0.071 [+0.065, +0.077], {beside} the 80% interval of the forecast",
+        f"Before any cut was measured, the plan expected gap {mean} [{low}, {high}] of 16 blocks after a round of 1.23 M tokens, with a chance of 3% to match;"
+        f" the gap came to +0.071 [+0.065, +0.077], {beside} the 80% interval",
     ]
 
 
@@ -39,7 +39,7 @@ def test_a_round_that_ended_early_is_not_held_against_its_forecast() -> None:
 
 def test_no_chance_is_told_where_no_match_is_claimed() -> None:
     (_, said) = told((0.01, 0.02, 0.03), outcome="fitted")
-    assert "was gap +0.020 [+0.010, +0.030]; the gap came to" in said
+    assert "expected gap +0.020 [+0.010, +0.030] of 16 blocks after a round of 1.23 M tokens; the gap came to" in said
 
 
 def test_an_older_plan_had_no_forecast_and_no_plan_says_nothing() -> None:

@@ -296,13 +296,13 @@ def test_tokens_that_buy_almost_nothing_are_told_as_such(gpt2: Path) -> None:
         reference = found.reference.model_copy(update={"parameters": parameters})
         told = list(reach_in_words(found.model_copy(update={"reference": reference, "text_tokens": None})))
         lines = [line for line in told if line.startswith("These tokens buy almost nothing: 131 k are ")]
-        nothing = left(131_072, parameters) > 0.9 * left(1, parameters)
+        nothing = left(131_072, parameters) > 0.9 * left(131_072, 10**15)  # so large that tokens do nothing
         assert len(lines) == nothing == (parameters > 8_180_000)
     assert (
         "131 k are 0.0013 for each of the reference's parameters, which make the gap less than 3% smaller" in lines[0]
     )
-    assert "About 52.7 M tokens of new text would halve it." in lines[0]
-    assert left(52_700_000, parameters) == pytest.approx(left(1, parameters) / 2, rel=1e-3)
+    assert "About 52.7 M tokens of new text would halve that gap." in lines[0]
+    assert left(52_700_000, parameters) == pytest.approx(left(52_700_000, 10**15) / 2, rel=1e-3)
     read = found.model_copy(update={"reference": reference, "text_tokens": 2_000, "goal": "fit"})
     assert "These tokens buy almost nothing: 8 k that count are 0.00008 for each" in total_words(read)
 
@@ -437,11 +437,13 @@ def test_text_that_is_missing_is_refused_before_the_model_is_looked_at(
         (("--gpus", "0"), "--gpus is 0"),
         (("--price", "-1"), "--price is -1"),
         (("--price", "nan"), "--price is nan"),
-        (("--fit", "1kB"), "growth.target asks for 1,000 bytes, and one block with all that stands outside"),
-        (("--fit", "5"), "which the reference meets with all its 5 blocks"),
-        (("--fit", "0"), "growth.target.depth"),
+        (("--fit", "1kB"), "--fit '1kB' asks for 1,000 bytes, and one block with all that stands outside"),
+        (("--fit", "5"), "--fit '5' asks for 5 blocks, which the reference meets with all its 5 blocks"),
+        (("--set", "growth={goal: fit, target: {depth: 5}}"), "growth.target asks for 5 blocks, which"),
+        (("--fit", "0"), "--fit '0' is no size"),
         (("--fit", "lots"), "--fit 'lots' is no size"),
-        (("--fit", "0x"), "growth.target.latency"),
+        (("--fit", "0.5x"), "--fit '0.5x' is no size"),
+        (("--fit", "1.2.3GB"), "--fit '1.2.3GB' is no size"),
         (("--probe", "--gpu", "h100"), "--probe tries this machine"),
         (("--set", "training.peek_lr=1"), "training.peek_lr"),
         (("--text", "nowhere.txt"), "nowhere.txt"),

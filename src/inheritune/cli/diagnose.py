@@ -45,6 +45,7 @@ def command(
 ) -> None:
     """Measure rank, mass, sinks, influence and what cuts cost, and suggest a depth."""
     from inheritune.diagnosis.by_name import DiagnosisRequest, diagnose_named
+    from inheritune.models.gguf import note_unpacking
     from inheritune.progress import PlainConsole, Progress
     from inheritune.records.entry import json_text
     from inheritune.runtime.interruption import stop_said
@@ -57,6 +58,7 @@ def command(
     unkept = nullcontext() if out else stop_said("nothing was kept; with --out FOLDER what is measured is")
     with unkept, closing(Progress(quiet, to_stderr=True)) as progress:
         profile, written = diagnose_named(model, asked, progress)
+        note_unpacking(Path(model), profile.depth, progress)
     if as_json:
         typer.echo(json_text(profile, None))
         return

@@ -35,7 +35,7 @@ def command(
 
     if against is not None and listed is None and (trained := trained_tokens(model)):
         PlainConsole(stderr=as_json, soft_wrap=True).print(
-            f"trained on {trained:,} tokens since it was cut, so it is no plain cut of {against}: proved for itself alone"
+            f"trained on {trained:,} tokens since it was cut, so its weights are compared with no reference: proved for itself alone"
         )
         against = None
     if against is not None and listed is None:

@@ -97,11 +97,16 @@ def _find(name_or_path: str) -> str:
     path = Path(name_or_path)
     if _is_named(name_or_path):
         return (resources.files("inheritune.recipes") / f"{name_or_path}.yaml").read_text(encoding="utf-8")
-    if not path.is_file():
-        near = difflib.get_close_matches(name_or_path, recipe_names(), n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"recipes in the package: {', '.join(recipe_names())}"
-        raise RecipeError(f"there is no recipe {name_or_path!r}: {hint}")
-    return read_file(path)
+    if path.is_file():
+        return read_file(path)
+    if path.suffix in (".yaml", ".yml", ".json") or path.name != name_or_path:
+        raise RecipeError(
+            f"there is no recipe file {name_or_path!r}: check the path, or name a recipe of the package,"
+            " such as laptop (`inheritune config` lists them)"
+        )
+    near = difflib.get_close_matches(name_or_path, recipe_names(), n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"recipes in the package: {', '.join(recipe_names())}"
+    raise RecipeError(f"there is no recipe {name_or_path!r}: {hint}")
 
 
 def _set(tree: dict[str, Any], keys: list[str], value: Any, whole: str) -> None:

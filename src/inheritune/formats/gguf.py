@@ -93,10 +93,10 @@ def require_free(out: Path, force: bool) -> None:
         raise OutputError(f"{out.parent} is no folder: make it, or choose another place with --out.")
     if out.is_dir() and not out.is_symlink():
         raise OutputError(f"{out} is a folder: name a file with --out.")
-    if (out.exists() or out.is_symlink()) and not force:
-        raise OutputError(f"{out} exists: choose another name with --out, or give --force to replace it.")
     if out.is_file() and out.stat().st_size and not _is_gguf(out):
         raise OutputError(f"{out} is no GGUF file, so it is not replaced: move it, or choose another name with --out.")
+    if (out.exists() or out.is_symlink()) and not force:
+        raise OutputError(f"{out} exists: choose another name with --out, or give --force to replace it.")
 
 
 def _is_gguf(path: Path) -> bool:

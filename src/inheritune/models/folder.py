@@ -1,6 +1,7 @@
 """Model folders: how one is read, without trust in its content, and how a new one is put in place."""
 
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -137,13 +138,12 @@ def copy_along(source: Path, target: Path) -> None:
 def require_place(target: Path, sources: list[Path], force: bool) -> None:
     """Raise OutputError where a model may not be written: an existing folder, or one inside its source.
 
-    With `force`, a folder that holds a model or is empty may be replaced, and none that holds anything else.
+    With `force`, a folder that holds a model or is empty may be replaced, and none that holds anything else. It is offered only
+    where it would help.
     """
     if target.name in ("", ".."):
         raise OutputError(f"{target} names no folder of its own: give the folder by its name.")
     recover(target)
-    if (target.exists() or target.is_symlink()) and not force:
-        raise OutputError(f"{target} exists: choose another folder, or give --force to replace it.")
     if target.exists() and not target.is_dir():
         raise OutputError(f"{target} is a file: choose a folder.")
     if target.is_dir() and (held := {path.name for path in target.iterdir()}) and not held & {CONFIG, MODELFILE}:
@@ -151,9 +151,11 @@ def require_place(target: Path, sources: list[Path], force: bool) -> None:
             f"{target} is not empty and holds no model, so it is not replaced: move it, or choose another folder."
         )
     for source in sources:
-        own, other = target.resolve(), source.resolve()
+        own, other = (Path(os.path.realpath(path)) for path in (target, source))  # a link to itself is no error here
         if own == other or own.is_relative_to(other) or other.is_relative_to(own):
             raise OutputError(f"{target} and its source {source} lie inside one another: choose another place.")
+    if (target.exists() or target.is_symlink()) and not force:
+        raise OutputError(f"{target} exists: choose another folder, or give --force to replace it.")
     if not target.parent.is_dir():
         raise OutputError(f"{target.parent} is no folder: create it first.")
 

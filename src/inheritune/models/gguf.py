@@ -7,6 +7,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from transformers import AutoConfig, PretrainedConfig
@@ -17,6 +18,7 @@ from inheritune.models.distrust import require_memory
 from inheritune.models.gguf_header import GgufHeader, read_gguf_header
 from inheritune.models.hollow import buffer_bytes, hollow
 from inheritune.models.quiet import quiet
+from inheritune.progress import Progress
 
 _open = False
 
@@ -84,3 +86,12 @@ def gguf_shape(path: Path) -> PretrainedConfig:
             " so fetch it again."
         )
     return config
+
+
+def note_unpacking(place: Path, depth: int, progress: Progress) -> None:
+    """Say how a GGUF file, which each command unpacks anew, is made a folder once; nothing of a folder."""
+    if place.suffix == ".gguf":
+        command = f"inheritune inherit {quote(str(place))} whole --blocks 0-{depth - 1} --dtype float32"
+        progress.note(
+            f"Each command that reads its weights unpacks this file anew; as a folder it loads faster: {command}"
+        )

@@ -125,10 +125,13 @@ def _forecast(result: Result, expected: tuple[float, float, float], tokens: int)
     match = "" if chance is None or result.outcome == "fitted" else f", with a chance of {100 * chance:.0f}% to match"
     (low, _, high), gap = expected, first.decisive
     beside = "above" if gap.mean > high else "below" if gap.mean < low else "within"
-    came = f"the gap came to {words.interval(gap, 3)}, {beside} the 80% interval of the forecast"
+    came = f"the gap came to {words.interval(gap, 3)}, {beside} the 80% interval"
     if first.tokens < tokens:
         came = f"the round ended after {words.large_number(first.tokens)} tokens, at {words.interval(gap, 3)}"
-    return f"The forecast for {plural(first.depth, 'block')} after a round of {words.large_number(tokens)} tokens was {gap_told(expected)}{match}; {came}"
+    return (
+        f"Before any cut was measured, the plan expected {gap_told(expected)} of {plural(first.depth, 'block')} after a round of"
+        f" {words.large_number(tokens)} tokens{match}; {came}"
+    )
 
 
 def _paid(cost: float | None) -> str:

@@ -67,7 +67,7 @@ def _bought_nothing(found: RunEstimate) -> Iterator[str]:
         yield (
             f"These tokens buy almost nothing: {words.large_number(tokens)}{counted} are {_plain(tokens / parameters)} for each of the reference's"
             f" parameters, which make the gap less than {math.floor(100 * share) + 1}% smaller than a few steps would."
-            f" About {words.large_number(tokens_that_halve(parameters))} tokens of new text would halve it."
+            f" About {words.large_number(tokens_that_halve(parameters))} tokens of new text would halve that gap."
         )
 
 

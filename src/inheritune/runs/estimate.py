@@ -219,11 +219,10 @@ class Outlook:
         passes = self.whole
         if choice.method == "greedy":
             passes += passes_of_search(self.whole, shallowest)
-        flops = tokens * (passes * self._block + self._head * passes / self.whole)
         rate = self.pace.measuring if self._on_cpu else self.pace.reading  # as `Bench.precision_of_cuts`
-        seconds = min(flops / rate, 60 * choice.minutes)
+        flops = min(tokens * (passes * self._block + self._head * passes / self.whole), 60 * choice.minutes * rate)
         cuts = tokens * sum(depth * self._block + self._head for depth in range(self.depth, self.whole + 1))
-        return self._reading("choice", tokens, flops + cuts, seconds + cuts / rate)
+        return self._reading("choice", tokens, flops + cuts, (flops + cuts) / rate)
 
     def _heal(self) -> StageEstimate:
         """The first target is cut, proved and repaired. An eighth of the tokens is held out of the fit, and read before and after it."""

@@ -66,7 +66,8 @@ class FolderLab:
     def diagnose(self) -> Profile:
         """Diagnose the reference; writes `profile.json` and `diagnosis.json` (its cost)."""
         place = self.folder / PROFILE
-        self.progress.stage(f"Diagnosis of {self.bench.reference.name}, {self.depth} blocks")
+        before = " (measured before)" if (self.folder / DiagnosisCost.NAME).exists() else ""
+        self.progress.stage(f"Diagnosis of {self.bench.reference.name}, {self.depth} blocks{before}")
         if self.bench.coding.chat.of_assistant:
             self.progress.note(
                 "diagnosis, choice, repair and outside texts ask for all tokens; training, validation and the verdict for the"
@@ -99,8 +100,7 @@ class FolderLab:
                 f"{str(place)!r} is damaged (it is not what was written there): remove it and {DiagnosisCost.NAME}, and the same"
                 " command makes them again"
             )
-        lazy = f"lazy: {show(profile.lazy_layers)}" if profile.lazy_layers else "none is lazy"
-        self.progress.note(f"of {self.depth} layers {lazy}; {profile.suggestion.reason}")
+        self.progress.note(profile.suggestion.reason)
         for line in left_out(profile, "diagnosis.minutes"):
             self.progress.note(line)
         return profile

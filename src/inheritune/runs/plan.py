@@ -1,24 +1,28 @@
 """`inheritune plan`: what a recipe, or a plain run of a model, will take and can reach, without reading a weight."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from transformers import PreTrainedModel
 
 from inheritune.choosing.by_hand import refuse_depths
 from inheritune.config.loading import load_for_positions, load_recipe, load_tree, recipe_names
 from inheritune.config.recipes import RunRecipe
+from inheritune.config.sections import Size
 from inheritune.data.corpora import require, tokens_in_files
 from inheritune.decoder.anatomy import anatomy, positions_of
 from inheritune.disk.files import read_whole
 from inheritune.disk.seals import bears_seal
-from inheritune.errors import InputError
+from inheritune.errors import InputError, RecipeError
 from inheritune.models.export import weight_bytes
 from inheritune.models.find import locate
-from inheritune.models.gguf import gguf_shape
+from inheritune.models.gguf import gguf_shape, note_unpacking
 from inheritune.models.hollow import hollow, open_checkpoint
 from inheritune.models.load import DTYPES, kept_dtype
 from inheritune.models.reference import Reference
@@ -78,15 +82,17 @@ def plan(
         shape = shape_at(place, recipe.trust_remote_code)
     recipe = load_for_positions(recipe, positions_of(shape.config))
     refuse_depths(recipe, anatomy(shape).depth)
+    note_unpacking(place, anatomy(shape).depth, progress)
     pace = assumed(machine.matrix_rate, machine.fp32_rate)
     if asked.probe:
         with progress.waiting("Ten seconds of training on this machine"):
             pace = tried(shape.config, recipe.training, recipe.data.sequence_length, machine.matrix_rate)
     dtype = kept_dtype(place) if recipe.model_dtype == "auto" else DTYPES[recipe.model_dtype]
-    outlook = Outlook(
-        recipe, shape, weight_bytes=weight_bytes(place), dtype=dtype,
-        machine=machine, pace=pace, text_tokens=tokens_in_files(recipe.data.train),
-    )  # fmt: skip
+    with _told_as(asked.fit):
+        outlook = Outlook(
+            recipe, shape, weight_bytes=weight_bytes(place), dtype=dtype,
+            machine=machine, pace=pace, text_tokens=tokens_in_files(recipe.data.train),
+        )  # fmt: skip
     return outlook.estimate()
 
 
@@ -134,12 +140,25 @@ def goal_of(fit: str) -> dict[str, Any]:
     """
     kinds = {"depth": r"\d{1,6}( blocks?)?", "memory": r"\d[\d.]*\s*[kMGT]?B", "latency": r"\d[\d.]*x"}
     kind = next((kind for kind, form in kinds.items() if re.fullmatch(form, fit, re.IGNORECASE)), None)
-    if kind is None:
+    target = {kind: int(fit.split()[0]) if kind == "depth" else fit} if kind else {}
+    try:
+        Size.model_validate(target)
+    except ValidationError:
         raise InputError(
-            f"--fit {fit!r} is no size: give blocks (12), bytes (200MB, 1.5GB) or how many times faster (1.5x)"
-        )
-    target = {kind: int(fit.split()[0]) if kind == "depth" else fit}
+            f"--fit {fit!r} is no size: give blocks (12), bytes (200MB, 1.5GB) or how many times faster (1.5x; above 1x)"
+        ) from None
     return {"growth.goal": "fit", "growth.target": target, "growth.start": None, "growth.max_depth": None}
+
+
+@contextmanager
+def _told_as(fit: str | None) -> Iterator[None]:
+    """Let an error of a size that --fit gave name the option, and not the recipe's key, which nobody wrote."""
+    try:
+        yield
+    except RecipeError as error:
+        if fit is None:
+            raise
+        raise RecipeError(str(error).replace("growth.target", f"--fit {fit!r}")) from None
 
 
 def shape_at(place: Path, trust: bool) -> PreTrainedModel:

@@ -78,7 +78,8 @@ def _repair(bench: Bench, model: PreTrainedModel, blocks: list[int], kept: Path,
     worse = healing.loss_after > healing.loss_before
     told = ", which is no better: choice.heal: false leaves it out" if worse else ""
     progress.note(
-        f"Repaired in {seconds:.0f} s: loss {healing.loss_before:.3f} to {healing.loss_after:.3f} before any training{told}"
+        f"Repaired in {seconds:.0f} s: on tokens that the repair did not use, the cut's loss went from {healing.loss_before:.3f} to"
+        f" {healing.loss_after:.3f}{told}"
     )
     return RoundStart(
         blocks=blocks, tokens=healing.tokens, flops=healing.flops, seconds=seconds, places=healing.places,
