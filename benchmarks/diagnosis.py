@@ -21,7 +21,6 @@ from inheritune.diagnosis.diagnose import diagnose
 from inheritune.diagnosis.measuring import batches, measure_sequences
 from inheritune.diagnosis.text import spread_windows
 from inheritune.models.load import load_model, tokenizer_at
-from inheritune.runtime.memory import keep_freed_memory
 
 
 def processor_seconds(act: Callable[[], object]) -> float:
@@ -38,7 +37,6 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=100)
     parser.add_argument("--whole", action="store_true", help="also the whole diagnosis, with curves and contrasts")
     given = parser.parse_args()
-    keep_freed_memory()
     model = load_model(given.model, torch.float32)
     tokens_NT = spread_windows(given.text, tokenizer_at(given.model), given.length, given.sequences)
     plain, measured = [], []

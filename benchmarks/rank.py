@@ -22,7 +22,6 @@ from inheritune.diagnosis.probe import probing
 from inheritune.diagnosis.rank import approximate_rank
 from inheritune.diagnosis.text import spread_windows
 from inheritune.models.load import load_model, tokenizer_at
-from inheritune.runtime.memory import keep_freed_memory
 
 THRESHOLD = 0.90
 CLOSE = 1e-6
@@ -118,7 +117,6 @@ def _range(rank: int) -> str:
 
 
 def main() -> None:
-    keep_freed_memory()
     parser = argparse.ArgumentParser()
     parser.add_argument("model", nargs="?", type=Path)
     parser.add_argument("--text", default="bundled:docstrings")

@@ -35,7 +35,6 @@ from inheritune.runs.made_of import bind
 from inheritune.runs.status_words import live_view
 from inheritune.runtime.device import device, make_repeatable
 from inheritune.runtime.launch import Launch
-from inheritune.runtime.memory import keep_freed_memory
 from inheritune.surgery.in_memory import fresh
 from inheritune.training.costs import step_flops, token_flops
 from inheritune.training.kernels import settled
@@ -122,7 +121,6 @@ class _Sweep:
         )
 
     def _load(self) -> Reference:
-        keep_freed_memory()
         recipe = self.recipe
         with loading(self.progress, f"Reference: {with_size(recipe.reference)}"):
             reference = load_reference(recipe.reference, recipe.revision, recipe.trust_remote_code)

@@ -18,6 +18,7 @@ from inheritune.decoder.anatomy import anatomy, require_known, text_config
 from inheritune.decoder.costs import forward_flops_per_token
 from inheritune.runtime import processes
 from inheritune.runtime.device import autocast, whole_products
+from inheritune.runtime.memory import return_freed_memory
 
 # Enough rows for full-speed matrix products, few enough for a chunk's logits, of which three copies are in memory, to stay small.
 CHUNK_TOKENS = 2048
@@ -79,6 +80,7 @@ class Stack:
         losses: bool = True,
         precision: str = "fp32",
     ) -> None:
+        return_freed_memory()
         self.model, self.unasked, self.precision = model, unasked, precision
         self.blocks = anatomy(model).blocks
         self.depth = len(self.blocks)
@@ -214,10 +216,12 @@ class Stack:
 
 
 def next_token_losses(logits_BTV: Tensor, tokens_BT: Tensor, unasked: int = 0) -> Tensor:
-    """Cross-entropy of each token but the first and the `unasked` after it, (B, T-1-unasked) in float64, nats."""
-    following = tokens_BT[:, 1 + unasked :].flatten()
-    loss = F.cross_entropy(logits_BTV[:, unasked:-1].flatten(0, 1).float(), following, reduction="none")
-    return loss.view(tokens_BT.shape[0], -1).double()
+    """Cross-entropy of each token but the first and the `unasked` after it, (B, T-1-unasked) in float64, nats.
+
+    One sequence after the other, so that no copy of all logits is made.
+    """
+    pairs = zip(logits_BTV[:, unasked:-1], tokens_BT[:, 1 + unasked :], strict=True)
+    return torch.stack([F.cross_entropy(logits_TV.float(), row, reduction="none") for logits_TV, row in pairs]).double()
 
 
 class _Call:

@@ -42,7 +42,6 @@ from inheritune.runs.status_words import live_view
 from inheritune.runs.trackers import trackers
 from inheritune.runtime import processes, sharded
 from inheritune.runtime.device import device, make_repeatable
-from inheritune.runtime.memory import keep_freed_memory
 from inheritune.training.kernels import settled
 from inheritune.training.loop import Loop, train_to_end
 from inheritune.training.metrics import Metrics
@@ -78,7 +77,6 @@ class _Pretraining:
             self.progress.note("Nothing is done again; whether its text is still the same is looked at")
         self.progress.stage(f"Text: {named_sources(self.recipe.data.train)}")
         tokenizer = self._tokenizer()
-        keep_freed_memory()
         make_repeatable(self.recipe.seed, self.recipe.training.repeatable)
         model = self._model()
         self.depth = anatomy(model).depth

@@ -52,7 +52,6 @@ from inheritune.runs.status_words import live_view
 from inheritune.runtime import processes
 from inheritune.runtime.device import device, make_repeatable
 from inheritune.runtime.interruption import stop_said
-from inheritune.runtime.memory import keep_freed_memory
 from inheritune.surgery.by_model import print_of
 from inheritune.surgery.record import license_of
 from inheritune.training.kernels import settled
@@ -82,7 +81,6 @@ def _run(checked: RunRecipe, folder: Path, progress: Progress, price: float | No
     if ended := _ended_before(folder, checked):
         return _looked_at(ended, checked, folder, progress)
     with closing(progress), _opened(checked, folder, progress) as (checked, reference):
-        keep_freed_memory()
         make_repeatable(checked.seed, checked.training.repeatable)
         planned = plan_of(checked, reference, folder, price)
         for line in in_two_lines(planned):

@@ -27,6 +27,7 @@ from inheritune.records.stages import Position
 from inheritune.runtime import gauge, processes, sharded, stop
 from inheritune.runtime.background import Background
 from inheritune.runtime.gradients import GradientSums
+from inheritune.runtime.memory import keep_freed_memory
 from inheritune.training import checkpoint, guards
 from inheritune.training.costs import step_flops
 from inheritune.training.objective import TrainingLoss
@@ -78,6 +79,7 @@ def train_to_end(model: PreTrainedModel, round_: Loop) -> Position:
         for warning in (guards.slow_bf16(round_.training, model.device), guards.not_compiled(round_.training)):
             if warning:
                 round_.say(warning)
+    keep_freed_memory()
     try:
         return _Training(model, round_).to_the_end()
     except (WorkerError, RuntimeError) as error:
