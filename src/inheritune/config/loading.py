@@ -14,6 +14,8 @@ from inheritune.config.recipes import RECIPES, Recipe
 from inheritune.config.strict_yaml import read_file, read_yaml, text_of, value_of
 from inheritune.errors import RecipeError
 
+YAML_SUFFIXES = (".yaml", ".yml")
+
 
 def recipe_names() -> list[str]:
     """Names of the recipes in the package."""
@@ -90,7 +92,7 @@ def parse_setting(setting: str) -> tuple[str, Any]:
 
 def _is_named(name_or_path: str) -> bool:
     """Whether this names a recipe of the package, and not a path."""
-    return Path(name_or_path).suffix not in (".yaml", ".yml") and name_or_path in recipe_names()
+    return Path(name_or_path).suffix not in YAML_SUFFIXES and name_or_path in recipe_names()
 
 
 def _find(name_or_path: str) -> str:
@@ -99,7 +101,7 @@ def _find(name_or_path: str) -> str:
         return (resources.files("inheritune.recipes") / f"{name_or_path}.yaml").read_text(encoding="utf-8")
     if path.is_file():
         return read_file(path)
-    if path.suffix in (".yaml", ".yml", ".json") or path.name != name_or_path:
+    if path.suffix in (*YAML_SUFFIXES, ".json") or path.name != name_or_path:
         raise RecipeError(
             f"there is no recipe file {name_or_path!r}: check the path, or name a recipe of the package,"
             " such as laptop (`inheritune config` lists them)"

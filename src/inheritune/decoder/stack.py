@@ -20,7 +20,7 @@ from inheritune.runtime import processes
 from inheritune.runtime.device import autocast, whole_products
 from inheritune.runtime.memory import return_freed_memory
 
-# Enough rows for full-speed matrix products, few enough for a chunk's logits, of which three copies are in memory, to stay small.
+# Enough rows for full-speed matrix products, few enough for a chunk's logits to stay small.
 CHUNK_TOKENS = 2048
 CHUNK_LOGITS = 1 << 26
 

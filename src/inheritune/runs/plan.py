@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from transformers import PreTrainedModel
 
 from inheritune.choosing.by_hand import refuse_depths
-from inheritune.config.loading import load_for_positions, load_recipe, load_tree, recipe_names
+from inheritune.config.loading import YAML_SUFFIXES, load_for_positions, load_recipe, load_tree, recipe_names
 from inheritune.config.recipes import RunRecipe
 from inheritune.config.sections import Size
 from inheritune.data.corpora import require, tokens_in_files
@@ -169,7 +169,7 @@ def shape_at(place: Path, trust: bool) -> PreTrainedModel:
 
 def _recipe(source: str, text: str | None, overrides: dict[str, Any]) -> RunRecipe:
     """The recipe of this name or path, or a plain recipe where `source` is a model."""
-    if source in recipe_names() or Path(source).suffix in (".yaml", ".yml"):
+    if source in recipe_names() or Path(source).suffix in YAML_SUFFIXES:
         return load_recipe(RunRecipe, source, overrides if text is None else overrides | {"data.train": text})
     tree = {**_PLAIN, "reference": source, "data": {"train": text or "bundled:docstrings"}}
     return load_tree(RunRecipe, tree, {}, overrides)

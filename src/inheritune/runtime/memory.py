@@ -1,4 +1,4 @@
-"""The process's memory: keep what is freed, and tell an out-of-memory error from others."""
+"""The process's memory: keep what is freed or return it, and tell an out-of-memory error from others."""
 
 import ctypes
 import platform
